@@ -1,0 +1,3 @@
+"""dlx: every classic deep-learning system, one command each."""
+
+__version__ = "0.1.0"

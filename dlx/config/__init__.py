@@ -1,0 +1,1 @@
+"""Configuration: compose, check, build. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Datasets, the views onto them, and the loaders that feed a training step."""

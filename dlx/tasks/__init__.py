@@ -1,0 +1,1 @@
+"""What is learned: the System contract and its kinds."""

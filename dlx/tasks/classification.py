@@ -1,0 +1,92 @@
+"""Classification: logits [B, K] against class labels, hard (int64 [B]) or soft (float [B, K])."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from dlx.tasks.spec import ImageSpec
+    from dlx.tasks.system import Batch, Statistics
+
+
+def soft_labels(label: Tensor, num_classes: int) -> Tensor:
+    """Labels as distributions, float32 [B, K]; labels that are soft already pass through."""
+    if label.is_floating_point():
+        return label
+    return (label.unsqueeze(-1) == torch.arange(num_classes, device=label.device)).float()
+
+
+class Classification:
+    """The target of a classifier.
+
+    cross_entropy: softmax cross-entropy, in nats. mse and l1: distance of the logits to the one-hot label, mean over
+    classes (least-squares classification). Figures: loss, accuracy, nll (of the softmax, in nats).
+    """
+
+    losses = ("cross_entropy", "mse", "l1")
+    monitor = ("val/accuracy", "max")
+
+    def __init__(self, spec: ImageSpec, loss: str) -> None:
+        if loss not in self.losses:
+            raise ValueError(f"loss must be one of {', '.join(self.losses)} for class labels, got {loss!r}")
+        self.spec = spec
+        self.num_classes = spec.num_outputs
+        self.name = loss
+
+    def _per_sample(self, logits_BK: Tensor, label: Tensor) -> Tensor:
+        if self.name == "cross_entropy":
+            return F.cross_entropy(logits_BK, label, reduction="none")
+        target_BK = soft_labels(label, self.num_classes)
+        distance = F.mse_loss if self.name == "mse" else F.l1_loss
+        return distance(logits_BK, target_BK, reduction="none").mean(-1)
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        if "weight" in batch:
+            return (self._per_sample(output, batch["label"]) * batch["weight"]).mean()
+        if self.name == "cross_entropy":
+            return F.cross_entropy(output, batch["label"])
+        return self._per_sample(output, batch["label"]).mean()
+
+    def statistics(self, output: Tensor, batch: Batch) -> Statistics:
+        logits_BK, label_B = output.float(), batch["label"]
+        predicted_B = logits_BK.argmax(-1)
+        cell_B = label_B * self.num_classes + predicted_B
+        return {
+            "loss": self._per_sample(logits_BK, label_B).double().sum(),
+            "nll": F.cross_entropy(logits_BK, label_B, reduction="sum").double(),
+            "confusion": torch.bincount(cell_B, minlength=self.num_classes**2).view(self.num_classes, -1),
+        }
+
+    def metrics(self, statistics: Statistics) -> dict[str, float]:
+        """Figures from the sums; rows of `confusion` are true classes, columns predicted ones."""
+        confusion_KK = statistics["confusion"].double()
+        count = confusion_KK.sum()
+        sums = torch.stack([statistics["loss"], confusion_KK.trace(), statistics["nll"]])
+        loss, accuracy, nll = (sums / count).tolist()
+        return {"loss": loss, "accuracy": accuracy, "nll": nll}
+
+    def predict(self, output: Tensor) -> dict[str, Tensor]:
+        return {"label": output.argmax(-1), "probability": output.float().softmax(-1)}
+
+    def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:
+        """A sheet of images with the predicted class; wrong ones come first, in red, with the true class."""
+        from matplotlib.figure import Figure
+
+        wrong_first = (output.argmax(-1) == batch["label"]).int().argsort(stable=True)[:32].tolist()
+        image_BCHW = self.spec.denormalize(batch["image"]).clamp(0, 1).cpu()
+        predicted, label = output.argmax(-1).tolist(), batch["label"].tolist()
+        figure = Figure(figsize=(8, 4.8), layout="constrained")
+        for cell, axes in zip(wrong_first, figure.subplots(4, 8, squeeze=False).flat, strict=False):
+            pixels_HWC = image_BCHW[cell].permute(1, 2, 0)
+            axes.imshow(pixels_HWC.squeeze(-1).numpy(), cmap="gray_r", vmin=0, vmax=1)
+            name = self.spec.classes[predicted[cell]]
+            right = predicted[cell] == label[cell]
+            title = name if right else f"{name} ({self.spec.classes[label[cell]]})"
+            axes.set_title(title, fontsize=8, color="black" if right else "firebrick")
+        for axes in figure.axes:
+            axes.set_axis_off()
+        return {"predictions": figure}

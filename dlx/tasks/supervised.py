@@ -1,0 +1,66 @@
+"""Supervised systems: input -> output, judged against a target. Labels make a classifier, real targets a regressor.
+
+A model inherits `Supervised` and is then the network and nothing else: it defines `forward(x)`, from inputs
+[B, *spec.input_shape] to outputs [B, spec.num_outputs].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dlx.tasks.classification import Classification
+from dlx.tasks.regression import Regression
+from dlx.tasks.spec import ImageSpec, Spec
+from dlx.tasks.system import Batch, Objective, Statistics, System
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Target(Protocol):
+    """What the outputs mean: the loss, the figures and the pictures of one kind of target."""
+
+    monitor: tuple[str, str]
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor: ...
+    def statistics(self, output: Tensor, batch: Batch) -> Statistics: ...
+    def metrics(self, statistics: Statistics) -> dict[str, float]: ...
+    def predict(self, output: Tensor) -> dict[str, Tensor]: ...
+    def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]: ...
+
+
+class Supervised(System):
+    """Base of all classifiers and regressors.
+
+    spec: what the dataset holds; `ImageSpec` makes a classifier, any other spec a regressor.
+    loss: classifiers take cross_entropy (default), mse or l1; regressors mse (default), l1 or huber.
+    """
+
+    def __init__(self, *, spec: Spec, loss: str | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.target: Target = (
+            Classification(spec, loss or "cross_entropy")
+            if isinstance(spec, ImageSpec)
+            else Regression(spec, loss or "mse")
+        )
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        return self.target.monitor
+
+    def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.target.loss(self(batch[self.spec.input_key]), batch), {}
+
+    def evaluate(self, batch: Batch) -> Statistics:
+        return self.target.statistics(self(batch[self.spec.input_key]), batch)
+
+    def metrics(self, statistics: Statistics) -> dict[str, float]:
+        return self.target.metrics(statistics)
+
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
+        """Classifiers: `label` int64 [B] and `probability` float [B, K]. Regressors: `target` float [B, D]."""
+        return self.target.predict(self(batch[self.spec.input_key]))
+
+    def showcase(self, batch: Batch) -> dict[str, Any]:
+        return self.target.showcase(self(batch[self.spec.input_key]), batch)
