@@ -1,0 +1,1 @@
+"""Regularizers, one file per method. What is only configuration is only a YAML file."""

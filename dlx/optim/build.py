@@ -1,0 +1,82 @@
+"""Optimizers from settings: parameter groups, what is not decayed, and each player's own settings."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dlx.tasks.system import Objective, System
+
+_NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+)
+
+
+class Grouping:
+    """The keys of the `optimizer` group that are not the optimizer's own.
+
+    no_decay: kinds of parameters without weight decay: `norm` (of normalization layers), `bias`.
+    players: settings by objective's name, merged over the common ones; with its own `_target_` it inherits nothing.
+    """
+
+    def __init__(self, *, no_decay: Sequence[str] = (), players: dict[str, Any] | None = None) -> None:
+        for kind in no_decay:
+            if kind not in ("norm", "bias"):
+                raise ValueError(f"no_decay must hold norm or bias, got {kind!r}")
+        self.no_decay = tuple(no_decay)
+        self.players = players or {}
+
+    def settings(self, common: dict[str, Any], player: str) -> dict[str, Any]:
+        """The optimizer's settings for one player."""
+        own = self.players.get(player, {})
+        return dict(own) if "_target_" in own else {**common, **own}
+
+    def groups(self, system: System, objective: Objective) -> list[dict[str, Any]]:
+        """The objective's parameters, split by whether they are decayed; within a group in the system's order."""
+        if not self.no_decay:
+            return [{"params": objective.params}]
+        spared = set()
+        for module in system.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if ("norm" in self.no_decay and isinstance(module, _NORMS)) or (
+                    "bias" in self.no_decay and name.endswith("bias")
+                ):
+                    spared.add(parameter)
+        decayed = [p for p in objective.params if p not in spared]
+        rest = [p for p in objective.params if p in spared]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
+
+
+def build_optimizers(
+    system: System,
+    objectives: list[Objective],
+    common: dict[str, Any],
+    grouping: Grouping,
+    make: Callable[..., Optimizer],
+) -> list[Optimizer]:
+    """One optimizer per objective.
+
+    common: the optimizer's own settings with `_target_`; make: builds such a block, given `params`.
+    """
+    return [
+        make(
+            _with_fast_path(grouping.settings(common, o.name), o.params, make), params=grouping.groups(system, o)
+        )
+        for o in objectives
+    ]
+
+
+def supports_fused(optimizer: type[Optimizer]) -> bool:
+    """Whether the optimizer has an update in one kernel."""
+    return "fused" in inspect.signature(optimizer).parameters

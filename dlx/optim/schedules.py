@@ -1,0 +1,109 @@
+"""Learning-rate schedules: what the base learning rate is multiplied with at each step.
+
+A schedule is a function of the step, so a resumed run needs nothing of it; only `Plateau` remembers what it saw.
+Fractions are of the whole training, so that a recipe keeps its shape when its length changes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
+class Schedule:
+    """Base of all schedules."""
+
+    def factor(self, step: int, total: int) -> float:
+        """The factor for step `step` (from 0) of `total`."""
+        raise NotImplementedError(f"{type(self).__name__} defines no factor")
+
+    def on_validation(self, value: float, mode: str) -> None:
+        """Told the monitored figure after each validation; mode is "min" or "max"."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state` gave."""
+
+
+class Constant(Schedule):
+    def factor(self, step: int, total: int) -> float:
+        return 1.0
+
+
+class Step(Schedule):
+    """`gamma` to the power of the number of milestones passed."""
+
+    def __init__(self, *, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> None:
+        for milestone in milestones:
+            _check_fraction("milestones", milestone)
+        _check_fraction("gamma", gamma)
+        self.milestones = sorted(milestones)
+        self.gamma = gamma
+
+    def factor(self, step: int, total: int) -> float:
+        return self.gamma ** sum(step >= milestone * total for milestone in self.milestones)
+
+
+class Cosine(Schedule):
+    """final + (1 - final) (1 + cos(pi t / T)) / 2 (Loshchilov and Hutter 2016, equation 5, one period)."""
+
+    def __init__(self, *, final: float = 0.0) -> None:
+        _check_fraction("final", final)
+        self.final = final
+
+    def factor(self, step: int, total: int) -> float:
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
+
+
+class WarmupCosine(Schedule):
+    """Linear from 1/W to 1 over the first W = warmup * total steps, then `Cosine` over the rest."""
+
+    def __init__(self, *, warmup: float = 0.05, final: float = 0.0) -> None:
+        _check_fraction("warmup", warmup)
+        self.warmup = warmup
+        self.cosine = Cosine(final=final)
+
+    def factor(self, step: int, total: int) -> float:
+        rise = round(self.warmup * total)
+        if step < rise:
+            return (step + 1) / rise
+        return self.cosine.factor(step - rise, total - rise)
+
+
+class Plateau(Schedule):
+    """Multiplies by `gamma` after more than `patience` validations without an improvement of at least `min_delta`."""
+
+    def __init__(self, *, gamma: float = 0.1, patience: int = 5, min_delta: float = 0.0) -> None:
+        _check_fraction("gamma", gamma)
+        if patience < 0:
+            raise ValueError(f"patience must be at least 0, got {patience}")
+        self.gamma, self.patience, self.min_delta = gamma, patience, min_delta
+        self.falls, self.waited, self.best = 0, 0, math.inf
+
+    def factor(self, step: int, total: int) -> float:
+        return self.gamma**self.falls
+
+    def on_validation(self, value: float, mode: str) -> None:
+        cost = value if mode == "min" else -value
+        if cost < self.best - self.min_delta:
+            self.best, self.waited = cost, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.falls, self.waited = self.falls + 1, 0
+
+    def state(self) -> dict[str, Any]:
+        return {"falls": self.falls, "waited": self.waited, "best": self.best}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.falls, self.waited, self.best = state["falls"], state["waited"], state["best"]

@@ -1,0 +1,25 @@
+"""Tracker: where metrics go beside the local files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlx.runs.folder import RunFolder
+
+
+class Tracker:
+    """Base of all trackers. Whatever one of these raises is caught by `dlx.tracking.guard`: no tracker ever stops or
+    slows a training."""
+
+    def start(self, run: RunFolder, config: dict[str, Any]) -> None:
+        """Called once; on a resume with the same run."""
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        """One row of figures at a step."""
+
+    def log_media(self, step: int, name: str, path: str) -> None:
+        """A picture that was written to `path`."""
+
+    def finish(self, status: str, summary: dict[str, Any]) -> None:
+        """Called once at the end: finished, failed, diverged or interrupted."""

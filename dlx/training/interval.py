@@ -1,0 +1,47 @@
+"""How often: a number of steps, a time or a number of epochs."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """`500` (steps), `90s`, `5min`, `1h`, `1epoch`, `2epochs`. Exactly one of the fields is set."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, value: int | str, steps_per_epoch: int) -> Interval:
+        """Raises ValueError for what is none of the forms above."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|epochs?|steps?)?", str(value).strip())
+        number = float(match[1]) if match else 0
+        if not match or number <= 0:
+            raise ValueError(f"must be a number of steps, or such as 5min, 1h, 2epochs; got {value!r}")
+        unit = match[2] or "step"
+        if unit in _SECONDS:
+            return cls(seconds=number * _SECONDS[unit])
+        return cls(steps=max(1, round(number * (steps_per_epoch if unit.startswith("epoch") else 1))))
+
+
+class Due:
+    """Says when an interval has passed. Step intervals are counted from step 0, so that a resume keeps the beat."""
+
+    def __init__(self, interval: Interval) -> None:
+        self.interval = interval
+        self.last = time.monotonic()
+
+    def at(self, step: int) -> bool:
+        """Whether the interval ends with `step` steps done; a time interval then starts anew."""
+        if self.interval.steps is not None:
+            return step % self.interval.steps == 0
+        assert self.interval.seconds is not None
+        if time.monotonic() - self.last < self.interval.seconds:
+            return False
+        self.last = time.monotonic()
+        return True
