@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -67,16 +66,20 @@ def build_optimizers(
 ) -> list[Optimizer]:
     """One optimizer per objective.
 
-    common: the optimizer's own settings with `_target_`; make: builds such a block, given `params`.
+    common: the optimizer's own settings with `_target_`; make(settings, params=groups) builds one from such settings.
     """
     return [
-        make(
-            _with_fast_path(grouping.settings(common, o.name), o.params, make), params=grouping.groups(system, o)
-        )
-        for o in objectives
+        make(_one_kernel(grouping.settings(common, objective.name), objective), params=grouping.groups(system, objective))
+        for objective in objectives
     ]
 
 
-def supports_fused(optimizer: type[Optimizer]) -> bool:
-    """Whether the optimizer has an update in one kernel."""
-    return "fused" in inspect.signature(optimizer).parameters
+def _one_kernel(settings: dict[str, Any], objective: Objective) -> dict[str, Any]:
+    """`fused: true` where the optimizer has it, its user left it open and it runs on this device: the update in one
+    kernel. torch itself never chooses it."""
+    device = objective.params[0].device.type if objective.params else "cpu"
+    open_choices = all(settings.get(key) is None for key in ("fused", "foreach"))
+    plain = not any(settings.get(key) for key in ("differentiable", "capturable"))
+    if "fused" in settings and open_choices and plain and device in ("cpu", "cuda", "mps"):
+        return {**settings, "fused": True}
+    return settings

@@ -1,0 +1,1 @@
+"""Where metrics go: local files always, Weights & Biases where asked."""

@@ -12,6 +12,9 @@ class Tracker:
     """Base of all trackers. Whatever one of these raises is caught by `dlx.tracking.guard`: no tracker ever stops or
     slows a training."""
 
+    def warn(self, text: str) -> None:
+        """Tells the person something; the guard puts the screen and the log behind it."""
+
     def start(self, run: RunFolder, config: dict[str, Any]) -> None:
         """Called once; on a resume with the same run."""
 

@@ -1,0 +1,37 @@
+"""Trained systems back from their run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dlx.config import Config, build, instantiate
+from dlx.config.errors import UserError
+from dlx.runs.checkpoint import assign, latest_checkpoint, load_weights
+from dlx.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dlx.tasks.spec import Spec
+    from dlx.tasks.system import System
+
+
+def newest_checkpoint(run: RunFolder) -> Path:
+    """The newest checkpoint that is whole. Raises UserError when there is none."""
+    folder, problems = latest_checkpoint(run.checkpoints)
+    if folder is None:
+        raise UserError("\n".join([f"{run.path}: no checkpoint that is whole", *problems]))
+    return folder
+
+
+def load_spec(run: RunFolder) -> Spec:
+    return instantiate(run.spec, base="dlx.tasks.spec.Spec", key="spec", file=str(run.path / "spec.json"))
+
+
+def load_system(run: RunFolder, *, trust: Sequence[str] = ()) -> System:
+    """The run's system with its best weights, on the CPU, in eval mode. Needs no dataset."""
+    config = Config.load(run.config_path, trust=trust)
+    system = build(config, "model", spec=load_spec(run))
+    assign(system, load_weights(newest_checkpoint(run) / "best.safetensors"))
+    return system.eval()

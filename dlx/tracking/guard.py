@@ -1,0 +1,53 @@
+"""A tracker on a leash: it works in a thread of its own, and what it does wrong costs the training nothing."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlx.tracking.tracker import Tracker
+
+FINISH_SECONDS = 60.0
+
+
+class Guard:
+    """Passes calls to a tracker in order, from a queue. The first exception ends the tracker, not the run."""
+
+    def __init__(
+        self, name: str, tracker: Tracker, warn: Callable[[str], None], lose: Callable[[str], None]
+    ) -> None:
+        self.name, self.tracker, self.lose = name, tracker, lose
+        tracker.warn = warn  # type: ignore[method-assign]
+        self.failed: str | None = None
+        self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True, name=f"tracker-{name}")
+        self._thread.start()
+
+    def call(self, method: str, *arguments: Any) -> None:
+        """Returns at once."""
+        if self.failed is None:
+            self._calls.put((method, arguments))
+
+    def _work(self) -> None:
+        while (item := self._calls.get()) is not None:
+            method, arguments = item
+            if self.failed is not None:
+                continue
+            try:
+                getattr(self.tracker, method)(*arguments)
+            except Exception as error:  # whatever a tracker raises, the run goes on and says so
+                self._fail(f"{method} failed: {type(error).__name__}: {error}".splitlines()[0])
+
+    def _fail(self, reason: str) -> None:
+        self.failed = f"tracker {self.name}: {reason}; the local files are complete"
+        self.lose(self.failed)
+
+    def close(self, seconds: float = FINISH_SECONDS) -> None:
+        """Waits until all calls are done, but not longer than `seconds`."""
+        self._calls.put(None)
+        self._thread.join(seconds)
+        if self._thread.is_alive() and self.failed is None:
+            self._fail(f"not finished after {seconds:.0f} s")

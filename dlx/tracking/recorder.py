@@ -1,0 +1,118 @@
+"""Recorder: what a training tells, and to whom: the run folder (always), the trackers, the screen."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dlx.runs.metrics import MetricsWriter
+from dlx.tracking.guard import Guard
+
+if TYPE_CHECKING:
+    from dlx.runs.folder import RunFolder
+    from dlx.tracking.tracker import Tracker
+
+
+class Display(Protocol):
+    """Shows a training while it runs."""
+
+    def begin(self, step: int, total: int, steps_per_epoch: int) -> None: ...
+    def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None: ...
+    def say(self, text: str) -> None: ...
+    def end(self) -> None: ...
+
+
+class Recorder:
+    """Of process 0. The others use the base, which records nothing."""
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+        self.best_throughput = 0.0
+
+    def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
+        """Called when the first step is about to start."""
+
+    def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
+        """Figures at a step."""
+
+    def media(self, step: int, name: str, figure: Any) -> None:
+        """A matplotlib figure at a step."""
+
+    def throughput(self, samples_per_second: float) -> None:
+        self.best_throughput = max(self.best_throughput, samples_per_second)
+
+    def lose(self, what: str) -> None:
+        """Something was lost on the way: the run ends with exit code 5 and says what."""
+        self.lost.append(what)
+
+    def sync(self) -> None:
+        """What was recorded survives a power cut."""
+
+    def close(self, status: str, summary: dict[str, Any]) -> None:
+        """The end of the session."""
+
+
+class RunRecorder(Recorder):
+    def __init__(
+        self,
+        folder: RunFolder,
+        trackers: dict[str, Tracker],
+        display: Display,
+        config: dict[str, Any],
+        resumed_at: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.folder, self.display = folder, display
+        self.metrics = MetricsWriter(folder.metrics_path)
+        self._log = (folder.path / "log.txt").open("a", encoding="utf-8")
+        if resumed_at is not None:
+            self.metrics.write({"_event": "resume", "step": resumed_at})
+        self.guards = [Guard(name, tracker, self.warn, self.lose) for name, tracker in trackers.items()]
+        for guard in self.guards:
+            guard.call("start", folder, config)
+
+    def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
+        self.display.begin(step, total, steps_per_epoch)
+
+    def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
+        self.metrics.write({"step": step, "epoch": round(epoch, 4), **scalars})
+        for guard in self.guards:
+            guard.call("log", step, {"epoch": epoch, **scalars})
+        self.display.row(step, epoch, scalars)
+        if any(name.startswith("val/") for name in scalars):
+            self.note(f"step {step} " + " ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
+
+    def media(self, step: int, name: str, figure: Any) -> None:
+        path = self.folder.media / f"{name}-{step:08d}.png"
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=120)
+        path.write_bytes(image.getvalue())
+        for guard in self.guards:
+            guard.call("log_media", step, name, str(path))
+
+    def note(self, text: str) -> None:
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._log.flush()
+
+    def warn(self, text: str) -> None:
+        self.note(f"warning: {text}")
+        self.display.say(f"warning: {text}")
+
+    def lose(self, what: str) -> None:
+        super().lose(what)
+        self.warn(what)
+
+    def sync(self) -> None:
+        self.metrics.sync()
+
+    def close(self, status: str, summary: dict[str, Any]) -> None:
+        self.display.end()
+        for guard in self.guards:
+            guard.call("finish", status, summary)
+        for guard in self.guards:
+            guard.close()
+        self.metrics.close()
+        if self.metrics.lost:
+            self.lose(f"{self.metrics.lost} rows of metrics (the disk refused them)")
+        self._log.close()

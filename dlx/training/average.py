@@ -1,0 +1,44 @@
+"""Exponential moving average of weights (Polyak averaging)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """Follows a module's parameters; buffers are the module's own.
+
+    The decay starts small, min(decay, (1 + t) / (10 + t)), so that a short run is not an average with its start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.params = [p for p in module.parameters() if p.requires_grad]
+        self.shadow: list[Tensor] = [p.detach().clone() for p in self.params]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in self.params], weight)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The module has the averaged weights inside."""
+        own = [p.detach().clone() for p in self.params]
+        with torch.no_grad():
+            torch._foreach_copy_(self.params, self.shadow)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self.params, own)
+
+    def state(self) -> list[Tensor]:
+        return self.shadow
+
+    def load_state(self, shadow: list[Tensor]) -> None:
+        torch._foreach_copy_(self.shadow, shadow)

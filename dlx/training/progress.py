@@ -1,0 +1,67 @@
+"""What a person sees while a training runs: a live line on a terminal, plain lines elsewhere. On stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+_SHOWN = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc"}
+
+
+class Progress:
+    """One object per training. Plain lines come with each validation, at most one in two seconds."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.figures: dict[str, float] = {}
+        self.bar = None
+        self._last_line = 0.0
+
+    def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
+        self.total, self.steps_per_epoch = total, steps_per_epoch
+        self.start_step, self.started = step, time.monotonic()
+        if self.quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            TextColumn("step {task.completed}/{task.total}  {task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=5,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task("", total=total, completed=step, epoch="0", figures="")
+
+    def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
+        self.figures |= {_SHOWN.get(name, name): value for name, value in scalars.items() if self._is_shown(name)}
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        epochs = self.total / self.steps_per_epoch
+        if self.bar:
+            self.bar.update(self.task, completed=step, epoch=f"{epoch:.1f}/{epochs:g}", figures=figures)
+        elif not self.quiet and any(name.startswith("val/") for name in scalars):
+            now = time.monotonic()
+            if step < self.total and now - self._last_line < 2:
+                return
+            self._last_line = now
+            rate = (step - self.start_step) / max(now - self.started, 1e-9)
+            left = (self.total - step) / max(rate, 1e-9)
+            self.say(f"epoch {epoch:.1f}/{epochs:g}  step {step}/{self.total}  {figures}  {left:.0f} s left")
+
+    @staticmethod
+    def _is_shown(name: str) -> bool:
+        return name in _SHOWN or (name.startswith("train/") and name.endswith("/loss"))
+
+    def say(self, text: str) -> None:
+        if self.bar:
+            self.bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr)  # noqa: T201 (this is the screen's one home)
+
+    def end(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
