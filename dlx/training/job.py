@@ -256,3 +256,18 @@ def _show(job: Job, step: int) -> None:
             figures = job.system.showcase(next(iter(job.data.test.all())))
         for name, figure in figures.items():
             job.recorder.media(step, name, figure)
+
+
+def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
+    """The figures of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
+    from dlx.runs.load import load_system
+
+    config = Config.load(folder.config_path, trust=trust)
+    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
+    world = World.join(trainer.device)
+    system = trainer.place(load_system(folder, trust=trust), world.device)
+    loader = make_loader(
+        view.split(dataset)[split], spec=load_spec(folder), view=view, device=world.device,
+        batch_size=max(view.batch_size, 256),
+    )  # fmt: skip
+    return {f"{split}/{name}": value for name, value in evaluate(system, loader, world, config["seed"]).items()}

@@ -1,0 +1,48 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Groups, options and keys for the shell."""
+    from dlx.config.complete import complete
+
+    return complete(incomplete, ctx.params.get("overrides") or [])
+
+
+def complete_run(incomplete: str) -> list[str]:
+    from dlx.runs.find import all_runs
+
+    return [name for name in ("@last", *(run.name for run in all_runs())) if name.startswith(incomplete)]
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[OVERRIDES]...",
+        help="Choices and values: model=resnet optim=adam optim.lr=1e-3 reg=[mixup]",
+        autocompletion=complete_override,
+    ),
+]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A path, a run's name or a part of it, or @last", autocompletion=complete_run)
+]
+ConfDirs = Annotated[list[Path] | None, typer.Option("--conf-dir", help="A folder of your own options, like conf/.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", help="A package of yours whose classes configurations may name (also DLX_TRUST)."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; all else goes to stderr.")]
+Root = Annotated[Path, typer.Option("--root", help="Where runs are.")]
+
+
+def trusted(trust: list[str] | None) -> tuple[str, ...]:
+    """--trust and DLX_TRUST (separated by commas)."""
+    from_environment = [name for name in os.environ.get("DLX_TRUST", "").split(",") if name]
+    return (*(trust or ()), *from_environment)

@@ -1,0 +1,44 @@
+"""dlx runs: what was run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dlx.cli.options import Json, Root
+
+
+def runs(root: Root = Path("outputs"), json: Json = False) -> None:
+    """List the runs, newest last."""
+    from dlx.cli.output import print_json, say, table
+    from dlx.runs.find import all_runs
+
+    rows: list[dict[str, Any]] = []
+    for folder in all_runs(root):
+        summary = folder.summary()
+        figure = next((name for name in ("test/accuracy", "test/loss") if name in summary), None)
+        rows.append(
+            {
+                "run": folder.name,
+                "group": folder.path.parent.name,
+                "status": folder.status()["status"],
+                "metric": figure,
+                "value": summary.get(figure) if figure else None,
+                "seconds": summary.get("seconds"),
+            }
+        )
+    if json:
+        print_json(rows)
+    elif not rows:
+        say(f"no runs below {root}/ yet; `dlx train` makes one")
+    else:
+        shown = [
+            [
+                row["run"],
+                row["status"],
+                f"{row['metric']} {row['value']:.4f}" if row["metric"] else "",
+                f"{row['seconds']:.1f} s" if row["seconds"] is not None else "",
+            ]
+            for row in rows
+        ]
+        say(table(shown, ["run", "status", "result", "time"]))

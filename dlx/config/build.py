@@ -1,0 +1,137 @@
+"""Objects from checked blocks: what a configuration names is imported here, and only after it was found allowed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlx.config.check import is_allowed, refusal
+from dlx.config.errors import ConfigError, Problem
+from dlx.config.groups import GROUPS, option_file, shown
+from dlx.config.signature import read
+
+if TYPE_CHECKING:
+    from dlx.config.compose import Config
+
+# torch.optim names what it refuses in words of its own.
+_TORCH_PHRASES = {
+    "learning rate": "lr",
+    "momentum": "momentum",
+    "weight_decay": "weight_decay",
+    "beta": "betas",
+    "epsilon": "eps",
+    "rho": "rho",
+    "alpha": "alpha",
+    "Nesterov": "nesterov",
+}
+
+
+def _load(dotted: str) -> Any:
+    module, _, name = dotted.rpartition(".")
+    return getattr(importlib.import_module(module), name, None)
+
+
+def trust_here(trust: Sequence[str]) -> None:
+    """Puts the current directory on the import path, for the person's own package."""
+    here = str(Path.cwd())
+    if trust and here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def instantiate(
+    block: dict[str, Any],
+    *,
+    base: str | type,
+    trust: Sequence[str] = (),
+    key: str = "",
+    file: str | None = None,
+    **given: Any,
+) -> Any:
+    """The object that a block with `_target_` names, which must inherit `base`.
+
+    Raises ConfigError for a target that is not allowed (before anything is imported), and for a value that the
+    constructor refuses by ValueError.
+    """
+    target = block.get("_target_")
+    if not isinstance(target, str) or not is_allowed(target, trust):
+        raise ConfigError([Problem(f"{key}._target_", refusal(str(target), trust), file)])
+    trust_here(trust)
+    found = _load(target)
+    if not isinstance(found, type) or not is_allowed(f"{found.__module__}.{found.__qualname__}", trust):
+        raise ConfigError([Problem(f"{key}._target_", f"{target} is no class of an allowed package", file)])
+    wanted = _load(base) if isinstance(base, str) else base
+    if not issubclass(found, wanted):
+        raise ConfigError([Problem(f"{key}._target_", f"{target} is no {wanted.__name__}", file)])
+    arguments = {name: _as_tuple(value) for name, value in block.items() if name != "_target_"}
+    try:
+        return found(**arguments, **given)
+    except ValueError as error:
+        raise ConfigError([_from_value_error(error, key, list(arguments), file)]) from error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+def _from_value_error(error: ValueError, key: str, names: list[str], file: str | None) -> Problem:
+    """The key that a constructor's complaint is about: our own begin with the argument's name."""
+    text = str(error)
+    first, _, rest = text.partition(" ")
+    if first in names:
+        return Problem(f"{key}.{first}", rest, file)
+    for phrase, name in _TORCH_PHRASES.items():
+        if phrase in text and name in names:
+            return Problem(f"{key}.{name}", text, file)
+    return Problem(key, text, file)
+
+
+def _file(config: Config, group: str, choice: Any) -> str | None:
+    path = option_file(group, str(choice), config.conf_dirs)
+    return shown(path) if path else None
+
+
+def _shared_names(group: str) -> set[str]:
+    shared = GROUPS[group].shared
+    signature = read(shared) if shared else None
+    return set(signature.params) if signature else set()
+
+
+def own_block(config: Config, group: str) -> dict[str, Any]:
+    """A group's block without the keys that are not its class's own."""
+    shared = _shared_names(group)
+    return {name: value for name, value in config[group].items() if name not in shared}
+
+
+def build(config: Config, group: str, **given: Any) -> Any:
+    """The object of a group that has one option."""
+    return instantiate(
+        own_block(config, group),
+        base=GROUPS[group].base,
+        trust=config.trust,
+        key=group,
+        file=_file(config, group, config.choices.get(group)),
+        **given,
+    )
+
+
+def build_all(config: Config, group: str) -> dict[str, Any]:
+    """The objects of a group that takes several options, by name."""
+    return {
+        name: instantiate(
+            block, base=GROUPS[group].base, trust=config.trust, key=f"{group}.{name}", file=_file(config, group, name)
+        )
+        for name, block in config[group].items()
+    }
+
+
+def settings(config: Config, group: str) -> Any:
+    """The object of a group's further keys: the View of a dataset, the Grouping of an optimizer."""
+    target = GROUPS[group].shared
+    assert target is not None, group
+    shared = _shared_names(group)
+    block = {name: value for name, value in config[group].items() if name in shared}
+    wanted = _load(target)
+    return instantiate({"_target_": target, **block}, base=wanted, key=group, file=_file(config, group, config.choices.get(group)))

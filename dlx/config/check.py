@@ -1,0 +1,226 @@
+"""The strict check: a composed configuration against the signatures of what it names, all mistakes at once."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlx.config.errors import Problem
+from dlx.config.groups import GROUPS, SHORT_NAMES, Group, nearest, option_file, options, shown
+from dlx.config.signature import REQUIRED, Param, accepted_specs, class_names, read
+from dlx.config.types import Mismatch, convert
+
+TOP_LEVEL = {
+    "seed": Param("seed", ast.Name("int"), 0),
+    "name": Param("name", ast.parse("str | None", mode="eval").body, None),
+    "output_root": Param("output_root", ast.Name("str"), "outputs"),
+}
+ALLOWED = ("dlx", "torch.optim")
+
+
+def is_allowed(target: str, trust: Sequence[str]) -> bool:
+    """Whether a dotted path lies in a package whose classes a configuration may name."""
+    return any(target.startswith(f"{package}.") for package in (*ALLOWED, *trust))
+
+
+def refusal(target: str, trust: Sequence[str]) -> str:
+    packages = ", ".join((*ALLOWED, *trust))
+    return f"names {target!r}, which is not in an allowed package ({packages}); --trust PKG allows one of yours"
+
+
+class Checker:
+    """Collects problems; `values` is the checked, converted and completed configuration."""
+
+    def __init__(
+        self,
+        raw_values: Mapping[str, Any],
+        choices: Mapping[str, str | list[str]],
+        typed: Mapping[str, str],
+        conf_dirs: Sequence[Path | str],
+        trust: Sequence[str],
+        origin: str | None = None,
+    ) -> None:
+        self.input, self.choices, self.typed = raw_values, choices, typed
+        self.conf_dirs, self.trust, self.origin = conf_dirs, trust, origin
+        self.problems: list[Problem] = []
+        self.values: dict[str, Any] = {}
+
+    def check(self) -> None:
+        known = [*TOP_LEVEL, *(name for name in GROUPS if name != "experiment")]
+        for key in self.input:
+            if key not in known:
+                self._problem(key, f"unknown key{nearest(key, [*known, *SHORT_NAMES])}", "conf/config.yaml")
+        for key, param in TOP_LEVEL.items():
+            self.values[key] = self._convert(key, self.input.get(key, param.default), param, "conf/config.yaml")
+        for name, group in GROUPS.items():
+            if name == "experiment":
+                continue
+            block = self.input.get(name)
+            if group.many:
+                self.values[name] = self._check_many(name, group, block or {})
+            elif not isinstance(block, dict) or "_target_" not in block:
+                self._problem(name, f"needs an option; {_available(name, self.conf_dirs)}")
+            else:
+                file = self._file(name, self.choices.get(name))
+                self.values[name] = self._check_block(name, group, block, file)
+        self._check_pair()
+
+    def _problem(self, key: str, message: str, file: str | None = None) -> None:
+        self.problems.append(Problem(key, message, self.origin or file))
+
+    def _file(self, group: str, choice: Any) -> str | None:
+        path = option_file(group, str(choice), self.conf_dirs) if choice else None
+        return shown(path) if path else None
+
+    def _check_many(self, name: str, group: Group, blocks: Any) -> dict[str, Any]:
+        if not isinstance(blocks, dict):
+            self._problem(name, f"takes options, got {blocks!r}")
+            return {}
+        checked = {}
+        for key, block in blocks.items():
+            if isinstance(block, dict) and "_target_" in block:
+                checked[key] = self._check_block(f"{name}.{key}", group, block, self._file(name, key))
+            elif key in options(name, self.conf_dirs):
+                short = {long: short for short, long in SHORT_NAMES.items()}.get(name, name)
+                self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short}=[{key}]")
+            else:
+                near = nearest(key, list(options(name, self.conf_dirs)))
+                self._problem(f"{name}.{key}", f"unknown option{near} {_available(name, self.conf_dirs)}")
+        return checked
+
+    def _check_block(self, key: str, group: Group, block: dict[str, Any], file: str | None) -> dict[str, Any]:
+        target = block["_target_"]
+        if not isinstance(target, str) or not is_allowed(target, self.trust):
+            self._problem(f"{key}._target_", refusal(str(target), self.trust), file)
+            return block
+        signature = read(target)
+        if signature is None:
+            module, _, name = target.rpartition(".")
+            self._problem(f"{key}._target_", f"there is no class {target}{nearest(name, class_names(module))}", file)
+            return block
+        if group.base not in signature.ancestors:
+            base = group.base.rpartition(".")[2]
+            self._problem(f"{key}._target_", f"{target} is no {base}", file)
+            return block
+        params = {name: param for name, param in signature.params.items() if name not in group.given}
+        if group.shared and (shared := read(group.shared)):
+            params |= shared.params
+        checked: dict[str, Any] = {"_target_": target}
+        for name, value in block.items():
+            if name == "_target_":
+                continue
+            if name not in params:
+                self._unknown(key, name, target, list(params), file)
+            else:
+                checked[name] = self._convert(f"{key}.{name}", value, params[name], file)
+        for name, param in params.items():
+            if name in checked or name in block:
+                continue
+            if param.default is REQUIRED:
+                self._problem(f"{key}.{name}", f"is required by {target.rpartition('.')[2]}", file)
+            else:
+                default = param.default
+                checked[name] = list(default) if isinstance(default, tuple) else default
+        return checked
+
+    def _unknown(self, key: str, name: str, target: str, known: list[str], file: str | None) -> None:
+        class_name = target.rpartition(".")[2]
+        setter = self._set_by_regularization(f"{key}.{name}")
+        if setter and f"{key}.{name}" not in self.typed:
+            self._problem(f"{key}.{name}", f"{class_name} has no {name}, which {setter} sets", setter)
+            return
+        if name.startswith("_") and name.endswith("_"):
+            self._problem(f"{key}.{name}", "is no key of dlx", file)
+            return
+        self._problem(f"{key}.{name}", f"{class_name} has no such key{nearest(name, known)} It takes: {', '.join(known)}", file)
+
+    def _set_by_regularization(self, key: str) -> str | None:
+        """The file of a chosen regularization that sets another group's key."""
+        for name in self.choices.get("regularization") or ():
+            for path, _ in _leaves(global_content("regularization", name, self.conf_dirs)):
+                if path == key:
+                    return self._file("regularization", name)
+        return None
+
+    def _convert(self, key: str, value: Any, param: Param, file: str | None) -> Any:
+        if value == "???":
+            self._problem(key, f"has no default: give {_short(key)}=...", file)
+            return value
+        for path, leaf in _leaves(value, key):
+            if isinstance(leaf, float) and not math.isfinite(leaf):
+                self._problem(path, f"must be finite, got {leaf}", file)
+                return value
+            last = path.rpartition(".")[2]
+            if last in ("_target_", "_partial_", "_args_", "_recursive_", "_convert_") and not (
+                last == "_target_" and path.startswith("optimizer.players.") and is_allowed(str(leaf), self.trust)
+            ):
+                self._problem(path, f"a value cannot name a class ({leaf!r})", file)
+                return value
+        try:
+            return convert(value, param.annotation, self.typed.get(key))
+        except Mismatch as mismatch:
+            self._problem(key, str(mismatch), None if key in self.typed else file)
+            return value
+
+    def _check_pair(self) -> None:
+        model, dataset = self.values.get("model"), self.values.get("dataset")
+        if not model or not dataset:
+            return
+        held, accepted = read(dataset["_target_"]), accepted_specs(model["_target_"])
+        if held is None or held.spec is None or not accepted:
+            return
+        spec = read(held.spec)
+        if spec and not set(accepted) & set(spec.ancestors):
+            takes = " or ".join(path.rpartition(".")[2] for path in accepted)
+            name = model["_target_"].rpartition(".")[2]
+            holds = held.spec.rpartition(".")[2]
+            self._problem("model", f"{name} takes {takes}, but dataset {self.choices.get('dataset')} holds {holds}")
+
+
+def _short(key: str) -> str:
+    first, dot, rest = key.partition(".")
+    return {long: short for short, long in SHORT_NAMES.items()}.get(first, first) + dot + rest
+
+
+def _available(group: str, conf_dirs: Sequence[Path | str]) -> str:
+    return f"Available options: {', '.join(options(group, conf_dirs)) or 'none'}"
+
+
+def check_choices(
+    choices: Mapping[str, str | list[str] | None], conf_dirs: Sequence[Path | str]
+) -> list[Problem]:
+    """Problems with the group choices of the command line."""
+    problems = []
+    for group, choice in choices.items():
+        names = choice if isinstance(choice, list) else [choice]
+        if names == [None] and group != "experiment":
+            problems.append(Problem(group, f"is required and cannot be null; {_available(group, conf_dirs)}"))
+            continue
+        known = options(group, conf_dirs)
+        for name in names:
+            if name is not None and name not in known:
+                near = nearest(name, list(known))
+                problems.append(Problem(group, f"there is no option {name!r}{near} {_available(group, conf_dirs)}"))
+    return problems
+
+
+def global_content(group: str, option: str, conf_dirs: Sequence[Path | str]) -> dict[str, Any]:
+    """What an option sets in other groups (`# @package _global_`), without its defaults list."""
+    from dlx.config.yaml import read_yaml
+
+    path = option_file(group, option, conf_dirs)
+    if path is None or "@package _global_" not in path.read_text(encoding="utf-8"):
+        return {}
+    return {key: value for key, value in (read_yaml(path) or {}).items() if key != "defaults"}
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Dotted paths and values of all that is no mapping and no list."""
+    if isinstance(value, Mapping):
+        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}" if path else str(key))]
+    if isinstance(value, list | tuple):
+        return [leaf for number, item in enumerate(value) for leaf in _leaves(item, f"{path}.{number}")]
+    return [(path, value)]

@@ -1,0 +1,198 @@
+"""Composition: Hydra composes the choices, then values are set, and everything is checked and frozen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dlx.config.check import Checker, check_choices, global_content
+from dlx.config.errors import ConfigError, Problem, UserError
+from dlx.config.groups import GROUPS, conf_path, option_file
+from dlx.config.overrides import Value, parse
+from dlx.config.yaml import read_yaml
+
+
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration: resolved, complete, plain.
+
+    values: by group, signature defaults written in; choices: the option of each group, from which `--from` composes.
+    trust is what the person allowed on the command line; it is never stored.
+    """
+
+    values: dict[str, Any]
+    choices: dict[str, Any]
+    conf_dirs: tuple[Path, ...] = ()
+    trust: tuple[str, ...] = ()
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump({**self.values, "choices": self.choices}, sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def load(cls, path: Path | str, *, trust: Sequence[str] = ()) -> Config:
+        """A frozen configuration, checked like a composed one: it may come from anywhere."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+        values = read_yaml(path)
+        if not isinstance(values, dict) or not isinstance(values.get("choices"), dict):
+            raise UserError(f"{path}: not a configuration that dlx wrote (it has no `choices`)")
+        choices = values.pop("choices")
+        checker = Checker(values, choices, {}, (), trust, origin=str(path))
+        checker.check()
+        if checker.problems:
+            raise ConfigError(checker.problems)
+        return cls(checker.values, choices, (), tuple(trust))
+
+
+def compose(
+    overrides: Sequence[str],
+    *,
+    conf_dirs: Sequence[Path | str] = (),
+    trust: Sequence[str] = (),
+    base: Config | None = None,
+) -> Config:
+    """The configuration that the overrides mean. Raises ConfigError with all mistakes at once.
+
+    base: the frozen configuration to begin with (`--from RUN`): blocks of groups that are not chosen anew stay.
+    """
+    for folder in conf_dirs:
+        if not Path(folder).is_dir():
+            raise UserError(f"--conf-dir {folder}: there is no such folder")
+    typed, problems = parse(overrides)
+    problems += check_choices(typed.choices, conf_dirs)
+    if problems:
+        raise ConfigError(problems)
+    chosen: dict[str, Any] = {name: choice for name, choice in typed.choices.items() if choice is not None}
+    if base:
+        kept = {name: choice for name, choice in base.choices.items() if name not in ("experiment", *chosen)}
+        values, choices = _compose_choices({**kept, **chosen}, conf_dirs) if chosen else (base.values, base.choices)
+        values = _onto(base, values, set(chosen), choices, conf_dirs)
+    else:
+        values, choices = _compose_choices(chosen, conf_dirs)
+    values = copy.deepcopy(values)
+    problems = _set_values(values, typed.values)
+    if problems:
+        raise ConfigError(problems)
+    raw = {value.key: value.raw for value in typed.values if not value.delete}
+    checker = Checker(values, choices, raw, conf_dirs, trust)
+    checker.check()
+    if checker.problems:
+        raise ConfigError(checker.problems)
+    return Config(checker.values, choices, tuple(Path(d).absolute() for d in conf_dirs), tuple(trust))
+
+
+def _compose_choices(
+    chosen: dict[str, Any], conf_dirs: Sequence[Path | str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values and choices as Hydra composes them. Hydra's global state is left as it was found: empty."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    words = [f"{name}=[{','.join(c)}]" if isinstance(c, list) else f"{name}={c}" for name, c in chosen.items()]
+    if conf_dirs:
+        folders = ",".join(f"'file://{Path(folder).absolute()}'" for folder in conf_dirs)
+        words.append(f"hydra.searchpath=[{folders}]")
+    _check_files(chosen, conf_dirs)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_path()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=words, return_hydra_config=True)
+        runtime = OmegaConf.to_container(composed.hydra.runtime.choices, resolve=False)
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError([Problem("configuration", str(error).strip().splitlines()[0])]) from None
+    finally:
+        GlobalHydra.instance().clear()
+    assert isinstance(runtime, dict)
+    assert isinstance(values, dict)
+    choices = {str(name): choice for name, choice in runtime.items() if name in GROUPS and choice is not None}
+    for name, group in GROUPS.items():
+        if group.many and isinstance(choices.get(name), str):
+            choices[name] = [choices[name]]
+    return {str(key): value for key, value in values.items()}, choices
+
+
+def _check_files(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) -> None:
+    """Broken YAML in a chosen file is said with file and line, which Hydra leaves out."""
+    for group, choice in chosen.items():
+        for name in choice if isinstance(choice, list) else [choice]:
+            path = option_file(group, name, conf_dirs)
+            if path is not None:
+                read_yaml(path)
+
+
+def _onto(
+    base: Config, values: dict[str, Any], chosen: set[str], choices: dict[str, Any], conf_dirs: Sequence[Path | str]
+) -> dict[str, Any]:
+    """The base's blocks, with the composed ones of the groups chosen anew."""
+    merged = copy.deepcopy(base.values)
+    recipe = "experiment" in chosen
+    for name, group in GROUPS.items():
+        if name == "experiment" or (name not in chosen and not recipe):
+            continue
+        if not group.many:
+            merged[name] = values[name]
+            continue
+        before = merged.get(name) or {}
+        merged[name] = {key: before.get(key, block) for key, block in (values.get(name) or {}).items()}
+        for option in set(choices.get(name, ())) - set(base.choices.get(name, ())):
+            for target, content in global_content(name, option, conf_dirs).items():
+                merged[target] = {**merged[target], **content} if isinstance(content, dict) else content
+    return merged
+
+
+def _set_values(values: dict[str, Any], typed: list[Value]) -> list[Problem]:
+    """Sets or deletes dotted keys in place; interpolations in them are resolved against the whole."""
+    problems = []
+    for item in typed:
+        *parents, last = item.key.split(".")
+        node = values
+        for number, part in enumerate(parents):
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+            if not isinstance(node, dict):
+                problems.append(Problem(item.key, f"{'.'.join(parents[: number + 1])} is a value and has no keys"))
+                break
+        else:
+            if item.delete:
+                if last not in node:
+                    problems.append(Problem(item.key, "cannot be deleted: it is not there"))
+                node.pop(last, None)
+            elif isinstance(item.value, str) and "${" in item.value:
+                problems += _interpolate(values, node, last, item)
+            else:
+                node[last] = item.value
+    return problems
+
+
+def _interpolate(values: dict[str, Any], node: dict[str, Any], last: str, item: Value) -> list[Problem]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    node[last] = item.value
+    try:
+        node[last] = OmegaConf.select(OmegaConf.create(values), item.key)
+    except OmegaConfBaseException as error:
+        return [Problem(item.key, f"{item.value} cannot be resolved: {str(error).splitlines()[0]}")]
+    return []
+
+
+

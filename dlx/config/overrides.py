@@ -1,0 +1,108 @@
+"""What a person typed: `model=resnet optim.lr=1e-3 reg=[mixup] ~model.dropout`, parsed by Hydra's own grammar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlx.config.errors import Problem
+from dlx.config.groups import GROUPS, SHORT_NAMES
+
+_FORM = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s]+?)(?P<rest>=.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Value:
+    """One dotted key and its value; `raw` is the text behind `=`; `delete` for `~key`."""
+
+    key: str
+    value: Any = None
+    raw: str = ""
+    delete: bool = False
+
+
+@dataclass
+class Overrides:
+    """Group choices and values, in the order in which they were typed."""
+
+    choices: dict[str, str | list[str] | None] = field(default_factory=dict)
+    values: list[Value] = field(default_factory=list)
+
+
+def long_name(key: str) -> str:
+    """`optim.lr` -> `optimizer.lr`."""
+    first, dot, rest = key.partition(".")
+    return SHORT_NAMES.get(first, first) + dot + rest
+
+
+def _plain(value: Any) -> Any:
+    """A value of Hydra's grammar as plain Python."""
+    from hydra.core.override_parser.types import QuotedString
+
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+def _parse_one(text: str) -> Any:
+    """Hydra's override, its value quoted where the grammar would reject it bare; None for what is no override."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    key, equals, value = text.partition("=")
+    attempts = [text]
+    if equals and value[:1] not in "[{'\"":
+        attempts.append(key + "='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'")
+    for attempt in attempts:
+        try:
+            return parser.parse_override(attempt)
+        except HydraException:
+            continue
+    return None
+
+
+def parse(arguments: Sequence[str]) -> tuple[Overrides, list[Problem]]:
+    """All that can be read, and a problem for all that cannot."""
+    overrides, problems = Overrides(), []
+    for argument in arguments:
+        problem = _add(argument, overrides)
+        if problem:
+            problems.append(problem)
+    return overrides, problems
+
+
+def _add(argument: str, overrides: Overrides) -> Problem | None:
+    match = _FORM.fullmatch(argument)
+    if not match or (match["rest"] is None and match["sign"] != "~"):
+        return Problem(argument, "is not of the form key=value, such as model=resnet or optim.lr=1e-3")
+    key = long_name(match["key"])
+    if key.startswith("hydra"):
+        return Problem(argument, "hydra's own settings are fixed by dlx")
+    parsed = _parse_one((match["sign"] or "") + key + (match["rest"] or ""))
+    if parsed is None:
+        return Problem(argument, "cannot be read; quote what has special characters: 'key=\"a, b\"'")
+    if parsed.is_sweep_override():
+        return Problem(key, f"takes one value in one run, got {argument.partition('=')[2]}")
+    raw = (match["rest"] or "=")[1:]
+    if key not in GROUPS:
+        value = None if parsed.is_delete() else _plain(parsed.value())
+        overrides.values.append(Value(key, value, raw, parsed.is_delete()))
+        return None
+    if key in overrides.choices:
+        return Problem(key, f"is chosen twice: {overrides.choices[key]} and {raw}")
+    choice = None if parsed.is_delete() else _plain(parsed.value())
+    if GROUPS[key].many:
+        names = choice if isinstance(choice, list) else [] if choice is None else [choice]
+        overrides.choices[key] = [str(name) for name in names]
+    elif isinstance(choice, list | dict):
+        return Problem(key, f"takes one option, got {raw}")
+    else:
+        overrides.choices[key] = None if choice is None else str(choice)
+    return None

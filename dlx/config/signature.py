@@ -1,0 +1,188 @@
+"""Constructor signatures read from source by `ast`: the one schema of every block, without importing torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Param:
+    """One constructor argument. `default` is REQUIRED, a plain value, or None where it is no literal."""
+
+    name: str
+    annotation: ast.expr | None
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        return self.default is REQUIRED
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a class takes. `ancestors` are dotted paths, itself first; `spec` the class-level annotation of `spec`."""
+
+    path: str
+    params: dict[str, Param]
+    ancestors: tuple[str, ...]
+    doc: str
+    spec: str | None = None
+
+
+@dataclass
+class Module:
+    """The top-level names of a source file."""
+
+    name: str
+    file: Path
+    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
+    imports: dict[str, str] = field(default_factory=dict)
+
+    def collect(self, body: list[ast.stmt]) -> None:
+        package = self.name if self.file.name == "__init__.py" else self.name.rpartition(".")[0]
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                self.classes[node.name] = node
+            elif isinstance(node, ast.ImportFrom):
+                origin = node.module or ""
+                if node.level:
+                    parts = package.split(".")
+                    origin = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [origin])])
+                for alias in node.names:
+                    self.imports[alias.asname or alias.name] = f"{origin}.{alias.name}"
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    top = alias.name.split(".")[0]
+                    self.imports[alias.asname or top] = alias.name if alias.asname else top
+            elif isinstance(node, ast.If | ast.Try):
+                self.collect(node.body)
+
+
+def _find_file(dotted: str) -> Path | None:
+    """The source of a module, found without importing its parents."""
+    top, *rest = dotted.split(".")
+    found = importlib.machinery.PathFinder.find_spec(top, sys.path)
+    if found is None:
+        return None
+    if not rest:
+        return Path(found.origin) if found.origin and found.origin.endswith(".py") else None
+    for location in found.submodule_search_locations or ():
+        base = Path(location, *rest)
+        for candidate in (base / "__init__.py", base.with_suffix(".py")):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+@cache
+def read_module(dotted: str) -> Module | None:
+    file = _find_file(dotted)
+    if file is None:
+        return None
+    module = Module(dotted, file)
+    module.collect(ast.parse(file.read_text(encoding="utf-8")).body)
+    return module
+
+
+def _locate(dotted: str, seen: frozenset[str] = frozenset()) -> tuple[Module, ast.ClassDef] | None:
+    """The class that a dotted path means, through re-exports."""
+    owner, _, name = dotted.rpartition(".")
+    if not owner or dotted in seen:
+        return None
+    module = read_module(owner)
+    if module is None:
+        return None
+    if name in module.classes:
+        return module, module.classes[name]
+    if name in module.imports:
+        return _locate(module.imports[name], seen | {dotted})
+    return None
+
+
+def _dotted(node: ast.expr) -> str:
+    return ast.unparse(node.value if isinstance(node, ast.Subscript) else node)
+
+
+def _absolute(name: str, module: Module) -> str:
+    """A name as written in a module, as a dotted path."""
+    first, _, rest = name.partition(".")
+    if first in module.classes:
+        return f"{module.name}.{name}"
+    origin = module.imports.get(first, first)
+    return f"{origin}.{rest}" if rest else origin
+
+
+def _canonical(dotted: str) -> str:
+    located = _locate(dotted)
+    return f"{located[0].name}.{located[1].name}" if located else dotted
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return REQUIRED
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def _own_params(init: ast.FunctionDef) -> tuple[dict[str, Param], bool]:
+    arguments = init.args
+    positional = [*arguments.posonlyargs, *arguments.args][1:]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+    pairs = [*zip(positional, [*defaults, *arguments.defaults], strict=False)]
+    pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    params = {arg.arg: Param(arg.arg, arg.annotation, _literal(default)) for arg, default in pairs}
+    return params, arguments.kwarg is not None
+
+
+@cache
+def read(dotted: str) -> Signature | None:
+    """The signature of the class at a dotted path, or None where there is none."""
+    located = _locate(dotted)
+    if located is None:
+        return None
+    module, node = located
+    path = f"{module.name}.{node.name}"
+    bases = [base for base in (read(_absolute(_dotted(b), module)) for b in node.bases) if base]
+    ancestors = (path, *(ancestor for base in bases for ancestor in base.ancestors))
+    inherited = bases[0] if bases else None
+    params = inherited.params if inherited else {}
+    spec = inherited.spec if inherited else None
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            own, takes_more = _own_params(statement)
+            params = {**params, **own} if takes_more else own
+        elif isinstance(statement, ast.FunctionDef) and statement.name == "spec" and statement.returns:
+            spec = _canonical(_absolute(_dotted(statement.returns), module))
+        elif isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "spec":
+            spec = _canonical(_absolute(_dotted(statement.annotation), module))
+    return Signature(path, params, ancestors, ast.get_docstring(node) or "", spec)
+
+
+def accepted_specs(dotted: str) -> tuple[str, ...]:
+    """The spec classes that a model's constructor says it takes; empty where it does not say."""
+    located, signature = _locate(dotted), read(dotted)
+    if located is None or signature is None or "spec" not in signature.params:
+        return ()
+    annotation = signature.params["spec"].annotation
+    if annotation is None:
+        return ()
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    names = [part.strip() for part in ast.unparse(annotation).split("|")]
+    return tuple(_canonical(_absolute(name, located[0])) for name in names)
+
+
+def class_names(module: str) -> list[str]:
+    """Names of the classes in a module, for hints."""
+    found = read_module(module)
+    return [*found.classes, *found.imports] if found else []

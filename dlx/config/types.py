@@ -1,0 +1,124 @@
+"""Values against annotations: what fits is converted, what does not is said."""
+
+from __future__ import annotations
+
+import ast
+import math
+from typing import Any
+
+from dlx.config.groups import nearest
+
+
+class Mismatch(Exception):
+    """A value that its annotation does not allow; the text says what is expected."""
+
+
+_SEQUENCES = {"list", "List", "tuple", "Tuple", "Sequence", "Iterable"}
+_MAPPINGS = {"dict", "Dict", "Mapping"}
+
+
+def members(annotation: ast.expr) -> list[ast.expr]:
+    """The alternatives of a union; an annotation that is none is its own only member."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return members(ast.parse(annotation.value, mode="eval").body)
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return [*members(annotation.left), *members(annotation.right)]
+    if isinstance(annotation, ast.Subscript):
+        name = ast.unparse(annotation.value).rpartition(".")[2]
+        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        if name == "Union":
+            return [m for part in inner for m in members(part)]
+        if name == "Optional":
+            return [*members(inner[0]), ast.Constant(None)]
+    return [annotation]
+
+
+def describe(annotation: ast.expr) -> str:
+    """The annotation in words: `a number`, `one of relu, tanh`."""
+    words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "None": "null"}
+    texts = []
+    for member in members(annotation):
+        name = ast.unparse(member)
+        if name.rpartition(".")[2].startswith("Literal["):
+            texts.append("one of " + ", ".join(str(choice) for choice in choices(member)))
+        elif name in words:
+            texts.append(words[name])
+        elif isinstance(member, ast.Subscript):
+            texts.append("a list" if ast.unparse(member.value) in _SEQUENCES else "a mapping")
+    return " or ".join(texts) or ast.unparse(annotation)
+
+
+def choices(member: ast.expr) -> list[Any]:
+    """The values of a Literal, else none."""
+    if isinstance(member, ast.Subscript) and ast.unparse(member.value).rpartition(".")[2] == "Literal":
+        inner = member.slice.elts if isinstance(member.slice, ast.Tuple) else [member.slice]
+        return [ast.literal_eval(part) for part in inner]
+    return []
+
+
+def convert(value: Any, annotation: ast.expr | None, raw: str | None = None) -> Any:
+    """The value as its annotated type. `raw` is the text that a person typed: for `str` it is the value.
+
+    Raises Mismatch. What no YAML can say (tensors) is left out of a union; alone it lets everything through.
+    """
+    if annotation is None:
+        return value
+    alternatives = members(annotation)
+    known = [member for member in alternatives if _is_known(member)]
+    if not known:
+        return value
+    for member in known:
+        fits, converted = _convert_one(value, member)
+        if fits:
+            return converted
+    if raw is not None and value is not None and any(ast.unparse(member) == "str" for member in known):
+        return raw
+    allowed = [str(choice) for member in known for choice in choices(member)]
+    hint = nearest(str(value), allowed) if allowed else ""
+    raise Mismatch(f"must be {describe(annotation)}, got {value!r}{hint}")
+
+
+def _is_known(member: ast.expr) -> bool:
+    name = ast.unparse(member.value if isinstance(member, ast.Subscript) else member).rpartition(".")[2]
+    return name in {"int", "float", "str", "bool", "None", "Any", "Literal", *_SEQUENCES, *_MAPPINGS}
+
+
+def _convert_one(value: Any, member: ast.expr) -> tuple[bool, Any]:
+    subscript = member if isinstance(member, ast.Subscript) else None
+    name = ast.unparse(subscript.value if subscript else member).rpartition(".")[2]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name == "Any":
+        return True, value
+    if name == "None":
+        return value is None, None
+    if name == "bool":
+        return isinstance(value, bool), value
+    if name == "int":
+        return number and isinstance(value, int), value
+    if name == "float":
+        return (True, float(value)) if number and math.isfinite(value) else (False, None)
+    if name == "str":
+        return isinstance(value, str), value
+    if name == "Literal":
+        return any(value == c and type(value) is type(c) for c in choices(member)), value
+    if name in _MAPPINGS:
+        return isinstance(value, dict), value
+    return _convert_sequence(value, subscript, is_tuple=name in ("tuple", "Tuple"))
+
+
+def _convert_sequence(value: Any, subscript: ast.Subscript | None, is_tuple: bool) -> tuple[bool, Any]:
+    if not isinstance(value, list | tuple):
+        return False, None
+    if subscript is None:
+        return True, list(value)
+    inner = subscript.slice.elts if isinstance(subscript.slice, ast.Tuple) else [subscript.slice]
+    if is_tuple and ast.unparse(inner[-1]) != "...":
+        if len(inner) != len(value):
+            return False, None
+        types = inner
+    else:
+        types = [inner[0]] * len(value)
+    try:
+        return True, [convert(item, kind) for item, kind in zip(value, types, strict=True)]
+    except Mismatch:
+        return False, None

@@ -1,0 +1,60 @@
+"""Regression of a function of one variable, with Gaussian noise of a known size."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dlx.data.dataset import Dataset, Source, TensorSource
+from dlx.random import generator
+from dlx.tasks.spec import VectorSpec
+
+FUNCTIONS = {
+    "sin": lambda x: torch.sin(3 * math.pi * x),
+    "step": lambda x: (x > 0).float(),
+    "abs": torch.abs,
+    "sinc": lambda x: torch.sinc(4 * x),
+}
+
+
+class Function1D(Dataset):
+    """y = f(x) + noise, x uniform in [low, high]; test is the function itself on an even grid of 1,000 points.
+
+    function: sin is sin(3 pi x), sinc is sin(4 pi x) / (4 pi x). noise: its standard deviation.
+    """
+
+    spec: VectorSpec = VectorSpec(num_features=1, num_outputs=1, names=("x",))
+
+    def __init__(
+        self,
+        *,
+        function: Literal["sin", "step", "abs", "sinc"] = "sin",
+        samples: int = 1024,
+        noise: float = 0.0,
+        low: float = -1.0,
+        high: float = 1.0,
+        data_seed: int = 0,
+    ) -> None:
+        if function not in FUNCTIONS:
+            raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
+        if samples < 10:
+            raise ValueError(f"samples must be at least 10, got {samples}")
+        if noise < 0:
+            raise ValueError(f"noise must be at least 0, got {noise}")
+        if not low < high:
+            raise ValueError(f"low must be below high ({high}), got {low}")
+        self.function, self.samples, self.noise = function, samples, noise
+        self.low, self.high, self.data_seed = low, high, data_seed
+
+    def _source(self, x_N1: Tensor, noise_N1: Tensor | float) -> Source:
+        return TensorSource(features=x_N1, target=FUNCTIONS[self.function](x_N1) + noise_N1)
+
+    def splits(self) -> dict[str, Source]:
+        rng = generator(self.data_seed, "function1d")
+        x_N1 = torch.rand(self.samples, 1, generator=rng) * (self.high - self.low) + self.low
+        noise_N1 = torch.randn(self.samples, 1, generator=rng) * self.noise
+        grid_N1 = torch.linspace(self.low, self.high, 1000).unsqueeze(1)
+        return {"train": self._source(x_N1, noise_N1), "test": self._source(grid_N1, 0.0)}
