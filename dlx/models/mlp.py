@@ -1,0 +1,48 @@
+"""Multi-layer perceptron (Rosenblatt 1958; Rumelhart, Hinton, Williams 1986): affine maps with a nonlinearity between.
+
+With one hidden layer it approximates any continuous function (Cybenko 1989; Hornik et al. 1989); with
+`activation=identity` all of it is one affine map, however deep.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dlx.tasks.spec import ImageSpec, VectorSpec
+from dlx.tasks.supervised import Supervised
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "identity": nn.Identity}
+
+
+class MLP(Supervised):
+    """hidden: widths of the hidden layers; empty is the linear model. dropout: rate after each activation."""
+
+    def __init__(
+        self,
+        *,
+        spec: ImageSpec | VectorSpec,
+        hidden: tuple[int, ...] = (128,),
+        activation: Literal["relu", "tanh", "sigmoid", "gelu", "identity"] = "relu",
+        dropout: float = 0.0,
+        loss: str | None = None,
+    ) -> None:
+        super().__init__(spec=spec, loss=loss)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden must hold widths of at least 1, got {list(hidden)}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        layers: list[nn.Module] = []
+        width = spec.num_features
+        for next_width in hidden:
+            layers += [nn.Linear(width, next_width), ACTIVATIONS[activation]()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = next_width
+        self.layers = nn.Sequential(*layers, nn.Linear(width, spec.num_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))

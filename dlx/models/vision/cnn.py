@@ -1,0 +1,77 @@
+"""Convolutional networks: two convolutions and a dense layer, or LeNet-5 (LeCun et al. 1998, Proc. IEEE 86)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dlx.tasks.spec import ImageSpec
+from dlx.tasks.supervised import Supervised
+
+
+class CNN(Supervised):
+    """variant: `cnn` is conv3 32 - pool2 - conv3 64 - pool2 - dense 128; `lenet5` its modern form of 1998's network.
+
+    dropout: rate before the dense layers.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: ImageSpec,
+        variant: Literal["cnn", "lenet5"] = "cnn",
+        dropout: float = 0.0,
+        loss: str | None = None,
+    ) -> None:
+        super().__init__(spec=spec, loss=loss)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if variant not in ("cnn", "lenet5"):
+            raise ValueError(f"variant must be cnn or lenet5, got {variant!r}")
+        smallest = 4 if variant == "cnn" else 24
+        if min(spec.height, spec.width) < smallest:
+            raise ValueError(f"variant {variant} needs images of {smallest}x{smallest}, got {spec.height}x{spec.width}")
+        self.net = _two_convolutions(spec, dropout) if variant == "cnn" else _lenet5(spec, dropout)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.net(x_BCHW)
+
+
+def _two_convolutions(spec: ImageSpec, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(spec.channels, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(64 * (spec.height // 4) * (spec.width // 4), 128),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(128, spec.num_outputs),
+    )
+
+
+def _lenet5(spec: ImageSpec, dropout: float) -> nn.Sequential:
+    """ReLU and max-pooling for scaled tanh and trained averages, full connections in the second convolution, softmax
+    for radial outputs: 61,706 parameters on 32x32, or 28x28 padded by 2 (1998's has 60,000)."""
+    padding = 2 if spec.height < 32 else 0
+    height, width = ((((side + 2 * padding - 4) // 2) - 4) // 2 for side in (spec.height, spec.width))
+    return nn.Sequential(
+        nn.Conv2d(spec.channels, 6, 5, padding=padding),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(16 * height * width, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, spec.num_outputs),
+    )
