@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "resume": resume.resume,
     "eval": evaluate.evaluate,
@@ -26,7 +27,8 @@ for name, command in {
     "show": show.show,
     "config": config.config,
     "schema": schema.schema,
-}.items():
+}
+for name, command in COMMANDS.items():
     app.command(name)(command)
 
 

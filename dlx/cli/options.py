@@ -31,7 +31,8 @@ Overrides = Annotated[
     ),
 ]
 Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="A path, a run's name or a part of it, or @last", autocompletion=complete_run)
+    str,
+    typer.Argument(metavar="RUN", help="A path, a run's name or a part of it, or @last", autocompletion=complete_run),
 ]
 ConfDirs = Annotated[list[Path] | None, typer.Option("--conf-dir", help="A folder of your own options, like conf/.")]
 Trust = Annotated[

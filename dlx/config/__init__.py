@@ -1,6 +1,6 @@
 """Configuration: compose, check, build. Imports no torch."""
 
-from dlx.config.build import build, build_all, instantiate, own_block, settings
+from dlx.config.build import build, build_all, file_of, instantiate, own_block, settings
 from dlx.config.compose import Config, compose
 from dlx.config.errors import ConfigError, Problem, UserError
 
@@ -12,6 +12,7 @@ __all__ = [
     "build",
     "build_all",
     "compose",
+    "file_of",
     "instantiate",
     "own_block",
     "settings",

@@ -88,8 +88,9 @@ def _from_value_error(error: ValueError, key: str, names: list[str], file: str |
     return Problem(key, text, file)
 
 
-def _file(config: Config, group: str, choice: Any) -> str | None:
-    path = option_file(group, str(choice), config.conf_dirs)
+def file_of(config: Config, group: str, choice: Any = None) -> str | None:
+    """The option file that owns a group's block, as messages name it."""
+    path = option_file(group, str(choice or config.choices.get(group)), config.conf_dirs)
     return shown(path) if path else None
 
 
@@ -112,7 +113,7 @@ def build(config: Config, group: str, **given: Any) -> Any:
         base=GROUPS[group].base,
         trust=config.trust,
         key=group,
-        file=_file(config, group, config.choices.get(group)),
+        file=file_of(config, group),
         **given,
     )
 
@@ -121,7 +122,7 @@ def build_all(config: Config, group: str) -> dict[str, Any]:
     """The objects of a group that takes several options, by name."""
     return {
         name: instantiate(
-            block, base=GROUPS[group].base, trust=config.trust, key=f"{group}.{name}", file=_file(config, group, name)
+            block, base=GROUPS[group].base, trust=config.trust, key=f"{group}.{name}", file=file_of(config, group, name)
         )
         for name, block in config[group].items()
     }
@@ -134,4 +135,6 @@ def settings(config: Config, group: str) -> Any:
     shared = _shared_names(group)
     block = {name: value for name, value in config[group].items() if name in shared}
     wanted = _load(target)
-    return instantiate({"_target_": target, **block}, base=wanted, key=group, file=_file(config, group, config.choices.get(group)))
+    return instantiate(
+        {"_target_": target, **block}, base=wanted, key=group, file=file_of(config, group)
+    )

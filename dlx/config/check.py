@@ -135,7 +135,9 @@ class Checker:
         if name.startswith("_") and name.endswith("_"):
             self._problem(f"{key}.{name}", "is no key of dlx", file)
             return
-        self._problem(f"{key}.{name}", f"{class_name} has no such key{nearest(name, known)} It takes: {', '.join(known)}", file)
+        self._problem(
+            f"{key}.{name}", f"{class_name} has no such key{nearest(name, known)} It takes: {', '.join(known)}", file
+        )
 
     def _set_by_regularization(self, key: str) -> str | None:
         """The file of a chosen regularization that sets another group's key."""
@@ -189,9 +191,7 @@ def _available(group: str, conf_dirs: Sequence[Path | str]) -> str:
     return f"Available options: {', '.join(options(group, conf_dirs)) or 'none'}"
 
 
-def check_choices(
-    choices: Mapping[str, str | list[str] | None], conf_dirs: Sequence[Path | str]
-) -> list[Problem]:
+def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequence[Path | str]) -> list[Problem]:
     """Problems with the group choices of the command line."""
     problems = []
     for group, choice in choices.items():

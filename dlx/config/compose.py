@@ -17,8 +17,6 @@ from dlx.config.overrides import Value, parse
 from dlx.config.yaml import read_yaml
 
 
-
-
 @dataclass(frozen=True)
 class Config:
     """A checked configuration: resolved, complete, plain.
@@ -92,9 +90,7 @@ def compose(
     return Config(checker.values, choices, tuple(Path(d).absolute() for d in conf_dirs), tuple(trust))
 
 
-def _compose_choices(
-    chosen: dict[str, Any], conf_dirs: Sequence[Path | str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Values and choices as Hydra composes them. Hydra's global state is left as it was found: empty."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -193,6 +189,3 @@ def _interpolate(values: dict[str, Any], node: dict[str, Any], last: str, item: 
     except OmegaConfBaseException as error:
         return [Problem(item.key, f"{item.value} cannot be resolved: {str(error).splitlines()[0]}")]
     return []
-
-
-

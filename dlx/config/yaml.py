@@ -1,4 +1,4 @@
-"""Reading YAML that may come from anywhere: plain data only, bounded, no duplicate keys, floats as YAML 1.2 has them."""
+"""Reading YAML that may come from anywhere: plain data only, bounded, no duplicate keys, floats as in YAML 1.2."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_yaml(path: Path) -> Any:
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: larger than {MAX_BYTES // 1024} KiB, which no configuration is")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

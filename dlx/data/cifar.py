@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import tarfile
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.data.files import data_root, save_array
+from dlx.data.files import data_root, download, kept_folder, read_array
 from dlx.tasks.spec import ImageSpec
 
 _CIFAR100 = (
@@ -25,7 +27,11 @@ _CIFAR100 = (
 
 
 class CIFAR10(Dataset):
-    """50,000 training and 10,000 test images. torchvision downloads and checks them once; arrays are kept beside."""
+    """50,000 training and 10,000 test images.
+
+    root: where the archive is, or torchvision's unpacked folder, or they are downloaded to, in it or in its folder
+    `cifar10`; download: fetch what is not there. torchvision checks and decodes it once, to arrays that are kept.
+    """
 
     spec: ImageSpec = ImageSpec(
         channels=3,
@@ -36,36 +42,64 @@ class CIFAR10(Dataset):
         std=(0.2470, 0.2435, 0.2616),
     )
     folder: ClassVar[str] = "cifar10"
+    url: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/"
     archive: ClassVar[str] = "cifar-10-python.tar.gz"
+    md5: ClassVar[str] = "c58f30108f718f92721af3b95e74349a"
 
-    def __init__(self, *, root: str | None = None) -> None:
-        self.root = data_root(root) / self.folder
+    def __init__(self, *, root: str | None = None, download: bool = True) -> None:
+        self.root, self.download = data_root(root), download
 
-    def _decode(self) -> None:
-        """Images and labels as .npy files, by torchvision."""
+    def _locate(self) -> Path:
+        """The archive, or the folder that holds the unpacked one. Raises UserError saying what to put where."""
         from torchvision import datasets
 
-        kind = getattr(datasets, type(self).__name__)
-        try:
-            for name in ("train", "test"):
-                data = kind(str(self.root), train=name == "train", download=True)
-                save_array(self.root / f"{name}_image.npy", np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
-                save_array(self.root / f"{name}_label.npy", np.asarray(data.targets, np.int64))
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"dataset {self.folder}: {self.archive} is not there and cannot be downloaded "
-                f"({type(error).__name__}). Put it into {self.root}/, or say where it is with dataset.root="
-            ) from None
+        own = self.root / self.folder
+        unpacked = getattr(datasets, type(self).__name__).base_folder
+        for place in (own, self.root):
+            if (place / unpacked).is_dir():
+                return place
+            if (place / self.archive).is_file():
+                return place / self.archive
+        reason: Exception | None = None
+        if self.download:
+            try:
+                download(self.url + self.archive, own / self.archive, self.md5)
+                return own / self.archive
+            except (OSError, RuntimeError) as error:
+                reason = error
+        why = f"cannot be downloaded ({reason})" if reason else "dataset.download is false"
+        raise UserError(
+            f"dataset {self.folder}: {self.archive} is not there, and {why}.\n"
+            f"Put it from {self.url}{self.archive} into {own}/, or say with dataset.root= where it is."
+        ) from reason
 
-    def _read(self, name: str, mapped: bool = False) -> torch.Tensor:
-        path: Path = self.root / f"{name}.npy"
-        return torch.from_numpy(np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False))
+    def _decode(self, into: Path) -> None:
+        """Images and labels as .npy files. torchvision knows the sum of each unpacked file and reads no other."""
+        from torchvision import datasets
+        from torchvision.datasets.utils import extract_archive
+
+        place = self._locate()
+        unpacked = place if place.is_dir() else into / "unpacked"
+        try:
+            if unpacked != place:
+                extract_archive(str(place), str(unpacked))
+            for name in ("train", "test"):
+                data = getattr(datasets, type(self).__name__)(str(unpacked), train=name == "train", download=False)
+                np.save(into / f"{name}_image.npy", np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+                np.save(into / f"{name}_label.npy", np.asarray(data.targets, np.int64))
+        except (RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
+            raise UserError(
+                f"dataset {self.folder}: {place} is damaged ({error}); delete it to fetch it anew"
+            ) from error
+        if unpacked != place:
+            shutil.rmtree(unpacked)
 
     def splits(self) -> dict[str, Source]:
-        if not (self.root / "test_label.npy").is_file():  # written last
-            self._decode()
+        arrays = kept_folder(self.root / self.folder / "arrays", self._decode)
         return {
-            name: TensorSource(image=self._read(f"{name}_image", mapped=True), label=self._read(f"{name}_label"))
+            name: TensorSource(
+                image=read_array(arrays / f"{name}_image.npy"), label=read_array(arrays / f"{name}_label.npy")
+            )
             for name in ("train", "test")
         }
 
@@ -83,3 +117,4 @@ class CIFAR100(CIFAR10):
     )
     folder = "cifar100"
     archive = "cifar-100-python.tar.gz"
+    md5 = "eb9058c3a382ffc7106e4002c42a8d85"

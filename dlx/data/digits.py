@@ -26,7 +26,9 @@ class Digits(Dataset):
         # Read from the file: importing scikit-learn's datasets takes 1.3 s.
         package = importlib.util.find_spec("sklearn")
         if package is None or package.origin is None:
-            raise UserError("dataset digits: it comes with scikit-learn, which is not installed (pip install scikit-learn)")
+            raise UserError(
+                "dataset digits: it comes with scikit-learn, which is not installed (pip install scikit-learn)"
+            )
         with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz") as file:
             rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
         image = torch.from_numpy(rows[:, :-1].reshape(-1, 1, 8, 8).copy())

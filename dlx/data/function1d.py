@@ -16,6 +16,7 @@ FUNCTIONS = {
     "sin": lambda x: torch.sin(3 * math.pi * x),
     "step": lambda x: (x > 0).float(),
     "abs": torch.abs,
+    "polynomial": lambda x: 4 * x**3 - 3 * x,
     "sinc": lambda x: torch.sinc(4 * x),
 }
 
@@ -23,7 +24,8 @@ FUNCTIONS = {
 class Function1D(Dataset):
     """y = f(x) + noise, x uniform in [low, high]; test is the function itself on an even grid of 1,000 points.
 
-    function: sin is sin(3 pi x), sinc is sin(4 pi x) / (4 pi x). noise: its standard deviation.
+    function: sin is sin(3 pi x), polynomial is 4 x^3 - 3 x, sinc is sin(4 pi x) / (4 pi x).
+    noise: its standard deviation. data_seed: draws x and the noise, whatever the run's seed.
     """
 
     spec: VectorSpec = VectorSpec(num_features=1, num_outputs=1, names=("x",))
@@ -31,7 +33,7 @@ class Function1D(Dataset):
     def __init__(
         self,
         *,
-        function: Literal["sin", "step", "abs", "sinc"] = "sin",
+        function: Literal["sin", "step", "abs", "polynomial", "sinc"] = "sin",
         samples: int = 1024,
         noise: float = 0.0,
         low: float = -1.0,

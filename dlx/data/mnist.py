@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,19 +18,38 @@ from dlx.data.files import data_root, download
 from dlx.tasks.spec import ImageSpec
 
 
+@dataclass(frozen=True)
+class Idx:
+    """A published file: its name, and the md5 of it as downloaded (.gz) and unpacked."""
+
+    name: str
+    packed: str
+    unpacked: str
+
+
 def read_idx(path: Path, md5: str) -> np.ndarray:
-    """An idx file (.gz) as an array. Raises UserError for one whose checksum is not the published one."""
-    content = path.read_bytes()
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-        raise UserError(f"{path}: damaged or not the published file (its md5 is not {md5}); delete it to fetch it anew")
-    data = gzip.decompress(content)
-    dimensions = data[3]
-    shape = np.frombuffer(data, ">u4", dimensions, 4).astype(int)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    """An idx file of bytes, .gz or raw, as an array.
+
+    Layout: two zero bytes, type 8 (unsigned byte), the number of dimensions, each as a big-endian 32-bit number, then
+    the values. Raises UserError unless `md5` is that of the unpacked content: packers differ (Debian's files are
+    packed anew), the content must not.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete it to fetch it anew") from error
+    if (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
+        raise UserError(f"{path}: damaged, or not the published file (unpacked md5 {found}, not {md5})")
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">u4", dimensions, 4).astype(int)
+    return np.frombuffer(bytearray(content), np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
 class MNIST(Dataset):
-    """60,000 training and 10,000 test images. root: where the four files are, or are downloaded to."""
+    """60,000 training and 10,000 test images.
+
+    root: where the four files are, packed or not, in it or in its folder `mnist`; download: fetch what is not there.
+    """
 
     spec: ImageSpec = ImageSpec(
         channels=1, height=28, width=28, classes=tuple("0123456789"), mean=(0.1307,), std=(0.3081,)
@@ -36,32 +57,40 @@ class MNIST(Dataset):
     folder: ClassVar[str] = "mnist"
     url: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     places: ClassVar[tuple[str, ...]] = ()
-    sums: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-    }
+    files: ClassVar[tuple[Idx, ...]] = (
+        Idx("train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+        Idx("train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+        Idx("t10k-images-idx3-ubyte", "9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+        Idx("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
+    )
 
-    def __init__(self, *, root: str | None = None) -> None:
-        self.root = data_root(root) / self.folder
+    def __init__(self, *, root: str | None = None, download: bool = True) -> None:
+        self.root, self.download = data_root(root), download
 
-    def _locate(self, name: str) -> Path:
-        for place in (self.root, *map(Path, self.places)):
-            if (place / name).is_file():
-                return place / name
-        path = self.root / name
-        try:
-            download(self.url + name, path, self.sums[name])
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"dataset {self.folder}: {name} is not there and cannot be downloaded ({type(error).__name__}). "
-                f"Put {', '.join(self.sums)} into {self.root}/, or say where they are with dataset.root="
-            ) from None
-        return path
+    def _locate(self, file: Idx) -> Path:
+        """The file, downloaded where it is nowhere. Raises UserError saying what to put where."""
+        own = self.root / self.folder
+        packed = f"{file.name}.gz"
+        for place in (own, self.root, *map(Path, self.places)):
+            for name in (file.name, packed):
+                if (place / name).is_file():
+                    return place / name
+        reason: Exception | None = None
+        if self.download:
+            try:
+                download(self.url + packed, own / packed, file.packed)
+                return own / packed
+            except (OSError, RuntimeError) as error:
+                reason = error
+        why = f"cannot be downloaded ({reason})" if reason else "dataset.download is false"
+        names = ", ".join(f"{file.name}.gz" for file in self.files)
+        raise UserError(
+            f"dataset {self.folder}: {packed} is not there, and {why}.\n"
+            f"Put {names} from {self.url} into {own}/, or say with dataset.root= where they are."
+        ) from reason
 
     def splits(self) -> dict[str, Source]:
-        arrays = [torch.from_numpy(read_idx(self._locate(name), md5).copy()) for name, md5 in self.sums.items()]
+        arrays = [torch.from_numpy(read_idx(self._locate(file), file.unpacked)) for file in self.files]
         train_image, train_label, test_image, test_label = arrays
         return {
             "train": TensorSource(image=train_image.unsqueeze(1), label=train_label.long()),
@@ -85,9 +114,9 @@ class FashionMNIST(MNIST):
     folder = "fashion_mnist"
     url = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     places = ("/usr/share/datasets/fashion-mnist",)
-    sums: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
-    }
+    files = (
+        Idx("train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+        Idx("train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
+        Idx("t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
+        Idx("t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
+    )

@@ -1,6 +1,7 @@
 """View: which samples of a dataset a run trains on, is validated on and is tested on.
 
-The test split depends on `split_seed` alone, never on the run's seed, subset, fold or bootstrap.
+The test split depends on `split_seed` alone, never on the run's seed, subset, fold or bootstrap. All draws are
+functions of `split_seed`, so that runs with different seeds are trained and judged on the same samples.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from dlx.random import generator
 if TYPE_CHECKING:
     from dlx.data.dataset import Dataset, Source
 
-TEST_SHARE, VAL_SHARE = 0.2, 0.1
+TEST_PARTS, VAL_PARTS = 5, 10  # a fifth of the data, a tenth of the rest
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Positions in a source (int64, repeats allowed) and, where samples are weighted, a weight for each of its samples."""
+    """Positions in a source (int64, repeats allowed) and, where samples are weighted, a weight for each of its samples.
+
+    `weight` is float32 [len(source)], with mean 1 over the split.
+    """
 
     source: Source
     index: Tensor
@@ -34,32 +38,17 @@ class Split:
         return len(self.index)
 
 
-def stratified_order(labels: Tensor, rng: torch.Generator) -> Tensor:
-    """A random order in which every prefix holds each class in its share, to within one sample per class."""
-    shuffled = torch.randperm(len(labels), generator=rng)
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    counts = labels.bincount()
-    counts = counts[counts > 0]
-    rank = torch.cat([(torch.arange(int(n)) + 0.5) / n for n in counts])
-    return by_class[rank.argsort(stable=True)]
-
-
-def deal(labels: Tensor, folds: int, rng: torch.Generator) -> Tensor:
-    """The fold (0..folds-1) of each sample: classes are dealt out like cards, so sizes differ by at most one."""
-    shuffled = torch.randperm(len(labels), generator=rng)
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    fold = torch.empty(len(labels), dtype=torch.int64)
-    fold[by_class] = torch.arange(len(labels)) % folds
-    return fold
-
-
 class View:
     """The keys that every dataset has.
 
-    batch_size: the effective one; accumulation splits it. subset: that many training samples, or a fraction of them.
-    fold, folds: validation is fold `fold` of a stratified k-fold. bootstrap: replicate number; train is drawn with
-    replacement. weights: a .npy file with one weight per training sample. workers: processes that load; 0 keeps what
-    fits in memory. drop_last: training drops the last partial batch.
+    batch_size: the effective one; accumulation splits it.
+    subset: that many samples to train and validate on, or a fraction of them (1.0: all).
+    fold, folds: validation is fold `fold` (from 0) of a stratified k-fold, also where the dataset gives its own.
+    bootstrap: a replicate's number; train is then drawn anew with replacement.
+    split_seed: draws all of these, and the test split where the dataset gives none.
+    weights: a .npy file with one weight per sample of the training source.
+    workers: processes that load; 0 keeps what fits in memory on the device.
+    drop_last: training drops the last partial batch.
     """
 
     def __init__(
@@ -75,16 +64,17 @@ class View:
         workers: int = 0,
         drop_last: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if workers < 0:
-            raise ValueError(f"workers must be at least 0, got {workers}")
-        if subset is not None and (subset <= 0 or (isinstance(subset, float) and subset > 1)):
-            raise ValueError(f"subset must be a number of samples or a fraction in (0, 1], got {subset}")
-        if (fold is None) != (folds is None):
-            raise ValueError("fold and folds must be given together")
-        if folds is not None and folds < 2:
-            raise ValueError(f"folds must be at least 2, got {folds}")
+        least_of = {"batch_size": 1, "folds": 2, "bootstrap": 0, "workers": 0}
+        given = {"batch_size": batch_size, "folds": folds, "bootstrap": bootstrap, "workers": workers}
+        for name, least in least_of.items():
+            if (value := given[name]) is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if subset is not None and not (0 < subset <= 1 if isinstance(subset, float) else subset >= 2):
+            raise ValueError(f"subset must be a number of samples (at least 2) or a fraction in (0, 1], got {subset}")
+        if fold is not None and folds is None:
+            raise ValueError("fold needs folds, the number of parts")
+        if folds is not None and fold is None:
+            raise ValueError("folds needs fold, the part to validate on")
         if fold is not None and folds is not None and not 0 <= fold < folds:
             raise ValueError(f"fold must be in 0..{folds - 1}, got {fold}")
         self.batch_size, self.subset, self.fold, self.folds = batch_size, subset, fold, folds
@@ -95,48 +85,53 @@ class View:
         """train, val and test. Raises UserError naming the key that asks for more than there is."""
         given = dataset.splits()
         source = given["train"]
-        labels = _strata(source)
+        labels = class_labels(source)
         pool = torch.arange(len(source))
         if "test" in given:
-            test = Split(given["test"], torch.arange(len(given["test"])))
+            test = _whole(given["test"])
         else:
-            test_index, pool = self._hold_out(pool, labels, TEST_SHARE, "test")
+            test_index, pool = self._hold_out(pool, labels, TEST_PARTS, "test")
             test = Split(source, test_index)
         pool = self._take_subset(pool, labels)
         if self.folds is not None:
             if self.folds > len(pool):
                 raise UserError(f"dataset.folds: {self.folds} folds of {len(pool)} samples")
             fold = deal(labels[pool], self.folds, generator(self.split_seed, "folds"))
-            val = Split(source, pool[fold == self.fold])
-            train_index = pool[fold != self.fold]
+            val, train_index = Split(source, pool[fold == self.fold]), pool[fold != self.fold]
         elif "val" in given:
-            val, train_index = Split(given["val"], torch.arange(len(given["val"]))), pool
+            val, train_index = _whole(given["val"]), pool
         else:
-            val_index, train_index = self._hold_out(pool, labels, VAL_SHARE, "val")
+            val_index, train_index = self._hold_out(pool, labels, VAL_PARTS, "val")
             val = Split(source, val_index)
-        if self.bootstrap is not None:
-            rng = generator(self.split_seed, "bootstrap", self.bootstrap)
-            train_index = train_index[torch.randint(len(train_index), (len(train_index),), generator=rng)]
-        if len(train_index) < self.batch_size and self.drop_last:
+        size = len(train_index)
+        if size == 0:
+            raise UserError(f"dataset: {len(source)} samples are too few to split")
+        if size < self.batch_size and self.drop_last:
             raise UserError(
-                f"dataset.batch_size: {self.batch_size} is more than the {len(train_index)} training samples"
+                f"dataset.batch_size: {self.batch_size} is more than the {size} training samples; "
+                "take at most that, or set dataset.drop_last=false"
             )
+        if self.bootstrap is not None:
+            drawn = torch.randint(size, (size,), generator=generator(self.split_seed, "bootstrap", self.bootstrap))
+            train_index = train_index[drawn]
         return {"train": Split(source, train_index, self._read_weights(source, train_index)), "val": val, "test": test}
 
-    def _hold_out(self, pool: Tensor, labels: Tensor, share: float, scope: str) -> tuple[Tensor, Tensor]:
-        """A stratified share of the pool, and the rest; each in the source's order."""
-        order = pool[stratified_order(labels[pool], generator(self.split_seed, scope))]
-        count = max(1, round(share * len(pool)))
-        return order[:count].sort().values, order[count:].sort().values
+    def _hold_out(self, pool: Tensor, labels: Tensor, parts: int, scope: str) -> tuple[Tensor, Tensor]:
+        """A stratified part of the pool (rounded up) and the rest, each in the source's order."""
+        held = choose(labels[pool], -(-len(pool) // parts), generator(self.split_seed, scope))
+        return pool[held], pool[~held]
 
     def _take_subset(self, pool: Tensor, labels: Tensor) -> Tensor:
         if self.subset is None:
             return pool
         count = self.subset if isinstance(self.subset, int) else round(self.subset * len(pool))
-        if not 2 <= count <= len(pool):
-            raise UserError(f"dataset.subset: {self.subset} of {len(pool)} training samples; 2 to {len(pool)} can be taken")
-        order = stratified_order(labels[pool], generator(self.split_seed, "subset"))
-        return pool[order[: int(count)]].sort().values
+        least = max(2, len(labels[pool].unique()))
+        if not least <= count <= len(pool):
+            raise UserError(
+                f"dataset.subset: {self.subset} of {len(pool)} samples; "
+                f"from {least} (one of each class) to all of them can be taken"
+            )
+        return pool[choose(labels[pool], count, generator(self.split_seed, "subset"))]
 
     def _read_weights(self, source: Source, train_index: Tensor) -> Tensor | None:
         if self.weights is None:
@@ -145,19 +140,57 @@ class View:
         if not path.is_file():
             raise UserError(f"dataset.weights: {path}: there is no such file")
         try:
-            weight = torch.from_numpy(np.load(path, allow_pickle=False)).float()
-        except ValueError as error:
-            raise UserError(f"dataset.weights: {path}: {error}") from None
-        if weight.shape != (len(source),) or not torch.isfinite(weight).all() or (weight < 0).any():
-            raise UserError(f"dataset.weights: {path}: must be {len(source)} finite numbers of at least 0")
+            weight = torch.from_numpy(np.load(path, allow_pickle=False)).double()
+        except (ValueError, TypeError, EOFError, OSError) as error:
+            raise UserError(f"dataset.weights: {path}: not a .npy file of numbers ({error})") from error
+        if weight.shape != (len(source),):
+            raise UserError(
+                f"dataset.weights: {path}: must be {len(source)} numbers, one per training sample, "
+                f"got shape {tuple(weight.shape)}"
+            )
+        if not torch.isfinite(weight).all() or (weight < 0).any():
+            raise UserError(f"dataset.weights: {path}: must be finite and not negative")
         mean = weight[train_index].mean()
         if mean == 0:
             raise UserError(f"dataset.weights: {path}: all training samples have weight 0")
-        return weight / mean
+        return (weight / mean).float()
 
 
-def _strata(source: Source) -> Tensor:
-    """Class labels of a source; one stratum for real targets."""
-    tensors = getattr(source, "tensors", {})
-    labels = tensors.get("label", getattr(source, "labels", None))
-    return torch.zeros(len(source), dtype=torch.int64) if labels is None else torch.as_tensor(labels)
+def _whole(source: Source) -> Split:
+    return Split(source, torch.arange(len(source)))
+
+
+def class_labels(source: Source) -> Tensor:
+    """Class labels of a source, int64 [N]: its tensor `label`, or its attribute `labels`. Zeros for real targets."""
+    labels = getattr(source, "tensors", {}).get("label", getattr(source, "labels", None))
+    if labels is None or labels.dim() != 1 or labels.is_floating_point():
+        return torch.zeros(len(source), dtype=torch.int64)
+    return labels.long()
+
+
+def _by_class(labels: Tensor, rng: torch.Generator) -> Tensor:
+    """Positions grouped by class, in random order within each."""
+    shuffled = torch.randperm(len(labels), generator=rng)
+    return shuffled[labels[shuffled].argsort(stable=True)]
+
+
+def choose(labels: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """A mask of `count` random samples. Each class gets its share, rounded up or down (largest remainders go up)."""
+    _, class_of, sizes = labels.unique(return_inverse=True, return_counts=True)
+    quota, remainder = sizes * count // len(labels), sizes * count % len(labels)
+    quota[remainder.argsort(descending=True, stable=True)[: count - int(quota.sum())]] += 1
+    by_class = _by_class(labels, rng)
+    rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    mask[by_class] = rank < quota[class_of[by_class]]
+    return mask
+
+
+def deal(labels: Tensor, folds: int, rng: torch.Generator) -> Tensor:
+    """The fold (0..folds-1) of each sample, dealt out like cards class by class.
+
+    Folds differ by at most one sample, overall and in each class.
+    """
+    fold = torch.empty(len(labels), dtype=torch.int64)
+    fold[_by_class(labels, rng)] = torch.arange(len(labels)) % folds
+    return fold

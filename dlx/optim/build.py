@@ -69,7 +69,9 @@ def build_optimizers(
     common: the optimizer's own settings with `_target_`; make(settings, params=groups) builds one from such settings.
     """
     return [
-        make(_one_kernel(grouping.settings(common, objective.name), objective), params=grouping.groups(system, objective))
+        make(
+            _one_kernel(grouping.settings(common, objective.name), objective), params=grouping.groups(system, objective)
+        )
         for objective in objectives
     ]
 

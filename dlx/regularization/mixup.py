@@ -8,6 +8,7 @@ import torch
 
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.classification import soft_labels
+from dlx.tasks.spec import ImageSpec
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
@@ -29,9 +30,13 @@ class Mixup(Regularizer):
     def on_batch(self, batch: Batch, system: System) -> Batch:
         spec = system.spec
         x, y = batch[spec.input_key], batch[spec.target_key]
-        if spec.target_key == "label":
+        if isinstance(spec, ImageSpec):
             y = soft_labels(y, spec.num_outputs)
         # Drawn on the CPU: a weight from the device would have to be waited for.
         weight = torch._sample_dirichlet(torch.tensor([self.alpha, self.alpha]))[0].item()
         partner = torch.randperm(len(x), device=x.device)
-        return {**batch, spec.input_key: x.lerp(x[partner], 1 - weight), spec.target_key: y.lerp(y[partner], 1 - weight)}
+        return {
+            **batch,
+            spec.input_key: x.lerp(x[partner], 1 - weight),
+            spec.target_key: y.lerp(y[partner], 1 - weight),
+        }

@@ -27,7 +27,9 @@ def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
         raise UserError(f"{run}: there are no runs below {root}/ yet; `dlx train` makes one")
     if run == "@last":
         return runs[-1]
-    matches = [folder for folder in runs if run == folder.name] or [folder for folder in runs if run in str(folder.path)]
+    matches = [folder for folder in runs if run == folder.name] or [
+        folder for folder in runs if run in str(folder.path)
+    ]
     if len(matches) == 1:
         return matches[0]
     if matches:

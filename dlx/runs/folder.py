@@ -120,7 +120,7 @@ def _git_revision() -> str | None:
 def environment(command: list[str]) -> dict[str, Any]:
     """What a run ran on. No environment variables: they hold secrets."""
     packages = ("dlx", "torch", "torchvision", "hydra-core", "omegaconf", "numpy")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)

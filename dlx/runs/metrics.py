@@ -60,7 +60,7 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All rows that count: after a resume event, earlier rows past the resumed step are dropped; a torn last line too."""
+    """All rows that count: a resume event drops earlier rows past its step; a torn last line is dropped too."""
     rows: list[dict[str, Any]] = []
     if not path.exists():
         return rows

@@ -21,6 +21,11 @@ class Spec:
     input_key: ClassVar[str]
     target_key: ClassVar[str]
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
         """A plain mapping with `_target_`, which `dlx.config.build` turns back into the same spec."""
         return {"_target_": f"{type(self).__module__}.{type(self).__name__}", **asdict(self)}

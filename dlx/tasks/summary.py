@@ -49,7 +49,7 @@ def summarize(system: System) -> Summary:
     was_training = system.training
     system.eval()
     try:
-        sample = torch.zeros(1, *system.spec.input_shape, device="meta")  # type: ignore[attr-defined]
+        sample = torch.zeros(1, *system.spec.input_shape, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             system(sample)
     finally:

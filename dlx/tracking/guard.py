@@ -16,11 +16,9 @@ FINISH_SECONDS = 60.0
 class Guard:
     """Passes calls to a tracker in order, from a queue. The first exception ends the tracker, not the run."""
 
-    def __init__(
-        self, name: str, tracker: Tracker, warn: Callable[[str], None], lose: Callable[[str], None]
-    ) -> None:
+    def __init__(self, name: str, tracker: Tracker, warn: Callable[[str], None], lose: Callable[[str], None]) -> None:
         self.name, self.tracker, self.lose = name, tracker, lose
-        tracker.warn = warn  # type: ignore[method-assign]
+        tracker.warn = warn  # type: ignore[method-assign, assignment]
         self.failed: str | None = None
         self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True, name=f"tracker-{name}")

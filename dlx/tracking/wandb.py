@@ -45,7 +45,7 @@ def is_reachable() -> bool:
 
 
 class Wandb(Tracker):
-    """mode: auto is online where a key and the server are there, else offline; online and offline are taken at their word."""
+    """mode: auto is online where a key and the server are there, else offline."""
 
     def __init__(
         self,

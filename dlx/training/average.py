@@ -17,7 +17,7 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.params = [p for p in module.parameters() if p.requires_grad]
+        self.params: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
         self.shadow: list[Tensor] = [p.detach().clone() for p in self.params]
 
     @torch.no_grad()

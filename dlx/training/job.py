@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import Config, build, build_all, instantiate, own_block, settings
+from dlx.config import Config, build, build_all, file_of, instantiate, own_block, settings
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.data.loader import DeviceStore, make_loader
 from dlx.optim.build import build_optimizers
@@ -24,6 +24,7 @@ from dlx.tracking.recorder import Recorder, RunRecorder
 from dlx.training.evaluate import evaluate
 from dlx.training.progress import Progress
 from dlx.training.signals import exit_code
+from dlx.training.threads import choose_threads
 from dlx.training.trainer import Data, Diverged, Job, Outcome, Trainer
 from dlx.training.world import World
 
@@ -91,19 +92,23 @@ def prepare(config: Config) -> Prepared:
         problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
     if problems:
         raise ConfigError(problems)
-    if trainer.monitor is None and system.monitor is not None:
-        pass
     splits = view.split(dataset)
     if view.batch_size % trainer.accumulate:
         raise ConfigError(
-            [Problem("trainer.accumulate", f"must divide dataset.batch_size ({view.batch_size}), got {trainer.accumulate}")]
+            [
+                Problem(
+                    "trainer.accumulate",
+                    f"must divide dataset.batch_size ({view.batch_size}), got {trainer.accumulate}",
+                )
+            ]
         )
     steps = len(splits["train"]) // view.batch_size
+    assert system is not None
     return Prepared(config, trainer, dataset, view, splits, system, max(steps, 1))
 
 
 def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:
-    return instantiate(block, base=torch.optim.Optimizer, trust=config.trust, key="optimizer", **given)
+    return instantiate(block, base=torch.optim.Optimizer, trust=config.trust, key="optimizer", file=file_of(config, "optimizer"), **given)
 
 
 def train(config: Config, *, quiet: bool = False, command: list[str] | None = None) -> Result:
@@ -112,7 +117,9 @@ def train(config: Config, *, quiet: bool = False, command: list[str] | None = No
     world = World.join(prepared.trainer.device)
     try:
         name = config["name"] or config.choices["model"]
-        title = "-".join([str(config.choices["model"]), str(config.choices["dataset"]), str(config.choices["optimizer"])])
+        title = "-".join(
+            [str(config.choices["model"]), str(config.choices["dataset"]), str(config.choices["optimizer"])]
+        )
         folder = RunFolder.create(config["output_root"], str(name), title) if world.is_main else None
         folder = RunFolder(world.agree(folder.path if folder else None)) if folder is None else folder
         if world.size > 1 and world.is_main:
@@ -141,9 +148,7 @@ def resume(folder: RunFolder, config: Config, *, quiet: bool = False) -> Result:
         world.leave()
 
 
-def _build_job(
-    prepared: Prepared, world: World, recorder: Recorder, folder: RunFolder, checkpoint: Path | None
-) -> Job:
+def _build_job(prepared: Prepared, world: World, recorder: Recorder, folder: RunFolder, checkpoint: Path | None) -> Job:
     config, view, splits = prepared.config, prepared.view, prepared.splits
     seed = config["seed"]
     store = DeviceStore()
@@ -187,8 +192,8 @@ def _run(
     resumed: bool = False,
 ) -> Result:
     config, trainer = prepared.config, prepared.trainer
-    if trainer.threads:
-        torch.set_num_threads(trainer.threads)
+    if world.device.type == "cpu":
+        torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.view.batch_size))
     recorder = Recorder()
     if world.is_main:
         folder.write_status("running")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 _SHOWN = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc"}
 
@@ -14,7 +15,7 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.figures: dict[str, float] = {}
-        self.bar = None
+        self.bar: Any = None
         self._last_line = 0.0
 
     def begin(self, step: int, total: int, steps_per_epoch: int) -> None:

@@ -156,7 +156,7 @@ class Trainer:
         convolutional = any(p.dim() == 4 for p in system.parameters())
         self.to_channels_last = convolutional if self.channels_last is None else self.channels_last
         if self.to_channels_last:
-            system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            system.to(memory_format=torch.channels_last)
         return system
 
     def fit(self, job: Job) -> Outcome:
@@ -391,7 +391,8 @@ class Trainer:
     def _read_pending(self, batch: Batch) -> dict[str, float]:
         """Means of what was noted since the last row, in one transfer."""
         pending, self.state.pending = self.state.pending, {}
-        means = dict(zip(pending, torch.stack([torch.stack(v).double().mean() for v in pending.values()]).tolist()))
+        values = torch.stack([torch.stack(noted).double().mean() for noted in pending.values()]).tolist()
+        means = dict(zip(pending, values, strict=True))
         if means.pop("_bad", 0.0) > 0:
             raise Diverged(f"a loss or gradient is not finite in the {self.log_every} steps to {self.state.step}")
         return means
@@ -418,7 +419,9 @@ class Trainer:
                 state.best_value, state.best_step = value, state.step
                 self.best = {name: tensor.detach().clone() for name, tensor in self.system.state_dict().items()}
         self.job.recorder.row(state.step, state.step / self.job.data.train.steps_per_epoch, scalars)
-        return any([r.on_validation(state.history) for r in self.hooks["on_validation"]])
+        # Each is told, also when an earlier one already ends the training.
+        ends = [regularizer.on_validation(state.history) for regularizer in self.hooks["on_validation"]]
+        return any(ends)
 
     def _stateful(self) -> dict[str, Any]:
         named = {f"regularizer/{name}": part for name, part in self.job.regularizers.items()}

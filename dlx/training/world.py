@@ -21,7 +21,9 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         raise UserError(f"trainer.device: no such device {name!r}; auto, cuda, cuda:1, mps and cpu are known") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"trainer.device: {name} is not there ({torch.cuda.device_count()} CUDA devices); try auto or cpu")
+        raise UserError(
+            f"trainer.device: {name} is not there ({torch.cuda.device_count()} CUDA devices); try auto or cpu"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("trainer.device: mps is not there; try auto or cpu")
     return device

@@ -1,0 +1,44 @@
+# `make train` and `make test` set up everything they need in .venv, on a machine that has Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help train test quality lint bench
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+train: .venv/.train ## train a ResNet on handwritten digits: the first thing to try
+	$(BIN)/dlx train model=resnet optim=adam
+
+test: .venv/.test ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+quality: .venv/.test ## run the long quality checks too
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.lint ## ruff (rules and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.bench ## time dlx beside a bare loop and other trainers, in one run
+	$(BIN)/python tests/benchmarks/loop.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# A stamp per set of extras, made anew when the dependencies change.
+.venv/.train: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+.venv/.test: .venv/.train
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+.venv/.lint: .venv/.train
+	$(BIN)/python -m pip install --quiet --editable '.[lint]'
+	@touch $@
+.venv/.bench: .venv/.test
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@

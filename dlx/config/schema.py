@@ -1,0 +1,97 @@
+"""A JSON schema of configurations (draft 2020-12), made from the same signatures that the check reads."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlx.config.check import TOP_LEVEL, is_allowed
+from dlx.config.groups import GROUPS, Group, option_file, options
+from dlx.config.signature import REQUIRED, Param, read
+from dlx.config.types import choices, members
+from dlx.config.yaml import read_yaml
+
+_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean", "None": "null"}
+_ARRAYS = {"list", "tuple", "Sequence", "List", "Tuple"}
+
+
+def json_schema(conf_dirs: Sequence[Path | str] = (), trust: Sequence[str] = ()) -> dict[str, Any]:
+    """Validates what `dlx config` prints and what run folders hold."""
+    properties: dict[str, Any] = {name: _property(param) for name, param in TOP_LEVEL.items()}
+    properties["choices"] = {"type": "object"}
+    for name, group in GROUPS.items():
+        if name == "experiment":
+            continue
+        blocks = _blocks(name, group, conf_dirs, trust)
+        if group.many:
+            properties[name] = {
+                "type": "object",
+                "properties": blocks,
+                "additionalProperties": False,
+            }
+        else:
+            unique = {block["properties"]["_target_"]["const"]: block for block in blocks.values()}
+            properties[name] = {"anyOf": list(unique.values())}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "dlx configuration",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _blocks(
+    name: str, group: Group, conf_dirs: Sequence[Path | str], trust: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """A schema for each option of a group that names a class."""
+    blocks = {}
+    for option, description in options(name, conf_dirs).items():
+        path = option_file(name, option, conf_dirs)
+        content = (read_yaml(path) if path else None) or {}
+        block = content.get(option if group.many else name) or content
+        target = block.get("_target_") if isinstance(block, dict) else None
+        if not isinstance(target, str) or not is_allowed(target, trust) or (signature := read(target)) is None:
+            continue
+        shared = read(group.shared or "")
+        params = {**signature.params, **(shared.params if shared else {})}
+        blocks[option] = {
+            "type": "object",
+            "title": target.rpartition(".")[2],
+            "description": description,
+            "properties": {
+                "_target_": {"const": target},
+                **{key: _property(param) for key, param in params.items() if key not in group.given},
+            },
+            "required": ["_target_"],
+            "additionalProperties": False,
+        }
+    return blocks
+
+
+def _property(param: Param) -> dict[str, Any]:
+    schema = _of(param.annotation)
+    if param.default is not REQUIRED and param.default is not None:
+        schema["default"] = list(param.default) if isinstance(param.default, tuple) else param.default
+    return schema
+
+
+def _of(annotation: ast.expr | None) -> dict[str, Any]:
+    if annotation is None:
+        return {}
+    alternatives: list[dict[str, Any]] = []
+    for member in members(annotation):
+        name = ast.unparse(member.value if isinstance(member, ast.Subscript) else member).rpartition(".")[2]
+        if fixed := choices(member):
+            alternatives.append({"enum": fixed})
+        elif name in _TYPES:
+            alternatives.append({"type": _TYPES[name]})
+        elif name in _ARRAYS:
+            alternatives.append({"type": "array"})
+        elif name in ("dict", "Mapping", "Dict"):
+            alternatives.append({"type": "object"})
+        elif len(members(annotation)) == 1:
+            return {}
+    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else {}

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+from dlx.runs.folder import RunFolder
+from dlx.runs.metrics import read_metrics
+
+
+def test_a_run_leaves_a_whole_folder(dlx_call, only_run, tiny):
+    call = dlx_call("train", *tiny)
+    assert call.code == 0, call.err
+    assert "test/accuracy" in call.out
+    run = only_run()
+    assert {path.name for path in run.iterdir()} >= {
+        "config.yaml", "status.json", "summary.json", "metrics.jsonl", "spec.json", "environment.json", "checkpoints",
+        "media", "log.txt",
+    }  # fmt: skip
+    assert not (run / "run.lock").exists()
+    assert RunFolder(run).status()["status"] == "finished"
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["step"] for row in rows if "train/loss" in row] == [3, 6, 8]
+    assert [row["step"] for row in rows if "val/accuracy" in row] == [4, 8]
+    assert list((run / "media").glob("predictions-*.png"))
+
+
+def test_json_prints_one_object_on_stdout(dlx_call, tiny):
+    call = dlx_call("train", *tiny, "--json")
+    result = json.loads(call.out)
+    assert result["status"] == "finished"
+    assert 0 <= result["metrics"]["test/accuracy"] <= 1
+
+
+def test_from_a_run_reproduces_it_and_takes_changes(dlx_call, tiny):
+    first = json.loads(dlx_call("train", *tiny, "seed=3", "--json").out)
+    again = json.loads(dlx_call("train", "--from", first["run"], "--json").out)
+    assert again["metrics"] == first["metrics"]
+    changed = json.loads(dlx_call("train", "--from", first["run"], "optim=sgd", "--json").out)
+    assert changed["metrics"] != first["metrics"]
+    config = Path(changed["run"], "config.yaml").read_text()
+    assert "torch.optim.SGD" in config
+    assert "betas" not in config
+    assert "seed: 3" in config
+
+
+def test_dry_run_checks_all_and_writes_nothing(dlx_call, here):
+    call = dlx_call("train", "model=resnet", "--dry-run")
+    assert call.code == 0, call.err
+    assert "parameters" in call.out
+    assert "1,200 of 32 samples" in call.out
+    assert list(here.iterdir()) == []
+
+
+def test_several_regularizers_and_a_schedule_at_once(dlx_call, tiny):
+    call = dlx_call("train", *tiny, "model=cnn", "~model.hidden", "reg=[mixup,augmentation,dropout]", "scheduler=step")
+    assert call.code == 2  # the cnn has no hidden to delete
+    words = [word for word in tiny if "hidden" not in word and not word.startswith("model=")]
+    call = dlx_call("train", *words, "model=cnn", "reg=[mixup,augmentation,dropout]", "reg.augmentation.crop=1")
+    assert call.code == 0, call.err
+
+
+def test_divergence_ends_with_code_3_and_says_where(dlx_call, only_run, tiny):
+    call = dlx_call("train", *tiny, "model.loss=mse", "optim=sgd", "optim.lr=1e30")
+    assert call.code == 3
+    assert "at step" in call.out
+    assert RunFolder(only_run()).status()["status"] == "diverged"

@@ -1,0 +1,64 @@
+"""What the tests share: dlx called as a person would, in an empty folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import dlx.cli
+
+torch.set_num_threads(1)
+
+
+@dataclass
+class Call:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def dlx_call(here, monkeypatch, capsys):
+    """Runs `dlx ARGUMENTS` in this process."""
+
+    def call(*arguments: str) -> Call:
+        monkeypatch.setattr(sys, "argv", ["dlx", *arguments])
+        code = 0
+        try:
+            dlx.cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Call(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def only_run(here):
+    """The one run folder below outputs/."""
+
+    def find() -> Path:
+        (config,) = Path("outputs").glob("*/*/config.yaml")
+        return config.parent
+
+    return find
+
+
+TINY = ("model=mlp", "model.hidden=[16]", "trainer.max_steps=8", "trainer.log_every=3", "trainer.validate_every=4")
+
+
+@pytest.fixture
+def tiny():
+    return TINY

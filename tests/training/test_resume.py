@@ -1,0 +1,104 @@
+"""Exact resume: a run that is cut off and resumed ends with the bits of the one that was not."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlx.runs.checkpoint import latest_checkpoint, load_state, load_weights
+from dlx.runs.folder import RunFolder
+from dlx.runs.metrics import read_metrics
+
+ALL_ON = (
+    "model=cnn", "model.dropout=0.2", "reg=[augmentation,mixup]", "reg.augmentation.crop=1", "scheduler=warmup_cosine",
+    "trainer.ema=0.9", "trainer.clip_norm=1", "dataset.subset=200", "trainer.epochs=3", "trainer.log_every=4",
+)  # fmt: skip
+
+
+class CutAt:
+    """Sends this process a signal at the end of a step."""
+
+    def __init__(self, monkeypatch, step, signum=signal.SIGTERM):
+        from dlx.tasks.system import System
+
+        def after_step(system, now):
+            if now == step:
+                os.kill(os.getpid(), signum)
+
+        monkeypatch.setattr(System, "after_step", after_step)
+
+
+def end_of(run: Path) -> tuple[dict, dict, list]:
+    folder, problems = latest_checkpoint(run / "checkpoints")
+    assert not problems
+    rows = read_metrics(run / "metrics.jsonl")
+    kept = [{k: v for k, v in row.items() if not k.startswith("time")} for row in rows]
+    return load_weights(folder / "last.safetensors"), load_weights(folder / "best.safetensors"), kept
+
+
+@pytest.mark.parametrize("step", [1, 6, 11])
+@pytest.mark.parametrize("extra", [[], ["trainer.accumulate=2", "optim=momentum"]])
+def test_resume_equals_the_uninterrupted_run_to_the_bit(step, extra, dlx_call, monkeypatch):
+    whole = json.loads(dlx_call("train", *ALL_ON, *extra, "--json").out)
+    with monkeypatch.context() as patch:
+        CutAt(patch, step)
+        cut = dlx_call("train", *ALL_ON, *extra, "--json")
+    assert cut.code == 143
+    run = json.loads(cut.out.splitlines()[-1])["run"]
+    assert RunFolder(run).status()["status"] == "interrupted"
+    resumed = json.loads(dlx_call("resume", run, "--json").out)
+    assert resumed["metrics"] == whole["metrics"]
+    last, best, rows = end_of(Path(run))
+    expected_last, expected_best, expected_rows = end_of(Path(whole["run"]))
+    for ours, expected in ((last, expected_last), (best, expected_best)):
+        assert ours.keys() == expected.keys()
+        assert all(torch.equal(ours[name], expected[name]) for name in ours)
+    assert rows == expected_rows
+
+
+def test_cut_twice_in_one_epoch(dlx_call, monkeypatch):
+    whole = json.loads(dlx_call("train", *ALL_ON, "--json").out)
+    with monkeypatch.context() as patch:
+        CutAt(patch, 6)
+        run = json.loads(dlx_call("train", *ALL_ON, "--json").out.splitlines()[-1])["run"]
+    with monkeypatch.context() as patch:
+        CutAt(patch, 8, signal.SIGINT)
+        assert dlx_call("resume", run).code == 130
+    assert json.loads(dlx_call("resume", run, "--json").out)["metrics"] == whole["metrics"]
+
+
+def test_checkpoints_do_not_change_the_training(dlx_call):
+    one = json.loads(dlx_call("train", *ALL_ON, "--json").out)
+    other = json.loads(dlx_call("train", *ALL_ON, "trainer.checkpoint_every=2", "trainer.validate_every=3", "--json").out)
+    name = "last.safetensors"
+    (first, _), (second, _) = (latest_checkpoint(Path(r["run"]) / "checkpoints") for r in (one, other))
+    a, b = load_weights(first / name), load_weights(second / name)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_finished_run_is_not_resumed(dlx_call, tiny):
+    dlx_call("train", *tiny)
+    call = dlx_call("resume", "@last")
+    assert call.code == 2
+    assert "finished" in call.err
+
+
+def test_a_run_in_use_is_refused_with_code_4(dlx_call, only_run, tiny, monkeypatch):
+    with monkeypatch.context() as patch:
+        CutAt(patch, 3)
+        dlx_call("train", *tiny)
+    owner = RunFolder(only_run())
+    owner.lock.acquire()
+    call = dlx_call("resume", "@last")
+    owner.lock.release()
+    assert call.code == 4
+    assert str(os.getpid()) in call.err
+
+
+def test_state_is_plain(dlx_call, only_run, tiny):
+    dlx_call("train", *tiny)
+    folder, _ = latest_checkpoint(only_run() / "checkpoints")
+    assert load_state(folder)["state"]["step"] == 8
