@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlx.config.check import is_allowed, refusal
+from dlx.config.check import is_allowed, refusal, trust_here
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, option_file, shown
 from dlx.config.signature import read
@@ -32,13 +30,6 @@ _TORCH_PHRASES = {
 def _load(dotted: str) -> Any:
     module, _, name = dotted.rpartition(".")
     return getattr(importlib.import_module(module), name, None)
-
-
-def trust_here(trust: Sequence[str]) -> None:
-    """Puts the current directory on the import path, for the person's own package."""
-    here = str(Path.cwd())
-    if trust and here not in sys.path:
-        sys.path.insert(0, here)
 
 
 def instantiate(
@@ -135,6 +126,4 @@ def settings(config: Config, group: str) -> Any:
     shared = _shared_names(group)
     block = {name: value for name, value in config[group].items() if name in shared}
     wanted = _load(target)
-    return instantiate(
-        {"_target_": target, **block}, base=wanted, key=group, file=file_of(config, group)
-    )
+    return instantiate({"_target_": target, **block}, base=wanted, key=group, file=file_of(config, group))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ ALLOWED = ("dlx", "torch.optim")
 def is_allowed(target: str, trust: Sequence[str]) -> bool:
     """Whether a dotted path lies in a package whose classes a configuration may name."""
     return any(target.startswith(f"{package}.") for package in (*ALLOWED, *trust))
+
+
+def trust_here(trust: Sequence[str]) -> None:
+    """Puts the current directory on the import path, for the person's own package."""
+    here = str(Path.cwd())
+    if trust and here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def refusal(target: str, trust: Sequence[str]) -> str:
@@ -49,6 +57,7 @@ class Checker:
         self.values: dict[str, Any] = {}
 
     def check(self) -> None:
+        trust_here(self.trust)
         known = [*TOP_LEVEL, *(name for name in GROUPS if name != "experiment")]
         for key in self.input:
             if key not in known:
@@ -88,7 +97,7 @@ class Checker:
                 self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short}=[{key}]")
             else:
                 near = nearest(key, list(options(name, self.conf_dirs)))
-                self._problem(f"{name}.{key}", f"unknown option{near} {_available(name, self.conf_dirs)}")
+                self._problem(f"{name}.{key}", f"unknown option{near or ';'} {_available(name, self.conf_dirs)}")
         return checked
 
     def _check_block(self, key: str, group: Group, block: dict[str, Any], file: str | None) -> dict[str, Any]:
@@ -136,7 +145,9 @@ class Checker:
             self._problem(f"{key}.{name}", "is no key of dlx", file)
             return
         self._problem(
-            f"{key}.{name}", f"{class_name} has no such key{nearest(name, known)} It takes: {', '.join(known)}", file
+            f"{key}.{name}",
+            f"{class_name} has no such key{nearest(name, known) or ';'} it takes {', '.join(known)}",
+            file,
         )
 
     def _set_by_regularization(self, key: str) -> str | None:
@@ -203,7 +214,9 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
         for name in names:
             if name is not None and name not in known:
                 near = nearest(name, list(known))
-                problems.append(Problem(group, f"there is no option {name!r}{near} {_available(group, conf_dirs)}"))
+                problems.append(
+                    Problem(group, f"there is no option {name!r}{near or ';'} {_available(group, conf_dirs)}")
+                )
     return problems
 
 

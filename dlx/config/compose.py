@@ -119,10 +119,24 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     assert isinstance(runtime, dict)
     assert isinstance(values, dict)
     choices = {str(name): choice for name, choice in runtime.items() if name in GROUPS and choice is not None}
+    # Hydra does not say what it chose for a group of several options.
+    recipe = _listed_by(choices.get("experiment"), conf_dirs)
     for name, group in GROUPS.items():
-        if group.many and isinstance(choices.get(name), str):
-            choices[name] = [choices[name]]
+        if group.many:
+            choices[name] = list(chosen.get(name, recipe.get(name, [])))
     return {str(key): value for key, value in values.items()}, choices
+
+
+def _listed_by(experiment: str | None, conf_dirs: Sequence[Path | str]) -> dict[str, list[str]]:
+    """The options of list groups that an experiment's file chooses."""
+    path = option_file("experiment", experiment, conf_dirs) if experiment else None
+    found = {}
+    for entry in (read_yaml(path) if path else {}).get("defaults", []):
+        for key, choice in entry.items() if isinstance(entry, dict) else ():
+            name = key.removeprefix("override ").lstrip("/")
+            if name in GROUPS and GROUPS[name].many:
+                found[name] = choice if isinstance(choice, list) else [choice]
+    return found
 
 
 def _check_files(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) -> None:

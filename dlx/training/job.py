@@ -108,7 +108,14 @@ def prepare(config: Config) -> Prepared:
 
 
 def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:
-    return instantiate(block, base=torch.optim.Optimizer, trust=config.trust, key="optimizer", file=file_of(config, "optimizer"), **given)
+    return instantiate(
+        block,
+        base=torch.optim.Optimizer,
+        trust=config.trust,
+        key="optimizer",
+        file=file_of(config, "optimizer"),
+        **given,
+    )
 
 
 def train(config: Config, *, quiet: bool = False, command: list[str] | None = None) -> Result:

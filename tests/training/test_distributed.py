@@ -14,7 +14,16 @@ COMMON = ("trainer.max_steps=6", "trainer.log_every=1", "trainer.device=cpu", "t
 
 
 def torchrun(*arguments: str) -> Path:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "dlx", "train"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "dlx",
+        "train",
+    ]
     done = subprocess.run([*command, *arguments, "--json"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

@@ -44,7 +44,9 @@ def test_the_loop_equals_a_loop_written_by_hand(dlx_call):
     expected = []
     for step in range(6):
         index = order[32 * step : 32 * (step + 1)]
-        loss = torch.nn.functional.cross_entropy(model(dataset.spec.normalize(raw["image"][index])), raw["label"][index])
+        loss = torch.nn.functional.cross_entropy(
+            model(dataset.spec.normalize(raw["image"][index])), raw["label"][index]
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -72,7 +72,9 @@ def test_cut_twice_in_one_epoch(dlx_call, monkeypatch):
 
 def test_checkpoints_do_not_change_the_training(dlx_call):
     one = json.loads(dlx_call("train", *ALL_ON, "--json").out)
-    other = json.loads(dlx_call("train", *ALL_ON, "trainer.checkpoint_every=2", "trainer.validate_every=3", "--json").out)
+    other = json.loads(
+        dlx_call("train", *ALL_ON, "trainer.checkpoint_every=2", "trainer.validate_every=3", "--json").out
+    )
     name = "last.safetensors"
     (first, _), (second, _) = (latest_checkpoint(Path(r["run"]) / "checkpoints") for r in (one, other))
     a, b = load_weights(first / name), load_weights(second / name)

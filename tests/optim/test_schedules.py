@@ -1,0 +1,31 @@
+import math
+
+import pytest
+
+from dlx.optim.schedules import Constant, Cosine, Plateau, Step, WarmupCosine
+
+
+def test_closed_forms():
+    assert Constant().factor(7, 10) == 1
+    assert [Step(milestones=(0.5, 0.75)).factor(step, 8) for step in (0, 3, 4, 6)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert Cosine(final=0.1).factor(5, 10) == pytest.approx(0.55)
+    assert Cosine().factor(10, 10) == pytest.approx(0, abs=1e-12)
+    warm = WarmupCosine(warmup=0.5)
+    assert [warm.factor(step, 8) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert warm.factor(6, 8) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+
+
+def test_plateau_waits_then_falls_and_remembers():
+    plateau = Plateau(gamma=0.5, patience=1)
+    for value in (1.0, 1.1, 1.2, 0.9, 0.95, 0.96):
+        plateau.on_validation(value, "min")
+    assert plateau.factor(0, 1) == 0.25
+    other = Plateau(gamma=0.5, patience=1)
+    other.load_state(plateau.state())
+    assert other.factor(0, 1) == 0.25
+
+
+def test_ranges():
+    for make in (lambda: Step(gamma=2.0), lambda: Cosine(final=-1.0), lambda: WarmupCosine(warmup=1.5)):
+        with pytest.raises(ValueError, match="must be in"):
+            make()

@@ -1,0 +1,90 @@
+import pytest
+import torch
+from torch import nn
+
+from dlx.config.errors import UserError
+from dlx.runs.checkpoint import latest_checkpoint, load_state, load_weights, save_checkpoint, verify
+
+
+def weights(value: float) -> dict[str, torch.Tensor]:
+    return {"a": torch.full((3,), value), "b": torch.ones(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)}
+
+
+def test_round_trip_with_tied_and_strided_tensors(tmp_path):
+    given = weights(1.0)
+    given["tied"] = given["a"]
+    folder = save_checkpoint(tmp_path, 3, given, weights(2.0), {"step": 3, "history": [{"a": 1.0}]})
+    assert folder.name == "step-00000003"
+    assert (tmp_path / "latest").read_text() == "step-00000003\n"
+    loaded = load_weights(folder / "last.safetensors")
+    assert all(torch.equal(loaded[name], given[name]) for name in given)
+    assert load_state(folder) == {"step": 3, "history": [{"a": 1.0}]}
+
+
+def test_old_ones_go_and_one_stays_to_fall_back_on(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, weights(step), weights(step), {})
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000002", "step-00000003"]
+
+
+@pytest.mark.parametrize("fault", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors", "state.pt", "manifest.json"])
+def test_a_damaged_one_is_passed_over_and_named(fault, name, tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, weights(step), weights(step), {})
+    path = tmp_path / "step-00000002" / name
+    content = path.read_bytes()
+    if fault == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(
+            content[:-9] if fault == "truncate" else content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+        )
+    folder, problems = latest_checkpoint(tmp_path)
+    assert folder is not None
+    if fault == "flip" and name == "manifest.json" and folder.name.endswith("2"):
+        verify(folder)  # a flipped blank in the manifest changes nothing
+        return
+    assert folder.name == "step-00000001"
+    assert "step-00000002" in problems[0]
+    with pytest.raises(UserError):
+        verify(tmp_path / "step-00000002")
+
+
+def test_non_finite_weights_are_never_good(tmp_path):
+    save_checkpoint(tmp_path, 1, weights(1.0), weights(1.0), {})
+    with pytest.raises(ValueError, match="non-finite"):
+        save_checkpoint(tmp_path, 2, weights(float("nan")), weights(1.0), {})
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000001"]
+
+
+def test_what_a_kill_left_behind_is_swept_and_a_full_disk_leaves_the_old(tmp_path, monkeypatch):
+    (tmp_path / ".tmp-dead").mkdir()
+    save_checkpoint(tmp_path, 1, weights(1.0), weights(1.0), {})
+    assert not list(tmp_path.glob(".tmp-*"))
+
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path, 2, weights(1.0), weights(1.0), {})
+    assert latest_checkpoint(tmp_path)[0].name == "step-00000001"
+
+
+def test_a_pickle_is_refused(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (print, ("boom",))
+
+    torch.save({"a": Bomb()}, tmp_path / "state.pt")
+    with pytest.raises(Exception, match="weights_only|Weights only"):
+        load_state(tmp_path)
+
+
+def test_memory_format_is_the_modules_own():
+    from dlx.runs.checkpoint import assign
+
+    module = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    assign(module, {name: tensor.contiguous() for name, tensor in module.state_dict().items()})
+    assert module.weight.is_contiguous(memory_format=torch.channels_last)

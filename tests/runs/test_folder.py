@@ -1,0 +1,91 @@
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlx.config.errors import UserError
+from dlx.runs.files import write_atomic
+from dlx.runs.find import find_run
+from dlx.runs.folder import RunFolder, slug
+from dlx.runs.lock import RunInUse
+from dlx.runs.metrics import MetricsWriter, read_metrics
+
+
+@given(st.text(max_size=300))
+def test_a_slug_is_a_safe_name(text):
+    name = slug(text)
+    assert 1 <= len(name) <= 60
+    assert name[0] not in ".-"
+    assert "/" not in name
+    assert name.isascii()
+
+
+def _make(root):
+    return str(RunFolder.create(root, "a", "b").path)
+
+
+def test_many_starts_at_once_make_distinct_folders(tmp_path):
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        paths = pool.map(_make, [tmp_path] * 50)
+    assert len(set(paths)) == 50
+
+
+def test_a_living_owner_keeps_others_out_and_a_dead_one_does_not(tmp_path):
+    run = RunFolder.create(tmp_path, "a", "b")
+    with pytest.raises(RunInUse, match=str(os.getpid())):
+        RunFolder(run.path).lock.acquire()
+    run.write_status("running")
+    assert run.status()["status"] == "running"
+    run.lock.release()
+    owner = {
+        "pid": 2**22 + 1,
+        "host": os.uname().nodename,
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+    }
+    (run.path / "run.lock").write_text(json.dumps(owner))
+    assert run.status()["status"] == "lost"
+    RunFolder(run.path).lock.acquire()
+
+
+def test_rows_are_strict_json_and_survive_a_torn_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer = MetricsWriter(path)
+    writer.write({"step": 1, "a": float("nan"), "b": float("inf")})
+    writer.write({"step": 2, "a": 0.5})
+    writer.close()
+    with path.open("ab") as file:
+        file.write(b'{"step": 3, "a"')
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+    assert read_metrics(path)[0]["a"] == "NaN"
+    writer = MetricsWriter(path)  # cuts the torn end
+    writer.write({"_event": "resume", "step": 1})
+    writer.write({"step": 2, "a": 0.25})
+    writer.close()
+    rows = read_metrics(path)
+    assert [(row["step"], row["a"]) for row in rows] == [(1, "NaN"), (2, 0.25)]
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_text(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    write_atomic(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_finding_a_run(tmp_path):
+    first, second = (RunFolder.create(tmp_path, "net", title) for title in ("one", "two"))
+    for run in (first, second):
+        run.write_config("a: 1\n")
+    assert find_run("one", tmp_path).path == first.path
+    assert find_run(str(second.path), tmp_path).path == second.path
+    with pytest.raises(UserError, match="2 runs match"):
+        find_run("net", tmp_path)
+    with pytest.raises(UserError, match="no such run"):
+        find_run("three", tmp_path)

@@ -1,0 +1,38 @@
+"""Every recipe composes, and steps once on data of its shape."""
+
+import numpy as np
+import pytest
+
+from dlx.config import compose
+from dlx.config.groups import GROUPS, options
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_a_recipe_composes(name):
+    config = compose([f"experiment={name}"])
+    assert config.choices["experiment"] == name
+
+
+def test_resnet_on_cifar10_steps_once_as_in_the_paper(dlx_call, here):
+    rng = np.random.default_rng(0)
+    root = here / "data" / "cifar10" / "arrays"
+    root.mkdir(parents=True)
+    for split, count in (("train", 160), ("test", 20)):
+        np.save(root / f"{split}_image.npy", rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8))
+        np.save(root / f"{split}_label.npy", np.arange(count) % 10)
+    call = dlx_call("train", "experiment=resnet_cifar10", "trainer.max_steps=1", f"data.root={here / 'data'}")
+    assert call.code == 0, call.err
+
+
+def test_every_option_of_every_group_composes():
+    for group, kind in GROUPS.items():
+        for option in options(group):
+            extra = ["data.path=x"] if option == "image_folder" else []
+            fitting = ["model=mlp"] if option == "function1d" else []
+            word = f"{group}=[{option}]" if kind.many else f"{group}={option}"
+            compose([*fitting, word, *extra])
+
+
+def test_every_option_says_what_it_is():
+    for group in GROUPS:
+        assert all(options(group).values()), group
