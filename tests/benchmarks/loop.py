@@ -12,6 +12,7 @@ where it is not at hand (the time does not depend on what is on them).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -39,12 +40,12 @@ BATCH = 128
 def read_data() -> tuple[torch.Tensor, torch.Tensor]:
     """60,000 images (uint8 [N, 1, 28, 28]) and labels."""
     try:
-        from dlx.data.fashion_mnist import FashionMNIST
+        from dlx.data.mnist import FashionMNIST
 
         source = FashionMNIST(download=False).splits()["train"]
         batch = source.take(torch.arange(len(source)))
         return batch["image"], batch["label"]
-    except (ImportError, UserError):
+    except UserError:
         rng = torch.Generator().manual_seed(0)
         image = torch.randint(256, (60000, 1, 28, 28), generator=rng, dtype=torch.uint8)
         return image, torch.randint(10, (60000,), generator=rng)
@@ -81,7 +82,7 @@ class _All(Dataset):
 
     spec = MNIST.spec
 
-    def splits(self):  # noqa: ANN201
+    def splits(self):
         few = TensorSource(image=IMAGE[:256], label=LABEL[:256])
         return {"train": TensorSource(image=IMAGE, label=LABEL), "val": few, "test": few}
 
@@ -101,7 +102,7 @@ def dlx(name: str, epochs: int) -> float:
             result = dlx_job.train(config, quiet=True)
         finally:
             dlx_job.build = build
-        return float(__import__("json").loads((result.run / "summary.json").read_text())["seconds"])
+        return json.loads((result.run / "summary.json").read_text())["seconds"]
 
 
 def lightning(name: str, epochs: int, loader: DataLoader) -> float:
@@ -112,12 +113,12 @@ def lightning(name: str, epochs: int, loader: DataLoader) -> float:
             super().__init__()
             self.network = make_network(name)
 
-        def training_step(self, batch, number):  # noqa: ANN001, ANN202
+        def training_step(self, batch, number):
             loss = nn.functional.cross_entropy(self.network(batch[0]), batch[1])
             self.log("loss", loss)
             return loss
 
-        def configure_optimizers(self):  # noqa: ANN202
+        def configure_optimizers(self):
             return torch.optim.Adam(self.parameters(), lr=1e-3, fused=True)
 
         def on_train_start(self) -> None:
@@ -149,7 +150,9 @@ class _Pictures(torch.utils.data.Dataset):
         from torchvision import transforms
 
         self.images = IMAGE.squeeze(1).numpy()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MNIST.spec.mean, MNIST.spec.std)])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize(MNIST.spec.mean, MNIST.spec.std)]
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -174,14 +177,14 @@ def hf(name: str, epochs: int) -> float:
             super().__init__()
             self.network = make_network(name)
 
-        def forward(self, image, labels):  # noqa: ANN001, ANN202
+        def forward(self, image, labels):
             return {"loss": nn.functional.cross_entropy(self.network(image), labels)}
 
     class Clock(transformers.TrainerCallback):
-        def on_train_begin(self, *arguments, **named) -> None:  # noqa: ANN002, ANN003
+        def on_train_begin(self, *arguments, **named) -> None:
             self.start = time.perf_counter()
 
-        def on_train_end(self, *arguments, **named) -> None:  # noqa: ANN002, ANN003
+        def on_train_end(self, *arguments, **named) -> None:
             self.seconds = time.perf_counter() - self.start
 
     images = MNIST.spec.normalize(IMAGE)

@@ -42,8 +42,9 @@ def some_split(source=None, weighted=True):
     return Split(source, torch.cat([index, index[:4]]), weight)  # with repeats
 
 
-def load(split, spec=SPEC, *, workers=0, batch_size=4, **given):
-    return make_loader(split, spec, View(batch_size=batch_size, workers=workers, **given.pop("view", {})), device=CPU, **given)
+def load(split, spec=SPEC, *, workers=0, batch_size=4, drop_last=True, **given):
+    view = View(batch_size=batch_size, workers=workers, drop_last=drop_last)
+    return make_loader(split, spec, view, device=CPU, **given)
 
 
 def assert_same(ours, theirs):
@@ -79,7 +80,7 @@ def test_an_epoch_is_a_permutation_of_the_split_without_its_last_partial_batch()
     order = split.index[torch.randperm(27, generator=generator(0, "order", 3))]
     assert torch.equal(torch.cat([b["index"] for b in loader.epoch(3)]), order[:24])
     assert torch.equal(torch.cat([b["index"] for b in loader.all()]), split.index)
-    kept = load(split, view={"drop_last": False})
+    kept = load(split, drop_last=False)
     assert kept.steps_per_epoch == 7
     assert torch.equal(torch.cat([b["index"] for b in kept.epoch(3)]), order)
 
@@ -95,7 +96,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 @given(start=st.integers(0, 7), epoch=st.integers(0, 3), drop_last=st.booleans())
 def test_a_start_continues_the_same_epoch(start, epoch, drop_last):
-    loader = load(some_split(), view={"drop_last": drop_last})
+    loader = load(some_split(), drop_last=drop_last)
     whole = list(loader.epoch(epoch))
     assert len(whole) == loader.steps_per_epoch
     assert_same(loader.epoch(epoch, start), whole[start:])
@@ -230,7 +231,7 @@ def test_ranks_need_batches_that_divide():
     with pytest.raises(UserError, match=r"^dataset\.batch_size: "):
         load(some_split(), batch_size=4, world_size=3)
     with pytest.raises(UserError, match=r"^dataset\.drop_last: "):
-        load(some_split(), batch_size=4, world_size=2, view={"drop_last": False})
+        load(some_split(), batch_size=4, world_size=2, drop_last=False)
     evaluation = make_loader(some_split(), SPEC, View(batch_size=6), device=CPU, world_size=3, batch_size=256)
     assert sum(len(batch["index"]) for batch in evaluation.all()) == 9
 

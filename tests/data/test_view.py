@@ -86,9 +86,7 @@ def test_each_sample_is_validated_on_in_exactly_one_fold():
         assert s["val"].source is s["train"].source
 
 
-@given(
-    st.sampled_from([{"subset": 30}, {"subset": 0.5}, {"folds": 3, "fold": 1}, {"bootstrap": 4}, {"batch_size": 7}])
-)
+@given(st.sampled_from([{"subset": 30}, {"subset": 0.5}, {"folds": 3, "fold": 1}, {"bootstrap": 4}, {"batch_size": 7}]))
 def test_the_test_split_depends_on_split_seed_alone(change):
     dataset = Labelled(train=torch.arange(100) % 4)
     test = view().split(dataset)["test"].index

@@ -78,7 +78,7 @@ def test_a_pickle_is_refused(tmp_path):
             return (print, ("boom",))
 
     torch.save({"a": Bomb()}, tmp_path / "state.pt")
-    with pytest.raises(Exception, match="weights_only|Weights only"):
+    with pytest.raises(Exception, match=r"weights_only|Weights only"):
         load_state(tmp_path)
 
 

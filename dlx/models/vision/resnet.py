@@ -6,7 +6,7 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dlx.tasks.spec import ImageSpec
 from dlx.tasks.supervised import Supervised
 
-Shortcut = Literal["identity", "projection", "none"]
+Shortcut = Literal["identity", "projection", "projection_all", "none"]
 
 # depth -> (blocks per stage, whether blocks are bottlenecks); table 1 of the paper.
 IMAGENET = {
@@ -65,7 +65,7 @@ class Block(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if changes and shortcut == "identity":
             self.shortcut = Subsample(stride, out_channels - in_channels)
-        elif changes and shortcut == "projection":
+        elif shortcut == "projection_all" or (changes and shortcut == "projection"):
             self.shortcut = nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
 
     @property
@@ -85,10 +85,11 @@ class Block(nn.Module):
 class ResNet(Supervised):
     """depth: 18, 34, 50, 101, 152, or 20, 32, 44, 56, 110; None is 20 for images below 64 pixels and 18 above.
 
-    shortcut: where shapes change, `identity` is option A (no parameters), `projection` option B, and `none` leaves out
-    every shortcut (the paper's plain network); None is A for the narrow family and B for the other, as in the paper.
-    The stem is 7x7/2 with pooling for images from 64 pixels, 3x3 below. stride_on: where a bottleneck strides; the
-    paper's 1x1, or torchvision's 3x3. zero_init_residual: each block begins as its shortcut (Goyal et al. 2017).
+    shortcut: where shapes change, `identity` is option A (no parameters), `projection` option B; `projection_all`
+    (option C) projects in every block, and `none` leaves out every shortcut (the paper's plain network). None is A for
+    the narrow family and B for the other, as in the paper. stem: `7x7` with stride 2 and pooling, which makes images 4
+    times smaller, or `3x3`; None is 7x7 from 64 pixels up. stride_on: where a bottleneck (depth 50, 101, 152) strides;
+    the paper's 1x1, or torchvision's 3x3. zero_init_residual: each block begins as its shortcut (Goyal et al. 2017).
     """
 
     def __init__(
@@ -96,29 +97,38 @@ class ResNet(Supervised):
         *,
         spec: ImageSpec,
         depth: int | None = None,
-        shortcut: Literal["identity", "projection", "none"] | None = None,
+        shortcut: Literal["identity", "projection", "projection_all", "none"] | None = None,
+        stem: Literal["3x3", "7x7"] | None = None,
         stride_on: Literal["1x1", "3x3"] = "1x1",
         zero_init_residual: bool = False,
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
         side = min(spec.height, spec.width)
-        depth = depth or (18 if side >= 64 else 20)
+        if depth is None:
+            depth = 18 if side >= 64 else 20
         if depth not in IMAGENET and depth not in CIFAR:
             raise ValueError(f"depth must be one of {', '.join(map(str, [*IMAGENET, *CIFAR]))}, got {depth}")
-        if shortcut not in (None, "identity", "projection", "none"):
-            raise ValueError(f"shortcut must be identity, projection or none, got {shortcut!r}")
+        if shortcut not in (None, *get_args(Shortcut)):
+            raise ValueError(f"shortcut must be one of {', '.join(get_args(Shortcut))}, got {shortcut!r}")
+        if stem not in (None, "3x3", "7x7"):
+            raise ValueError(f"stem must be 3x3 or 7x7, got {stem!r}")
         if stride_on not in ("1x1", "3x3"):
             raise ValueError(f"stride_on must be 1x1 or 3x3, got {stride_on!r}")
         blocks, bottleneck = IMAGENET.get(depth, (((depth - 2) // 6,) * 3, False))
+        if stride_on == "3x3" and not bottleneck:
+            raise ValueError(f"stride_on=3x3 is for bottlenecks (depth 50, 101, 152), and depth {depth} has none")
+        if zero_init_residual and shortcut == "none":
+            raise ValueError("zero_init_residual needs a shortcut: without one every block would give zero")
         narrow = depth in CIFAR
-        smallest = 2 ** (len(blocks) - 1)
+        large = stem == "7x7" if stem else side >= 64
+        smallest = (4 if large else 1) * 2 ** (len(blocks) - 1)
         if side < smallest:
-            raise ValueError(f"depth {depth} needs images of {smallest}x{smallest}, got {spec.height}x{spec.width}")
+            needs = f"depth {depth} with the {'7x7' if large else '3x3'} stem needs images of {smallest}x{smallest}"
+            raise ValueError(f"{needs}, got {spec.height}x{spec.width}")
         chosen: Shortcut = shortcut or ("identity" if narrow else "projection")
         channels = 16 if narrow else 64
 
-        large = side >= 64
         self.conv1 = nn.Conv2d(
             spec.channels, channels, 7 if large else 3, 2 if large else 1, padding=3 if large else 1, bias=False
         )
