@@ -84,9 +84,10 @@ class Outcome:
 
 
 def is_better(value: float, best: float | None, mode: str) -> bool:
+    """Ties go to the later weights: on a small validation split they are common, and those were trained longer."""
     if best is None or math.isnan(best):
         return True
-    return value < best if mode == "min" else value > best
+    return value <= best if mode == "min" else value >= best
 
 
 def parse_monitor(text: str) -> tuple[str, str]:

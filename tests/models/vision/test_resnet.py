@@ -1,0 +1,173 @@
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from dlx.models.vision.resnet import Block, ResNet, Subsample
+from dlx.tasks.spec import ImageSpec
+
+
+def parameters(spec, **arguments):
+    with torch.device("meta"):
+        return sum(p.numel() for p in ResNet(spec=spec, **arguments).parameters())
+
+
+@pytest.mark.parametrize(
+    ("depth", "count"),
+    [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160), (152, 60_192_808)],
+)
+def test_parameters_on_imagenet(depth, count, images):
+    spec = images(3, 224, classes=1000)
+    assert parameters(spec, depth=depth) == count
+    if depth >= 50:
+        assert parameters(spec, depth=depth, stride_on="3x3") == count
+
+
+@pytest.mark.parametrize(("depth", "count"), [(18, 11_515_688), (34, 21_623_848)])
+def test_parameters_on_imagenet_without_projections(depth, count, images):
+    assert parameters(images(3, 224, classes=1000), depth=depth, shortcut="identity") == count
+
+
+@pytest.mark.parametrize(
+    ("depth", "identity", "projection"),
+    [
+        (20, 269_722, 272_474),
+        (32, 464_154, 466_906),
+        (44, 658_586, 661_338),
+        (56, 853_018, 855_770),
+        (110, 1_727_962, 1_730_714),
+    ],
+)
+def test_parameters_on_cifar(depth, identity, projection, images):
+    spec = images(3, 32)
+    assert parameters(spec, depth=depth) == identity
+    assert parameters(spec, depth=depth, shortcut="none") == identity
+    assert parameters(spec, depth=depth, shortcut="projection") == projection
+
+
+def test_projection_all_adds_one_to_every_other_block(images):
+    spec = images(3, 224, classes=1000)
+    # Of ResNet-18's eight blocks five keep their shape, with 64, 64, 128, 256 and 512 channels.
+    added = sum(c * c + 2 * c for c in (64, 64, 128, 256, 512))
+    assert parameters(spec, depth=18, shortcut="projection_all") == 11_689_512 + added
+
+
+def test_depth_and_stem_follow_the_image(images):
+    with torch.device("meta"):
+        small, large = ResNet(spec=images(1, 63)), ResNet(spec=images(1, 64))
+        narrow = ResNet(spec=images(1, 64), depth=20, stem="3x3")
+    assert (len(small.stages), small.conv1.stride) == (3, (1, 1))
+    assert (len(large.stages), large.conv1.stride) == (4, (2, 2))
+    assert narrow.conv1.kernel_size == (3, 3)
+    for system, size in ((small, 16), (large, 2), (narrow, 16)):
+        assert system.features(torch.empty(1, 1, 64, 64, device="meta")).shape[-2:] == (size, size)
+
+
+def named_as_here(name: str) -> str:
+    """torchvision's name of a tensor -> ours."""
+    if name.startswith("layer"):
+        name = f"stages.{int(name[5]) - 1}{name[6:]}"
+    return name.replace("downsample", "shortcut")
+
+
+@pytest.fixture(scope="module", params=["resnet18", "resnet34", "resnet50"])
+def pair(request):
+    """torchvision's network with random weights and running statistics, and ours with the same."""
+    torch.manual_seed(1)
+    theirs = getattr(torchvision.models, request.param)(num_classes=20)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.8, 1.5)
+    depth = int(request.param.removeprefix("resnet"))
+    spec = ImageSpec(
+        channels=3, height=224, width=224, classes=tuple(map(str, range(20))), mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    ours = ResNet(spec=spec, depth=depth, stride_on="3x3" if depth == 50 else "1x1")
+    ours.load_state_dict({named_as_here(name): tensor for name, tensor in theirs.state_dict().items()})
+    return theirs, ours
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 96), (160, 64)])
+def test_logits_of_torchvision(pair, height, width):
+    theirs, ours = (network.eval() for network in pair)
+    x_BCHW = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        expected, logits = theirs(x_BCHW), ours(x_BCHW)
+    assert (logits - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max().item())
+
+
+def test_gradients_of_torchvision(pair):
+    """In float64: batch norm over few samples divides small numbers by small ones."""
+    theirs, ours = (network.double().train() for network in pair)
+    x_BCHW, label = torch.randn(4, 3, 64, 64, dtype=torch.float64), torch.arange(4)
+    for network in (theirs, ours):
+        network.zero_grad()
+        F.cross_entropy(network(x_BCHW), label).backward()
+    own = dict(ours.named_parameters())
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(own[named_as_here(name)].grad, parameter.grad, atol=1e-10, rtol=1e-6)
+    for network in (theirs, ours):
+        network.float()
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+@pytest.mark.parametrize("shortcut", ["identity", "projection"])
+def test_a_block_whose_last_norm_is_zero_is_relu(bottleneck, shortcut):
+    channels = 32
+    width = channels // 4 if bottleneck else channels
+    block = Block(channels, width, 1, bottleneck=bottleneck, shortcut=shortcut, stride_on="1x1")
+    nn.init.zeros_(block.last_norm.weight)
+    x_BCHW = torch.randn(2, channels, 6, 6)
+    assert torch.equal(block(x_BCHW), x_BCHW.relu())
+
+
+def test_zero_init_residual_starts_every_block_as_its_shortcut(images):
+    system = ResNet(spec=images(1, 8), zero_init_residual=True)
+    x_BCHW = torch.randn(2, 16, 8, 8).relu()
+    with torch.no_grad():
+        for block in system.stages[0]:
+            assert torch.equal(block(x_BCHW), x_BCHW)
+    changed = [name for name, p in system.named_parameters() if name.endswith("bn2.weight") and p.any()]
+    assert changed == []
+
+
+def test_a_plain_network_has_no_shortcut(images):
+    system = ResNet(spec=images(1, 8), shortcut="none").eval()
+    for stage in system.stages:
+        for block in stage:
+            x_BCHW = torch.randn(2, block.conv1.in_channels, 8, 8)
+            with torch.no_grad():
+                inner = block.bn1(block.conv1(x_BCHW)).relu()
+                assert torch.equal(block(x_BCHW), block.bn2(block.conv2(inner)).relu())
+                nn.init.zeros_(block.conv2.weight)
+                nn.init.zeros_(block.bn2.bias)
+                block.bn2.running_mean.zero_()
+                assert not block(x_BCHW).any()
+
+
+def test_option_a_strides_then_pads_on_both_sides():
+    x_BCHW = torch.randn(1, 4, 5, 6)
+    y_BCHW = Subsample(2, 5)(x_BCHW)
+    assert y_BCHW.shape == (1, 9, 3, 3)
+    assert torch.equal(y_BCHW[:, 2:6], x_BCHW[:, :, [0, 2, 4]][..., [0, 2, 4]])
+    assert not y_BCHW[:, [0, 1, 6, 7, 8]].any()
+
+
+@pytest.mark.parametrize(("stride_on", "strides"), [("1x1", [(2, 2), (1, 1)]), ("3x3", [(1, 1), (2, 2)])])
+def test_where_a_bottleneck_strides(stride_on, strides):
+    block = Block(64, 32, 2, bottleneck=True, shortcut="projection", stride_on=stride_on)
+    assert [block.conv1.stride, block.conv2.stride] == strides
+    assert block(torch.randn(2, 64, 8, 8)).shape == (2, 128, 4, 4)
+
+
+def test_he_initialization(images):
+    """Standard deviation sqrt(2 / fan_out) (He et al. 2015, arXiv:1502.01852)."""
+    system = ResNet(spec=images(3, 64), depth=18)
+    for name, module in system.named_modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 50_000:
+            fan_out = module.out_channels * module.kernel_size[0] ** 2
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02), name
