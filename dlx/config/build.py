@@ -50,6 +50,8 @@ def instantiate(
     if not isinstance(target, str) or not is_allowed(target, trust):
         raise ConfigError([Problem(f"{key}._target_", refusal(str(target), trust), file)])
     trust_here(trust)
+    if read(target) is None:  # found or not without importing anything
+        raise ConfigError([Problem(f"{key}._target_", f"there is no class {target}", file)])
     found = _load(target)
     if not isinstance(found, type) or not is_allowed(f"{found.__module__}.{found.__qualname__}", trust):
         raise ConfigError([Problem(f"{key}._target_", f"{target} is no class of an allowed package", file)])

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import GROUPS, conf_path, option_file
 from dlx.config.overrides import Value, parse
-from dlx.config.yaml import read_yaml
+from dlx.config.yaml import dump_yaml, read_yaml
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Config:
         return self.values[key]
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump({**self.values, "choices": self.choices}, sort_keys=False, allow_unicode=True)
+        return dump_yaml({**self.values, "choices": self.choices})
 
     @classmethod
     def load(cls, path: Path | str, *, trust: Sequence[str] = ()) -> Config:

@@ -41,11 +41,23 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+|[-+]?(?:\d+\.\d*|\.\d+)|[-+]?\.inf|\.nan", re.IGNORECASE),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that the loader would read as a number."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(
+            r"(?:[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+|[-+]?(?:\d+\.\d*|\.\d+)|[-+]?\.inf|\.nan)$", re.IGNORECASE
+        ),
+        list("-+0123456789."),
+    )
+
+
+def dump_yaml(values: Any) -> str:
+    """YAML that `read_yaml` reads back as the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path: Path) -> Any:

@@ -46,14 +46,15 @@ def summarize(system: System) -> Summary:
 
     leaves = [(name, module) for name, module in system.named_modules() if not any(module.children())]
     hooks = [module.register_forward_hook(record(name, module)) for name, module in leaves]
-    was_training = system.training
+    modes = {module: module.training for module in system.modules()}
     system.eval()
     try:
         sample = torch.zeros(1, *system.spec.input_shape, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             system(sample)
     finally:
-        system.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
         for hook in hooks:
             hook.remove()
     sizes = [(p.numel(), p.requires_grad) for p in system.parameters()]

@@ -30,6 +30,10 @@ def build(name, spec):
     return MODELS[name](spec=spec)
 
 
+def smallest(name):
+    return 24 if name == "lenet5" else 8
+
+
 def loss_of(system, batch):
     (objective,) = system.objectives()
     return system.training_loss(batch, objective)[0]
@@ -54,7 +58,7 @@ def test_images_need_not_be_square(name, images, noise):
 
 @every_model
 def test_loss_before_training_is_that_of_a_guess(name, images, noise):
-    spec = images(1, 28)
+    spec = images(1, smallest(name))
     system = build(name, spec)
     loss = loss_of(system, noise(spec, size=64)).item()
     assert abs(loss - math.log(10)) < 0.7
@@ -62,7 +66,7 @@ def test_loss_before_training_is_that_of_a_guess(name, images, noise):
 
 @every_model
 def test_every_parameter_gets_a_gradient(name, images, noise):
-    spec = images(1, 28)
+    spec = images(1, smallest(name))
     system = build(name, spec)
     loss_of(system, noise(spec)).backward()
     without = [key for key, p in system.named_parameters() if p.grad is None or not p.grad.any()]
@@ -71,7 +75,7 @@ def test_every_parameter_gets_a_gradient(name, images, noise):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "resnet-50"])
 def test_one_batch_is_learned_by_heart(name, images, noise):
-    spec = images(1, 28 if name == "lenet5" else 8)
+    spec = images(1, smallest(name))
     system, batch = build(name, spec), noise(spec)
     optimizer = torch.optim.Adam(system.parameters(), lr=1e-2 if name in ("linear", "mlp") else 3e-3)
     for _ in range(300):
@@ -86,7 +90,7 @@ def test_one_batch_is_learned_by_heart(name, images, noise):
 
 @every_model
 def test_memory_format_changes_nothing(name, images, noise):
-    spec = images(3, 32)
+    spec = images(3, 24)
     system = build(name, spec).eval()
     x_BCHW = noise(spec, size=2)["image"]
     with torch.no_grad():
