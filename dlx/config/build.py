@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +53,20 @@ def instantiate(
     trust_here(trust)
     if read(target) is None:  # found or not without importing anything
         raise ConfigError([Problem(f"{key}._target_", f"there is no class {target}", file)])
-    found = _load(target)
+    try:
+        found = _load(target)
+    except ImportError as error:
+        raise ConfigError([Problem(f"{key}._target_", f"{target} cannot be imported: {error}", file)]) from error
     if not isinstance(found, type) or not is_allowed(f"{found.__module__}.{found.__qualname__}", trust):
         raise ConfigError([Problem(f"{key}._target_", f"{target} is no class of an allowed package", file)])
     wanted = _load(base) if isinstance(base, str) else base
     if not issubclass(found, wanted):
         raise ConfigError([Problem(f"{key}._target_", f"{target} is no {wanted.__name__}", file)])
     arguments = {name: _as_tuple(value) for name, value in block.items() if name != "_target_"}
+    try:
+        inspect.signature(found).bind(**arguments, **given)
+    except TypeError as error:
+        raise ConfigError([Problem(key, f"{target}: {error}", file)]) from error
     try:
         return found(**arguments, **given)
     except ValueError as error:

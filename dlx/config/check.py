@@ -125,6 +125,8 @@ class Checker:
                 self._unknown(key, name, target, list(params), file)
             else:
                 checked[name] = self._convert(f"{key}.{name}", value, params[name], file)
+        if "players" in params and isinstance(block.get("players"), dict):
+            self._check_players(key, group, block, file)
         for name, param in params.items():
             if name in checked or name in block:
                 continue
@@ -134,6 +136,19 @@ class Checker:
                 default = param.default
                 checked[name] = list(default) if isinstance(default, tuple) else default
         return checked
+
+    def _check_players(self, key: str, group: Group, block: dict[str, Any], file: str | None) -> None:
+        """Settings of single players, each against its own `_target_` or the common one."""
+        for player, own in block["players"].items():
+            path = f"{key}.players.{player}"
+            if not isinstance(own, dict):
+                self._problem(path, f"must be settings such as {{lr: 1e-3}}, got {own!r}", file)
+                continue
+            if "players" in own or "no_decay" in own:
+                self._problem(path, "takes the optimizer's own settings only", file)
+                continue
+            settings = self._check_block(path, group, {"_target_": block["_target_"], **own}, file)
+            block["players"][player] = {name: value for name, value in settings.items() if name in own}
 
     def _unknown(self, key: str, name: str, target: str, known: list[str], file: str | None) -> None:
         class_name = target.rpartition(".")[2]
@@ -168,7 +183,7 @@ class Checker:
                 return value
             last = path.rpartition(".")[2]
             if last in ("_target_", "_partial_", "_args_", "_recursive_", "_convert_") and not (
-                last == "_target_" and path.startswith("optimizer.players.") and is_allowed(str(leaf), self.trust)
+                last == "_target_" and path.startswith("optimizer.players.")  # `_check_players` looks at it
             ):
                 self._problem(path, f"a value cannot name a class ({leaf!r})", file)
                 return value
@@ -206,11 +221,16 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
     """Problems with the group choices of the command line."""
     problems = []
     for group, choice in choices.items():
-        names = choice if isinstance(choice, list) else [choice]
+        names: list[Any] = choice if isinstance(choice, list) else [choice]
         if names == [None] and group != "experiment":
             problems.append(Problem(group, f"is required and cannot be null; {_available(group, conf_dirs)}"))
             continue
+        if group not in GROUPS:
+            problems.append(Problem(group, f"is no group{nearest(group, list(GROUPS))}"))
+            continue
         known = options(group, conf_dirs)
+        for name in {name: None for name in names if names.count(name) > 1}:
+            problems.append(Problem(group, f"{name} is given twice"))
         for name in names:
             if name is not None and name not in known:
                 near = nearest(name, list(known))

@@ -4,58 +4,106 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dlx.config.groups import GROUPS, SHORT_NAMES, option_file, options
+from dlx.config.check import TOP_LEVEL, is_allowed
+from dlx.config.errors import UserError
+from dlx.config.groups import GROUPS, SHORT_NAMES, conf_path, option_file, options
 from dlx.config.overrides import long_name
 from dlx.config.signature import Param, read
 from dlx.config.types import choices, members
 from dlx.config.yaml import read_yaml
 
-DEFAULTS = {"model": "mlp", "dataset": "digits", "optimizer": "adam", "scheduler": "constant", "trainer": "default"}
+Folders = Sequence[Path | str]
 
 
-def complete(word: str, earlier: Sequence[str] = (), conf_dirs: Sequence[Path | str] = ()) -> list[str]:
-    """What `word` may become, given the overrides before it."""
-    key, equals, value = word.partition("=")
-    if not equals:
-        return _complete_key(word, earlier, conf_dirs)
+def complete(word: str, earlier: Sequence[str] = (), conf_dirs: Folders = ()) -> list[str]:
+    """What `word` may become, given the overrides before it. A file that cannot be read completes nothing."""
+    sign = next((mark for mark in ("++", "+", "~") if word.startswith(mark)), "")
+    key, equals, value = word.removeprefix(sign).partition("=")
+    try:
+        words = _values(key, value, earlier, conf_dirs) if equals else _keys(key, earlier, conf_dirs)
+    except (UserError, OSError, SyntaxError):
+        return []
+    return [sign + (found if equals or sign != "~" else found.removesuffix("=")) for found in words]
+
+
+def _keys(word: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]:
+    if "." not in word:
+        return [f"{name}=" for name in (*GROUPS, *SHORT_NAMES, *TOP_LEVEL) if name.startswith(word)]
+    start, _, _ = word.rpartition(".")
+    group, _, option = long_name(start).partition(".")
+    if group in GROUPS and GROUPS[group].many and not option:
+        chosen = _chosen(group, earlier, conf_dirs)
+        return [f"{start}.{name}." for name in chosen if f"{start}.{name}".startswith(word)]
+    names = _params(long_name(start), earlier, conf_dirs)
+    return [f"{start}.{name}=" for name in names if f"{start}.{name}".startswith(word)]
+
+
+def _values(key: str, value: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]:
     group = long_name(key)
     if group in GROUPS:
-        head, bracket, last = value.rpartition("," if "," in value else "[")
-        names = [name for name in options(group, conf_dirs) if name.startswith(last if bracket or not head else value)]
-        return [f"{key}={head}{bracket}{name}" for name in names]
-    group, _, name = group.partition(".")
-    param = _params(group, earlier, conf_dirs).get(name)
+        cut = max(value.rfind(","), value.rfind("[")) + 1
+        head, last = value[:cut], value[cut:]
+        return [f"{key}={head}{name}" for name in options(group, conf_dirs) if name.startswith(last)]
+    block, _, name = group.rpartition(".")
+    param = _params(block, earlier, conf_dirs).get(name)
     if param is None or param.annotation is None:
         return []
-    fixed = [str(choice) for member in members(param.annotation) for choice in choices(member)]
+    fixed: list[str] = []
+    for member in members(param.annotation):
+        fixed += ["true", "false"] if getattr(member, "id", "") == "bool" else map(str, choices(member))
     return [f"{key}={choice}" for choice in fixed if choice.startswith(value)]
 
 
-def _complete_key(word: str, earlier: Sequence[str], conf_dirs: Sequence[Path | str]) -> list[str]:
-    first, dot, _ = word.partition(".")
-    if not dot:
-        names = [*GROUPS, *SHORT_NAMES]
-        return [f"{name}=" for name in (*names, "seed", "name", "output_root") if name.startswith(word)]
-    group = long_name(first)
-    return [f"{first}.{name}=" for name in _params(group, earlier, conf_dirs) if f"{first}.{name}".startswith(word)]
+def _chosen(group: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]:
+    """The options of a group: what was typed, else what the experiment or the model picks, else the usual ones."""
+    for word in reversed(earlier):
+        key, equals, value = word.lstrip("+").partition("=")
+        if equals and long_name(key) == group:
+            return value.strip("[]").split(",")
+    if group not in ("model", "experiment"):
+        for picker in ("experiment", "model"):
+            for name in _chosen(picker, earlier, conf_dirs):
+                if picked := _picked(option_file(picker, name, conf_dirs), group):
+                    return picked
+    return _picked(conf_path() / "config.yaml", group)
 
 
-def _params(group: str, earlier: Sequence[str], conf_dirs: Sequence[Path | str]) -> dict[str, Param]:
-    """The keys of a group's block under the option that was typed, or the usual one."""
-    if group not in GROUPS or GROUPS[group].many:
+def _picked(path: Path | None, group: str) -> list[str]:
+    """What a file's defaults list picks for a group."""
+    content = read_yaml(path) if path else None
+    for entry in content.get("defaults") or () if isinstance(content, dict) else ():
+        for key, choice in entry.items() if isinstance(entry, dict) else ():
+            if key.removeprefix("override ").lstrip("/") == group and choice:
+                return choice if isinstance(choice, list) else [choice]
+    return []
+
+
+def _target(group: str, option: str, conf_dirs: Folders) -> Any:
+    """The class of an option; a recipe has that of the option that it begins with (`/optimizer/adam@_here_`)."""
+    for _ in range(5):  # recipes upon recipes; a circle ends
+        path = option_file(group, option, conf_dirs)
+        content = read_yaml(path) if path else None
+        if not isinstance(content, dict):
+            return None
+        inner = content.get(option if GROUPS[group].many else group)
+        block = inner if isinstance(inner, dict) else content
+        if "_target_" in block:
+            return block["_target_"]
+        origins = [e for e in content.get("defaults") or () if isinstance(e, str) and e.endswith("@_here_")]
+        option = origins[0].removesuffix("@_here_").removeprefix(f"/{group}/") if origins else ""
+    return None
+
+
+def _params(block: str, earlier: Sequence[str], conf_dirs: Folders) -> dict[str, Param]:
+    """The keys of a block: `optimizer`, or `regularization.mixup`."""
+    group, _, option = block.partition(".")
+    if group not in GROUPS or GROUPS[group].many != bool(option):
         return {}
-    chosen = DEFAULTS.get(group)
-    for word in earlier:
-        key, _, value = word.partition("=")
-        if long_name(key) == group:
-            chosen = value
-    path = option_file(group, str(chosen), conf_dirs)
-    if path is None:
-        return {}
-    content = read_yaml(path) or {}
-    target = (content.get(group) or content).get("_target_")
-    signature = read(target) if isinstance(target, str) else None
+    chosen = [option] if option else _chosen(group, earlier, conf_dirs)
+    target = _target(group, chosen[0], conf_dirs) if chosen else None
+    signature = read(target) if isinstance(target, str) and is_allowed(target, ()) else None
     shared = read(GROUPS[group].shared or "")
     params = {**(signature.params if signature else {}), **(shared.params if shared else {})}
     return {name: param for name, param in params.items() if name not in GROUPS[group].given}

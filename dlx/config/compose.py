@@ -44,6 +44,11 @@ class Config:
         if not isinstance(values, dict) or not isinstance(values.get("choices"), dict):
             raise UserError(f"{path}: not a configuration that dlx wrote (it has no `choices`)")
         choices = values.pop("choices")
+        for name, choice in choices.items():
+            names = choice if isinstance(choice, list) else [choice]
+            many = name in GROUPS and GROUPS[name].many
+            if name not in GROUPS or many != isinstance(choice, list) or not all(isinstance(n, str) for n in names):
+                raise ConfigError([Problem(f"choices.{name}", f"{choice!r} is no choice of a group", str(path))])
         checker = Checker(values, choices, {}, (), trust, origin=str(path))
         checker.check()
         if checker.problems:
@@ -62,6 +67,8 @@ def compose(
 
     base: the frozen configuration to begin with (`--from RUN`): blocks of groups that are not chosen anew stay.
     """
+    if base:
+        conf_dirs, trust = conf_dirs or base.conf_dirs, trust or base.trust
     for folder in conf_dirs:
         if not Path(folder).is_dir():
             raise UserError(f"--conf-dir {folder}: there is no such folder")
@@ -72,6 +79,9 @@ def compose(
     chosen: dict[str, Any] = {name: choice for name, choice in typed.choices.items() if choice is not None}
     if base:
         kept = {name: choice for name, choice in base.choices.items() if name not in ("experiment", *chosen)}
+        # What a file says it chose is checked like what a person types, before it reaches Hydra.
+        if chosen and (problems := check_choices(kept, conf_dirs)):
+            raise ConfigError(problems)
         values, choices = _compose_choices({**kept, **chosen}, conf_dirs) if chosen else (base.values, base.choices)
         values = _onto(base, values, set(chosen), choices, conf_dirs)
     else:
@@ -111,7 +121,9 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
         del composed["hydra"]
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError([Problem("configuration", str(error).strip().splitlines()[0])]) from None
+        key = getattr(error, "full_key", None) or "configuration"
+        text = " ".join(str(error).split()).split(" full_key:")[0]
+        raise ConfigError([Problem(key, text)]) from None
     finally:
         GlobalHydra.instance().clear()
     assert isinstance(runtime, dict)

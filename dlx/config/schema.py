@@ -65,7 +65,10 @@ def _blocks(
                 "_target_": {"const": target},
                 **{key: _property(param) for key, param in params.items() if key not in group.given},
             },
-            "required": ["_target_"],
+            "required": [
+                "_target_",
+                *(key for key, param in params.items() if param.required and key not in group.given),
+            ],
             "additionalProperties": False,
         }
     return blocks

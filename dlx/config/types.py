@@ -33,8 +33,19 @@ def members(annotation: ast.expr) -> list[ast.expr]:
     return [annotation]
 
 
+_PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts", "true or false": "booleans"}
+
+
+def _describe_sequence(member: ast.Subscript) -> str:
+    inner = member.slice.elts if isinstance(member.slice, ast.Tuple) else [member.slice]
+    is_tuple = ast.unparse(member.value).rpartition(".")[2] in ("tuple", "Tuple")
+    count = f"{len(inner)} " if is_tuple and ast.unparse(inner[-1]) != "..." else ""
+    item = describe(inner[0])
+    return f"a list of {count}{_PLURALS[item]}" if item in _PLURALS else "a list"
+
+
 def describe(annotation: ast.expr) -> str:
-    """The annotation in words: `a number`, `one of relu, tanh`."""
+    """The annotation in words: `a number`, `one of relu, tanh`, `a list of 2 numbers`."""
     words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "None": "null"}
     texts = []
     for member in members(annotation):
@@ -44,7 +55,8 @@ def describe(annotation: ast.expr) -> str:
         elif name in words:
             texts.append(words[name])
         elif isinstance(member, ast.Subscript):
-            texts.append("a list" if ast.unparse(member.value) in _SEQUENCES else "a mapping")
+            is_list = ast.unparse(member.value).rpartition(".")[2] in _SEQUENCES
+            texts.append(_describe_sequence(member) if is_list else "a mapping")
     return " or ".join(texts) or ast.unparse(annotation)
 
 

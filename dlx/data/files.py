@@ -43,8 +43,10 @@ def make_folder(folder: Path) -> None:
 def download(url: str, path: Path, md5: str) -> None:
     """Fetches a file under a temporary name, checks it, renames it: a cut-off download is never taken for whole.
 
-    Raises OSError without a network, RuntimeError for a wrong checksum.
+    Raises OSError without a network or a usable answer, RuntimeError for a wrong checksum.
     """
+    from http.client import HTTPException
+
     from torchvision.datasets.utils import download_url
 
     make_folder(path.parent)
@@ -52,6 +54,8 @@ def download(url: str, path: Path, md5: str) -> None:
     try:
         download_url(url, str(path.parent), filename=partial.name, md5=md5)
         partial.replace(path)
+    except HTTPException as error:  # no OSError: what a proxy answers that is not HTTP
+        raise OSError(f"no usable answer: {error!r}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -52,8 +52,8 @@ class ImageFolder(Dataset):
     def _kept(self) -> Path:
         """The folder of the decoded arrays."""
         if self.path.is_dir():
-            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in _list_directory(self.path)).encode()
-            digest = hashlib.sha256(content)
+            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in _list_directory(self.path))
+            digest = hashlib.sha256(content.encode(errors="surrogateescape"))  # names need not be UTF-8
         elif self.path.is_file():
             with self.path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
@@ -201,20 +201,41 @@ def _is_image(name: PurePosixPath) -> bool:
 
 
 def _list_directory(path: Path) -> list[tuple[str, int, int]]:
-    """Relative name, bytes and modification time (ns) of each image below, by name."""
+    """Relative name, bytes and modification time (ns) of each image below, by name; linked folders are followed.
+
+    Raises UserError for what cannot be read: nothing is left out unsaid.
+    """
     found = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = Path(folder, name)
-            relative = PurePosixPath(file.relative_to(path).as_posix())
-            if _is_image(relative):
-                stat = file.stat()
-                found.append((str(relative), stat.st_size, stat.st_mtime_ns))
+    try:
+        for folder, inner, names in os.walk(path, onerror=_raise, followlinks=True):
+            inner[:] = [name for name in inner if not _leads_back(Path(folder, name))]
+            for name in names:
+                file = Path(folder, name)
+                relative = PurePosixPath(file.relative_to(path).as_posix())
+                if _is_image(relative):
+                    stat = file.stat()
+                    found.append((str(relative), stat.st_size, stat.st_mtime_ns))
+    except OSError as error:
+        raise UserError(f"dataset.path: {error.filename}: cannot be read ({error.strerror})") from error
     return sorted(found)
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether it is a link to a folder that it lies in, which would be followed for ever."""
+    return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.absolute().parents}
+
+
 def _read_directory(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    return ((name, (path / name).read_bytes()) for name in sorted(wanted))
+    for name in sorted(wanted):
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"dataset.path: {path / name}: cannot be read ({error.strerror})") from error
+        yield name, content
 
 
 def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:

@@ -140,9 +140,11 @@ class View:
         if not path.is_file():
             raise UserError(f"dataset.weights: {path}: there is no such file")
         try:
-            weight = torch.from_numpy(np.load(path, allow_pickle=False)).double()
+            # "same_kind" refuses text and complex numbers.
+            loaded = np.asarray(np.load(path, allow_pickle=False)).astype(np.float64, casting="same_kind")
         except (ValueError, TypeError, EOFError, OSError) as error:
             raise UserError(f"dataset.weights: {path}: not a .npy file of numbers ({error})") from error
+        weight = torch.from_numpy(loaded)
         if weight.shape != (len(source),):
             raise UserError(
                 f"dataset.weights: {path}: must be {len(source)} numbers, one per training sample, "
@@ -151,6 +153,8 @@ class View:
         if not torch.isfinite(weight).all() or (weight < 0).any():
             raise UserError(f"dataset.weights: {path}: must be finite and not negative")
         mean = weight[train_index].mean()
+        if mean.isinf():
+            raise UserError(f"dataset.weights: {path}: too large, their sum is not finite")
         if mean == 0:
             raise UserError(f"dataset.weights: {path}: all training samples have weight 0")
         return (weight / mean).float()

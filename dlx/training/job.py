@@ -102,9 +102,10 @@ def prepare(config: Config) -> Prepared:
                 )
             ]
         )
-    steps = len(splits["train"]) // view.batch_size
+    full, rest = divmod(len(splits["train"]), view.batch_size)
+    steps = full if view.drop_last or not rest else full + 1
     assert system is not None
-    return Prepared(config, trainer, dataset, view, splits, system, max(steps, 1))
+    return Prepared(config, trainer, dataset, view, splits, system, steps)
 
 
 def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:

@@ -97,5 +97,8 @@ def test_completion_knows_groups_options_and_keys():
     assert "reg=[mixup" in complete("reg=[mi")
     assert "reg=[mixup,dropout" in complete("reg=[mixup,dro")
     assert complete("model.dep", ["model=resnet"]) == ["model.depth="]
-    assert complete("model.shortcut=p", ["model=resnet"]) == ["model.shortcut=projection"]
+    assert complete("model.shortcut=p", ["model=resnet"]) == [
+        "model.shortcut=projection",
+        "model.shortcut=projection_all",
+    ]
     assert "data.batch_size=" in complete("data.b")

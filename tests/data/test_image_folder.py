@@ -1,5 +1,6 @@
 import io
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from dlx.config.errors import UserError
-from dlx.data.image_folder import ImageFolder, arrange, channel_statistics
+from dlx.data.image_folder import ImageFolder, _read_directory, arrange, channel_statistics
 
 
 def png(pixels):
@@ -133,6 +134,34 @@ def test_a_corrupt_image_is_named(tmp_path, root, content):
     with pytest.raises(UserError, match=r"b/bad\.png cannot be decoded"):
         ImageFolder(path=write_archive(tmp_path / "x.tar", contents), root=root).splits()
     assert not list((tmp_path / "cache" / "image_folder").iterdir())
+
+
+def test_linked_class_folders_are_followed_and_circles_are_not(tmp_path, root):
+    contents = {name: png(picture(i)) for i, name in enumerate(NAMES)}
+    path = write_folder(tmp_path / "photos", contents)
+    write_folder(tmp_path / "elsewhere", {"1.png": png(picture(7))})
+    (tmp_path / "photos" / "bird").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "cat" / "up").symlink_to(tmp_path / "photos")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")  # a circle through a second link
+    dataset = ImageFolder(path=path, root=root)
+    assert dataset.spec.classes == ("bird", "cat", "dog")
+    assert dataset.splits()["train"].tensors["label"].bincount().tolist() == [1, 3, 2]
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, root):
+    path = write_folder(tmp_path / "photos", {name: png(picture(i)) for i, name in enumerate(NAMES)})
+    (tmp_path / "photos" / "cat" / "9.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"^dataset\.path: .*9\.png: cannot be read"):
+        ImageFolder(path=path, root=root).splits()
+    with pytest.raises(UserError, match=r"^dataset\.path: .*gone\.png: cannot be read"):
+        list(_read_directory(tmp_path, {"gone.png"}))
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")
+def test_names_need_not_be_utf_8(tmp_path, root):
+    path = write_folder(tmp_path / "photos", {name: png(picture(i)) for i, name in enumerate(NAMES)})
+    (tmp_path / "photos" / "cat" / "1.png").rename(os.fsdecode(os.fsencode(path) + b"/cat/caf\xe9.png"))
+    assert len(ImageFolder(path=path, root=root).splits()["train"]) == len(NAMES)
 
 
 def test_16_bit_images_are_refused_rather_than_clipped(tmp_path, root):

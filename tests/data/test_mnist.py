@@ -1,6 +1,8 @@
 import gzip
 import hashlib
 import os
+import socket
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,22 @@ def test_a_wrong_download_is_not_kept(published, tmp_path, monkeypatch, serve):
     with pytest.raises(UserError, match="cannot be downloaded"):
         MNIST(root=str(tmp_path / "root")).splits()
     assert list((tmp_path / "root" / "mnist").iterdir()) == []
+
+
+def test_an_answer_that_is_no_http_is_a_failed_download(published, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"Please log in\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setattr(MNIST, "url", f"http://127.0.0.1:{server.getsockname()[1]}/")
+        with pytest.raises(UserError, match=r"cannot be downloaded.*BadStatusLine"):
+            MNIST(root=str(tmp_path)).splits()
+    assert list((tmp_path / "mnist").iterdir()) == []
 
 
 def test_without_a_network_the_message_says_what_to_put_where(published, tmp_path):

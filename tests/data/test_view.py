@@ -208,7 +208,17 @@ def test_weights_have_mean_one_over_the_training_split(tmp_path):
 
 @pytest.mark.parametrize(
     "bad",
-    [np.ones(99), np.ones((100, 1)), -np.ones(100), np.full(100, np.nan), np.full(100, np.inf), np.zeros(100)],
+    [
+        np.ones(99),
+        np.ones((100, 1)),
+        -np.ones(100),
+        np.full(100, np.nan),
+        np.full(100, np.inf),
+        np.zeros(100),
+        np.full(100, 1e308),  # their sum is infinite
+        np.ones(100, complex),
+        np.full(100, "1"),
+    ],
 )
 def test_bad_weights_name_key_and_file(tmp_path, bad):
     path = tmp_path / "w.npy"

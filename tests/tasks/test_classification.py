@@ -35,13 +35,7 @@ def joined(parts):
     ("loss", "expected"),
     [
         ("cross_entropy", (math.log(4 / 2) + math.log(8 / 3)) / 2),
-        (
-            "mse",
-            sum(
-                [(math.log(2) - 1) ** 2 / 3, ((math.log(3) - 1) ** 2 + math.log(4) ** 2) / 3],
-            )
-            / 2,
-        ),
+        ("mse", ((math.log(2) - 1) ** 2 / 3 + ((math.log(3) - 1) ** 2 + math.log(4) ** 2) / 3) / 2),
         ("l1", ((1 - math.log(2)) / 3 + (math.log(3) - 1 + math.log(4)) / 3) / 2),
     ],
 )
@@ -83,7 +77,7 @@ def test_figures_of_joined_sums_are_those_of_one_batch(loss):
     whole = system.metrics(system.evaluate(batch))
     cuts = [slice(0, 7), slice(7, 8), slice(8, 40), slice(40, 50)]
     parts = [system.evaluate({name: tensor[cut] for name, tensor in batch.items()}) for cut in cuts]
-    assert system.metrics(joined(parts)) == pytest.approx(whole, rel=1e-9)
+    assert system.metrics(joined(parts)) == pytest.approx(whole, rel=1e-6)  # nll is a float32 sum within a batch
 
     logits = system(batch["image"])
     assert whole["accuracy"] == pytest.approx((logits.argmax(1) == batch["label"]).double().mean().item())
