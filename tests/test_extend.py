@@ -32,6 +32,14 @@ model:
 """
 
 
+def test_an_option_cannot_hide_a_shipped_one(dlx_call, here):
+    Path("my_conf/optimizer").mkdir(parents=True)
+    Path("my_conf/optimizer/adam.yaml").write_text("# Mine.\n_target_: torch.optim.Adam\nlr: 0.77\n")
+    call = dlx_call("config", "--conf-dir", "my_conf", "optim=adam")
+    assert call.code == 2
+    assert "optimizer/adam.yaml has the name of a shipped option" in call.err
+
+
 def test_a_model_of_ones_own(dlx_call, here):
     Path("my_pkg").mkdir()
     Path("my_pkg/__init__.py").touch()

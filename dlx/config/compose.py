@@ -10,7 +10,7 @@ from typing import Any
 
 from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.groups import GROUPS, conf_path, option_file
+from dlx.config.groups import GROUPS, conf_path, option_file, options
 from dlx.config.overrides import Value, parse
 from dlx.config.yaml import dump_yaml, read_yaml
 
@@ -72,6 +72,13 @@ def compose(
     for folder in conf_dirs:
         if not Path(folder).is_dir():
             raise UserError(f"--conf-dir {folder}: there is no such folder")
+        # Hydra would take the shipped one, and nobody would notice.
+        for group in GROUPS:
+            for name in sorted(set(options(group, [folder])) & set(options(group))):
+                if (Path(folder) / group / f"{name}.yaml").is_file():
+                    raise UserError(
+                        f"--conf-dir {folder}: {group}/{name}.yaml has the name of a shipped option; rename it"
+                    )
     typed, problems = parse(overrides)
     problems += check_choices(typed.choices, conf_dirs)
     if problems:

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from dlx.runs.checkpoint import latest_checkpoint, load_weights
 from dlx.runs.metrics import read_metrics
@@ -13,17 +15,9 @@ from dlx.runs.metrics import read_metrics
 COMMON = ("trainer.max_steps=6", "trainer.log_every=1", "trainer.device=cpu", "trainer.threads=1")
 
 
-def torchrun(*arguments: str) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "dlx",
-        "train",
-    ]
+def torchrun(*arguments: str, program: Sequence[str] = ("-m", "dlx")) -> Path:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, *program, "train"]
     done = subprocess.run([*command, *arguments, "--json"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -44,8 +38,25 @@ def test_the_loss_curve_is_that_of_one_process(dlx_call):
     assert figures[0] == figures[1]
 
 
-def test_with_batch_norm_it_runs_and_ends_with_whole_weights(here):
-    run = torchrun("model=resnet", "optim=sgd", "optim.lr=0.01", *COMMON)
+KEEPS_WEIGHTS = """
+import os, torch
+from dlx.training.trainer import Trainer
+fit = Trainer.fit
+def kept(self, job):
+    outcome = fit(self, job)
+    torch.save(self.system.state_dict(), f"rank{os.environ['RANK']}.pt")
+    return outcome
+Trainer.fit = kept
+from dlx.cli import main
+main()
+"""
+
+
+def test_with_batch_norm_both_processes_end_with_the_same_weights(here):
+    Path("keeps.py").write_text(KEEPS_WEIGHTS)
+    run = torchrun("model=resnet", "optim=sgd", "optim.lr=0.01", *COMMON, program=["keeps.py"])
+    first, second = (torch.load(f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
     folder, problems = latest_checkpoint(run / "checkpoints")
     assert not problems
     assert load_weights(folder / "last.safetensors")
