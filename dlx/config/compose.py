@@ -74,7 +74,7 @@ def compose(
             raise UserError(f"--conf-dir {folder}: there is no such folder")
         # Hydra would take the shipped one, and nobody would notice.
         for group in GROUPS:
-            for name in sorted(set(options(group, [folder])) & set(options(group))):
+            for name in options(group):
                 if (Path(folder) / group / f"{name}.yaml").is_file():
                     raise UserError(
                         f"--conf-dir {folder}: {group}/{name}.yaml has the name of a shipped option; rename it"

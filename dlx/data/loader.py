@@ -31,6 +31,11 @@ MEMORY_SHARE = 0.25  # of what is free: for data that stays in memory, and on a 
 CHUNK = 4 << 20  # bytes that are normalized at a time when a split moves: what a cache holds (twice as fast as 64 MiB)
 
 
+def count_batches(samples: int, batch_size: int, drop_last: bool) -> int:
+    """Batches of an epoch; `batch_size` is the effective one."""
+    return samples // batch_size if drop_last else -(-samples // batch_size)
+
+
 class Loader:
     """Batches of one split: what the spec names, `index` (int64 [B], positions in the source), `weight` where there is.
 
@@ -51,7 +56,7 @@ class Loader:
         self.split, self.seed, self.rank, self.world_size = split, seed, rank, world_size
         self.batch_size = max(1, batch_size // world_size)
         self.effective = self.batch_size * world_size
-        self.steps_per_epoch = len(split) // self.effective if drop_last else -(-len(split) // self.effective)
+        self.steps_per_epoch = count_batches(len(split), self.effective, drop_last)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from batch number `start`; nothing before it is read."""

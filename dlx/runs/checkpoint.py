@@ -129,6 +129,11 @@ def load_state(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
 
 
+def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Copies of a module's weights and buffers, on their device."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
 def assign(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
     """Copies weights into a module's own tensors, which keep their device and memory format."""
     module.load_state_dict(weights, strict=True)

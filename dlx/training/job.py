@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from dlx.config import Config, build, build_all, file_of, instantiate, own_block, settings
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.data.loader import DeviceStore, make_loader
+from dlx.data.loader import DeviceStore, count_batches, make_loader
 from dlx.optim.build import build_optimizers
 from dlx.random import reseed
 from dlx.runs.checkpoint import latest_checkpoint
@@ -102,8 +101,7 @@ def prepare(config: Config) -> Prepared:
                 )
             ]
         )
-    full, rest = divmod(len(splits["train"]), view.batch_size)
-    steps = full if view.drop_last or not rest else full + 1
+    steps = count_batches(len(splits["train"]), view.batch_size, view.drop_last)
     assert system is not None
     return Prepared(config, trainer, dataset, view, splits, system, steps)
 
@@ -128,10 +126,9 @@ def train(config: Config, *, quiet: bool = False, command: list[str] | None = No
         title = "-".join(
             [str(config.choices["model"]), str(config.choices["dataset"]), str(config.choices["optimizer"])]
         )
-        folder = RunFolder.create(config["output_root"], str(name), title) if world.is_main else None
-        folder = RunFolder(world.agree(folder.path if folder else None)) if folder is None else folder
-        if world.size > 1 and world.is_main:
-            world.agree(folder.path)
+        created = RunFolder.create(config["output_root"], str(name), title) if world.is_main else None
+        path = world.agree(created.path if created else None)
+        folder = created or RunFolder(path)
         if world.is_main:
             folder.write_config(config.to_yaml())
             folder.write_spec(prepared.dataset.spec.to_dict())
@@ -220,8 +217,8 @@ def _run(
             status, code = "finished", 0
     except Diverged as error:
         status, code, reason = "diverged", 3, str(error)
-    except UserError:
-        reason = traceback.format_exc(limit=0).strip().splitlines()[-1]
+    except UserError as error:
+        reason = str(error)
         raise
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dlx.data.dataset import Dataset
 from dlx.random import reseed
-from dlx.runs.checkpoint import assign, load_state, load_weights, save_checkpoint
+from dlx.runs.checkpoint import assign, load_state, load_weights, save_checkpoint, snapshot
 from dlx.training.average import Average
 from dlx.training.evaluate import evaluate
 from dlx.training.interval import Due, Interval
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dlx.data.dataset import Dataset
     from dlx.data.loader import Loader
     from dlx.optim.schedules import Schedule
     from dlx.regularization.regularizer import Regularizer
@@ -175,11 +176,11 @@ class Trainer:
         state = self.state
         validation = Due(Interval.parse(self.validate_every, train.steps_per_epoch))
         saving = Due(Interval.parse(self.checkpoint_every, train.steps_per_epoch))
-        prepares = type(job.data.dataset).prepare is not _dataset_prepare()
-        stop, waited, since, clock = False, 0.0, state.step, time.perf_counter()
+        prepares = type(job.data.dataset).prepare is not Dataset.prepare
+        stop, received, waited, since, clock = False, 0, 0.0, state.step, time.perf_counter()
         system.train()
-        with Signals() as signals:
-            while state.step < total and not stop and not signals.received:
+        with Signals() as self.signals:
+            while state.step < total and not stop and not received:
                 epoch, position = divmod(state.step, train.steps_per_epoch)
                 batches = train.epoch(epoch, position)
                 for _ in range(min(train.steps_per_epoch - position, total - state.step)):
@@ -191,10 +192,10 @@ class Trainer:
                     batch = next(batches)
                     waited += time.perf_counter() - asked
                     logging = (state.step + 1) % self.log_every == 0 or state.step + 1 == total
-                    received = self._step(batch, total, logging, signals.received)
+                    received = self._step(batch, total, logging)
                     state.step += 1
                     if logging:
-                        scalars = self._read_pending(batch)
+                        scalars = self._read_pending()
                         elapsed, steps = time.perf_counter() - clock, state.step - since
                         state.seconds += elapsed
                         scalars |= {
@@ -216,9 +217,9 @@ class Trainer:
                     if stop or received:
                         break
             state.seconds += time.perf_counter() - clock
-            if signals.received and state.step < total:
+            if received and state.step < total:
                 self._save()
-                return Outcome(state, signals.received)
+                return Outcome(state, received)
             self._finish()
         return Outcome(state)
 
@@ -275,14 +276,14 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self.world.device.type, _DTYPES[self.precision])
 
-    def _step(self, batch: Batch, total: int, logging: bool, signal: int) -> int:
-        """One optimizer step. Returns the signal that any of the processes received, or 0."""
+    def _step(self, batch: Batch, total: int, logging: bool) -> int:
+        """One optimizer step. Returns the signal that ends the training, or 0: the same answer on all processes."""
         seed, step, device, rank = self.job.seed, self.state.step, self.world.device, self.world.rank
         factor = self.job.schedule.factor(step, total)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-        micros = self._split(batch)
+        micros, told = self._split(batch), 0
         if self.hooks["on_batch"]:
             for number, micro in enumerate(micros):
                 for regularizer in self.hooks["on_batch"]:
@@ -299,7 +300,7 @@ class Trainer:
                 losses.append(self._backward(loss_of, objective, micro, last=number + 1 == len(micros)))
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             if self.world.size > 1:
-                signal = self._share(loss, signal)
+                told = self._share(loss) or told
                 if len(self.objectives) > 1:
                     self.world.average_gradients(objective.params)
             name = "train/loss" if len(self.objectives) == 1 else f"train/{objective.name}/loss"
@@ -310,7 +311,7 @@ class Trainer:
         for regularizer in self.hooks["after_step"]:
             regularizer.after_step(self.system)
         self.system.after_step(step)
-        return signal
+        return told if self.world.size > 1 else self.signals.received
 
     def _split(self, batch: Batch) -> list[Batch]:
         if self.to_channels_last and "image" in batch:
@@ -338,12 +339,13 @@ class Trainer:
             self._note(f"train/{name}", value.detach())
         return loss.detach()
 
-    def _share(self, loss: Tensor, signal: int) -> int:
-        """Averages the loss over the processes, so that all take the same branch, and tells of a signal."""
-        shared = torch.stack([loss / self.world.size, loss.new_tensor(float(signal))])
-        self.world.sum_(shared)
+    def _share(self, loss: Tensor) -> int:
+        """Averages the loss over the processes, so that all take the same branch, and tells them of a signal that any
+        of them received (its own number where it did, else SIGTERM)."""
+        mine = self.signals.received
+        shared = self.world.sum_(torch.stack([loss / self.world.size, loss.new_tensor(float(mine > 0))]))
         loss.copy_(shared[0])
-        return int(shared[1].item())
+        return (mine or signal.SIGTERM) if shared[1].item() else 0
 
     def _note(self, name: str, value: Tensor) -> None:
         self.state.pending.setdefault(name, []).append(value)
@@ -355,7 +357,6 @@ class Trainer:
             self.scaler.unscale_(optimizer)
         for regularizer in self.hooks["on_gradients"]:
             regularizer.on_gradients(objective.params)
-        finite: Tensor = torch.isfinite(loss) if loss.device.type != "cpu" else loss
         norm = None
         if self.clip_norm is not None:
             norm = nn.utils.clip_grad_norm_(objective.params, self.clip_norm)
@@ -368,8 +369,8 @@ class Trainer:
             self._check_finite(loss.item(), None if norm is None or self.scaler else norm.item(), batch)
         else:
             # Elsewhere the flag stays on the device, gates fused updates, and is read with the next row.
-            bad = ~finite if norm is None else ~(finite & torch.isfinite(norm))
-            self._note("_bad", bad.float())
+            finite = torch.isfinite(loss) if norm is None else torch.isfinite(loss) & torch.isfinite(norm)
+            self._note("_bad", (~finite).float())
             if getattr(optimizer, "_step_supports_amp_scaling", False) and not self.scaler:
                 optimizer.found_inf = torch.stack(self.state.pending["_bad"]).max()  # type: ignore[attr-defined]
         if self.scaler:
@@ -389,7 +390,7 @@ class Trainer:
             indices = batch["index"].flatten()[:8].tolist()
             raise Diverged(f"{what} at step {self.state.step + 1} (lr {lr:g}, samples {indices}...)")
 
-    def _read_pending(self, batch: Batch) -> dict[str, float]:
+    def _read_pending(self) -> dict[str, float]:
         """Means of what was noted since the last row, in one transfer."""
         pending, self.state.pending = self.state.pending, {}
         values = torch.stack([torch.stack(noted).double().mean() for noted in pending.values()]).tolist()
@@ -418,7 +419,7 @@ class Trainer:
                 self.job.schedule.on_validation(value, mode)
             if value is None or is_better(value, state.best_value, self.monitored[1] if self.monitored else "max"):
                 state.best_value, state.best_step = value, state.step
-                self.best = {name: tensor.detach().clone() for name, tensor in self.system.state_dict().items()}
+                self.best = snapshot(self.system)
         self.job.recorder.row(state.step, state.step / self.job.data.train.steps_per_epoch, scalars)
         # Each is told, also when an earlier one already ends the training.
         ends = [regularizer.on_validation(state.history) for regularizer in self.hooks["on_validation"]]
@@ -450,10 +451,10 @@ class Trainer:
 
     def _finish(self) -> None:
         """The end: the best weights, the closed-form stage on them, and the last checkpoint."""
-        last = {name: tensor.detach().clone() for name, tensor in self.system.state_dict().items()}
+        last = snapshot(self.system)
         assign(self.system, self.best or last)
         self.system.fit(self.job.data)
-        self.best = {name: tensor.detach().clone() for name, tensor in self.system.state_dict().items()}
+        self.best = snapshot(self.system)
         assign(self.system, last)
         self._save()
         assign(self.system, self.best)
@@ -468,12 +469,3 @@ class _Loss(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return self.system.training_loss(batch, self.objective)
-
-
-def _dataset_prepare() -> Any:
-    from dlx.data.dataset import Dataset
-
-    return Dataset.prepare
-
-
-__all__ = ["Data", "Diverged", "Job", "Outcome", "State", "Trainer", "is_better"]

@@ -14,10 +14,11 @@ from dlx.runs.metrics import read_metrics
 
 COMMON = ("trainer.max_steps=6", "trainer.log_every=1", "trainer.device=cpu", "trainer.threads=1")
 
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
 
 def torchrun(*arguments: str, program: Sequence[str] = ("-m", "dlx")) -> Path:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, *program, "train"]
+    command = [*LAUNCHER, *program, "train"]
     done = subprocess.run([*command, *arguments, "--json"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -61,3 +62,28 @@ def test_with_batch_norm_both_processes_end_with_the_same_weights(here):
     assert not problems
     assert load_weights(folder / "last.safetensors")
     assert (run / "status.json").read_text().count("finished") == 1
+
+
+GETS_A_SIGNAL = """
+import os, signal
+from dlx.tasks.system import System
+def after_step(self, step):
+    if step == 3 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+System.after_step = after_step
+from dlx.cli import main
+main()
+"""
+
+
+def test_a_signal_to_one_process_ends_both_at_the_same_step(here):
+    Path("signalled.py").write_text(GETS_A_SIGNAL)
+    arguments = ("model=mlp", "trainer.epochs=30", "trainer.device=cpu", "trainer.threads=1")
+    command = [*LAUNCHER, "signalled.py", "train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    (run,) = Path("outputs/mlp").iterdir()
+    assert json.loads((run / "status.json").read_text())["status"] == "interrupted"
+    folder, problems = latest_checkpoint(run / "checkpoints")
+    assert not problems
+    assert folder.name == "step-00000005"
