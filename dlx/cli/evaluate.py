@@ -20,11 +20,11 @@ def evaluate(
     """Evaluate a run's best weights."""
     from dlx.cli.output import print_json, say
     from dlx.runs.find import find_run
-    from dlx.training.job import evaluate_run
+    from dlx.training.run import evaluate_run
 
     folder = find_run(run, root)
     figures = evaluate_run(folder, split, trust=trusted(trust))
     for name, value in figures.items():
-        say(f"{name:<16}{value:.4f}")
+        say(f"{name:<16}{value:.4f}", json)
     if json:
         print_json({"run": str(folder.path), "metrics": figures})

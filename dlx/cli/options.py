@@ -13,7 +13,7 @@ def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     """Groups, options and keys for the shell."""
     from dlx.config.complete import complete
 
-    return complete(incomplete, ctx.params.get("overrides") or [])
+    return complete(incomplete, ctx.params.get("overrides") or [], ctx.params.get("conf_dir") or ())
 
 
 def complete_run(incomplete: str) -> list[str]:

@@ -8,15 +8,9 @@ from typing import Any
 import typer
 
 
-def say(text: str) -> None:
+def say(text: str, json: bool = False) -> None:
     """A line for a person, on stderr when stdout is kept for JSON."""
-    typer.echo(text, err=_json_mode())
-
-
-def _json_mode() -> bool:
-    import sys
-
-    return "--json" in sys.argv
+    typer.echo(text, err=json)
 
 
 def print_json(value: Any) -> None:

@@ -45,10 +45,10 @@ def predict(
     for answer in answers:
         if "classes" in answer:
             top = "  ".join(f"{name} {probability:.1%}" for name, probability in answer["classes"].items())
-            say(f"{answer['file']}: {top}")
+            say(f"{answer['file']}: {top}", json)
         else:
             for row in answer["values"]:
-                say(f"{answer['file']}: " + " ".join(f"{value:.6g}" for value in row))
+                say(f"{answer['file']}: " + " ".join(f"{value:.6g}" for value in row), json)
     if json:
         print_json({"run": str(folder.path), "predictions": answers})
 

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from dlx.cli.options import Json, Root, Run, Trust, trusted
+import typer
+
+from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, trusted
 from dlx.cli.train import report
 
 
-def resume(run: Run, trust: Trust = None, json: Json = False, root: Root = Path("outputs")) -> None:
-    """Go on with an interrupted run, to the same bits as if it had never stopped."""
-    from dlx.config import Config
-    from dlx.config.errors import UserError
+def resume(
+    run: Run,
+    overrides: Overrides = None,
+    fork: Annotated[bool, typer.Option("--fork", help="Start a new run from the run's newest weights.")] = False,
+    conf_dir: ConfDirs = None,
+    trust: Trust = None,
+    json: Json = False,
+    root: Root = Path("outputs"),
+) -> None:
+    """Go on with an interrupted run, to the same bits as if it had never stopped.
+
+    A finished run goes on with more trainer.epochs=N; with --fork everything may change but the network.
+    """
+    from dlx.config import Config, compose
+    from dlx.config.changes import check_resumable
     from dlx.runs.find import find_run
 
     folder = find_run(run, root)
-    config = Config.load(folder.config_path, trust=trusted(trust))
-    if folder.status()["status"] == "finished":
-        raise UserError(f"{folder.path}: this run is finished; `dlx train --from {folder.name}` starts it anew")
+    frozen = Config.load(folder.config_path, trust=trusted(trust))
+    config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen
+    changed = {} if fork else check_resumable(frozen, config)
 
-    from dlx.training.job import resume as go_on
+    from dlx.training import run as training
 
-    report(go_on(folder, config), json)
+    result = training.train(config, fork=folder) if fork else training.resume(folder, config, changed=changed)
+    report(result, json)

@@ -9,7 +9,7 @@ import typer
 from dlx.cli.options import ConfDirs, Json, Overrides, Trust, trusted
 
 if TYPE_CHECKING:
-    from dlx.training.job import Prepared, Result
+    from dlx.training.run import Prepared, Result
 
 
 def train(
@@ -32,8 +32,8 @@ def train(
         base = Config.load(find_run(from_run).config_path, trust=trusted(trust))
     config = compose(overrides or [], conf_dirs=conf_dir or (), trust=trusted(trust), base=base)
 
-    from dlx.training.job import prepare
-    from dlx.training.job import train as run
+    from dlx.training.run import prepare
+    from dlx.training.run import train as run
 
     if dry_run:
         _print_plan(prepare(config))
@@ -49,16 +49,16 @@ def report(result: Result, json: bool) -> None:
         run = result.run
         shown = {k: v for k, v in result.metrics.items() if k.startswith("test/")}
         for name, value in shown.items():
-            say(f"{name:<16}{value:.4f}")
-        say(f"{'run':<16}{run}")
-        say(f"next            dlx eval {run.name}    dlx predict {run.name} FILE    dlx runs")
+            say(f"{name:<16}{value:.4f}", json)
+        say(f"{'run':<16}{run}", json)
+        say(f"next            dlx eval {run.name}    dlx predict {run.name} FILE    dlx runs", json)
     if result.status == "interrupted":
-        say(f"interrupted ({result.reason}); go on with: dlx resume {result.run}")
+        say(f"interrupted ({result.reason}); go on with: dlx resume {result.run}", json)
     elif result.status == "diverged":
-        say(f"diverged: {result.reason}")
-        say(f"run             {result.run}; a smaller optim.lr or trainer.clip_norm=1 often helps")
+        say(f"diverged: {result.reason}", json)
+        say(f"run             {result.run}; a smaller optim.lr or trainer.clip_norm=1 often helps", json)
     elif result.code == 5:
-        say(f"done, but something was lost: {result.reason}")
+        say(f"done, but something was lost: {result.reason}", json)
     if json:
         print_json({"run": str(result.run), "status": result.status, "metrics": result.metrics})
     raise typer.Exit(result.code)

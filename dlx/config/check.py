@@ -11,7 +11,7 @@ from typing import Any
 
 from dlx.config.errors import Problem
 from dlx.config.groups import GROUPS, SHORT_NAMES, Group, nearest, option_file, options, shown
-from dlx.config.signature import REQUIRED, Param, accepted_specs, class_names, read
+from dlx.config.signature import COMPUTED, REQUIRED, Param, accepted_specs, class_names, read
 from dlx.config.types import Mismatch, convert
 
 TOP_LEVEL = {
@@ -132,7 +132,7 @@ class Checker:
                 continue
             if param.default is REQUIRED:
                 self._problem(f"{key}.{name}", f"is required by {target.rpartition('.')[2]}", file)
-            else:
+            elif param.default is not COMPUTED:
                 default = param.default
                 checked[name] = list(default) if isinstance(default, tuple) else default
         return checked

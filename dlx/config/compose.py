@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import GROUPS, conf_path, option_file, options
-from dlx.config.overrides import Value, parse
-from dlx.config.yaml import dump_yaml, read_yaml
+from dlx.config.overrides import Overrides, Value, parse
+from dlx.config.yaml import broken, dump_yaml, read_yaml
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,27 @@ def compose(
                         f"--conf-dir {folder}: {group}/{name}.yaml has the name of a shipped option; rename it"
                     )
     typed, problems = parse(overrides)
-    problems += check_choices(typed.choices, conf_dirs)
-    if problems:
-        raise ConfigError(problems)
+    misnamed = check_choices(typed.choices, conf_dirs)
+    if problems or misnamed:
+        wrong = {problem.key for problem in misnamed}
+        rest = replace(typed, choices={name: choice for name, choice in typed.choices.items() if name not in wrong})
+        raise ConfigError([*problems, *misnamed, *_further_problems(rest, wrong, conf_dirs, trust, base)])
+    return _compose(typed, conf_dirs, trust, base)
+
+
+def _further_problems(
+    typed: Overrides, wrong: set[str], conf_dirs: Sequence[Path | str], trust: Sequence[str], base: Config | None
+) -> list[Problem]:
+    """What else is wrong, beside the groups whose option is: nothing is said of what those would have decided."""
+    try:
+        _compose(typed, conf_dirs, trust, base)
+    except ConfigError as error:
+        picked = set(GROUPS) - {*typed.choices, "trainer"} if wrong & {"model", "experiment"} else wrong
+        return [problem for problem in error.problems if problem.key.partition(".")[0] not in picked]
+    return []
+
+
+def _compose(typed: Overrides, conf_dirs: Sequence[Path | str], trust: Sequence[str], base: Config | None) -> Config:
     chosen: dict[str, Any] = {name: choice for name, choice in typed.choices.items() if choice is not None}
     if base:
         kept = {name: choice for name, choice in base.choices.items() if name not in ("experiment", *chosen)}
@@ -113,6 +131,7 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     words = [f"{name}=[{','.join(c)}]" if isinstance(c, list) else f"{name}={c}" for name, c in chosen.items()]
     if conf_dirs:
@@ -127,6 +146,8 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
         OmegaConf.set_struct(composed, False)
         del composed["hydra"]
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    except YAMLError as error:  # in a file that a chosen one inherits
+        raise broken(error, getattr(getattr(error, "problem_mark", None), "name", "conf")) from None
     except (HydraException, OmegaConfBaseException) as error:
         key = getattr(error, "full_key", None) or "configuration"
         text = " ".join(str(error).split()).split(" full_key:")[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlx.config.check import TOP_LEVEL, is_allowed
 from dlx.config.groups import GROUPS, Group, option_file, options
-from dlx.config.signature import REQUIRED, Param, read
+from dlx.config.signature import COMPUTED, REQUIRED, Param, read
 from dlx.config.types import choices, members
 from dlx.config.yaml import read_yaml
 
@@ -76,7 +76,7 @@ def _blocks(
 
 def _property(param: Param) -> dict[str, Any]:
     schema = _of(param.annotation)
-    if param.default is not REQUIRED and param.default is not None:
+    if param.default not in (REQUIRED, COMPUTED, None):
         schema["default"] = list(param.default) if isinstance(param.default, tuple) else param.default
     return schema
 

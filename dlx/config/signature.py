@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 REQUIRED = object()
+COMPUTED = object()
 
 
 @dataclass(frozen=True)
 class Param:
-    """One constructor argument. `default` is REQUIRED, a plain value, or None where it is no literal."""
+    """One constructor argument. `default` is REQUIRED, a plain value, or COMPUTED where the source names no literal
+    (then only the constructor knows it, and it is not written into configurations)."""
 
     name: str
     annotation: ast.expr | None
@@ -45,6 +47,7 @@ class Module:
     file: Path
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     imports: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, ast.expr] = field(default_factory=dict)
 
     def collect(self, body: list[ast.stmt]) -> None:
         package = self.name if self.file.name == "__init__.py" else self.name.rpartition(".")[0]
@@ -62,6 +65,8 @@ class Module:
                 for alias in node.names:
                     top = alias.name.split(".")[0]
                     self.imports[alias.asname or top] = alias.name if alias.asname else top
+            elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                self.constants[node.targets[0].id] = node.value
             elif isinstance(node, ast.If | ast.Try):
                 self.collect(node.body)
 
@@ -125,22 +130,24 @@ def _canonical(dotted: str) -> str:
     return f"{located[0].name}.{located[1].name}" if located else dotted
 
 
-def _literal(node: ast.expr | None) -> Any:
+def _literal(node: ast.expr | None, module: Module) -> Any:
     if node is None:
         return REQUIRED
+    if isinstance(node, ast.Name) and node.id in module.constants:
+        node = module.constants[node.id]
     try:
         return ast.literal_eval(node)
     except ValueError:
-        return None
+        return COMPUTED
 
 
-def _own_params(init: ast.FunctionDef) -> tuple[dict[str, Param], bool]:
+def _own_params(init: ast.FunctionDef, module: Module) -> tuple[dict[str, Param], bool]:
     arguments = init.args
     positional = [*arguments.posonlyargs, *arguments.args][1:]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
     pairs = [*zip(positional, [*defaults, *arguments.defaults], strict=False)]
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    params = {arg.arg: Param(arg.arg, arg.annotation, _literal(default)) for arg, default in pairs}
+    params = {arg.arg: Param(arg.arg, arg.annotation, _literal(default, module)) for arg, default in pairs}
     return params, arguments.kwarg is not None
 
 
@@ -159,7 +166,7 @@ def read(dotted: str) -> Signature | None:
     spec = inherited.spec if inherited else None
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            own, takes_more = _own_params(statement)
+            own, takes_more = _own_params(statement, module)
             params = {**params, **own} if takes_more else own
         elif isinstance(statement, ast.FunctionDef) and statement.name == "spec" and statement.returns:
             spec = _canonical(_absolute(_dotted(statement.returns), module))

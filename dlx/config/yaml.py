@@ -80,9 +80,14 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: larger than {MAX_BYTES // 1024} KiB, which no configuration is")
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise broken(error, path) from None
+
+
+def broken(error: Exception, path: Path | str) -> UserError:
+    """What is wrong with a file, with its line where that is known."""
+    if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: broken YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: broken YAML: {error}".splitlines()[0]) from None
+        return UserError(f"{path}{line}: broken YAML: {error.problem}")
+    return UserError(f"{path}: broken YAML: {error}".splitlines()[0])

@@ -94,7 +94,8 @@ def decode_image(content: bytes, channels: int, size: tuple[int, int] | None = N
     with Image.open(BytesIO(content)) as image:
         if image.mode[0] in "IF":
             raise ValueError("16-bit and float images are not supported, only 8 bits a channel")
-        converted = image.convert("L" if channels == 1 else "RGB")
+        upright = ImageOps.exif_transpose(image)  # cameras store how they were held
+        converted = upright.convert("L" if channels == 1 else "RGB")
     if size is not None and (converted.height, converted.width) != size:
         converted = ImageOps.fit(converted, size[::-1], Image.Resampling.BILINEAR)
     pixels = np.asarray(converted).reshape(converted.height, converted.width, channels)

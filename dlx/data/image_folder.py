@@ -25,7 +25,8 @@ from dlx.tasks.spec import ImageSpec
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_FORMAT = 1  # of the kept arrays; part of their key
+MAX_IMAGE_BYTES = 256 << 20  # of an archive's member; Pillow itself refuses images of too many pixels
+_FORMAT = 2  # of the kept arrays; part of their key
 
 
 class ImageFolder(Dataset):
@@ -251,6 +252,8 @@ def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile
                     raise UserError(f"dataset.path: {path}: refused, {member.name!r} leads out of the archive")
                 if not (member.isfile() or member.isdir()):
                     raise UserError(f"dataset.path: {path}: refused, {member.name!r} is a link or device, not a file")
+                if member.size > MAX_IMAGE_BYTES and _is_image(name):
+                    raise UserError(f"dataset.path: {path}: refused, {member.name!r} has {member.size:,} bytes")
                 if member.isfile() and _is_image(name):
                     yield str(name), member, archive
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:

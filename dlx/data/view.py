@@ -160,6 +160,13 @@ class View:
         return (weight / mean).float()
 
 
+def probe(train: Split, size: int, split_seed: int) -> Split:
+    """A stratified part of the training split, fixed by `split_seed`, at most `size` samples, without weights."""
+    labels = class_labels(train.source)[train.index]
+    taken = choose(labels, min(size, len(train)), generator(split_seed, "probe"))
+    return Split(train.source, train.index[taken])
+
+
 def _whole(source: Source) -> Split:
     return Split(source, torch.arange(len(source)))
 

@@ -18,6 +18,8 @@ class Regularizer:
     augmentation (0), input noise (1), mixup and CutMix (2), label smoothing (3)."""
 
     place: ClassVar[int] = 9
+    monitor: str | None = None
+    """What "best" means where this is on, such as val/loss:min; None leaves it to the trainer and the system."""
 
     def on_batch(self, batch: Batch, system: System) -> Batch:
         """Changes a micro-batch; may turn `label` into float [B, K]."""
@@ -34,11 +36,12 @@ class Regularizer:
     def on_gradients(self, params: Sequence[nn.Parameter]) -> None:
         """Changes gradients in place, before clipping."""
 
-    def after_step(self, system: System) -> None:
-        """Changes weights in place, after the optimizer (proximal steps)."""
+    def after_step(self, system: System, lr: float) -> None:
+        """Changes weights in place, after the optimizer took its step with learning rate `lr` (proximal steps)."""
 
-    def on_validation(self, history: list[dict[str, float]]) -> bool:
-        """Told all validations so far; True ends the training."""
+    def on_validation(self, history: list[dict[str, float]], monitor: tuple[str, str] | None) -> bool:
+        """Told all validations so far (`step` and figures such as `val/loss`, the newest last) and what "best" means,
+        such as ("val/loss", "min"); True ends the training."""
         return False
 
     def state(self) -> dict[str, Any]:

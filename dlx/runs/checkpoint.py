@@ -94,6 +94,11 @@ def save_checkpoint(
     return place
 
 
+def step_of(folder: Path) -> int:
+    """The step after which a checkpoint was taken."""
+    return int(folder.name.removeprefix("step-"))
+
+
 def _folders(root: Path) -> list[Path]:
     return sorted(root.glob("step-*[0-9]"))
 

@@ -80,8 +80,10 @@ class RunFolder:
     def write_spec(self, spec: dict[str, Any]) -> None:
         write_json(self.path / "spec.json", spec)
 
-    def write_environment(self, command: list[str]) -> None:
-        write_json(self.path / "environment.json", environment(command))
+    def write_environment(self, command: list[str], forked_from: str | None = None) -> None:
+        """forked_from: the run whose weights this one begins with."""
+        origin = {"forked_from": forked_from} if forked_from else {}
+        write_json(self.path / "environment.json", environment(command) | origin)
 
     def write_status(self, status: str, reason: str | None = None) -> None:
         """One of STATUSES, with the reason for all that is not as it should be."""

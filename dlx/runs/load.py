@@ -29,9 +29,12 @@ def load_spec(run: RunFolder) -> Spec:
     return instantiate(run.spec, base="dlx.tasks.spec.Spec", key="spec", file=str(run.path / "spec.json"))
 
 
-def load_system(run: RunFolder, *, trust: Sequence[str] = ()) -> System:
-    """The run's system with its best weights, on the CPU, in eval mode. Needs no dataset."""
-    config = Config.load(run.config_path, trust=trust)
+def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence[str] = ()) -> System:
+    """The run's system with its best weights, on the CPU, in eval mode. Needs no dataset.
+
+    config: the run's, where it is loaded already.
+    """
+    config = config or Config.load(run.config_path, trust=trust)
     system = build(config, "model", spec=load_spec(run))
     assign(system, load_weights(newest_checkpoint(run) / "best.safetensors"))
     return system.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ class Classification:
 
     losses = ("cross_entropy", "mse", "l1")
     monitor = ("val/accuracy", "max")
+    gaps: ClassVar[dict[str, int]] = {"accuracy": 1, "loss": -1}
 
     def __init__(self, spec: ImageSpec, loss: str) -> None:
         if loss not in self.losses:
@@ -57,7 +58,7 @@ class Classification:
         cell_B = label_B * self.num_classes + predicted_B
         return {
             "loss": self._per_sample(logits_BK, label_B).double().sum(),
-            "nll": F.cross_entropy(logits_BK, label_B, reduction="sum").double(),
+            "nll": F.cross_entropy(logits_BK, label_B, reduction="none").double().sum(),
             "confusion": torch.bincount(cell_B, minlength=self.num_classes**2).view(self.num_classes, -1),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ class Regression:
     """
 
     monitor = ("val/loss", "min")
+    gaps: ClassVar[dict[str, int]] = {"loss": -1}
 
     def __init__(self, spec: Spec, loss: str) -> None:
         if loss not in _LOSSES:

@@ -8,9 +8,11 @@ F features, D target dimensions.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -37,6 +39,14 @@ class Spec:
     def denormalize(self, value: Tensor) -> Tensor:
         """The inverse of `normalize`, float32 (images: in [0, 1])."""
         raise NotImplementedError
+
+
+@cache
+def _column(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 [C, 1, 1]; made once per device, since each copy to a GPU waits for it."""
+    import torch
+
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +81,7 @@ class ImageSpec(Spec):
         return len(self.classes)
 
     def _per_channel(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
-        shape = (self.channels, 1, 1)
-        mean = torch.tensor(self.mean, device=value.device).view(shape)
-        return mean, torch.tensor(self.std, device=value.device).view(shape)
+        return _column(self.mean, value.device), _column(self.std, value.device)
 
     def normalize(self, raw: Tensor) -> Tensor:
         mean, std = self._per_channel(raw)

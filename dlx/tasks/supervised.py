@@ -6,7 +6,7 @@ A model inherits `Supervised` and is then the network and nothing else: it defin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dlx.tasks.classification import Classification
 from dlx.tasks.regression import Regression
@@ -14,6 +14,8 @@ from dlx.tasks.spec import ImageSpec, Spec
 from dlx.tasks.system import Batch, Objective, Statistics, System
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 
@@ -21,6 +23,7 @@ class Target(Protocol):
     """What the outputs mean: the loss, the figures and the pictures of one kind of target."""
 
     monitor: tuple[str, str]
+    gaps: ClassVar[dict[str, int]]
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor: ...
     def statistics(self, output: Tensor, batch: Batch) -> Statistics: ...
@@ -48,6 +51,10 @@ class Supervised(System):
     @property
     def monitor(self) -> tuple[str, str]:
         return self.target.monitor
+
+    @property
+    def gaps(self) -> Mapping[str, int]:
+        return self.target.gaps
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         return self.target.loss(self(batch[self.spec.input_key]), batch), {}

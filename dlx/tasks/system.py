@@ -49,6 +49,12 @@ class System(nn.Module):
         """What "best" means, such as ("val/accuracy", "max"); None: the last weights are the best."""
         return None
 
+    @property
+    def gaps(self) -> Mapping[str, int]:
+        """Figures whose generalization gap is logged as `gap/NAME`, with the sign that makes overfitting positive: 1
+        for train - val (accuracy), -1 for val - train (loss). Empty: the training data are not evaluated."""
+        return {}
+
     def objectives(self) -> list[Objective]:
         """The players in the order of their turns; empty for a closed-form system."""
         return [Objective("loss", [p for p in self.parameters() if p.requires_grad])]

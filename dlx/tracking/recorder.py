@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dlx.runs.metrics import MetricsWriter
 from dlx.tracking.guard import Guard
+from dlx.tracking.system import SystemMonitor
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -60,17 +61,19 @@ class RunRecorder(Recorder):
         trackers: dict[str, Tracker],
         display: Display,
         config: dict[str, Any],
-        resumed_at: int | None = None,
     ) -> None:
         super().__init__()
         self.folder, self.display = folder, display
         self.metrics = MetricsWriter(folder.metrics_path)
         self._log = (folder.path / "log.txt").open("a", encoding="utf-8")
-        if resumed_at is not None:
-            self.metrics.write({"_event": "resume", "step": resumed_at})
+        self.system = SystemMonitor(folder.path / "system.jsonl")
         self.guards = [Guard(name, tracker, self.warn, self.lose) for name, tracker in trackers.items()]
         for guard in self.guards:
             guard.call("start", folder, config)
+
+    def resumed(self, step: int, changed: dict[str, Any]) -> None:
+        """The run goes on after `step`: readers drop rows past it. changed: keys of the configuration, now."""
+        self.metrics.write({"_event": "resume", "step": step, **({"changed": changed} if changed else {})})
 
     def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
         self.display.begin(step, total, steps_per_epoch)
@@ -108,6 +111,7 @@ class RunRecorder(Recorder):
 
     def close(self, status: str, summary: dict[str, Any]) -> None:
         self.display.end()
+        self.system.stop()
         for guard in self.guards:
             guard.call("finish", status, summary)
         for guard in self.guards:

@@ -1,283 +1,76 @@
-"""From a configuration to a trained run folder: build everything, train, judge, and say how it ended."""
+"""Job: all that one training needs, built; and what a training knows of itself while it runs."""
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
-
-from dlx.config import Config, build, build_all, file_of, instantiate, own_block, settings
-from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.data.loader import DeviceStore, count_batches, make_loader
-from dlx.optim.build import build_optimizers
-from dlx.random import reseed
-from dlx.runs.checkpoint import latest_checkpoint
-from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_spec
-from dlx.tracking.recorder import Recorder, RunRecorder
-from dlx.training.evaluate import evaluate
-from dlx.training.progress import Progress
-from dlx.training.signals import exit_code
-from dlx.training.threads import choose_threads
-from dlx.training.trainer import Data, Diverged, Job, Outcome, Trainer
-from dlx.training.world import World
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
     from dlx.data.dataset import Dataset
-    from dlx.data.view import Split, View
-    from dlx.tasks.system import System
+    from dlx.data.loader import Loader
+    from dlx.optim.schedules import Schedule
+    from dlx.regularization.regularizer import Regularizer
+    from dlx.tasks.system import Objective, System
+    from dlx.tracking.recorder import Recorder
+    from dlx.training.world import World
+
+
+class Diverged(Exception):
+    """A loss or a gradient is not finite any more."""
 
 
 @dataclass
-class Prepared:
-    """A configuration that was found good: everything but the weights is built, nothing is written."""
+class Data:
+    """A dataset and the loaders of its splits; `probe` is a fixed part of train, as large as val, for the gap."""
 
-    config: Config
-    trainer: Trainer
     dataset: Dataset
-    view: View
-    splits: dict[str, Split]
-    system: System  # on the meta device: shapes without memory
-    steps_per_epoch: int
+    train: Loader
+    val: Loader
+    test: Loader
+    probe: Loader | None = None
 
-    @property
-    def total_steps(self) -> int:
-        return self.trainer.total_steps(self.steps_per_epoch)
+
+@dataclass
+class Job:
+    """What `Trainer.fit` trains.
+
+    resume: a checkpoint to go on from, to the same bits; start: weights to begin with, in a run of their own.
+    """
+
+    system: System
+    data: Data
+    make_optimizers: Callable[[System, list[Objective]], list[Optimizer]]
+    schedule: Schedule
+    regularizers: dict[str, Regularizer]
+    recorder: Recorder
+    world: World
+    seed: int
+    checkpoints: Path
+    resume: Path | None = None
+    start: dict[str, Tensor] | None = None
+
+
+@dataclass
+class State:
+    """Where a training is. All of it goes into a checkpoint."""
+
+    step: int = 0
+    best_value: float | None = None
+    best_step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per validation
+    pending: dict[str, list[Tensor]] = field(default_factory=dict)  # scalars since the last row
+    seconds: float = 0.0  # trained, over all sessions
 
 
 @dataclass(frozen=True)
-class Result:
-    """How a run ended; `code` is the exit code (0, 1, 3, 5, 130 or 143)."""
+class Outcome:
+    """How a training ended. `signal` is 0 unless one interrupted it."""
 
-    run: Path
-    status: str
-    code: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    reason: str | None = None
-
-
-def prepare(config: Config) -> Prepared:
-    """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once."""
-    problems: list[Problem] = []
-
-    def attempt(make: Any, *arguments: Any, **given: Any) -> Any:
-        try:
-            return make(*arguments, **given)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            return None
-
-    trainer = attempt(build, config, "trainer")
-    dataset = attempt(build, config, "dataset")
-    view = attempt(settings, config, "dataset")
-    attempt(build, config, "scheduler")
-    attempt(build_all, config, "regularization")
-    attempt(build_all, config, "tracker")
-    grouping = attempt(settings, config, "optimizer")
-    if grouping is not None:
-        parameter = torch.zeros(1, requires_grad=True)
-        attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
-    system = None
-    if dataset is not None:
-        with torch.device("meta"):
-            system = attempt(build, config, "model", spec=dataset.spec)
-    if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
-        known = ", ".join(system.players) or "it has one objective"
-        problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
-    if problems:
-        raise ConfigError(problems)
-    splits = view.split(dataset)
-    if view.batch_size % trainer.accumulate:
-        raise ConfigError(
-            [
-                Problem(
-                    "trainer.accumulate",
-                    f"must divide dataset.batch_size ({view.batch_size}), got {trainer.accumulate}",
-                )
-            ]
-        )
-    steps = count_batches(len(splits["train"]), view.batch_size, view.drop_last)
-    assert system is not None
-    return Prepared(config, trainer, dataset, view, splits, system, steps)
-
-
-def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:
-    return instantiate(
-        block,
-        base=torch.optim.Optimizer,
-        trust=config.trust,
-        key="optimizer",
-        file=file_of(config, "optimizer"),
-        **given,
-    )
-
-
-def train(config: Config, *, quiet: bool = False, command: list[str] | None = None) -> Result:
-    """Trains what the configuration says in a new run folder."""
-    prepared = prepare(config)
-    world = World.join(prepared.trainer.device)
-    try:
-        name = config["name"] or config.choices["model"]
-        title = "-".join(
-            [str(config.choices["model"]), str(config.choices["dataset"]), str(config.choices["optimizer"])]
-        )
-        created = RunFolder.create(config["output_root"], str(name), title) if world.is_main else None
-        path = world.agree(created.path if created else None)
-        folder = created or RunFolder(path)
-        if world.is_main:
-            folder.write_config(config.to_yaml())
-            folder.write_spec(prepared.dataset.spec.to_dict())
-            folder.write_environment(command if command is not None else sys.argv)
-        return _run(prepared, folder, world, quiet=quiet)
-    finally:
-        world.leave()
-
-
-def resume(folder: RunFolder, config: Config, *, quiet: bool = False) -> Result:
-    """Goes on from the run's newest checkpoint, in the same folder, to the same bits. From the start if it has none."""
-    prepared = prepare(config)
-    world = World.join(prepared.trainer.device)
-    try:
-        if world.is_main:
-            folder.lock.acquire()
-        checkpoint, problems = latest_checkpoint(folder.checkpoints)
-        for problem in problems:
-            print(f"warning: {problem}; the one before is used", file=sys.stderr)  # noqa: T201
-        return _run(prepared, folder, world, quiet=quiet, checkpoint=checkpoint, resumed=True)
-    finally:
-        world.leave()
-
-
-def _build_job(prepared: Prepared, world: World, recorder: Recorder, folder: RunFolder, checkpoint: Path | None) -> Job:
-    config, view, splits = prepared.config, prepared.view, prepared.splits
-    seed = config["seed"]
-    store = DeviceStore()
-    loader = partial(
-        make_loader, spec=prepared.dataset.spec, view=view, device=world.device, seed=seed, rank=world.rank,
-        world_size=world.size, store=store,
-    )  # fmt: skip
-    large = max(view.batch_size, 256)
-    data = Data(
-        dataset=prepared.dataset,
-        train=loader(splits["train"]),
-        val=loader(splits["val"], batch_size=large),
-        test=loader(splits["test"], batch_size=large),
-    )
-    reseed(seed, "init")
-    system = build(config, "model", spec=prepared.dataset.spec)
-    grouping = settings(config, "optimizer")
-    return Job(
-        system=system,
-        data=data,
-        make_optimizers=lambda system, objectives: build_optimizers(
-            system, objectives, own_block(config, "optimizer"), grouping, partial(_make_optimizer, config)
-        ),
-        schedule=build(config, "scheduler"),
-        regularizers=build_all(config, "regularization"),
-        recorder=recorder,
-        world=world,
-        seed=seed,
-        checkpoints=folder.checkpoints,
-        resume=checkpoint,
-    )
-
-
-def _run(
-    prepared: Prepared,
-    folder: RunFolder,
-    world: World,
-    *,
-    quiet: bool,
-    checkpoint: Path | None = None,
-    resumed: bool = False,
-) -> Result:
-    config, trainer = prepared.config, prepared.trainer
-    if world.device.type == "cpu":
-        torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.view.batch_size))
-    recorder = Recorder()
-    if world.is_main:
-        folder.write_status("running")
-        step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
-        recorder = RunRecorder(
-            folder, build_all(config, "tracker"), Progress(quiet), config.values, step if resumed else None
-        )
-    status, code, reason, summary = "failed", 1, None, {}
-    try:
-        job = _build_job(prepared, world, recorder, folder, checkpoint)
-        outcome = trainer.fit(job)
-        if outcome.signal:
-            status, code, reason = "interrupted", exit_code(outcome.signal), f"signal {outcome.signal}"
-        else:
-            summary = _summarize(job, outcome)
-            status, code = "finished", 0
-    except Diverged as error:
-        status, code, reason = "diverged", 3, str(error)
-    except UserError as error:
-        reason = str(error)
-        raise
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        if world.is_main:
-            recorder.close(status, summary)
-            if code == 0 and recorder.lost:
-                code, reason = 5, "; ".join(recorder.lost)
-            if summary:
-                folder.write_summary(summary)
-            folder.write_status(status, reason)
-            folder.lock.release()
-    metrics = {k: v for k, v in summary.items() if k.startswith(("test/", "val/"))}
-    return Result(folder.path, status, code, metrics, reason)
-
-
-def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
-    """Judges the best weights on the test split, once, and draws what the system shows."""
-    system, state = job.system, outcome.state
-    figures = evaluate(system, job.data.test, job.world, job.seed)
-    test = {f"test/{name}": value for name, value in figures.items()}
-    best = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
-    epoch = state.step / job.data.train.steps_per_epoch
-    job.recorder.row(state.step, epoch, test)
-    if job.world.is_main:
-        _show(job, state.step)
-    return {
-        **{name: value for name, value in best.items() if name != "step"},
-        **test,
-        "best_step": state.best_step,
-        "steps": state.step,
-        "parameters": sum(p.numel() for p in system.parameters()),
-        "seconds": round(state.seconds, 3),
-        "train/throughput": round(job.recorder.best_throughput, 1),
-        "finished": round(time.time(), 3),
-    }
-
-
-def _show(job: Job, step: int) -> None:
-    if isinstance(job.recorder, RunRecorder):
-        job.system.eval()
-        reseed(job.seed, "eval", step)
-        with torch.no_grad():
-            figures = job.system.showcase(next(iter(job.data.test.all())))
-        for name, figure in figures.items():
-            job.recorder.media(step, name, figure)
-
-
-def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
-    """The figures of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
-    from dlx.runs.load import load_system
-
-    config = Config.load(folder.config_path, trust=trust)
-    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
-    world = World.join(trainer.device)
-    system = trainer.place(load_system(folder, trust=trust), world.device)
-    loader = make_loader(
-        view.split(dataset)[split], spec=load_spec(folder), view=view, device=world.device,
-        batch_size=max(view.batch_size, 256),
-    )  # fmt: skip
-    return {f"{split}/{name}": value for name, value in evaluate(system, loader, world, config["seed"]).items()}
+    state: State
+    signal: int = 0

@@ -32,7 +32,7 @@ from dlx.data.dataset import Dataset, TensorSource
 from dlx.data.mnist import MNIST
 from dlx.models.mlp import MLP
 from dlx.models.vision.cnn import CNN
-from dlx.training import job as dlx_job
+from dlx.training import run as dlx_run
 
 BATCH = 128
 
@@ -96,12 +96,12 @@ def dlx(name: str, epochs: int) -> float:
             f"data.batch_size={BATCH}", *(["model.hidden=[256]"] if name == "mlp" else []),
         ]  # fmt: skip
         config = compose(words)
-        build = dlx_job.build
-        dlx_job.build = lambda config, group, **given: _All() if group == "dataset" else build(config, group, **given)
+        build = dlx_run.build
+        dlx_run.build = lambda config, group, **given: _All() if group == "dataset" else build(config, group, **given)
         try:
-            result = dlx_job.train(config, quiet=True)
+            result = dlx_run.train(config, quiet=True)
         finally:
-            dlx_job.build = build
+            dlx_run.build = build
         return json.loads((result.run / "summary.json").read_text())["seconds"]
 
 

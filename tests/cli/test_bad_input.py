@@ -59,6 +59,25 @@ def test_all_mistakes_at_once(dlx_call):
     assert call.err.count("error: ") == 3
 
 
+def test_a_misspelt_option_hides_no_other_mistake(dlx_call):
+    call = dlx_call("train", "model=resnet", "optim=adm", "optim.lr=abc", "model.depht=3", "trainer.epochs=x")
+    assert "did you mean adam?" in call.err
+    assert "model.depht" in call.err
+    assert "trainer.epochs" in call.err
+    assert "optimizer.lr" not in call.err  # which optimizer it belongs to is not known
+    call = dlx_call("train", "model=resnt", "trainer.epochs=x", "optim.lr=abc")
+    assert call.err.count("error: ") == 2
+
+
+def test_broken_yaml_of_an_inherited_option_names_file_and_line(dlx_call, here):
+    for name, text in {"base": "# Bad.\na: [1, 2\nb: 3\n", "top": "defaults: [/trainer/base@_here_, _self_]\n"}.items():
+        Path("mine/trainer").mkdir(parents=True, exist_ok=True)
+        Path(f"mine/trainer/{name}.yaml").write_text(text)
+    call = dlx_call("train", "--conf-dir", "mine", "trainer=top")
+    assert call.code == 2
+    assert "trainer/base.yaml, line" in call.err
+
+
 def test_zero_is_a_seed_and_text_stays_text(dlx_call):
     out = dlx_call("config", "seed=0", "name=1e3").out
     assert "seed: 0\n" in out

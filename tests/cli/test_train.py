@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from dlx.runs.folder import RunFolder
 from dlx.runs.metrics import read_metrics
 
@@ -62,3 +64,25 @@ def test_divergence_ends_with_code_3_and_says_where(dlx_call, only_run, tiny):
     assert call.code == 3
     assert "at step" in call.out
     assert RunFolder(only_run()).status()["status"] == "diverged"
+
+
+def test_what_the_machine_does_is_written_apart(dlx_call, only_run, tiny):
+    dlx_call("train", *tiny)
+    rows = [json.loads(line) for line in (only_run() / "system.jsonl").read_text().splitlines()]
+    assert len(rows) >= 2
+    assert all(row["memory/mib"] > 50 and row["cpu/percent"] >= 0 for row in rows)
+
+
+def test_the_gap_is_train_less_val_and_val_less_train(dlx_call, only_run, tiny):
+    """On a fixed part of train, with the weights of the validation: what `dlx eval` gives for both splits."""
+    words = [*tiny, "data.subset=100", "data.folds=2", "data.fold=0", "trainer.epochs=20", "trainer.max_steps=20"]
+    call = dlx_call("train", *words)
+    assert call.code == 0, call.err
+    best = json.loads((only_run() / "summary.json").read_text())
+    figures = {}
+    for split in ("train", "val"):  # train is as large as val here, so all of it is looked at
+        figures |= json.loads(dlx_call("eval", "@last", "--split", split, "--json").out)["metrics"]
+    for name, sign in {"accuracy": 1, "loss": -1}.items():
+        gap = sign * (figures[f"train/{name}"] - figures[f"val/{name}"])
+        assert best[f"gap/{name}"] == pytest.approx(gap, abs=1e-6)
+    assert best["gap/loss"] > 0

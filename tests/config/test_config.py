@@ -180,3 +180,30 @@ def test_model_files_hold_only_picks_and_the_model():
     for path in (conf_path() / "model").rglob("*.yaml"):
         assert set(read_yaml(path)) <= {"defaults", "model"}, path
         assert path.read_text().startswith("# @package _global_\n# "), path
+
+
+COMPUTED = """
+from dlx.tasks.spec import ImageSpec
+from dlx.tasks.supervised import Supervised
+
+WIDTH = 7
+
+
+class Net(Supervised):
+    def __init__(self, *, spec: ImageSpec, width: int = WIDTH, rate: float = 1 / 3, loss: str | None = None) -> None:
+        super().__init__(spec=spec, loss=loss)
+"""
+
+
+def test_a_default_that_is_no_literal_is_left_to_the_constructor(tmp_path, monkeypatch):
+    """A named constant is read; an expression is not written into the configuration, least of all as null."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "computed_pkg/__init__.py": "",
+        "computed_pkg/net.py": COMPUTED,
+        "mine/model/net.yaml": "# @package _global_\n# Net.\nmodel:\n  _target_: computed_pkg.net.Net\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    config = compose(["model=net"], conf_dirs=["mine"], trust=["computed_pkg"])
+    assert config["model"] == {"_target_": "computed_pkg.net.Net", "width": 7, "loss": None}

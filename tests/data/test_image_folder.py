@@ -262,3 +262,20 @@ def test_real_photographs(tmp_path, root):
     assert dataset.spec.input_shape == (3, 32, 32)
     assert sum(len(source) for source in dataset.splits().values()) == 300
     assert 0.3 < sum(dataset.spec.mean) / 3 < 0.7
+
+
+def test_a_photo_is_turned_as_the_camera_was_held(tmp_path, root):
+    sideways = Image.fromarray(picture(0, height=4, width=6))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise by 90 degrees
+    buffer = io.BytesIO()
+    sideways.save(buffer, "png", exif=exif)
+    dataset = ImageFolder(path=write_folder(tmp_path / "images", {"cat/1.png": buffer.getvalue()}), root=root)
+    assert dataset.spec.input_shape == (3, 6, 4)
+
+
+def test_a_huge_member_is_refused_before_it_is_read(tmp_path, root, monkeypatch):
+    monkeypatch.setattr("dlx.data.image_folder.MAX_IMAGE_BYTES", 10)
+    path = write_archive(tmp_path / "a.tar.gz", {"cat/1.png": png(picture(0))})
+    with pytest.raises(UserError, match=r"refused, 'cat/1\.png' has"):
+        ImageFolder(path=path, root=root).splits()

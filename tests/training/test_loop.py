@@ -54,7 +54,7 @@ def test_the_loop_equals_a_loop_written_by_hand(dlx_call):
     assert ours == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_autocast_stays_close(dlx_call, precision):
     full, half = losses(train(dlx_call)), losses(train(dlx_call, f"trainer.precision={precision}"))
     assert half != full
@@ -80,8 +80,14 @@ def test_the_average_of_weights_is_what_is_judged(dlx_call):
 
 def test_monitor_chooses_the_best(dlx_call):
     call = dlx_call("train", *QUICK, "trainer.monitor=val/nothing:max")
-    assert call.code == 1
-    assert "val/nothing" in call.err
+    assert call.code == 2
+    assert "trainer.monitor: val/nothing is not among val/loss" in call.err
+    by_loss = dlx_call(
+        "train", *QUICK, "optim.lr=1e-2", "trainer.validate_every=1", "trainer.monitor=val/loss:min", "--json"
+    )
+    run = Path(json.loads(by_loss.out)["run"])
+    rows = [row for row in read_metrics(run / "metrics.jsonl") if "val/loss" in row]
+    assert json.loads((run / "summary.json").read_text())["val/loss"] == min(row["val/loss"] for row in rows)
 
 
 def test_no_scheduler_changes_the_first_step_and_plateau_falls(dlx_call):

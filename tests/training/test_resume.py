@@ -81,6 +81,41 @@ def test_checkpoints_do_not_change_the_training(dlx_call):
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_more_epochs_go_on_with_a_finished_run(dlx_call):
+    words = [*ALL_ON, "scheduler=constant"]
+    words.remove("scheduler=warmup_cosine")
+    whole = json.loads(dlx_call("train", *words, "--json").out)
+    run = json.loads(dlx_call("train", *words, "trainer.epochs=2", "--json").out)["run"]
+    resumed = json.loads(dlx_call("resume", run, "trainer.epochs=3", "--json").out)
+    assert resumed["metrics"] == whole["metrics"]
+    assert "epochs: 3" in (Path(run) / "config.yaml").read_text()
+    events = [line for line in (Path(run) / "metrics.jsonl").read_text().splitlines() if "_event" in line]
+    assert json.loads(events[0])["changed"] == {"trainer.epochs": 3}
+
+
+def test_a_resumed_run_stays_the_same_run(dlx_call, tiny, only_run):
+    dlx_call("train", *tiny)
+    before = (only_run() / "config.yaml").read_text()
+    call = dlx_call("resume", "@last", "trainer.max_steps=16", "optim.lr=1", "seed=4")
+    assert call.code == 2
+    assert call.err.count("cannot change in a resumed run") == 2
+    assert "optimizer.lr" in call.err
+    assert "seed" in call.err
+    assert (only_run() / "config.yaml").read_text() == before
+
+
+def test_a_fork_is_a_new_run_from_the_weights(dlx_call, tiny):
+    run = json.loads(dlx_call("train", *tiny, "--json").out)["run"]
+    fork = json.loads(dlx_call("resume", run, "--fork", "optim=sgd", "optim.lr=0.0", "--json").out)["run"]
+    assert fork != run
+    (last, _, _), (forked, _, _) = end_of(Path(run)), end_of(Path(fork))
+    assert all(torch.equal(last[name], forked[name]) for name in last)
+    assert json.loads((Path(fork) / "environment.json").read_text())["forked_from"] == Path(run).name
+    call = dlx_call("resume", run, "--fork", "model.hidden=[17]")
+    assert call.code == 2
+    assert "do not fit" in call.err
+
+
 def test_a_finished_run_is_not_resumed(dlx_call, tiny):
     dlx_call("train", *tiny)
     call = dlx_call("resume", "@last")

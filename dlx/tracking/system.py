@@ -1,0 +1,68 @@
+"""system.jsonl: what the process uses of the machine while it trains, apart from the metrics."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from dlx.runs.metrics import MetricsWriter
+
+EVERY_SECONDS = 10.0
+MIB = 2**20
+
+
+def _resident() -> int:
+    """Bytes of memory that the process holds; where the system does not say (macOS), the most it ever held."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _device() -> dict[str, float]:
+    """Of the process's CUDA device, where it uses one; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "gpu/allocated_mib": round(torch.cuda.memory_allocated() / MIB, 1),
+        "gpu/peak_mib": round(torch.cuda.max_memory_allocated() / MIB, 1),
+        "gpu/used_share": round(1 - free / total, 4),
+    }
+
+
+class SystemMonitor:
+    """A row now, every ten seconds and at the end, from a thread: `cpu/percent` (100 is one core, of this process
+    since the last row), `memory/mib` (resident), `gpu/...`."""
+
+    def __init__(self, path: Path, every: float = EVERY_SECONDS) -> None:
+        self._writer = MetricsWriter(path)
+        self._every = every
+        self._stop = threading.Event()
+        self._clock, self._cpu = time.monotonic(), time.process_time()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="system-monitor")
+        self._thread.start()
+
+    def _row(self) -> dict[str, Any]:
+        clock, cpu = time.monotonic(), time.process_time()
+        busy = (cpu - self._cpu) / max(clock - self._clock, 1e-9)
+        self._clock, self._cpu = clock, cpu
+        return {"cpu/percent": round(100 * busy, 1), "memory/mib": round(_resident() / MIB, 1), **_device()}
+
+    def _work(self) -> None:
+        self._writer.write(self._row())
+        while not self._stop.wait(self._every):
+            self._writer.write(self._row())
+
+    def stop(self) -> None:
+        """Writes the last row."""
+        self._stop.set()
+        self._thread.join()
+        self._writer.write(self._row())
+        self._writer.close()

@@ -1,0 +1,323 @@
+"""From a configuration to a trained run folder: build everything, train, judge, and say how it ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dlx.config import Config, build, build_all, file_of, instantiate, own_block, settings
+from dlx.config.errors import ConfigError, Problem, UserError
+from dlx.data.loader import DeviceStore, count_batches, make_loader
+from dlx.data.view import probe
+from dlx.optim.build import build_optimizers
+from dlx.random import reseed
+from dlx.runs.checkpoint import latest_checkpoint, load_weights, step_of
+from dlx.runs.folder import RunFolder
+from dlx.runs.load import load_system, newest_checkpoint
+from dlx.tracking.recorder import Recorder, RunRecorder
+from dlx.training.evaluate import evaluate
+from dlx.training.job import Data, Diverged, Job, Outcome
+from dlx.training.progress import Progress
+from dlx.training.signals import exit_code
+from dlx.training.threads import choose_threads
+from dlx.training.trainer import Trainer
+from dlx.training.world import World
+
+if TYPE_CHECKING:
+    from dlx.data.dataset import Dataset
+    from dlx.data.view import Split, View
+    from dlx.tasks.system import System
+
+
+@dataclass
+class Prepared:
+    """A configuration that was found good: everything but the weights is built, nothing is written."""
+
+    config: Config
+    trainer: Trainer
+    dataset: Dataset
+    view: View
+    splits: dict[str, Split]
+    system: System  # on the meta device: shapes without memory
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        return self.trainer.total_steps(self.steps_per_epoch)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended; `code` is the exit code (0, 1, 3, 5, 130 or 143)."""
+
+    run: Path
+    status: str
+    code: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+
+def prepare(config: Config) -> Prepared:
+    """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once."""
+    problems: list[Problem] = []
+
+    def attempt(make: Any, *arguments: Any, **given: Any) -> Any:
+        try:
+            return make(*arguments, **given)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    trainer = attempt(build, config, "trainer")
+    dataset = attempt(build, config, "dataset")
+    view = attempt(settings, config, "dataset")
+    attempt(build, config, "scheduler")
+    attempt(build_all, config, "regularization")
+    attempt(build_all, config, "tracker")
+    grouping = attempt(settings, config, "optimizer")
+    if grouping is not None:
+        parameter = torch.zeros(1, requires_grad=True)
+        attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
+    system = None
+    if dataset is not None:
+        with torch.device("meta"):
+            system = attempt(build, config, "model", spec=dataset.spec)
+    if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
+        known = ", ".join(system.players) or "it has one objective"
+        problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
+    if problems:
+        raise ConfigError(problems)
+    splits = view.split(dataset)
+    if view.batch_size % trainer.accumulate:
+        raise ConfigError(
+            [
+                Problem(
+                    "trainer.accumulate",
+                    f"must divide dataset.batch_size ({view.batch_size}), got {trainer.accumulate}",
+                )
+            ]
+        )
+    steps = count_batches(len(splits["train"]), view.batch_size, view.drop_last)
+    assert system is not None
+    return Prepared(config, trainer, dataset, view, splits, system, steps)
+
+
+def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:
+    return instantiate(
+        block,
+        base=torch.optim.Optimizer,
+        trust=config.trust,
+        key="optimizer",
+        file=file_of(config, "optimizer"),
+        **given,
+    )
+
+
+def train(
+    config: Config, *, quiet: bool = False, command: list[str] | None = None, fork: RunFolder | None = None
+) -> Result:
+    """Trains what the configuration says in a new run folder; `fork`: from the newest weights of that run."""
+    prepared = prepare(config)
+    start = load_weights(newest_checkpoint(fork) / "last.safetensors") if fork else None
+    if fork and start is not None:
+        _check_fit(start, prepared.system, fork)
+    world = World.join(prepared.trainer.device)
+    try:
+        name = config["name"] or config.choices["model"]
+        title = "-".join(
+            [str(config.choices["model"]), str(config.choices["dataset"]), str(config.choices["optimizer"])]
+        )
+        created = RunFolder.create(config["output_root"], str(name), title) if world.is_main else None
+        path = world.agree(created.path if created else None)
+        folder = created or RunFolder(path)
+        if world.is_main:
+            folder.write_config(config.to_yaml())
+            folder.write_spec(prepared.dataset.spec.to_dict())
+            folder.write_environment(command or sys.argv, forked_from=fork.name if fork else None)
+        return _run(prepared, folder, world, quiet=quiet, start=start)
+    finally:
+        world.leave()
+
+
+def _check_fit(weights: dict[str, Tensor], system: System, fork: RunFolder) -> None:
+    """Raises UserError where the weights of `fork` are not those of `system` (on the meta device)."""
+    own = system.state_dict()
+    wrong = [name for name in {**own, **weights} if name not in own or name not in weights]
+    wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if wrong:
+        raise UserError(f"{fork.path}: its weights do not fit this model: {', '.join(wrong[:3])}, {len(wrong)} in all")
+
+
+def resume(folder: RunFolder, config: Config, *, changed: dict[str, Any] | None = None, quiet: bool = False) -> Result:
+    """Goes on from the run's newest checkpoint, in the same folder, to the same bits. From the start if it has none.
+
+    changed: what in `config` is not as it was (`dlx.config.changes`); it is recorded. Raises UserError for a finished
+    run that has no step left to do.
+    """
+    prepared = prepare(config)
+    newest, _ = latest_checkpoint(folder.checkpoints)
+    if folder.status()["status"] == "finished" and newest and step_of(newest) >= prepared.total_steps:
+        raise UserError(
+            f"{folder.path}: this run is finished; "
+            f"trainer.epochs={2 * config['trainer']['epochs']} goes on with it, "
+            f"`dlx train --from {folder.name}` starts it anew"
+        )
+    world = World.join(prepared.trainer.device)
+    try:
+        if world.is_main:
+            folder.lock.acquire()
+        checkpoint, problems = latest_checkpoint(folder.checkpoints)
+        for problem in problems:
+            print(f"warning: {problem}; the one before is used", file=sys.stderr)  # noqa: T201
+        if world.is_main and changed:
+            folder.write_config(config.to_yaml())
+        return _run(prepared, folder, world, quiet=quiet, checkpoint=checkpoint, resumed=True, changed=changed)
+    finally:
+        world.leave()
+
+
+def _build_job(
+    prepared: Prepared,
+    world: World,
+    recorder: Recorder,
+    folder: RunFolder,
+    checkpoint: Path | None,
+    start: dict[str, Tensor] | None,
+) -> Job:
+    config, view, splits = prepared.config, prepared.view, prepared.splits
+    seed = config["seed"]
+    store = DeviceStore()
+    loader = partial(
+        make_loader, spec=prepared.dataset.spec, view=view, device=world.device, seed=seed, rank=world.rank,
+        world_size=world.size, store=store,
+    )  # fmt: skip
+    large = max(view.batch_size, 256)
+    reseed(seed, "init")
+    system = build(config, "model", spec=prepared.dataset.spec)
+    data = Data(
+        dataset=prepared.dataset,
+        train=loader(splits["train"]),
+        val=loader(splits["val"], batch_size=large),
+        test=loader(splits["test"], batch_size=large),
+        probe=loader(probe(splits["train"], len(splits["val"]), view.split_seed), batch_size=large)
+        if system.gaps
+        else None,
+    )
+    grouping = settings(config, "optimizer")
+    return Job(
+        system=system,
+        data=data,
+        make_optimizers=lambda system, objectives: build_optimizers(
+            system, objectives, own_block(config, "optimizer"), grouping, partial(_make_optimizer, config)
+        ),
+        schedule=build(config, "scheduler"),
+        regularizers=build_all(config, "regularization"),
+        recorder=recorder,
+        world=world,
+        seed=seed,
+        checkpoints=folder.checkpoints,
+        resume=checkpoint,
+        start=start,
+    )
+
+
+def _run(
+    prepared: Prepared,
+    folder: RunFolder,
+    world: World,
+    *,
+    quiet: bool,
+    checkpoint: Path | None = None,
+    resumed: bool = False,
+    changed: dict[str, Any] | None = None,
+    start: dict[str, Tensor] | None = None,
+) -> Result:
+    config, trainer = prepared.config, prepared.trainer
+    if world.device.type == "cpu":
+        torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.view.batch_size))
+    recorder = Recorder()
+    if world.is_main:
+        folder.write_status("running")
+        recorder = RunRecorder(folder, build_all(config, "tracker"), Progress(quiet), config.values)
+        if resumed:
+            recorder.resumed(step_of(checkpoint) if checkpoint else 0, changed or {})
+    status, code, reason, summary = "failed", 1, None, {}
+    try:
+        job = _build_job(prepared, world, recorder, folder, checkpoint, start)
+        outcome = trainer.fit(job)
+        if outcome.signal:
+            status, code, reason = "interrupted", exit_code(outcome.signal), f"signal {outcome.signal}"
+        else:
+            summary = _summarize(job, outcome)
+            status, code = "finished", 0
+    except Diverged as error:
+        status, code, reason = "diverged", 3, str(error)
+    except UserError as error:
+        reason = str(error)
+        raise
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if world.is_main:
+            recorder.close(status, summary)
+            if code == 0 and recorder.lost:
+                code, reason = 5, "; ".join(recorder.lost)
+            if summary:
+                folder.write_summary(summary)
+            folder.write_status(status, reason)
+            folder.lock.release()
+    metrics = {k: v for k, v in summary.items() if k.startswith(("test/", "val/"))}
+    return Result(folder.path, status, code, metrics, reason)
+
+
+def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """Judges the best weights on the test split, once, and draws what the system shows."""
+    system, state = job.system, outcome.state
+    figures = evaluate(system, job.data.test, job.world, job.seed)
+    test = {f"test/{name}": value for name, value in figures.items()}
+    best = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
+    epoch = state.step / job.data.train.steps_per_epoch
+    job.recorder.row(state.step, epoch, test)
+    if job.world.is_main:
+        _show(job, state.step)
+    return {
+        **{name: value for name, value in best.items() if name != "step"},
+        **test,
+        "best_step": state.best_step,
+        "steps": state.step,
+        "parameters": sum(p.numel() for p in system.parameters()),
+        "seconds": round(state.seconds, 3),
+        "train/throughput": round(job.recorder.best_throughput, 1),
+        "finished": round(time.time(), 3),
+    }
+
+
+def _show(job: Job, step: int) -> None:
+    if isinstance(job.recorder, RunRecorder):
+        job.system.eval()
+        reseed(job.seed, "eval", step)
+        with torch.no_grad():
+            figures = job.system.showcase(next(iter(job.data.test.all())))
+        for name, figure in figures.items():
+            job.recorder.media(step, name, figure)
+
+
+def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
+    """The figures of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
+    config = Config.load(folder.config_path, trust=trust)
+    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
+    world = World.join(trainer.device)
+    system = trainer.place(load_system(folder, config), world.device)
+    loader = make_loader(
+        view.split(dataset)[split], spec=system.spec, view=view, device=world.device,
+        batch_size=max(view.batch_size, 256),
+    )  # fmt: skip
+    return {f"{split}/{name}": value for name, value in evaluate(system, loader, world, config["seed"]).items()}

@@ -1,0 +1,205 @@
+"""Step: what one optimizer step does, in the order of its lines."""
+
+from __future__ import annotations
+
+import math
+import signal
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from dlx.random import reseed
+from dlx.training.job import Diverged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlx.tasks.system import Batch, Objective, System
+    from dlx.training.job import Job, State
+    from dlx.training.trainer import Trainer
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+SHOWN = 8  # samples that a message about a bad step names
+_HOOKS = ("on_batch", "around_loss", "penalty", "on_gradients", "after_step", "on_validation")
+
+
+class Step:
+    """The objectives, their optimizers and the regularizers' hooks, and how a batch goes through them.
+
+    Nothing here waits for the device: scalars stay on it in `state.pending` until `read_pending`.
+    """
+
+    def __init__(self, trainer: Trainer, job: Job, state: State) -> None:
+        self.job, self.world, self.state, self.system = job, job.world, state, job.system
+        self.accumulate, self.clip_norm, self.precision = trainer.accumulate, trainer.clip_norm, trainer.precision
+        self.to_channels_last = trainer.to_channels_last
+        # Reading a CPU scalar waits for nothing. Elsewhere it stays on the device and is read with the next row.
+        self.reads_at_once = self.world.device.type == "cpu"
+        self.bad_step = torch.zeros((), dtype=torch.int64, device=self.world.device)  # counted from 1; 0: none
+        self.bad_index: Tensor = torch.zeros((), dtype=torch.int64, device=self.world.device)
+        self.scaler = torch.amp.GradScaler(self.world.device.type) if self.precision == "fp16" else None
+        ordered = sorted(job.regularizers.values(), key=lambda regularizer: regularizer.place)
+        self.hooks = {hook: [part for part in ordered if part.defines(hook)] for hook in _HOOKS}
+        self.make_optimizers()
+
+    def make_optimizers(self) -> None:
+        self.objectives = self.system.objectives()
+        self.optimizers = self.job.make_optimizers(self.system, self.objectives)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+        self.losses = [self._wrap(objective) for objective in self.objectives]
+
+    def _wrap(self, objective: Objective) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
+        """The objective's loss; with several processes and one objective DDP averages gradients as they come."""
+        if self.world.size == 1 or len(self.objectives) > 1:
+            return lambda batch: self.system.training_loss(batch, objective)
+        return nn.parallel.DistributedDataParallel(_Loss(self.system, objective))
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of this step (the first optimizer's)."""
+        return self.optimizers[0].param_groups[0]["lr"] if self.optimizers else 0.0
+
+    def __call__(self, batch: Batch, total: int, logging: bool, signals: int) -> int:
+        """One optimizer step. Returns the signal that ends the training, or 0: the same answer on all processes.
+
+        signals: the signal that this process received, or 0.
+        """
+        seed, step, device, rank = self.job.seed, self.state.step, self.world.device, self.world.rank
+        factor = self.job.schedule.factor(step, total)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        micros, told = self._split(batch), 0
+        if self.hooks["on_batch"]:
+            for number, micro in enumerate(micros):
+                for regularizer in self.hooks["on_batch"]:
+                    reseed(seed, f"batch/{type(regularizer).__name__}", step, number, rank, device=device)
+                    micro = regularizer.on_batch(micro, self.system)
+                micros[number] = micro
+        for objective, optimizer, loss_of in zip(self.objectives, self.optimizers, self.losses, strict=True):
+            if (step + 1) % objective.every:
+                continue
+            optimizer.zero_grad(set_to_none=True)
+            losses: list[Tensor] = []
+            for number, micro in enumerate(micros):
+                reseed(seed, objective.name, step, number, rank, device=device)
+                losses.append(self._backward(loss_of, objective, micro, last=number + 1 == len(micros)))
+            loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+            if self.world.size > 1:
+                told = self._share(loss, signals) or told
+                if len(self.objectives) > 1:
+                    self.world.average_gradients(objective.params)
+            self._note("train/loss" if len(self.objectives) == 1 else f"train/{objective.name}/loss", loss)
+            self._update(objective, optimizer, loss, batch, logging)
+        return told if self.world.size > 1 else signals
+
+    def _split(self, batch: Batch) -> list[Batch]:
+        if self.to_channels_last and "image" in batch:
+            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+        if self.accumulate == 1:
+            return [batch]
+        chunks = {name: value.chunk(self.accumulate) for name, value in batch.items()}
+        return [dict(zip(chunks, values, strict=True)) for values in zip(*chunks.values(), strict=True)]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, DTYPES[self.precision])
+
+    def _backward(self, loss_of: Any, objective: Objective, micro: Batch, last: bool) -> Tensor:
+        with ExitStack() as around:
+            for regularizer in self.hooks["around_loss"]:
+                around.enter_context(regularizer.around_loss(self.system))
+            if not last and isinstance(loss_of, nn.parallel.DistributedDataParallel):
+                around.enter_context(loss_of.no_sync())
+            with self._autocast():
+                loss, logs = loss_of(micro)
+                for regularizer in self.hooks["penalty"]:
+                    loss = loss + regularizer.penalty(self.system)
+            if self.accumulate > 1:
+                loss = loss / self.accumulate
+            scaled = self.scaler.scale(loss) if self.scaler else loss
+            scaled.backward(inputs=objective.params if len(self.objectives) > 1 else None)
+        for name, value in logs.items():
+            self._note(f"train/{name}", value.detach())
+        return loss.detach()
+
+    def _share(self, loss: Tensor, mine: int) -> int:
+        """Averages the loss over the processes, so that all take the same branch, and tells them of a signal that any
+        of them received (its own number where it did, else SIGTERM)."""
+        shared = self.world.sum_(torch.stack([loss / self.world.size, loss.new_tensor(float(mine > 0))]))
+        loss.copy_(shared[0])
+        return (mine or signal.SIGTERM) if shared[1].item() else 0
+
+    def _note(self, name: str, value: Tensor) -> None:
+        self.state.pending.setdefault(name, []).append(value)
+
+    def _update(
+        self, objective: Objective, optimizer: torch.optim.Optimizer, loss: Tensor, batch: Batch, logging: bool
+    ) -> None:
+        if self.scaler:
+            self.scaler.unscale_(optimizer)
+        for regularizer in self.hooks["on_gradients"]:
+            regularizer.on_gradients(objective.params)
+        norm = None
+        if self.clip_norm is not None:
+            norm = nn.utils.clip_grad_norm_(objective.params, self.clip_norm)
+        elif logging:
+            norm = nn.utils.get_total_norm([p.grad for p in objective.params if p.grad is not None])
+        if logging and norm is not None:
+            self._note("train/grad_norm", norm)
+        checked = None if self.scaler else norm  # the scaler itself skips steps whose gradients are infinite
+        if self.reads_at_once:
+            self._check(loss.item(), None if checked is None else checked.item(), batch["index"])
+        else:
+            self._flag(loss, checked, batch["index"])
+            if getattr(optimizer, "_step_supports_amp_scaling", False) and not self.scaler:
+                optimizer.found_inf = (self.bad_step > 0).float()  # type: ignore[attr-defined]
+        if self.scaler:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        else:
+            optimizer.step()
+
+    def _check(self, loss: float, norm: float | None, index: Tensor) -> None:
+        """Before the update, so that the step that would do harm is not taken."""
+        what = None
+        if not math.isfinite(loss):
+            what = f"the loss is {loss}"
+        elif norm is not None and not math.isfinite(norm):
+            what = f"the gradient's norm is {norm}"
+        if what:
+            samples = index.flatten()[:SHOWN].tolist()
+            raise Diverged(f"{what} at step {self.state.step + 1} (lr {self.lr:g}, samples {samples}...)")
+
+    def _flag(self, loss: Tensor, norm: Tensor | None, index: Tensor) -> None:
+        """Keeps the first bad step and its samples on the device; gates fused updates from there on."""
+        finite = torch.isfinite(loss) if norm is None else torch.isfinite(loss) & torch.isfinite(norm)
+        is_first = ~finite & (self.bad_step == 0)
+        self.bad_step = torch.where(is_first, self.state.step + 1, self.bad_step)
+        self.bad_index = torch.where(is_first, index.flatten()[:SHOWN], self.bad_index)
+
+    def read_pending(self) -> dict[str, float]:
+        """Means of what was noted since the last row, in one transfer."""
+        pending, self.state.pending = self.state.pending, {}
+        means = [torch.stack(noted).double().mean() for noted in pending.values()]
+        *values, bad_step = torch.stack([*means, self.bad_step.double()]).tolist()
+        if bad_step:
+            samples = self.bad_index.tolist()
+            raise Diverged(f"a loss or gradient is not finite at step {bad_step:.0f} (samples {samples}...)")
+        return dict(zip(pending, values, strict=True))
+
+
+class _Loss(nn.Module):
+    """A module whose forward is the loss, which is what DDP wraps."""
+
+    def __init__(self, system: System, objective: Objective) -> None:
+        super().__init__()
+        self.system, self.objective = system, objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.system.training_loss(batch, self.objective)
