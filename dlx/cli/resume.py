@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, trusted
-from dlx.cli.train import report
+from dlx.cli.train import report, report_finding
 
 
 def resume(
@@ -32,6 +32,12 @@ def resume(
     frozen = Config.load(folder.config_path, trust=trusted(trust))
     config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen
     changed = {} if fork else check_resumable(frozen, config)
+
+    if "experiment" in config.values:
+        from dlx.experiments.run import resume_experiment
+
+        report_finding(resume_experiment(folder, config), json)
+        return
 
     from dlx.training import run as training
 

@@ -9,6 +9,8 @@ import typer
 from dlx.cli.options import ConfDirs, Json, Overrides, Trust, trusted
 
 if TYPE_CHECKING:
+    from dlx.config import Config
+    from dlx.experiments.run import Finding
     from dlx.training.run import Prepared, Result
 
 
@@ -31,6 +33,15 @@ def train(
 
         base = Config.load(find_run(from_run).config_path, trust=trusted(trust))
     config = compose(overrides or [], conf_dirs=conf_dir or (), trust=trusted(trust), base=base)
+
+    if "experiment" in config.values:
+        from dlx.experiments.run import run_experiment
+
+        if dry_run:
+            _print_members(config)
+        else:
+            report_finding(run_experiment(config), json)
+        return
 
     from dlx.training.run import prepare
     from dlx.training.run import train as run
@@ -62,6 +73,44 @@ def report(result: Result, json: bool) -> None:
     if json:
         print_json({"run": str(result.run), "status": result.status, "metrics": result.metrics})
     raise typer.Exit(result.code)
+
+
+def report_finding(finding: Finding, json: bool) -> None:
+    """What an experiment found, and where its figure is; ends the process with its code."""
+    from dlx.cli.output import print_json, say
+
+    if finding.verdict:
+        say(f"{'held' if finding.verdict.held else 'did not hold':<16}{finding.verdict.line}", json)
+        say(f"{'figure':<16}{finding.path / 'media' / 'figure.png'}", json)
+    lost = {name: result for name, result in finding.results.items() if result.status != "finished"}
+    for name, result in lost.items():
+        say(f"{result.status:<16}{name}: {result.reason or ''}", json)
+    say(f"{'experiment':<16}{finding.path}", json)
+    if finding.status == "interrupted":
+        say(f"interrupted; go on with: dlx resume {finding.path}", json)
+    if json:
+        print_json(
+            {
+                "run": str(finding.path),
+                "status": finding.status,
+                "held": finding.verdict.held if finding.verdict else None,
+                "metrics": finding.measured,
+            }
+        )
+    raise typer.Exit(finding.code)
+
+
+def _print_members(config: Config) -> None:
+    from dlx.cli.output import say
+    from dlx.config.changes import changes
+    from dlx.experiments.run import build_experiment
+
+    experiment, base = build_experiment(config), config.without("experiment")
+    say(f"claim           {experiment.claim}")
+    members = experiment.members(base)
+    for name, member in members.items():
+        say(f"  {name:<24}" + "  ".join(f"{key}={value}" for key, value in changes(base, member).items()))
+    say(f"runs            {len(members)} (not started: --dry-run)")
 
 
 def _print_plan(prepared: Prepared) -> None:

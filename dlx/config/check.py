@@ -58,20 +58,21 @@ class Checker:
 
     def check(self) -> None:
         trust_here(self.trust)
-        known = [*TOP_LEVEL, *(name for name in GROUPS if name != "experiment")]
+        known = [*TOP_LEVEL, *GROUPS]
         for key in self.input:
             if key not in known:
                 self._problem(key, f"unknown key{nearest(key, [*known, *SHORT_NAMES])}", "conf/config.yaml")
         for key, param in TOP_LEVEL.items():
             self.values[key] = self._convert(key, self.input.get(key, param.default), param, "conf/config.yaml")
         for name, group in GROUPS.items():
-            if name == "experiment":
-                continue
             block = self.input.get(name)
+            if group.optional and block is None:
+                continue
             if group.many:
                 self.values[name] = self._check_many(name, group, block or {})
             elif not isinstance(block, dict) or "_target_" not in block:
-                self._problem(name, f"needs an option; {_available(name, self.conf_dirs)}")
+                what = "has no settings" if group.optional else "needs an option"
+                self._problem(name, f"{what}; {_available(name, self.conf_dirs)}")
             else:
                 file = self._file(name, self.choices.get(name))
                 self.values[name] = self._check_block(name, group, block, file)

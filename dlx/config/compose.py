@@ -31,6 +31,12 @@ class Config:
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
 
+    def without(self, group: str) -> Config:
+        """The same without an optional group's block and choice."""
+        values = {name: value for name, value in self.values.items() if name != group}
+        choices = {name: choice for name, choice in self.choices.items() if name != group}
+        return replace(self, values=values, choices=choices)
+
     def to_yaml(self) -> str:
         return dump_yaml({**self.values, "choices": self.choices})
 

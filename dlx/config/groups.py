@@ -16,13 +16,15 @@ class Group:
     """One folder under conf/.
 
     base: the class that what an option names must inherit; given: constructor arguments that dlx supplies;
-    shared: a class whose constructor arguments are further keys of the block; many: several options at once.
+    shared: a class whose constructor arguments are further keys of the block; many: several options at once; optional:
+    there may be no block.
     """
 
     base: str = ""
     given: tuple[str, ...] = ()
     shared: str | None = None
     many: bool = False
+    optional: bool = False
 
 
 GROUPS = {
@@ -33,7 +35,8 @@ GROUPS = {
     "regularization": Group("dlx.regularization.regularizer.Regularizer", many=True),
     "trainer": Group("dlx.training.trainer.Trainer"),
     "tracker": Group("dlx.tracking.tracker.Tracker", many=True),
-    "experiment": Group(),  # a recipe over the other groups; it has no block of its own
+    # A recipe over the other groups, which has no block of its own, or a claim that is looked into by several runs.
+    "experiment": Group("dlx.experiments.experiment.Experiment", optional=True),
 }
 SHORT_NAMES = {"optim": "optimizer", "data": "dataset", "reg": "regularization"}
 

@@ -22,8 +22,6 @@ def json_schema(conf_dirs: Sequence[Path | str] = (), trust: Sequence[str] = ())
     properties: dict[str, Any] = {name: _property(param) for name, param in TOP_LEVEL.items()}
     properties["choices"] = {"type": "object"}
     for name, group in GROUPS.items():
-        if name == "experiment":
-            continue
         blocks = _blocks(name, group, conf_dirs, trust)
         if group.many:
             properties[name] = {

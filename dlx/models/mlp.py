@@ -10,6 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from dlx.models.norm import make_norm
 from dlx.tasks.spec import ImageSpec, VectorSpec
 from dlx.tasks.supervised import Supervised
 
@@ -17,7 +18,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": 
 
 
 class MLP(Supervised):
-    """hidden: widths of the hidden layers; empty is the linear model. dropout: rate after each activation."""
+    """hidden: widths of the hidden layers; empty is the linear model. norm: before each activation. dropout: rate after
+    each activation."""
 
     def __init__(
         self,
@@ -25,6 +27,7 @@ class MLP(Supervised):
         spec: ImageSpec | VectorSpec,
         hidden: tuple[int, ...] = (128,),
         activation: Literal["relu", "tanh", "sigmoid", "gelu", "identity"] = "relu",
+        norm: Literal["none", "batch", "layer", "group"] = "none",
         dropout: float = 0.0,
         loss: str | None = None,
     ) -> None:
@@ -38,7 +41,10 @@ class MLP(Supervised):
         layers: list[nn.Module] = []
         width = spec.num_features
         for next_width in hidden:
-            layers += [nn.Linear(width, next_width), ACTIVATIONS[activation]()]
+            layers.append(nn.Linear(width, next_width))
+            if norm != "none":
+                layers.append(make_norm(norm, next_width, dim=0))
+            layers.append(ACTIVATIONS[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = next_width

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
 from torch.optim import Optimizer
+
+from dlx.tasks.parameters import check_kinds, of_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dlx.tasks.system import Objective, System
-
-_NORMS = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.LocalResponseNorm,
-    nn.RMSNorm,
-)
 
 
 class Grouping:
@@ -29,10 +22,7 @@ class Grouping:
     """
 
     def __init__(self, *, no_decay: Sequence[str] = (), players: dict[str, Any] | None = None) -> None:
-        for kind in no_decay:
-            if kind not in ("norm", "bias"):
-                raise ValueError(f"no_decay must hold norm or bias, got {kind!r}")
-        self.no_decay = tuple(no_decay)
+        self.no_decay = check_kinds("no_decay", no_decay)
         self.players = players or {}
 
     def settings(self, common: dict[str, Any], player: str) -> dict[str, Any]:
@@ -44,13 +34,7 @@ class Grouping:
         """The objective's parameters, split by whether they are decayed; within a group in the system's order."""
         if not self.no_decay:
             return [{"params": objective.params}]
-        spared = set()
-        for module in system.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if ("norm" in self.no_decay and isinstance(module, _NORMS)) or (
-                    "bias" in self.no_decay and name.endswith("bias")
-                ):
-                    spared.add(parameter)
+        spared = of_kinds(system, self.no_decay)
         decayed = [p for p in objective.params if p not in spared]
         rest = [p for p in objective.params if p in spared]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]

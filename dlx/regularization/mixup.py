@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dlx.regularization.regularizer import Regularizer
-from dlx.tasks.classification import soft_labels
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.classification import soft_target
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
@@ -29,9 +28,7 @@ class Mixup(Regularizer):
 
     def on_batch(self, batch: Batch, system: System) -> Batch:
         spec = system.spec
-        x, y = batch[spec.input_key], batch[spec.target_key]
-        if isinstance(spec, ImageSpec):
-            y = soft_labels(y, spec.num_outputs)
+        x, y = batch[spec.input_key], soft_target(batch, spec)
         # Drawn on the CPU: a weight from the device would have to be waited for.
         weight = torch._sample_dirichlet(torch.tensor([self.alpha, self.alpha]))[0].item()
         partner = torch.randperm(len(x), device=x.device)

@@ -8,11 +8,18 @@ from pathlib import Path
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
 
+MEMBERS = "runs"  # the folder, inside that of a plan, of the plan's runs
 
-def all_runs(root: str | Path = "outputs") -> list[RunFolder]:
-    """Every run folder below `root`, oldest first (folder names begin with their UTC time)."""
-    found = [path.parent for path in Path(root).expanduser().glob("**/config.yaml") if not path.is_symlink()]
-    return [RunFolder(path) for path in sorted(found, key=lambda path: (path.name, str(path)))]
+
+def all_runs(root: str | Path = "outputs", *, members: bool = False) -> list[RunFolder]:
+    """Every run folder below `root`, oldest first (folder names begin with their UTC time).
+
+    members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
+    """
+    root = Path(root).expanduser()
+    found = [path.parent.relative_to(root) for path in root.glob("**/config.yaml") if not path.is_symlink()]
+    ordered = sorted(found, key=lambda path: (path.parts[1:], str(path)))
+    return [RunFolder(root / path) for path in ordered if members or MEMBERS not in path.parts]
 
 
 def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
@@ -22,14 +29,16 @@ def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
         return RunFolder(path)
     if path.is_dir():
         raise UserError(f"{run}: not a run folder (it has no config.yaml)")
-    runs = all_runs(root)
-    if not runs:
+    if not (started := all_runs(root)):
         raise UserError(f"{run}: there are no runs below {root}/ yet; `dlx train` makes one")
     if run == "@last":
-        return runs[-1]
-    matches = [folder for folder in runs if run == folder.name] or [
-        folder for folder in runs if run in str(folder.path)
-    ]
+        return started[-1]
+    runs = all_runs(root, members=True)
+    matches = (
+        [folder for folder in runs if run == folder.name]
+        or [folder for folder in started if run in str(folder.path)]
+        or [folder for folder in runs if run in str(folder.path)]
+    )
     if len(matches) == 1:
         return matches[0]
     if matches:

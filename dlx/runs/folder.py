@@ -37,18 +37,22 @@ class RunFolder:
     def create(cls, output_root: str | Path, name: str, title: str) -> RunFolder:
         """`<root>/<name>/<UTC date-time>-<title>-<4 random>`, made exclusively and locked."""
         parent = Path(output_root).expanduser() / slug(name)
-        parent.mkdir(parents=True, exist_ok=True)
         while True:
             stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-            path = parent / f"{stamp}-{slug(title)}-{secrets.token_hex(2)}"
             try:
-                path.mkdir()
+                return cls.create_at(parent / f"{stamp}-{slug(title)}-{secrets.token_hex(2)}")
             except FileExistsError:
                 continue
-            folder = cls(path)
-            folder.lock.acquire()
-            (path / "media").mkdir()
-            return folder
+
+    @classmethod
+    def create_at(cls, path: Path) -> RunFolder:
+        """That folder, locked. Raises FileExistsError where it is there already."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+        folder = cls(path)
+        folder.lock.acquire()
+        folder.media.mkdir()
+        return folder
 
     @property
     def name(self) -> str:

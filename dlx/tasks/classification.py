@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.tasks.spec import ImageSpec
+
 if TYPE_CHECKING:
-    from dlx.tasks.spec import ImageSpec
+    from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch, Statistics
 
 
@@ -18,6 +20,12 @@ def soft_labels(label: Tensor, num_classes: int) -> Tensor:
     if label.is_floating_point():
         return label
     return (label.unsqueeze(-1) == torch.arange(num_classes, device=label.device)).float()
+
+
+def soft_target(batch: Batch, spec: Spec) -> Tensor:
+    """A batch's target in a form that can be mixed: class labels as distributions, real targets as they are."""
+    target = batch[spec.target_key]
+    return soft_labels(target, spec.num_outputs) if isinstance(spec, ImageSpec) else target
 
 
 class Classification:
@@ -51,6 +59,15 @@ class Classification:
         if self.name == "cross_entropy":
             return F.cross_entropy(output, batch["label"])
         return self._per_sample(output, batch["label"]).mean()
+
+    def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Accuracy on the training batches, as augmented. Under soft labels (mixup, CutMix, smoothing) it is the
+        predicted class's share of the label, and bears another name, since it cannot reach 1."""
+        label = batch["label"]
+        predicted_B = output.argmax(-1)
+        if label.is_floating_point():
+            return {"soft_accuracy": label.gather(-1, predicted_B.unsqueeze(-1)).mean()}
+        return {"accuracy": (predicted_B == label).float().mean()}
 
     def statistics(self, output: Tensor, batch: Batch) -> Statistics:
         logits_BK, label_B = output.float(), batch["label"]

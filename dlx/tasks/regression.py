@@ -40,6 +40,9 @@ class Regression:
             per_sample_B = per_sample_B * batch["weight"]
         return per_sample_B.mean()
 
+    def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {}
+
     def statistics(self, output: Tensor, batch: Batch) -> Statistics:
         output, target = output.double(), batch["target"].double()
         residual = output - target

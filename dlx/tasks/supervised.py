@@ -26,6 +26,7 @@ class Target(Protocol):
     gaps: ClassVar[dict[str, int]]
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor: ...
+    def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]: ...
     def statistics(self, output: Tensor, batch: Batch) -> Statistics: ...
     def metrics(self, statistics: Statistics) -> dict[str, float]: ...
     def predict(self, output: Tensor) -> dict[str, Tensor]: ...
@@ -57,7 +58,8 @@ class Supervised(System):
         return self.target.gaps
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.target.loss(self(batch[self.spec.input_key]), batch), {}
+        output = self(batch[self.spec.input_key])
+        return self.target.loss(output, batch), self.target.logs(output.detach(), batch)
 
     def evaluate(self, batch: Batch) -> Statistics:
         return self.target.statistics(self(batch[self.spec.input_key]), batch)

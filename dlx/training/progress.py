@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlx.training.run import Result
 
 _SHOWN = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc"}
 
@@ -66,3 +69,42 @@ class Progress:
         if self.bar:
             self.bar.stop()
             self.bar = None
+
+
+class PlanProgress:
+    """Shows how many runs of a plan are done: a live bar on a terminal, a line for each run elsewhere."""
+
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        self.total, self.quiet, self.count = total, quiet or total == 0, 0
+        self.bar: Any = None
+
+    def __enter__(self) -> PlanProgress:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                TextColumn("run {task.completed}/{task.total}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("", total=self.total)
+        return self
+
+    def done(self, name: str, result: Result) -> None:
+        """A run ended."""
+        self.count += 1
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in result.metrics.items() if k.startswith("test/"))
+        how = "" if result.status == "finished" else f"  {result.status}"
+        line = f"{name}  {figures or result.reason or ''}{how}"
+        if self.bar:
+            self.bar.update(self.task, completed=self.count, description=line)
+        elif not self.quiet:
+            print(f"run {self.count}/{self.total}  {line}", file=sys.stderr)  # noqa: T201
+
+    def __exit__(self, *exc: object) -> None:
+        if self.bar:
+            self.bar.stop()

@@ -28,10 +28,11 @@ from dlx.training.progress import Progress
 from dlx.training.signals import exit_code
 from dlx.training.threads import choose_threads
 from dlx.training.trainer import Trainer
-from dlx.training.world import World
+from dlx.training.world import World, choose_device
 
 if TYPE_CHECKING:
     from dlx.data.dataset import Dataset
+    from dlx.data.loader import Loader
     from dlx.data.view import Split, View
     from dlx.tasks.system import System
 
@@ -79,7 +80,7 @@ def prepare(config: Config) -> Prepared:
     dataset = attempt(build, config, "dataset")
     view = attempt(settings, config, "dataset")
     attempt(build, config, "scheduler")
-    attempt(build_all, config, "regularization")
+    regularizers = attempt(build_all, config, "regularization") or {}
     attempt(build_all, config, "tracker")
     grouping = attempt(settings, config, "optimizer")
     if grouping is not None:
@@ -92,6 +93,11 @@ def prepare(config: Config) -> Prepared:
     if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
         known = ", ".join(system.players) or "it has one objective"
         problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
+    for name, regularizer in regularizers.items() if system is not None else ():
+        try:
+            regularizer.check(system)
+        except ValueError as error:
+            problems.append(Problem(f"regularization.{name}", str(error), file_of(config, "regularization", name)))
     if problems:
         raise ConfigError(problems)
     splits = view.split(dataset)
@@ -121,20 +127,24 @@ def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torc
 
 
 def train(
-    config: Config, *, quiet: bool = False, command: list[str] | None = None, fork: RunFolder | None = None
+    config: Config,
+    *,
+    quiet: bool = False,
+    command: list[str] | None = None,
+    fork: RunFolder | None = None,
+    at: Path | None = None,
 ) -> Result:
-    """Trains what the configuration says in a new run folder; `fork`: from the newest weights of that run."""
+    """Trains what the configuration says in a new run folder.
+
+    fork: from the newest weights of that run. at: the folder's path, for a member of a plan.
+    """
     prepared = prepare(config)
     start = load_weights(newest_checkpoint(fork) / "last.safetensors") if fork else None
     if fork and start is not None:
         _check_fit(start, prepared.system, fork)
     world = World.join(prepared.trainer.device)
     try:
-        name = config["name"] or config.choices["model"]
-        title = "-".join(
-            [str(config.choices["model"]), str(config.choices["dataset"]), str(config.choices["optimizer"])]
-        )
-        created = RunFolder.create(config["output_root"], str(name), title) if world.is_main else None
+        created = _create(config, at) if world.is_main else None
         path = world.agree(created.path if created else None)
         folder = created or RunFolder(path)
         if world.is_main:
@@ -144,6 +154,13 @@ def train(
         return _run(prepared, folder, world, quiet=quiet, start=start)
     finally:
         world.leave()
+
+
+def _create(config: Config, at: Path | None) -> RunFolder:
+    if at is not None:
+        return RunFolder.create_at(at)
+    title = "-".join(str(config.choices[group]) for group in ("model", "dataset", "optimizer"))
+    return RunFolder.create(config["output_root"], str(config["name"] or config.choices["model"]), title)
 
 
 def _check_fit(weights: dict[str, Tensor], system: System, fork: RunFolder) -> None:
@@ -274,8 +291,12 @@ def _run(
                 folder.write_summary(summary)
             folder.write_status(status, reason)
             folder.lock.release()
-    metrics = {k: v for k, v in summary.items() if k.startswith(("test/", "val/"))}
-    return Result(folder.path, status, code, metrics, reason)
+    return Result(folder.path, status, code, judged(summary), reason)
+
+
+def judged(summary: dict[str, Any]) -> dict[str, float]:
+    """The figures of the validation and test splits."""
+    return {name: value for name, value in summary.items() if name.startswith(("test/", "val/"))}
 
 
 def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
@@ -310,14 +331,21 @@ def _show(job: Job, step: int) -> None:
             job.recorder.media(step, name, figure)
 
 
-def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
-    """The figures of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
+def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:
+    """A run's system with its best weights, on its device, and a loader of `train`, `val` or `test` of its data."""
     config = Config.load(folder.config_path, trust=trust)
     trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
-    world = World.join(trainer.device)
-    system = trainer.place(load_system(folder, config), world.device)
+    device = choose_device(trainer.device)
+    system = trainer.place(load_system(folder, config), device)
     loader = make_loader(
-        view.split(dataset)[split], spec=system.spec, view=view, device=world.device,
+        view.split(dataset)[split], spec=system.spec, view=view, device=device, seed=config["seed"],
         batch_size=max(view.batch_size, 256),
     )  # fmt: skip
-    return {f"{split}/{name}": value for name, value in evaluate(system, loader, world, config["seed"]).items()}
+    return system, loader
+
+
+def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
+    """The figures of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
+    system, loader = open_run(folder, split, trust=trust)
+    figures = evaluate(system, loader, World(next(system.parameters()).device), loader.seed)
+    return {f"{split}/{name}": value for name, value in figures.items()}

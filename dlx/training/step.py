@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,15 +15,23 @@ from dlx.random import reseed
 from dlx.training.job import Diverged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import Batch, Objective, System
     from dlx.training.job import Job, State
     from dlx.training.trainer import Trainer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SHOWN = 8  # samples that a message about a bad step names
-_HOOKS = ("on_batch", "around_loss", "penalty", "on_gradients", "after_step", "on_validation")
+_HOOKS = ("around_loss", "penalty", "on_gradients", "after_step", "on_validation")
+
+
+def alternatives(regularizers: Iterable[Regularizer]) -> list[list[Regularizer]]:
+    """Those that change batches, in the order of their places; the ones in one place together, but for place 9."""
+    hooked = sorted((part for part in regularizers if part.defines("on_batch")), key=lambda part: part.place)
+    grouped = groupby(enumerate(hooked), key=lambda item: (item[1].place, item[0] if item[1].place == 9 else 0))
+    return [[part for _, part in group] for _, group in grouped]
 
 
 class Step:
@@ -40,8 +49,9 @@ class Step:
         self.bad_step = torch.zeros((), dtype=torch.int64, device=self.world.device)  # counted from 1; 0: none
         self.bad_index: Tensor = torch.zeros((), dtype=torch.int64, device=self.world.device)
         self.scaler = torch.amp.GradScaler(self.world.device.type) if self.precision == "fp16" else None
-        ordered = sorted(job.regularizers.values(), key=lambda regularizer: regularizer.place)
-        self.hooks = {hook: [part for part in ordered if part.defines(hook)] for hook in _HOOKS}
+        parts = job.regularizers.values()
+        self.hooks = {hook: [part for part in parts if part.defines(hook)] for hook in _HOOKS}
+        self.places = alternatives(parts)
         self.make_optimizers()
 
     def make_optimizers(self) -> None:
@@ -74,9 +84,13 @@ class Step:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         micros, told = self._split(batch), 0
-        if self.hooks["on_batch"]:
+        if self.places:
             for number, micro in enumerate(micros):
-                for regularizer in self.hooks["on_batch"]:
+                for regularizers in self.places:
+                    regularizer = regularizers[0]
+                    if len(regularizers) > 1:
+                        reseed(seed, "batch/choice", step, number, rank)
+                        regularizer = regularizers[int(torch.randint(len(regularizers), ()))]
                     reseed(seed, f"batch/{type(regularizer).__name__}", step, number, rank, device=device)
                     micro = regularizer.on_batch(micro, self.system)
                 micros[number] = micro

@@ -205,6 +205,7 @@ class Trainer:
             if data.probe is not None:
                 # The same weights on what they were fitted to: positive is overfitting.
                 fitted = evaluate(self.system, data.probe, self.world, seed)
+                scalars |= {f"probe/{k}": fitted[k] for k in self.system.gaps}
                 scalars |= {f"gap/{k}": sign * (fitted[k] - figures[k]) for k, sign in self.system.gaps.items()}
             state.history.append({"step": float(state.step), **scalars})
             value = None

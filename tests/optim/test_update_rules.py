@@ -97,6 +97,36 @@ def radam(w, gradients, *, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return w
 
 
+def projected(p, w, g, eps=1e-8, delta=0.1, wd_ratio=0.1):
+    """AdamP's step without its radial part, row by row or as a whole, where the gradient looks orthogonal to w."""
+    for rows in (len(w), 1) if w.dim() > 1 else ():
+        p_rows, w_rows, g_rows = (x.reshape(rows, -1) for x in (p, w, g))
+        cosine = (g_rows * w_rows).sum(1) / (g_rows.norm(dim=1) * w_rows.norm(dim=1))
+        if cosine.abs().max() < delta / math.sqrt(w_rows.shape[1]):
+            unit = w_rows / (w_rows.norm(dim=1, keepdim=True) + eps)
+            return (p_rows - unit * (unit * p_rows).sum(1, keepdim=True)).reshape(p.shape), wd_ratio
+    return p, 1.0
+
+
+def adamp(w, gradients, *, lr, weight_decay, beta1=0.9, beta2=0.999, eps=1e-8):
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        p, factor = projected(m / ((v / (1 - beta2**t)).sqrt() + eps), w, g)
+        w = w * (1 - lr * weight_decay * factor) - lr / (1 - beta1**t) * p
+    return w
+
+
+def sgdp(w, gradients, *, lr, weight_decay, momentum, nesterov):
+    a = torch.zeros_like(w)
+    for g in gradients:
+        a = momentum * a + g
+        p, factor = projected(g + momentum * a if nesterov else a, w, g)
+        w = w * (1 - lr * weight_decay * factor / (1 - momentum)) - lr * p
+    return w
+
+
 RULES = {
     "sgd": sgd,
     "momentum": momentum,
@@ -107,6 +137,8 @@ RULES = {
     "adam": adam,
     "adamw": adamw,
     "radam": radam,
+    "adamp": adamp,
+    "sgdp": sgdp,
 }
 
 

@@ -98,7 +98,7 @@ def test_training_loss_and_predict():
     assert [p is system.scale for p in objective.params] == [True]
     loss, logs = system.training_loss({**batch, "label": LABEL}, objective)
     assert loss.item() == pytest.approx(math.log(2 + math.exp(2)) - 1)
-    assert logs == {}
+    assert logs["accuracy"].item() == (torch.ones(len(LABEL), dtype=torch.int64) == LABEL).float().mean().item()
     answer = system.predict(batch)
     assert answer["label"].tolist() == [1, 1]
     torch.testing.assert_close(answer["probability"].sum(1), torch.ones(2))

@@ -28,7 +28,7 @@ def test_every_option_of_every_group_composes():
     for group, kind in GROUPS.items():
         for option in options(group):
             extra = ["data.path=x"] if option == "image_folder" else []
-            fitting = ["model=mlp"] if option == "function1d" else []
+            fitting = {"function1d": ["model=mlp"], "stochastic_depth": ["model=resnet"]}.get(option, [])
             word = f"{group}=[{option}]" if kind.many else f"{group}={option}"
             compose([*fitting, word, *extra])
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from dlx.models.norm import make_norm
 from dlx.tasks.spec import ImageSpec
 from dlx.tasks.supervised import Supervised
 
@@ -13,7 +14,7 @@ from dlx.tasks.supervised import Supervised
 class CNN(Supervised):
     """variant: `cnn` is conv3 32 - pool2 - conv3 64 - pool2 - dense 128; `lenet5` its modern form of 1998's network.
 
-    dropout: rate before the dense layers.
+    norm: after each convolution. dropout: rate before the dense layers.
     """
 
     def __init__(
@@ -21,6 +22,7 @@ class CNN(Supervised):
         *,
         spec: ImageSpec,
         variant: Literal["cnn", "lenet5"] = "cnn",
+        norm: Literal["none", "batch", "layer", "group"] = "none",
         dropout: float = 0.0,
         loss: str | None = None,
     ) -> None:
@@ -32,18 +34,22 @@ class CNN(Supervised):
         smallest = 4 if variant == "cnn" else 24
         if min(spec.height, spec.width) < smallest:
             raise ValueError(f"variant {variant} needs images of {smallest}x{smallest}, got {spec.height}x{spec.width}")
-        self.net = _two_convolutions(spec, dropout) if variant == "cnn" else _lenet5(spec, dropout)
+        self.net = _two_convolutions(spec, norm, dropout) if variant == "cnn" else _lenet5(spec, norm, dropout)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.net(x_BCHW)
 
 
-def _two_convolutions(spec: ImageSpec, dropout: float) -> nn.Sequential:
+def _convolution(conv: nn.Conv2d, norm: str) -> list[nn.Module]:
+    return [conv] if norm == "none" else [conv, make_norm(norm, conv.out_channels, dim=2)]
+
+
+def _two_convolutions(spec: ImageSpec, norm: str, dropout: float) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(spec.channels, 32, 3, padding=1),
+        *_convolution(nn.Conv2d(spec.channels, 32, 3, padding=1), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1),
+        *_convolution(nn.Conv2d(32, 64, 3, padding=1), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
@@ -55,16 +61,16 @@ def _two_convolutions(spec: ImageSpec, dropout: float) -> nn.Sequential:
     )
 
 
-def _lenet5(spec: ImageSpec, dropout: float) -> nn.Sequential:
+def _lenet5(spec: ImageSpec, norm: str, dropout: float) -> nn.Sequential:
     """ReLU and max-pooling for scaled tanh and trained averages, full connections in the second convolution, softmax
     for radial outputs: 61,706 parameters on 32x32, or 28x28 padded by 2 (1998's has 60,000)."""
     padding = 2 if spec.height < 32 else 0
     height, width = ((((side + 2 * padding - 4) // 2) - 4) // 2 for side in (spec.height, spec.width))
     return nn.Sequential(
-        nn.Conv2d(spec.channels, 6, 5, padding=padding),
+        *_convolution(nn.Conv2d(spec.channels, 6, 5, padding=padding), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
+        *_convolution(nn.Conv2d(6, 16, 5), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),

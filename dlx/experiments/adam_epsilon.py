@@ -1,0 +1,89 @@
+"""Adam's epsilon is more than a guard against division by zero: it says which gradients count as small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dlx.config import Config
+from dlx.experiments.descent import make_optimizer
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.experiments.reading import finals, mean_and_error, mean_curve, of_seeds, variants
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+SIZES = [10.0**exponent for exponent in range(-10, 3)]  # of gradients
+
+
+class AdamEpsilon(Experiment):
+    """values: of epsilon, rising. seeds: trainings with each."""
+
+    claim = "With a large epsilon Adam's step is no longer of one size, but follows the gradient; training slows"
+
+    def __init__(self, *, values: tuple[float, ...] = (1e-8, 1e-4, 1e-2, 1.0), seeds: int = 3) -> None:
+        if list(values) != sorted(set(values)) or values[0] <= 0:
+            raise ValueError(f"values must be rising and above 0, got {list(values)}")
+        if seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        self.values, self.seeds = values, seeds
+
+    def members(self, base: Config) -> dict[str, Config]:
+        return variants(base, {f"eps-{value:g}": [f"optim.eps={value}"] for value in self.values}, self.seeds)
+
+    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+        found = {}
+        for value in self.values:
+            of_value = of_seeds(runs, f"eps-{value:g}")
+            found[f"{value:g}"] = {
+                "curve": mean_curve(of_value, "probe/loss"),
+                "accuracy": finals(of_value, "test/accuracy"),
+                "first_step": first_steps(base, value),
+            }
+        return found
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        steps, losses = figure.subplots(1, 2)
+        for value, found in measured.items():
+            steps.plot(SIZES, found["first_step"], "o-", label=f"eps {value}")
+            losses.plot(found["curve"]["x"], found["curve"]["y"], label=f"eps {value}")
+        steps.set(xscale="log", yscale="log", xlabel="size of a gradient", ylabel="first step, over lr")
+        losses.set(yscale="log", xlabel="epoch", ylabel="loss on training samples")
+        steps.legend(fontsize=8)
+        return figure
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        small, large = (measured[f"{value:g}"] for value in (self.values[0], self.values[-1]))
+        at = SIZES.index(1e-4)
+        # lr g / (|g| + eps): the first step of Adam, whose corrected moments are g and g^2.
+        error = max(
+            abs(step / (size / (size + float(value))) - 1)
+            for value, found in measured.items()
+            for size, step in zip(SIZES, found["first_step"], strict=True)
+        )
+        loss = [found["curve"]["y"][-1] for found in (small, large)]
+        accuracy = [mean_and_error(found["accuracy"])[0] for found in (small, large)]
+        return Verdict(
+            error < 1e-3 and loss[1] > 2 * loss[0],
+            f"a gradient of 1e-4 moves a weight by {small['first_step'][at]:.3g} lr with eps {self.values[0]:g} and "
+            f"by {large['first_step'][at]:.3g} lr with {self.values[-1]:g} (lr g / (g + eps), to {error:.0e}); "
+            f"loss at the end {loss[0]:.3g} against {loss[1]:.3g}, test accuracy {accuracy[0]:.4f} against "
+            f"{accuracy[1]:.4f}",
+        )
+
+
+def first_steps(base: Config, epsilon: float) -> list[float]:
+    """The size of the first step over lr, for gradients of each size."""
+    block = {**base["optimizer"], "eps": epsilon}
+    config = type(base)({**base.values, "optimizer": block}, base.choices, base.conf_dirs, base.trust)
+    weights = torch.zeros(len(SIZES), dtype=torch.float64, requires_grad=True)
+    weights.grad = torch.tensor(SIZES, dtype=torch.float64)
+    make_optimizer(config, [weights], lr=1.0).step()
+    return (-weights.detach()).tolist()

@@ -1,0 +1,96 @@
+"""Batch size and flat minima (Keskar et al. 2016, arXiv:1609.04836), at matched training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dlx.config import Config
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.experiments.reading import finals, mean_and_error, of_seeds, variants, written
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+
+class BatchSize(Experiment):
+    """sizes: of batches. rates: the learning rate of each, tuned for validation accuracy at the target, on other seeds.
+    target: the training loss at which every training stops. epsilon: of the box in which sharpness is taken; Keskar's
+    1e-3 shows no ordering at this scale. seeds: trainings of each.
+    """
+
+    claim = "Small batches end in flat minima, which generalize better; large batches in sharp ones"
+
+    def __init__(
+        self,
+        *,
+        sizes: tuple[int, ...] = (16, 64, 256, 1024, 4500),
+        rates: tuple[float, ...] = (1e-3, 1e-3, 2e-3, 4e-3, 4e-3),
+        target: float = 0.1,
+        epsilon: float = 5e-3,
+        seeds: int = 5,
+    ) -> None:
+        if len(sizes) < 2 or len(sizes) != len(rates):
+            raise ValueError(f"sizes must be at least 2, with one of rates for each, got {list(sizes)}")
+        if seeds < 2:
+            raise ValueError(f"seeds must be at least 2, got {seeds}")
+        self.sizes, self.rates, self.target, self.epsilon, self.seeds = sizes, rates, target, epsilon, seeds
+
+    def members(self, base: Config) -> dict[str, Config]:
+        choices = {
+            f"batch-{size}": [f"data.batch_size={size}", f"optim.lr={rate}", f"reg.early_stopping.target={self.target}"]
+            for size, rate in zip(self.sizes, self.rates, strict=True)
+        }
+        return variants(base, choices, self.seeds)
+
+    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+        from dlx.training.run import open_run
+        from dlx.training.sharpness import Landscape, sharpness
+
+        found = {}
+        for size in self.sizes:
+            of_size = of_seeds(runs, f"batch-{size}")
+            landscapes = [Landscape(*open_run(run, "train", trust=base.trust)) for run in of_size]
+            found[str(size)] = {
+                "accuracy": finals(of_size, "test/accuracy"),
+                "sharpness": [sharpness(landscape, epsilon=self.epsilon) for landscape in landscapes],
+                "loss": [landscape.loss() for landscape in landscapes],
+                "steps": finals(of_size, "steps"),
+            }
+        return found
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        for axes, key in zip(figure.subplots(1, 3), ("accuracy", "sharpness", "loss"), strict=True):
+            pairs = [mean_and_error(found[key]) for found in measured.values()]
+            sizes = [int(size) for size in measured]
+            axes.errorbar(sizes, [m for m, _ in pairs], [e for _, e in pairs], marker="o", capsize=3)
+            for size, found in zip(sizes, measured.values(), strict=True):
+                axes.plot([size] * len(found[key]), found[key], ".", color="0.6")
+            axes.set(xscale="log", xlabel="batch size")
+        titles = ("test accuracy", f"sharpness (eps {self.epsilon:g})", "training loss at the end")
+        for axes, title in zip(figure.axes, titles, strict=True):
+            axes.set_title(title)
+        return figure
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        ends = measured[str(self.sizes[0])], measured[str(self.sizes[-1])]
+        (flat, sharp), (small, large), loss = (
+            [mean_and_error(found[key]) for found in ends] for key in ("sharpness", "accuracy", "loss")
+        )
+        flatter, better = _exceeds(sharp, flat), _exceeds(small, large)
+        return Verdict(
+            flatter and better,
+            f"batch {self.sizes[0]} against {self.sizes[-1]}, training losses {loss[0][0]:.3f} and {loss[1][0]:.3f}: "
+            f"sharpness {written(flat, 1)} against {written(sharp, 1)} ({'' if flatter else 'not '}flatter), "
+            f"test accuracy {written(small)} against {written(large)} ({'' if better else 'not '}better)",
+        )
+
+
+def _exceeds(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """By more than two standard errors of the difference."""
+    return one[0] - other[0] > 2 * (one[1] ** 2 + other[1] ** 2) ** 0.5

@@ -1,0 +1,81 @@
+"""Gradient descent with one sample, a mini-batch and the full batch a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from dlx.config import Config, build, compose, settings
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.experiments.reading import curve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+
+class GradientDescent(Experiment):
+    """passes: over the data, the same for all three. lr: for one sample, a mini-batch of 32, the full batch."""
+
+    claim = "One sample a step is noisy and fast per pass, the full batch smooth and slow; mini-batches lie between"
+
+    def __init__(self, *, passes: int = 20, lr: tuple[float, float, float] = (0.01, 0.1, 0.2)) -> None:
+        if passes < 1:
+            raise ValueError(f"passes must be at least 1, got {passes}")
+        self.passes, self.lr = passes, lr
+
+    def members(self, base: Config) -> dict[str, Config]:
+        full = len(settings(base, "dataset").split(build(base, "dataset"))["train"])
+        sizes = {"one": 1, "mini_batch": 32, "full_batch": full}
+        return {
+            name: compose(
+                [f"data.batch_size={size}", f"optim.lr={lr}", f"trainer.epochs={self.passes}",
+                 f"trainer.validate_every={max(1, full // size // 10)}", "trainer.log_every=1"],
+                base=base,
+            )
+            for (name, size), lr in zip(sizes.items(), self.lr, strict=True)
+        }  # fmt: skip
+
+    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, run in runs.items():
+            passes, losses = curve(run, "probe/loss")
+            rises = sum(after > before for before, after in pairwise(losses))
+            summary = run.summary()
+            found[name] = {
+                "passes": passes,
+                "losses": losses,
+                "rises": rises / (len(losses) - 1),
+                "steps": summary.get("steps"),
+                "seconds": summary.get("seconds"),
+            }
+        return found
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        whole, first = figure.subplots(1, 2)
+        for name, found in measured.items():
+            for axes in (whole, first):
+                label = f"{name.replace('_', ' ')}: {found['steps']:,} steps, {found['seconds']:.1f} s"
+                axes.plot(found["passes"], found["losses"], label=label, marker="." if name == "full_batch" else None)
+        whole.set(yscale="log", xlabel="passes over the data", ylabel="loss on training samples")
+        first.set(xlim=(0, 3), xlabel="passes over the data", title="the first three passes")
+        whole.legend(fontsize=8)
+        return figure
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        last = {name: found["losses"][-1] for name, found in measured.items()}
+        rises = {name: found["rises"] for name, found in measured.items()}
+        held = (
+            rises["full_batch"] == 0
+            and rises["one"] > rises["full_batch"]
+            and max(last["one"], last["mini_batch"]) < last["full_batch"]
+        )
+        each = "; ".join(f"{name.replace('_', ' ')} {last[name]:.4f}, up at {rises[name]:.0%}" for name in measured)
+        return Verdict(
+            held, f"after {self.passes} passes, loss, and the share of looks at which it had gone up: {each}"
+        )

@@ -1,0 +1,98 @@
+"""An experiment from its configuration to its folder: plan, runs, measures, figure, verdict."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlx.config import Config, build
+from dlx.runs.folder import RunFolder
+from dlx.sweeps.inprocess import Interrupted, execute
+from dlx.sweeps.plan import Plan, is_plan
+from dlx.training.progress import PlanProgress
+from dlx.training.run import Result
+
+if TYPE_CHECKING:
+    from dlx.experiments.experiment import Experiment, Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an experiment left: its folder, what was measured, the verdict; `code` is the exit code."""
+
+    path: Path
+    status: str
+    code: int
+    measured: dict[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+def build_experiment(config: Config) -> Experiment:
+    return build(config, "experiment")
+
+
+def run_experiment(config: Config, *, quiet: bool = False, command: list[str] | None = None) -> Finding:
+    """Runs what the configuration's `experiment` block names, in a new folder."""
+    experiment = build_experiment(config)
+    base = config.without("experiment")
+    members = experiment.members(base)  # composed and checked before anything is written
+    name = str(config["name"] or config.choices["experiment"])
+    folder = RunFolder.create(config["output_root"], name, str(config.choices["experiment"]))
+    folder.write_config(config.to_yaml())
+    folder.write_environment(command or sys.argv)
+    plan = Plan.write(folder.path, members, base)
+    return _run(experiment, config, folder, plan, quiet)
+
+
+def resume_experiment(folder: RunFolder, config: Config, *, quiet: bool = False) -> Finding:
+    """Goes on with the runs that are not finished, then measures."""
+    experiment = build_experiment(config)
+    folder.lock.acquire()
+    if is_plan(folder.path):
+        plan = Plan.load(folder.path, trust=config.trust)
+    else:  # cut off before the plan was whole, so before anything ran
+        base = config.without("experiment")
+        plan = Plan.write(folder.path, experiment.members(base), base)
+    return _run(experiment, config, folder, plan, quiet)
+
+
+def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, quiet: bool) -> Finding:
+    folder.write_status("running")
+    started = time.perf_counter()
+    progress = PlanProgress(len(plan.members), quiet)
+    status, reason = "failed", None
+    try:
+        with progress:
+            results = execute(plan, progress.done)
+        runs = {name: plan.run(name) for name in plan.members}
+        measured = experiment.measure(config.without("experiment"), runs)
+        verdict = experiment.verdict(measured)
+        _write_figure(experiment, measured, folder)
+        seconds = round(time.perf_counter() - started, 3)
+        statuses = {name: result.status for name, result in results.items()}
+        folder.write_summary(
+            {"held": verdict.held, "verdict": verdict.line, "measured": measured, "members": statuses,
+             "seconds": seconds}
+        )  # fmt: skip
+        status = "finished"
+        return Finding(folder.path, status, 0, measured, verdict, results)
+    except Interrupted as error:
+        status, reason = "interrupted", str(error)
+        return Finding(folder.path, status, error.code)
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        folder.write_status(status, reason)
+        folder.lock.release()
+
+
+def _write_figure(experiment: Experiment, measured: dict[str, Any], folder: RunFolder) -> None:
+    image = io.BytesIO()
+    experiment.figure(measured).savefig(image, format="png", dpi=120)
+    (folder.media / "figure.png").write_bytes(image.getvalue())

@@ -1,0 +1,62 @@
+"""CutMix (Yun et al. 2019, arXiv:1905.04899): a box of one image is pasted into another, labels by area."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from dlx.regularization.regularizer import Regularizer
+from dlx.tasks.classification import soft_target
+from dlx.tasks.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from dlx.tasks.system import Batch, System
+
+
+class CutMix(Regularizer):
+    """One box and one permutation per batch.
+
+    alpha: the box's area is 1 - w of the image, w ~ Beta(alpha, alpha). The label's weight is that of the box as it is
+    after the image's border cut it. probability: of a batch to be mixed (0.5 for CIFAR in the paper, 1 for ImageNet).
+    """
+
+    place = 2
+
+    def __init__(self, *, alpha: float = 1.0, probability: float = 0.5) -> None:
+        if alpha <= 0:
+            raise ValueError(f"alpha must be above 0, got {alpha}")
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability must be in [0, 1], got {probability}")
+        self.alpha, self.probability = alpha, probability
+
+    def check(self, system: System) -> None:
+        if not isinstance(system.spec, ImageSpec):
+            raise ValueError("needs images, and this dataset has none")
+
+    def on_batch(self, batch: Batch, system: System) -> Batch:
+        x_BCHW = batch["image"]
+        height, width = x_BCHW.shape[-2:]
+        # Drawn on the CPU: what a device draws would have to be waited for.
+        coin, y, x = torch.rand(3).tolist()
+        if coin >= self.probability:
+            return batch
+        side = (1 - torch._sample_dirichlet(torch.tensor([self.alpha, self.alpha]))[0].item()) ** 0.5
+        top, bottom = _cut(y, side, height)
+        left, right = _cut(x, side, width)
+        partner = torch.randperm(len(x_BCHW), device=x_BCHW.device)
+        mixed = x_BCHW.clone()
+        mixed[..., top:bottom, left:right] = x_BCHW[partner, :, top:bottom, left:right]
+        area = (bottom - top) * (right - left) / (height * width)
+        label_BK = soft_target(batch, system.spec)
+        return {**batch, "image": mixed, "label": label_BK.lerp(label_BK[partner], area)}
+
+
+def _cut(centre: float, side: float, length: int) -> tuple[int, int]:
+    """First and last pixel (exclusive) of a box's side around a centre, both as shares of `length`, cut to 0..length.
+
+    The border is at whole pixels.
+    """
+    middle, half = int(centre * length), int(side * length) // 2
+    odd = int(side * length) % 2
+    return max(0, middle - half), min(length, middle + half + odd)

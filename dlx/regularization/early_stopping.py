@@ -1,0 +1,45 @@
+"""Early stopping: the training ends when validation no longer improves, and the best weights are what is kept."""
+
+from __future__ import annotations
+
+import math
+
+from dlx.regularization.regularizer import Regularizer
+
+
+class EarlyStopping(Regularizer):
+    """For a linear model trained by gradient descent from zero it is ridge with strength about 1 / (lr steps) (Bishop).
+
+    monitor: such as val/loss:min; None is what the trainer or the system monitors. The weights kept are the best by it.
+    patience: validations without an improvement of more than `min_delta` after which the training ends.
+    target: ends the training as soon as the figure is reached; None: never.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str | None = None,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        target: float | None = None,
+    ) -> None:
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1, got {patience}")
+        if min_delta < 0:
+            raise ValueError(f"min_delta must be at least 0, got {min_delta}")
+        if monitor is not None and not monitor.endswith((":min", ":max")):
+            raise ValueError(f"monitor must be such as val/loss:min or val/accuracy:max, got {monitor!r}")
+        self.monitor, self.patience, self.min_delta, self.target = monitor, patience, min_delta, target
+
+    def on_validation(self, history: list[dict[str, float]], monitor: tuple[str, str] | None) -> bool:
+        if monitor is None:
+            return False
+        name, mode = monitor
+        sign = 1 if mode == "min" else -1
+        costs = [sign * row[name] for row in history if name in row]
+        if self.target is not None and costs[-1] <= sign * self.target:
+            return True
+        best, waited = math.inf, 0
+        for cost in costs:
+            best, waited = (cost, 0) if cost < best - self.min_delta else (best, waited + 1)
+        return waited >= self.patience

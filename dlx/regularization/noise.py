@@ -1,0 +1,56 @@
+"""Noise as a regularizer: on the inputs, or on the weights while the gradient is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from dlx.regularization.regularizer import Regularizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dlx.tasks.system import Batch, System
+
+
+def _check(std: float) -> float:
+    if std < 0:
+        raise ValueError(f"std must be at least 0, got {std}")
+    return std
+
+
+class InputNoise(Regularizer):
+    """x + std e, with e standard normal, in units of the normalized input. For linear regression this is ridge: the
+    expected loss is the loss plus std^2 |w|^2 (Bishop 1995)."""
+
+    place = 1
+
+    def __init__(self, *, std: float = 0.1) -> None:
+        self.std = _check(std)
+
+    def on_batch(self, batch: Batch, system: System) -> Batch:
+        x = batch[system.spec.input_key]
+        return {**batch, system.spec.input_key: x + self.std * torch.randn_like(x)}
+
+
+class WeightNoise(Regularizer):
+    """The gradient is taken at w + std e, and the update is made at w. For squared loss and small std it adds
+    std^2 / 2 times the squared gradient of the output: flat minima are preferred."""
+
+    def __init__(self, *, std: float = 0.01) -> None:
+        self.std = _check(std)
+
+    @contextmanager
+    def around_loss(self, system: System) -> Iterator[None]:
+        weights: list[Tensor] = [p for p in system.parameters() if p.requires_grad]
+        with torch.no_grad():
+            own = [w.clone() for w in weights]
+            torch._foreach_add_(weights, [torch.randn_like(w) for w in weights], alpha=self.std)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(weights, own)  # not a subtraction: the bits come back

@@ -1,0 +1,77 @@
+"""Parameter norm penalties: L2 (ridge, Tikhonov) and L1 (lasso), on the loss or apart from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from dlx.regularization.regularizer import Regularizer
+from dlx.tasks.parameters import check_kinds, of_kinds
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dlx.tasks.system import System
+
+
+class NormPenalty(Regularizer):
+    """What both share: strength, where it acts, and which parameters are spared.
+
+    form: `loss` adds the penalty to the loss, so that the optimizer sees its gradient; `decoupled` changes the weights
+    after the optimizer's step, by lr times its gradient (L2) or by a proximal step (L1), whatever the optimizer is.
+    spare: kinds of parameters that are left alone: norm, bias.
+    """
+
+    def __init__(
+        self,
+        *,
+        strength: float,
+        form: Literal["loss", "decoupled"] = "loss",
+        spare: Sequence[str] = ("norm", "bias"),
+    ) -> None:
+        if strength < 0:
+            raise ValueError(f"strength must be at least 0, got {strength}")
+        if form not in ("loss", "decoupled"):
+            raise ValueError(f"form must be loss or decoupled, got {form!r}")
+        self.strength, self.form, self.spare = strength, form, check_kinds("spare", spare)
+        self._weights: list[Tensor] | None = None
+
+    def weights(self, system: System) -> list[Tensor]:
+        """The penalized parameters, found once: all of a system's are made in its constructor."""
+        if self._weights is None:
+            spared = of_kinds(system, self.spare)
+            self._weights = [p for p in system.parameters() if p.requires_grad and p not in spared]
+        return self._weights
+
+
+class L2(NormPenalty):
+    """strength / 2 times the squared norm. For SGD both forms are one; for adaptive optimizers they are not
+    (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
+
+    def penalty(self, system: System) -> Tensor | float:
+        if self.form == "decoupled":
+            return 0.0
+        return 0.5 * self.strength * torch.stack([w.square().sum() for w in self.weights(system)]).sum()
+
+    @torch.no_grad()
+    def after_step(self, system: System, lr: float) -> None:
+        if self.form == "decoupled":
+            torch._foreach_mul_(self.weights(system), 1 - lr * self.strength)
+
+
+class L1(NormPenalty):
+    """strength times the sum of absolute values. Only the decoupled form, soft thresholding, makes exact zeros; the
+    gradient's sign on the loss steps over them."""
+
+    def penalty(self, system: System) -> Tensor | float:
+        if self.form == "decoupled":
+            return 0.0
+        return self.strength * torch.stack([w.abs().sum() for w in self.weights(system)]).sum()
+
+    @torch.no_grad()
+    def after_step(self, system: System, lr: float) -> None:
+        if self.form == "decoupled":
+            for w in self.weights(system):
+                w.copy_(torch.nn.functional.softshrink(w, lr * self.strength))

@@ -1,0 +1,1 @@
+"""Many runs: plans of frozen configurations, and the executors that run them."""

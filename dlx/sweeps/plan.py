@@ -1,0 +1,58 @@
+"""Plan: frozen configurations on disk, each with the run folder that it becomes.
+
+    plan.yaml            the members by name, each with what it has otherwise than the plan's own configuration
+    plan/NAME.yaml       a member's whole configuration: what is run
+    runs/NAME/           its run folder, once it started
+
+All members are composed, checked and written before the first starts, so a plan that was cut off goes on as it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlx.config import Config
+from dlx.config.changes import changes
+from dlx.config.errors import UserError
+from dlx.config.yaml import dump_yaml, read_yaml
+from dlx.runs.files import write_atomic
+from dlx.runs.find import MEMBERS
+from dlx.runs.folder import RunFolder, slug
+
+
+@dataclass(frozen=True)
+class Plan:
+    """path: the plan's folder, which exists. members: configurations by name, in the order in which they run."""
+
+    path: Path
+    members: dict[str, Config]
+
+    @classmethod
+    def write(cls, path: Path, members: Mapping[str, Config], base: Config) -> Plan:
+        """Freezes the members; plan.yaml comes last, so that a plan is whole or absent."""
+        (path / "plan").mkdir()
+        for name, config in members.items():
+            if name != slug(name):
+                raise ValueError(f"a member's name is a file's: {name!r} is none ({slug(name)!r} would be)")
+            write_atomic(path / "plan" / f"{name}.yaml", config.to_yaml())
+        differs = {name: changes(base, config) for name, config in members.items()}
+        write_atomic(path / "plan.yaml", dump_yaml({"members": differs}))
+        return cls(path, dict(members))
+
+    @classmethod
+    def load(cls, path: Path, *, trust: Sequence[str] = ()) -> Plan:
+        """A plan that was written. Raises UserError where plan.yaml is not there (it was cut off before it began)."""
+        if not is_plan(path):
+            raise UserError(f"{path}: no plan (it has no plan.yaml)")
+        names = read_yaml(path / "plan.yaml")["members"] or {}
+        return cls(path, {name: Config.load(path / "plan" / f"{slug(name)}.yaml", trust=trust) for name in names})
+
+    def run(self, name: str) -> RunFolder:
+        """The run folder of a member, whether it is there yet or not."""
+        return RunFolder(self.path / MEMBERS / name)
+
+
+def is_plan(path: Path) -> bool:
+    return (path / "plan.yaml").is_file()
