@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from dlx.cli.options import Json, Root
 
 
-def runs(root: Root = Path("outputs"), json: Json = False) -> None:
+def runs(
+    root: Root = Path("outputs"),
+    members: Annotated[bool, typer.Option("--members", help="Also the runs of experiments.")] = False,
+    json: Json = False,
+) -> None:
     """List the runs, newest last."""
     from dlx.cli.output import print_json, say, table
     from dlx.runs.find import all_runs
 
     rows: list[dict[str, Any]] = []
-    for folder in all_runs(root):
+    for folder in all_runs(root, members=members):
         summary = folder.summary()
         figure = next((name for name in ("test/accuracy", "test/loss") if name in summary), None)
         rows.append(
@@ -24,6 +30,7 @@ def runs(root: Root = Path("outputs"), json: Json = False) -> None:
                 "status": folder.status()["status"],
                 "metric": figure,
                 "value": summary.get(figure) if figure else None,
+                "verdict": summary.get("verdict"),
                 "seconds": summary.get("seconds"),
             }
         )
@@ -36,7 +43,7 @@ def runs(root: Root = Path("outputs"), json: Json = False) -> None:
             [
                 row["run"],
                 row["status"],
-                f"{row['metric']} {row['value']:.4f}" if row["metric"] else "",
+                f"{row['metric']} {row['value']:.4f}" if row["metric"] else (row["verdict"] or "")[:60],
                 f"{row['seconds']:.1f} s" if row["seconds"] is not None else "",
             ]
             for row in rows

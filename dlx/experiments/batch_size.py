@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
 
 
+LOOK_EVERY = 500  # samples between two looks at the training loss, so that all stop near the target
+
+
 class BatchSize(Experiment):
     """sizes: of batches. rates: the learning rate of each, tuned for validation accuracy at the target, on other seeds.
     target: the training loss at which every training stops. epsilon: of the box in which sharpness is taken; Keskar's
@@ -40,7 +43,12 @@ class BatchSize(Experiment):
 
     def members(self, base: Config) -> dict[str, Config]:
         choices = {
-            f"batch-{size}": [f"data.batch_size={size}", f"optim.lr={rate}", f"reg.early_stopping.target={self.target}"]
+            f"batch-{size}": [
+                f"data.batch_size={size}",
+                f"optim.lr={rate}",
+                f"reg.early_stopping.target={self.target}",
+                f"trainer.validate_every={max(1, LOOK_EVERY // size)}",
+            ]
             for size, rate in zip(self.sizes, self.rates, strict=True)
         }
         return variants(base, choices, self.seeds)

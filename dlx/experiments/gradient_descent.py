@@ -42,12 +42,12 @@ class GradientDescent(Experiment):
         found: dict[str, Any] = {}
         for name, run in runs.items():
             passes, losses = curve(run, "probe/loss")
-            rises = sum(after > before for before, after in pairwise(losses))
+            rises = [after > before for before, after in pairwise(losses)]
             summary = run.summary()
             found[name] = {
                 "passes": passes,
                 "losses": losses,
-                "rises": rises / (len(losses) - 1),
+                "rises": sum(rises) / max(len(rises), 1),
                 "steps": summary.get("steps"),
                 "seconds": summary.get("seconds"),
             }

@@ -27,7 +27,7 @@ class LearningRate(Experiment):
         self.rates = rates
 
     def members(self, base: Config) -> dict[str, Config]:
-        return {f"lr-{rate:g}": compose([f"optim.lr={rate}"], base=base) for rate in self.rates}
+        return {f"lr-{rate:g}".replace("+", ""): compose([f"optim.lr={rate}"], base=base) for rate in self.rates}
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
         found = {}

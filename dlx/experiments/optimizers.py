@@ -27,7 +27,7 @@ VALLEY, SADDLE = (1.0, 100.0), (1.0, -1.0)  # curvatures of 1/2 sum h x^2
 # momentum and AdamP is Adam, so they are not drawn.
 TOY = {
     "sgd": 0.018, "momentum": 0.004, "nesterov": 0.004, "adagrad": 0.3, "adadelta": 20.0, "rmsprop": 0.02, "adam": 0.05,
-    "radam": 0.05,
+    "radam": 0.01,
 }  # fmt: skip
 STEPS = 300
 BAR = 0.95

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 METHODS = {
     "early_stopping": ["reg.early_stopping.monitor=val/loss:min"],
-    "l2": ["reg.l2.strength=0.03"],
-    "l1": ["reg.l1.strength=2e-3"],
+    "l2": ["reg.l2.strength=3e-3"],
+    "l1": ["reg.l1.strength=3e-4"],
     "augmentation": ["reg.augmentation.flip=false", "reg.augmentation.crop=1", "reg.augmentation.rotate=10"],
     "input_noise": ["reg.input_noise.std=0.5"],
-    "weight_noise": ["reg.weight_noise.std=0.05"],
+    "weight_noise": ["reg.weight_noise.std=0.03"],
     "label_smoothing": [],
     "mixup": ["reg.mixup.alpha=1.0"],
     "cutmix": ["reg.cutmix.probability=1.0"],

@@ -334,6 +334,8 @@ def _show(job: Job, step: int) -> None:
 def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:
     """A run's system with its best weights, on its device, and a loader of `train`, `val` or `test` of its data."""
     config = Config.load(folder.config_path, trust=trust)
+    if "experiment" in config.values:
+        raise UserError(f"{folder.path}: an experiment; name one of its runs (dlx runs --members lists them)")
     trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
     device = choose_device(trainer.device)
     system = trainer.place(load_system(folder, config), device)

@@ -1,0 +1,95 @@
+"""Each claim runs at a small size through the command line, leaves its figure, and says whether it held."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dlx.config import compose
+from dlx.config.groups import options
+from dlx.config.signature import read
+
+QUICK = ("trainer.epochs=2", "model.hidden=[8]")
+SMALL = {
+    "optimizers": [*QUICK, "experiment.seeds=1"],
+    "gradient_descent": ["model.hidden=[8]", "experiment.passes=1", "data.subset=200"],
+    "learning_rate": [*QUICK, "experiment.rates=[1e-3,0.1,1e30]"],
+    "adam_epsilon": [*QUICK, "experiment.values=[1e-8,1.0]", "experiment.seeds=1"],
+    "regularization": ["trainer.max_steps=2", "experiment.seeds=2"],
+    "batch_size": [
+        "data=digits", "data.subset=300", "model.hidden=[8]", "experiment.sizes=[8,200]", "experiment.seeds=2",
+        "experiment.rates=[0.01,0.05]", "experiment.target=1.0",
+    ],
+}  # fmt: skip
+
+
+def test_every_experiment_has_a_small_form():
+    names = {name for name in options("experiment") if "experiment" in compose([f"experiment={name}"]).values}
+    assert names == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_runs_and_leaves_a_figure_and_a_verdict(name, dlx_call):
+    call = dlx_call("train", f"experiment={name}", *SMALL[name], "--json")
+    assert call.code == 0, call.err
+    (found,) = [json.loads(line) for line in call.out.splitlines()]
+    folder = Path(found["run"])
+    assert found["status"] == "finished"
+    assert (folder / "media" / "figure.png").stat().st_size > 10_000
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["held"] in (True, False)
+    assert summary["verdict"] in call.err
+    assert summary["measured"] == found["metrics"]
+
+
+def test_the_claim_is_a_line_of_its_class():
+    for name in SMALL:
+        target = compose([f"experiment={name}"])["experiment"]["_target_"]
+        signature = read(target)
+        assert "dlx.experiments.experiment.Experiment" in signature.ancestors
+
+
+def test_dry_run_lists_the_members_and_writes_nothing(dlx_call, here):
+    call = dlx_call("train", "experiment=learning_rate", "--dry-run")
+    assert call.code == 0, call.err
+    assert "claim" in call.out
+    assert "lr-0.001" in call.out
+    assert "optimizer.lr=0.001" in call.out
+    assert "runs            7" in call.out
+    assert list(here.iterdir()) == []
+
+
+def test_a_diverged_member_is_said_and_the_rest_go_on(dlx_call):
+    call = dlx_call("train", "experiment=learning_rate", *SMALL["learning_rate"], "model.loss=mse")
+    assert call.code == 0, call.err
+    assert "diverged        lr-1e30: " in call.out
+    assert "run 3/3" in call.err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["experiment=optimizers", "experiment.seeds=0"], "experiment.seeds: must be at least 1, got 0"),
+        (["experiment=optimizers", "experiment.seds=1"], "did you mean seeds?"),
+        (["experiment=learning_rate", "experiment.rates=[1,0.1,0.01]"], "experiment.rates: must be at least 3, rising"),
+        (["experiment.seeds=1"], "experiment: has no settings; Available options: adam_epsilon"),
+        (["experiment=learning_rate", "optim.lrr=1"], "optimizer.lrr"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(words, text, dlx_call, here):
+    call = dlx_call("train", *words)
+    assert call.code == 2, call.err
+    assert text in call.err
+    assert list(here.iterdir()) == []
+
+
+def test_runs_lists_the_experiment_and_last_is_it(dlx_call):
+    dlx_call("train", "experiment=adam_epsilon", *SMALL["adam_epsilon"])
+    rows = json.loads(dlx_call("runs", "--json").out)
+    assert [row["group"] for row in rows] == ["adam_epsilon"]
+    members = json.loads(dlx_call("runs", "--members", "--json").out)
+    assert [row["run"] for row in members[1:]] == ["eps-1-0", "eps-1e-08-0"]
+    assert dlx_call("eval", "eps-1e-08-0").code == 0
+    call = dlx_call("eval", "@last")
+    assert call.code == 2
+    assert "experiment" in call.err
