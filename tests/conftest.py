@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dlx.cli
+from dlx.config.groups import GROUPS
 
 torch.set_num_threads(1)
 
@@ -62,3 +63,18 @@ TINY = ("model=mlp", "model.hidden=[16]", "trainer.max_steps=8", "trainer.log_ev
 @pytest.fixture
 def tiny():
     return TINY
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """The overrides that choose one option, with what it cannot be without: alone(group, option)."""
+
+    def words(group: str, option: str) -> list[str]:
+        model = {"function1d": ["model=mlp"], "stochastic_depth": ["model=resnet"]}.get(option, [])
+        if group == "regularization" and not model:
+            model = ["model=mlp"]
+        on_files = option == "image_folder" or (group == "experiment" and option.endswith("_imagenet"))
+        choice = f"{group}=[{option}]" if GROUPS[group].many else f"{group}={option}"
+        return [*model, choice, *(["data.path=photos"] if on_files else [])]
+
+    return words

@@ -17,7 +17,6 @@ from dlx.config.yaml import read_yaml
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CHOICES = [(group, name) for group in GROUPS for name in options(group)]
-NEEDED = {("dataset", "image_folder"): ["data.path=photos"]}
 LACKS_DROPOUT = "Linear has no dropout, which conf/regularization/dropout.yaml sets"
 
 
@@ -33,9 +32,8 @@ def message(*overrides: str, **more) -> str:
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
-def test_every_option_composes_and_is_complete(group, name):
-    model = ["model=mlp"] if group == "regularization" else []
-    config = compose([*model, f"{group}={name}", *NEEDED.get((group, name), [])])
+def test_every_option_composes_and_is_complete(group, name, alone):
+    config = compose(alone(group, name))
     assert config.choices[group] == ([name] if GROUPS[group].many else name)
     for other, definition in GROUPS.items():
         if other != "experiment" and not definition.many:

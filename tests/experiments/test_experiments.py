@@ -23,8 +23,8 @@ SMALL = {
 }  # fmt: skip
 
 
-def test_every_experiment_has_a_small_form():
-    names = {name for name in options("experiment") if "experiment" in compose([f"experiment={name}"]).values}
+def test_every_experiment_has_a_small_form(alone):
+    names = {name for name in options("experiment") if "experiment" in compose(alone("experiment", name)).values}
     assert names == set(SMALL)
 
 

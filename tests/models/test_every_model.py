@@ -8,8 +8,12 @@ import torch
 
 from dlx.models.linear import Linear
 from dlx.models.mlp import MLP
+from dlx.models.vision.alexnet import AlexNet
 from dlx.models.vision.cnn import CNN
+from dlx.models.vision.nin import NiN
 from dlx.models.vision.resnet import ResNet
+from dlx.models.vision.vgg import VGG
+from dlx.models.vision.vit import ViT
 
 MODELS = {
     "linear": Linear,
@@ -21,6 +25,13 @@ MODELS = {
     "resnet-B": partial(ResNet, shortcut="projection"),
     "resnet-plain": partial(ResNet, shortcut="none"),
     "resnet-50": partial(ResNet, depth=50),
+    "alexnet": AlexNet,
+    "alexnet-one-column": partial(AlexNet, variant="torchvision"),
+    "vgg": VGG,
+    "vgg-16c-norm": partial(VGG, depth="16c", batch_norm=True),
+    "nin": NiN,
+    "vit": ViT,
+    "vit-mean": partial(ViT, pool="mean", depth=2, stochastic_depth=0.1),
 }
 SIZES = [(name, *size) for name in MODELS for size in ((1, 8), (1, 28), (3, 32)) if (name, *size) != ("lenet5", 1, 8)]
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -127,7 +138,19 @@ def test_wrong_arguments_are_said_on_the_meta_device_too(model, arguments, messa
 
 
 @pytest.mark.parametrize(
-    ("model", "least"), [(CNN, 4), (ResNet, 4), (partial(ResNet, depth=18), 8), (partial(CNN, variant="lenet5"), 24)]
+    ("model", "least"),
+    [
+        (CNN, 4),
+        (partial(CNN, variant="lenet5"), 24),
+        (ResNet, 4),
+        (partial(ResNet, depth=18), 8),
+        (AlexNet, 4),
+        (VGG, 4),
+        (NiN, 4),
+        (partial(NiN, stem="paper"), 8),
+        (ViT, 2),
+        (partial(ViT, patch=4), 4),
+    ],
 )
 def test_the_smallest_image(model, least, images, noise):
     spec = images(1, least)
@@ -143,6 +166,11 @@ def test_dropout_is_off_in_evaluation(images, noise):
         MLP(spec=spec, dropout=0.5),
         CNN(spec=spec, dropout=0.5),
         CNN(spec=spec, variant="lenet5", dropout=0.5),
+        AlexNet(spec=spec, width=0.125),
+        AlexNet(spec=spec, variant="torchvision", width=0.125),
+        VGG(spec=spec, width=0.125),
+        NiN(spec=spec, width=0.25),
+        ViT(spec=spec),
     ):
         with torch.no_grad():
             assert not torch.equal(system(x_BCHW), system(x_BCHW))
