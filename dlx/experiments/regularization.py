@@ -72,6 +72,7 @@ class Regularization(Experiment):
         for axes, key in zip(figure.subplots(1, 2, sharey=True), titles, strict=True):
             means, errors = zip(*(measured[name][key] for name in names), strict=True)
             axes.barh(names, means, xerr=[2 * error for error in errors], color="tab:blue", alpha=0.7, capsize=3)
+            axes.locator_params(axis="x", nbins=5)
             axes.axvline(0, color="0.3", linewidth=0.8)
             axes.set(title=f"change of the {titles[key]}", xlabel="with less without, two standard errors")
         return figure

@@ -34,11 +34,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.project = nn.Linear(dim, dim)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def _split(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of each head, [B, A, N, E]."""
         B, N, _ = x_BND.shape
         q_BANE, k_BANE, v_BANE = self.qkv(x_BND).view(B, N, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        y_BANE = F.scaled_dot_product_attention(q_BANE, k_BANE, v_BANE)
-        return self.project(y_BANE.transpose(1, 2).reshape(B, N, -1))
+        return q_BANE, k_BANE, v_BANE
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        y_BANE = F.scaled_dot_product_attention(*self._split(x_BND))
+        return self.project(y_BANE.transpose(1, 2).flatten(2))
+
+    def weights(self, x_BND: Tensor) -> Tensor:
+        """How much each token reads of each other, [B, A, N, N]; rows sum to one."""
+        q_BANE, k_BANE, _ = self._split(x_BND)
+        return (q_BANE @ k_BANE.transpose(-2, -1) / q_BANE.shape[-1] ** 0.5).softmax(-1)
 
 
 class Block(nn.Module):
@@ -147,11 +156,23 @@ class ViT(Supervised):
         """Each patch as a token, row by row, [B, N, D], without positions."""
         return self.patches(x_BCHW).flatten(2).transpose(1, 2)
 
-    def encode(self, x_BND: Tensor) -> Tensor:
-        """Tokens of patches, with the class token before them if there is one, through all blocks."""
+    def _place(self, x_BND: Tensor) -> Tensor:
+        """Tokens of patches with their positions, the class token before them if there is one."""
         if self.class_token is not None:
             x_BND = torch.cat([self.class_token.expand(len(x_BND), -1, -1), x_BND], dim=1)
-        return self.norm(self.blocks(self.dropout(x_BND + self.positions)))
+        return self.dropout(x_BND + self.positions)
+
+    def encode(self, x_BND: Tensor) -> Tensor:
+        """Tokens of patches through all blocks."""
+        return self.norm(self.blocks(self._place(x_BND)))
+
+    def attention(self, x_BCHW: Tensor) -> list[Tensor]:
+        """What each block's tokens read of each other, [B, A, N, N] per block."""
+        x_BND, found = self._place(self.embed(x_BCHW)), []
+        for block in self.blocks:
+            found.append(block.attention.weights(block.norm1(x_BND)))
+            x_BND = block(x_BND)
+        return found
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The encoded tokens, [B, N, D]."""

@@ -218,3 +218,18 @@ def test_the_papers_recipe_steps_once(images, noise):
     loss, _ = system.training_loss(noise(spec, size=2), objective)
     loss.backward()
     assert all(p.grad.isfinite().all() and p.grad.any() for p in system.parameters())
+
+
+def test_attention_is_what_the_fused_kernel_computes(images, noise):
+    spec = images(1, 8)
+    system = ViT(spec=spec).eval()
+    image = noise(spec, size=3)["image"]
+    with torch.no_grad():
+        maps = system.attention(image)
+        assert [tuple(m.shape) for m in maps] == [(3, 4, 17, 17)] * 4
+        assert all((m.sum(-1) - 1).abs().max() < 1e-5 for m in maps)
+        block, x_BND = system.blocks[0], system._place(system.embed(image))
+        normed = block.norm1(x_BND)
+        v_BANE = block.attention._split(normed)[2]
+        by_hand = block.attention.project((maps[0] @ v_BANE).transpose(1, 2).flatten(2))
+        torch.testing.assert_close(block.attention(normed), by_hand, atol=1e-6, rtol=1e-5)
