@@ -40,9 +40,6 @@ class Recorder:
     def media(self, step: int, name: str, figure: Any) -> None:
         """A matplotlib figure at a step."""
 
-    def throughput(self, samples_per_second: float) -> None:
-        self.best_throughput = max(self.best_throughput, samples_per_second)
-
     def lose(self, what: str) -> None:
         """Something was lost on the way: the run ends with exit code 5 and says what."""
         self.lost.append(what)
@@ -79,6 +76,7 @@ class RunRecorder(Recorder):
         self.display.begin(step, total, steps_per_epoch)
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
+        self.best_throughput = max(self.best_throughput, scalars.get("train/throughput", 0.0))
         self.metrics.write({"step": step, "epoch": round(epoch, 4), **scalars})
         for guard in self.guards:
             guard.call("log", step, {"epoch": epoch, **scalars})

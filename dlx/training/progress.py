@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlx.training.run import Result
 
-_SHOWN = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc"}
+_SHOWN = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc", "train/throughput": "samples/s"}
+
+
+def _live_bar(before: str, after: str) -> Any:
+    """A bar of rich's with a text on each side and the time that is left, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(before), BarColumn(bar_width=12), TextColumn(after), TimeRemainingColumn(compact=True))
+    return Progress(*columns, console=Console(stderr=True), refresh_per_second=5)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 0.1 else f"{value:.4g}"
 
 
 class Progress:
@@ -17,7 +30,7 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.figures: dict[str, float] = {}
+        self.figures: dict[str, float] = {}  # in the order of their first appearance
         self.bar: Any = None
         self._last_line = 0.0
 
@@ -26,23 +39,13 @@ class Progress:
         self.start_step, self.started = step, time.monotonic()
         if self.quiet or not sys.stderr.isatty():
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=24),
-            TextColumn("step {task.completed}/{task.total}  {task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            refresh_per_second=5,
-        )
+        self.bar = _live_bar("epoch {task.fields[epoch]}", "step {task.completed}/{task.total}  {task.fields[figures]}")
         self.bar.start()
         self.task = self.bar.add_task("", total=total, completed=step, epoch="0", figures="")
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
         self.figures |= {_SHOWN.get(name, name): value for name, value in scalars.items() if self._is_shown(name)}
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        figures = "  ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
         epochs = self.total / self.steps_per_epoch
         if self.bar:
             self.bar.update(self.task, completed=step, epoch=f"{epoch:.1f}/{epochs:g}", figures=figures)
@@ -80,16 +83,7 @@ class PlanProgress:
 
     def __enter__(self) -> PlanProgress:
         if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.bar = Progress(
-                TextColumn("run {task.completed}/{task.total}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
+            self.bar = _live_bar("run {task.completed}/{task.total}", "{task.description}")
             self.bar.start()
             self.task = self.bar.add_task("", total=self.total)
         return self

@@ -144,9 +144,13 @@ class Trainer:
                         scalars = step.read_pending()
                         times, samples = clock.read(state.step), train.batch_size * self.world.size
                         state.seconds += times.seconds
-                        scalars |= {"lr": step.lr, "time/step_ms": times.step_ms, "time/data_wait": times.data_wait}
+                        scalars |= {
+                            "lr": step.lr,
+                            "time/step_ms": times.step_ms,
+                            "time/data_wait": times.data_wait,
+                            "train/throughput": 1e3 * samples / times.step_ms,
+                        }
                         recorder.row(state.step, state.step / train.steps_per_epoch, scalars)
-                        recorder.throughput(1e3 * samples / times.step_ms)
                     with clock.stopped():
                         if self._agreed(validation, state.step) or state.step == total:
                             stop = self._validate()

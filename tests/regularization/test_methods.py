@@ -24,18 +24,6 @@ from dlx.tasks.spec import ImageSpec, VectorSpec
 COLOR = ImageSpec(channels=3, height=8, width=12, classes=("a", "b"), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
 
-@pytest.fixture
-def system():
-    reseed(0, "init")
-    return MLP(spec=Digits().spec)
-
-
-@pytest.fixture
-def batch():
-    reseed(0, "test")
-    return {"image": torch.randn(16, 1, 8, 8), "label": torch.arange(16) % 10, "index": torch.arange(16)}
-
-
 # CutMix and label smoothing
 
 

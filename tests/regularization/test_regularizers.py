@@ -1,23 +1,9 @@
 import pytest
 import torch
 
-from dlx.data.digits import Digits
-from dlx.models.mlp import MLP
 from dlx.random import reseed
 from dlx.regularization.augmentation import Augmentation
 from dlx.regularization.mixup import Mixup
-
-
-@pytest.fixture
-def system():
-    reseed(0, "init")
-    return MLP(spec=Digits().spec)
-
-
-@pytest.fixture
-def batch():
-    reseed(0, "test")
-    return {"image": torch.randn(16, 1, 8, 8), "label": torch.arange(16) % 10, "index": torch.arange(16)}
 
 
 def test_mixup_is_one_convex_combination_of_inputs_and_labels(system, batch):

@@ -35,7 +35,8 @@ def end_of(run: Path) -> tuple[dict, dict, list]:
     folder, problems = latest_checkpoint(run / "checkpoints")
     assert not problems
     rows = read_metrics(run / "metrics.jsonl")
-    kept = [{k: v for k, v in row.items() if not k.startswith("time")} for row in rows]
+    timed = ("time", "train/throughput")
+    kept = [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows]
     return load_weights(folder / "last.safetensors"), load_weights(folder / "best.safetensors"), kept
 
 

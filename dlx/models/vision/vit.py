@@ -170,6 +170,7 @@ class ViT(Supervised):
         """What each block's tokens read of each other, [B, A, N, N] per block."""
         x_BND, found = self._place(self.embed(x_BCHW)), []
         for block in self.blocks:
+            assert isinstance(block, Block)
             found.append(block.attention.weights(block.norm1(x_BND)))
             x_BND = block(x_BND)
         return found
