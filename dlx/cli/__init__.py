@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from dlx.cli import config, evaluate, list_, predict, resume, runs, schema, show, train
+from dlx.cli import config, doctor, evaluate, export, list_, predict, resume, runs, schema, show, sweep, train
 
 app = typer.Typer(
     name="dlx",
@@ -19,14 +19,17 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
+    "sweep": sweep.sweep,
     "resume": resume.resume,
     "eval": evaluate.evaluate,
     "predict": predict.predict,
+    "export": export.export,
     "runs": runs.runs,
     "list": list_.list_options,
     "show": show.show,
     "config": config.config,
     "schema": schema.schema,
+    "doctor": doctor.doctor,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

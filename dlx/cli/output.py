@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+
+LOST = 5  # exit code: done, but something was lost on the way
 
 
 def say(text: str, json: bool = False) -> None:
@@ -27,3 +35,28 @@ def table(rows: list[list[str]], header: list[str]) -> str:
         for row in [header, *rows]
     ]
     return "\n".join(lines)
+
+
+def save_picture(folder: RunFolder, name: str, figure: Figure) -> str | None:
+    """Draws into the run's media/, whole or not at all; a picture of that name is replaced. Returns its path.
+
+    What the disk refuses is said on stderr and gives None: the figures are worth more, and the command ends with LOST.
+    """
+    import io
+    import uuid
+
+    path = folder.media / f"{name}.png"
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        folder.media.mkdir(exist_ok=True)
+        try:
+            beside.write_bytes(image.getvalue())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        say(f"warning: {path} not written: {error.strerror}", json=True)
+        return None
+    return str(path)

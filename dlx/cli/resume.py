@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, trusted
+from dlx.cli.sweep import Executor, Jobs, Limit, report_sweep, seconds
 from dlx.cli.train import report, report_finding
 
 
@@ -15,29 +16,43 @@ def resume(
     run: Run,
     overrides: Overrides = None,
     fork: Annotated[bool, typer.Option("--fork", help="Start a new run from the run's newest weights.")] = False,
+    executor: Executor = "inprocess",
+    jobs: Jobs = 1,
+    time_limit: Limit = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
     root: Root = Path("outputs"),
 ) -> None:
-    """Go on with an interrupted run, to the same bits as if it had never stopped.
+    """Go on with an interrupted run, experiment or sweep, to the same bits as if it had never stopped.
 
     A finished run goes on with more trainer.epochs=N; with --fork everything may change but the network.
     """
     from dlx.config import Config, compose
     from dlx.config.changes import check_resumable
+    from dlx.config.errors import UserError
     from dlx.runs.find import find_run
+    from dlx.sweeps.plan import is_plan
 
     folder = find_run(run, root)
     frozen = Config.load(folder.config_path, trust=trusted(trust))
-    config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen
-    changed = {} if fork else check_resumable(frozen, config)
-
-    if "experiment" in config.values:
+    if (is_plan(folder.path) or "experiment" in frozen.values) and (overrides or fork):
+        raise UserError(f"{folder.path}: goes on as it was planned; it takes no overrides and no --fork")
+    if "experiment" in frozen.values:
         from dlx.experiments.run import resume_experiment
 
-        report_finding(resume_experiment(folder, config), json)
+        report_finding(resume_experiment(folder, frozen), json)
         return
+    if is_plan(folder.path):
+        from dlx.sweeps.executors import Execution
+        from dlx.sweeps.sweep import resume_sweep
+
+        execution = Execution(executor, jobs, seconds(time_limit), trusted(trust))
+        report_sweep(resume_sweep(folder, execution), json)
+        return
+
+    config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen
+    changed = {} if fork else check_resumable(frozen, config)
 
     from dlx.training import run as training
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json, Overrides, Trust, trusted
+from dlx.cli.sweep import sweep
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -20,11 +21,17 @@ def train(
     from_run: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help="Begin with the configuration of this run.")
     ] = None,
+    multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Sweep over comma lists, as `dlx sweep`.")] = False,
+    seeds: Annotated[int | None, typer.Option(help="That many seeds, from 0: a sweep.")] = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Train what the configuration says: dlx train model=resnet optim=adam"""
+    if multirun or seeds is not None:
+        sweep(overrides, seeds=seeds, dry_run=dry_run, from_run=from_run, conf_dir=conf_dir, trust=trust, json=json)
+        return
+
     from dlx.config import Config, compose
 
     base = None

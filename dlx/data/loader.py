@@ -46,6 +46,7 @@ class Loader:
     def __init__(
         self,
         split: Split,
+        spec: Spec,
         *,
         batch_size: int,
         seed: int = 0,
@@ -53,7 +54,7 @@ class Loader:
         world_size: int = 1,
         drop_last: bool = True,
     ) -> None:
-        self.split, self.seed, self.rank, self.world_size = split, seed, rank, world_size
+        self.split, self.spec, self.seed, self.rank, self.world_size = split, spec, seed, rank, world_size
         self.batch_size = max(1, batch_size // world_size)
         self.effective = self.batch_size * world_size
         self.steps_per_epoch = count_batches(len(split), self.effective, drop_last)
@@ -125,8 +126,8 @@ class DeviceLoader(Loader):
     """All that the split uses is on the device; a batch is one gather."""
 
     def __init__(self, split: Split, spec: Spec, device: torch.device, store: DeviceStore, **order: Any) -> None:
-        super().__init__(split, **order)
-        self.spec, self.device = spec, device
+        super().__init__(split, spec, **order)
+        self.device = device
         self.resident = store.get(split, spec, device)
 
     def _batches(self, parts: tuple[Tensor, ...], kind: str) -> Iterator[Batch]:
@@ -174,8 +175,8 @@ class WorkerLoader(Loader):
     """
 
     def __init__(self, split: Split, spec: Spec, device: torch.device, workers: int, **order: Any) -> None:
-        super().__init__(split, **order)
-        self.spec, self.device, self.workers = spec, device, workers
+        super().__init__(split, spec, **order)
+        self.device, self.workers = device, workers
         self._passes = {kind: self._make_pass() for kind in ("epoch", "all")}
 
     def _make_pass(self) -> tuple[_Positions, DataLoader[Any]]:

@@ -30,7 +30,7 @@ class BatchSize(Experiment):
         self,
         *,
         sizes: tuple[int, ...] = (16, 64, 256, 1024, 4500),
-        rates: tuple[float, ...] = (1e-3, 1e-3, 2e-3, 4e-3, 4e-3),
+        rates: tuple[float, ...] = (5e-4, 2e-3, 8e-3, 1.6e-2, 8e-3),
         target: float = 0.1,
         epsilon: float = 5e-3,
         seeds: int = 5,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.inprocess import Interrupted, execute
+from dlx.sweeps.executors import Interrupted, in_this_process
 from dlx.sweeps.plan import Plan, is_plan
 from dlx.training.progress import PlanProgress
 from dlx.training.run import Result
@@ -68,7 +68,7 @@ def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, 
     status, reason = "failed", None
     try:
         with progress:
-            results = execute(plan, progress.done)
+            results = in_this_process(plan, progress.done)
         runs = {name: plan.run(name) for name in plan.members}
         measured = experiment.measure(config.without("experiment"), runs)
         verdict = experiment.verdict(measured)

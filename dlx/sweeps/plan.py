@@ -1,6 +1,6 @@
 """Plan: frozen configurations on disk, each with the run folder that it becomes.
 
-    plan.yaml            the members by name, each with what it has otherwise than the plan's own configuration
+    plan.yaml            the members by name, each with what sets it apart
     plan/NAME.yaml       a member's whole configuration: what is run
     runs/NAME/           its run folder, once it started
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dlx.config import Config
 from dlx.config.changes import changes
@@ -30,28 +31,42 @@ class Plan:
     members: dict[str, Config]
 
     @classmethod
-    def write(cls, path: Path, members: Mapping[str, Config], base: Config) -> Plan:
-        """Freezes the members; plan.yaml comes last, so that a plan is whole or absent."""
+    def write(
+        cls, path: Path, members: Mapping[str, Config], base: Config, differs: Mapping[str, Any] | None = None
+    ) -> Plan:
+        """Freezes the members; plan.yaml comes last, so that a plan is whole or absent.
+
+        differs: what sets each member apart, for readers; None is what it has otherwise than `base`.
+        """
         (path / "plan").mkdir()
         for name, config in members.items():
             if name != slug(name):
                 raise ValueError(f"a member's name is a file's: {name!r} is none ({slug(name)!r} would be)")
             write_atomic(path / "plan" / f"{name}.yaml", config.to_yaml())
-        differs = {name: changes(base, config) for name, config in members.items()}
-        write_atomic(path / "plan.yaml", dump_yaml({"members": differs}))
+        apart = differs or {name: changes(base, config) for name, config in members.items()}
+        write_atomic(path / "plan.yaml", dump_yaml({"members": dict(apart)}))
         return cls(path, dict(members))
 
     @classmethod
-    def load(cls, path: Path, *, trust: Sequence[str] = ()) -> Plan:
-        """A plan that was written. Raises UserError where plan.yaml is not there (it was cut off before it began)."""
+    def load(cls, path: Path, *, trust: Sequence[str] = (), only: str | None = None) -> Plan:
+        """A plan that was written, or one member of it. Raises UserError where plan.yaml is not there (it was cut off
+        before it began) or has no such member."""
         if not is_plan(path):
             raise UserError(f"{path}: no plan (it has no plan.yaml)")
-        names = read_yaml(path / "plan.yaml")["members"] or {}
+        names = [only] if only else list(_read(path))
         return cls(path, {name: Config.load(path / "plan" / f"{slug(name)}.yaml", trust=trust) for name in names})
+
+    def differences(self) -> dict[str, dict[str, Any]]:
+        """What sets each member apart."""
+        return _read(self.path)
 
     def run(self, name: str) -> RunFolder:
         """The run folder of a member, whether it is there yet or not."""
         return RunFolder(self.path / MEMBERS / name)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    return read_yaml(path / "plan.yaml")["members"] or {}
 
 
 def is_plan(path: Path) -> bool:

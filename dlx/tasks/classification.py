@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch, Statistics
 
+TOP5_CLASSES = 100  # from here on the top 5 are told too; among few classes they say little
+HUMAN_TOP5_ERROR = 0.051  # on ImageNet's 1,000 classes, by a trained annotator (Russakovsky et al. 2015, section 6.4)
+
 
 def soft_labels(label: Tensor, num_classes: int) -> Tensor:
     """Labels as distributions, float32 [B, K]; labels that are soft already pass through."""
@@ -32,7 +35,8 @@ class Classification:
     """The target of a classifier.
 
     cross_entropy: softmax cross-entropy, in nats. mse and l1: distance of the logits to the one-hot label, mean over
-    classes (least-squares classification). Figures: loss, accuracy, nll (of the softmax, in nats).
+    classes (least-squares classification). Figures: loss, accuracy, nll (of the softmax, in nats), from 100 classes up
+    top5_error, and for 1,000 classes, beside it, top5_error_human (arXiv:1409.0575).
     """
 
     losses = ("cross_entropy", "mse", "l1")
@@ -73,7 +77,11 @@ class Classification:
         logits_BK, label_B = output.float(), batch["label"]
         predicted_B = logits_BK.argmax(-1)
         cell_B = label_B * self.num_classes + predicted_B
+        top5 = {}
+        if self.num_classes >= TOP5_CLASSES:
+            top5["top5"] = (logits_BK.topk(5).indices == label_B.unsqueeze(1)).sum()
         return {
+            **top5,
             "loss": self._per_sample(logits_BK, label_B).double().sum(),
             "nll": F.cross_entropy(logits_BK, label_B, reduction="none").double().sum(),
             "confusion": torch.bincount(cell_B, minlength=self.num_classes**2).view(self.num_classes, -1),
@@ -83,9 +91,12 @@ class Classification:
         """Figures from the sums; rows of `confusion` are true classes, columns predicted ones."""
         confusion_KK = statistics["confusion"].double()
         count = confusion_KK.sum()
-        sums = torch.stack([statistics["loss"], confusion_KK.trace(), statistics["nll"]])
-        loss, accuracy, nll = (sums / count).tolist()
-        return {"loss": loss, "accuracy": accuracy, "nll": nll}
+        sums = {"loss": statistics["loss"], "accuracy": confusion_KK.trace(), "nll": statistics["nll"]}
+        if "top5" in statistics:
+            sums["top5_error"] = count - statistics["top5"]
+        means = torch.stack(list(sums.values())) / count
+        figures = dict(zip(sums, means.tolist(), strict=True))
+        return figures | ({"top5_error_human": HUMAN_TOP5_ERROR} if self.num_classes == 1000 else {})
 
     def predict(self, output: Tensor) -> dict[str, Tensor]:
         return {"label": output.argmax(-1), "probability": output.float().softmax(-1)}

@@ -70,7 +70,9 @@ class State:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended. `signal` is 0 unless one interrupted it."""
+    """How a training ended. monitored: what "best" meant, such as ("val/accuracy", "max"). signal: 0 unless one
+    interrupted it."""
 
     state: State
+    monitored: tuple[str, str] | None = None
     signal: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from dlx.data.dataset import Dataset
     from dlx.data.loader import Loader
     from dlx.data.view import Split, View
-    from dlx.tasks.system import System
+    from dlx.tasks.system import Batch, System
 
 
 @dataclass
@@ -313,6 +314,7 @@ def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
         **{name: value for name, value in best.items() if name != "step"},
         **test,
         "best_step": state.best_step,
+        "monitor": ":".join(outcome.monitored) if outcome.monitored else None,
         "steps": state.step,
         "parameters": sum(p.numel() for p in system.parameters()),
         "seconds": round(state.seconds, 3),
@@ -326,9 +328,22 @@ def _show(job: Job, step: int) -> None:
         job.system.eval()
         reseed(job.seed, "eval", step)
         with torch.no_grad():
-            figures = job.system.showcase(next(iter(job.data.test.all())))
+            figures = job.system.showcase(shown_batch(job.data.test))
         for name, figure in figures.items():
             job.recorder.media(step, name, figure)
+
+
+SHOWN_NUMBERS = 1_000_000
+
+
+def shown_batch(loader: Loader) -> Batch:
+    """What a showcase is made of: all of a small split, the first batch of a large one."""
+    size = math.prod(loader.spec.input_shape) * len(loader.split)
+    batches = loader.all()
+    if size > SHOWN_NUMBERS:
+        return next(batches)
+    parts = list(batches)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:

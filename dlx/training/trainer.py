@@ -161,9 +161,9 @@ class Trainer:
             state.seconds += clock.read(state.step).seconds
             if received and state.step < total:
                 self._save()
-                return Outcome(state, received)
+                return Outcome(state, self.monitored, received)
             self._finish()
-        return Outcome(state)
+        return Outcome(state, self.monitored)
 
     # The pieces, in the order of their use.
 

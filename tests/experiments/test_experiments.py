@@ -16,6 +16,8 @@ SMALL = {
     "learning_rate": [*QUICK, "experiment.rates=[1e-3,0.1,1e30]"],
     "adam_epsilon": [*QUICK, "experiment.values=[1e-8,1.0]", "experiment.seeds=1"],
     "regularization": ["trainer.max_steps=2", "experiment.seeds=2"],
+    "channel_growth": ["experiment.depth=22", "model.bottleneck=true"],
+    "lighter_and_better": ["data.subset=100", "experiment.epochs=1", "experiment.seeds=1"],
     "batch_size": [
         "data=digits", "data.subset=300", "model.hidden=[8]", "experiment.sizes=[8,200]", "experiment.seeds=2",
         "experiment.rates=[0.01,0.05]", "experiment.target=1.0",

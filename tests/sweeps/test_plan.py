@@ -10,7 +10,7 @@ import pytest
 from dlx.config import compose
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.inprocess import execute
+from dlx.sweeps.executors import in_this_process
 from dlx.sweeps.plan import Plan
 from dlx.tasks.system import System
 
@@ -55,12 +55,12 @@ def test_a_member_that_fails_is_recorded_and_finished_ones_are_left(base, here, 
 
     with monkeypatch.context() as patch:
         patch.setattr(System, "after_step", fails)
-        results = execute(plan, lambda name, result: told.append((name, result.status)))
+        results = in_this_process(plan, lambda name, result: told.append((name, result.status)))
     assert told == [("a", "finished"), ("b", "failed"), ("c", "finished")]
     assert results["b"].reason == "RuntimeError: no memory"
     assert RunFolder(here / "runs" / "b").status()["status"] == "failed"
     written = (here / "runs" / "a" / "metrics.jsonl").read_bytes()
-    again = execute(plan, lambda name, result: None)
+    again = in_this_process(plan, lambda name, result: None)
     assert {result.status for result in again.values()} == {"finished"}
     assert (here / "runs" / "a" / "metrics.jsonl").read_bytes() == written
     assert again["a"].metrics == results["a"].metrics

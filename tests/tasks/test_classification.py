@@ -115,3 +115,24 @@ def test_showcase_puts_wrong_ones_first():
 def test_an_unknown_loss_is_said():
     with pytest.raises(ValueError, match=r"^loss must be one of cross_entropy, mse, l1 for class labels, got 'huber'"):
         Flat(spec=SPEC, loss="huber")
+
+
+@pytest.mark.parametrize(("count", "names"), [(99, set()), (100, {"top5_error"}), (1000, {"top5_error", "human"})])
+def test_many_classes_have_a_top5_error(count, names):
+    spec = ImageSpec(
+        channels=1, height=1, width=1, classes=tuple(map(str, range(count))), mean=(0.5,), std=(0.5,)
+    )  # fmt: skip
+    target = Classification(spec, "cross_entropy")
+    logits = torch.arange(count).float().expand(4, count)  # the top 5 are the last 5
+    parts = [
+        target.statistics(logits[:3], {"label": torch.tensor([count - 1, count - 5, count - 6])}),
+        target.statistics(logits[3:], {"label": torch.tensor([0])}),
+    ]
+    figures = target.metrics(joined(parts))
+    found = {name.replace("top5_error_human", "human") for name in figures} - {"loss", "accuracy", "nll"}
+    assert found == names
+    assert figures["accuracy"] == 0.25
+    if names:
+        assert figures["top5_error"] == 0.5
+    if "human" in names:
+        assert figures["top5_error_human"] == 0.051  # Russakovsky et al. 2015, section 6.4

@@ -13,14 +13,19 @@ def test_a_recipe_composes(name, alone):
     assert config.choices["experiment"] == name
 
 
-def test_resnet_on_cifar10_steps_once_as_in_the_paper(dlx_call, here):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("resnet_cifar10", []), ("cifar10_fast", ["data.batch_size=64", "trainer.compile=false", "model.depth=20"])],
+)
+def test_a_recipe_on_cifar10_steps_once(name, words, dlx_call, here):
+    """Of the fast one a narrow network, small batches and no compiler: what a CPU takes in a second."""
     rng = np.random.default_rng(0)
     root = here / "data" / "cifar10" / "arrays"
     root.mkdir(parents=True)
     for split, count in (("train", 160), ("test", 20)):
         np.save(root / f"{split}_image.npy", rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8))
         np.save(root / f"{split}_label.npy", np.arange(count) % 10)
-    call = dlx_call("train", "experiment=resnet_cifar10", "trainer.max_steps=1", f"data.root={here / 'data'}")
+    call = dlx_call("train", f"experiment={name}", *words, "trainer.max_steps=1", f"data.root={here / 'data'}")
     assert call.code == 0, call.err
 
 

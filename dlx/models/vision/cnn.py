@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Literal
 
 from torch import Tensor, nn
@@ -35,9 +36,19 @@ class CNN(Supervised):
         if min(spec.height, spec.width) < smallest:
             raise ValueError(f"variant {variant} needs images of {smallest}x{smallest}, got {spec.height}x{spec.width}")
         self.net = _two_convolutions(spec, norm, dropout) if variant == "cnn" else _lenet5(spec, norm, dropout)
+        self._trunk = next(i for i, layer in enumerate(self.net) if isinstance(layer, nn.Flatten))
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """The last pooled maps, [B, C, h, w]."""
+        for layer in islice(self.net, self._trunk):
+            x_BCHW = layer(x_BCHW)
+        return x_BCHW
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.net(x_BCHW)
+        x = self.features(x_BCHW)
+        for layer in islice(self.net, self._trunk, None):
+            x = layer(x)
+        return x
 
 
 def _convolution(conv: nn.Conv2d, norm: str) -> list[nn.Module]:

@@ -44,10 +44,21 @@ class Subsample(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, or a bottleneck 1x1 - 3x3 - 1x1 that widens fourfold; batch norm after each."""
+    """Two 3x3 convolutions, or a bottleneck 1x1 - 3x3 - 1x1 that widens fourfold; batch norm after each.
+
+    drop: probability that a sample gets the shortcut alone, in training.
+    """
 
     def __init__(
-        self, in_channels: int, width: int, stride: int, *, bottleneck: bool, shortcut: Shortcut, stride_on: str
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        *,
+        bottleneck: bool,
+        shortcut: Shortcut,
+        stride_on: str,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         out_channels = 4 * width if bottleneck else width
@@ -59,7 +70,7 @@ class Block(nn.Module):
         else:
             self.conv1, self.bn1 = conv(in_channels, width, 3, stride), nn.BatchNorm2d(width)
             self.conv2, self.bn2 = conv(width, width, 3), nn.BatchNorm2d(width)
-        self.bottleneck = bottleneck
+        self.bottleneck, self.drop = bottleneck, drop
         self.is_plain = shortcut == "none"
         changes = stride != 1 or in_channels != out_channels
         self.shortcut: nn.Module = nn.Identity()
@@ -77,6 +88,9 @@ class Block(nn.Module):
         residual = self.bn2(self.conv2(residual))
         if self.bottleneck:
             residual = self.bn3(self.conv3(F.relu(residual, inplace=True)))
+        if self.drop and self.training:
+            # Dropout of ones is 0 or 1 / (1 - drop): the mean is that of evaluation, which needs no factor.
+            residual = residual * F.dropout(residual.new_ones(len(residual), 1, 1, 1), self.drop)
         if not self.is_plain:
             residual = residual + self.shortcut(x_BCHW)
         return F.relu(residual, inplace=True)
@@ -90,6 +104,8 @@ class ResNet(Supervised):
     the narrow family and B for the other, as in the paper. stem: `7x7` with stride 2 and pooling, which makes images 4
     times smaller, or `3x3`; None is 7x7 from 64 pixels up. stride_on: where a bottleneck (depth 50, 101, 152) strides;
     the paper's 1x1, or torchvision's 3x3. zero_init_residual: each block begins as its shortcut (Goyal et al. 2017).
+    stochastic_depth: in training the last block's residual is dropped at this rate, the first ones' hardly, linearly in
+    between (Huang et al. 2016, arXiv:1603.09382; 0.5 there). Drawn for each sample; the paper draws for the batch.
     """
 
     def __init__(
@@ -101,6 +117,7 @@ class ResNet(Supervised):
         stem: Literal["3x3", "7x7"] | None = None,
         stride_on: Literal["1x1", "3x3"] = "1x1",
         zero_init_residual: bool = False,
+        stochastic_depth: float = 0.0,
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
@@ -120,6 +137,10 @@ class ResNet(Supervised):
             raise ValueError(f"stride_on=3x3 is for bottlenecks (depth 50, 101, 152), and depth {depth} has none")
         if zero_init_residual and shortcut == "none":
             raise ValueError("zero_init_residual needs a shortcut: without one every block would give zero")
+        if not 0 <= stochastic_depth < 1:
+            raise ValueError(f"stochastic_depth must be in [0, 1), got {stochastic_depth}")
+        if stochastic_depth and shortcut == "none":
+            raise ValueError("stochastic_depth needs a shortcut: without one a dropped block would give zero")
         narrow = depth in CIFAR
         large = stem == "7x7" if stem else side >= 64
         smallest = (4 if large else 1) * 2 ** (len(blocks) - 1)
@@ -134,14 +155,23 @@ class ResNet(Supervised):
         )
         self.bn1 = nn.BatchNorm2d(channels)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
-        stages, in_channels = [], channels
+        stages, in_channels, position = [], channels, 0
         for stage, count in enumerate(blocks):
             width = channels * 2**stage
             layers = []
             for number in range(count):
                 stride = 2 if stage and not number else 1
+                position += 1
                 layers.append(
-                    Block(in_channels, width, stride, bottleneck=bottleneck, shortcut=chosen, stride_on=stride_on)
+                    Block(
+                        in_channels,
+                        width,
+                        stride,
+                        bottleneck=bottleneck,
+                        shortcut=chosen,
+                        stride_on=stride_on,
+                        drop=stochastic_depth * position / sum(blocks),
+                    )
                 )
                 in_channels = 4 * width if bottleneck else width
             stages.append(nn.Sequential(*layers))

@@ -44,3 +44,15 @@ def test_features_shift_with_the_image(variant, images):
         still, moved = (system.net[:flatten](x) for x in (image, image.roll((4, 4), (2, 3))))
     torch.testing.assert_close(moved[..., 2:-1, 2:-1], still[..., 1:-2, 1:-2])
     assert not torch.equal(moved, still)
+
+
+@pytest.mark.parametrize("variant", ["cnn", "lenet5"])
+def test_the_trunks_maps_make_the_outputs(variant, images):
+    system = CNN(spec=images(1, 32), variant=variant).eval()
+    assert {name.split(".")[0] for name in system.state_dict()} == {"net"}  # as in runs of before
+    x = torch.randn(2, 1, 32, 32)
+    maps = system.features(x)
+    assert maps.shape == ((2, 64, 8, 8) if variant == "cnn" else (2, 16, 5, 5))
+    flatten = next(i for i, layer in enumerate(system.net) if isinstance(layer, nn.Flatten))
+    assert torch.equal(system.net[flatten:](maps), system(x))
+    assert torch.equal(system.net(x), system(x))

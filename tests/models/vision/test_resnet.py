@@ -171,3 +171,50 @@ def test_he_initialization(images):
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 50_000:
             fan_out = module.out_channels * module.kernel_size[0] ** 2
             assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02), name
+
+
+def drops(system):
+    return [block.drop for stage in system.stages for block in stage]
+
+
+def test_stochastic_depth_rises_linearly_to_the_last_block(images):
+    with torch.device("meta"):
+        assert drops(ResNet(spec=images(1, 8))) == [0.0] * 9
+        found = drops(ResNet(spec=images(1, 8), stochastic_depth=0.5))
+        deep = drops(ResNet(spec=images(3, 224), depth=50, stochastic_depth=0.2))
+    assert found == pytest.approx([0.5 * number / 9 for number in range(1, 10)])
+    assert deep == pytest.approx([0.2 * number / 16 for number in range(1, 17)])
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_a_dropped_block_is_its_shortcut_and_on_average_it_is_as_in_evaluation(bottleneck):
+    """Batch norm in evaluation, so that only the drop is random; inputs so large that the last relu changes nothing."""
+    block = Block(16, 4 if bottleneck else 16, 1, bottleneck=bottleneck, shortcut="identity", stride_on="1x1", drop=0.3)
+    for module in block.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    x_BCHW = (10 + torch.rand(1, 16, 4, 4)).expand(4000, -1, -1, -1)
+    with torch.no_grad():
+        y_BCHW = block(x_BCHW)
+        block.eval()
+        expected = block(x_BCHW[:1])
+        residual = expected - x_BCHW[:1]
+        assert residual.abs().max() < 7
+        torch.testing.assert_close(block(x_BCHW[:2]), expected.expand(2, -1, -1, -1))
+    dropped_B = (y_BCHW == x_BCHW).flatten(1).all(1)
+    assert dropped_B.float().mean().item() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 4000) ** 0.5)
+    kept = y_BCHW[~dropped_B]
+    torch.testing.assert_close(kept, (x_BCHW[:1] + residual / 0.7).expand_as(kept), atol=1e-4, rtol=0)
+    # The mean of 4,000 draws is within four standard deviations of evaluation's output.
+    torch.testing.assert_close(y_BCHW.mean(0), expected[0], atol=4 * residual.abs().max().item() * 0.0104, rtol=0)
+
+
+def test_stochastic_depth_is_off_in_evaluation_and_has_no_parameters(images, noise):
+    spec = images(1, 8)
+    system, plain = ResNet(spec=spec, stochastic_depth=0.5), ResNet(spec=spec)
+    plain.load_state_dict(system.state_dict())
+    x_BCHW = noise(spec)["image"]
+    with torch.no_grad():
+        assert torch.equal(system.eval()(x_BCHW), plain.eval()(x_BCHW))
+        assert torch.equal(plain.train()(x_BCHW), plain(x_BCHW))
+        assert not torch.equal(system.train()(x_BCHW), system(x_BCHW))

@@ -1,0 +1,69 @@
+"""dlx export: a run's best weights as files for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dlx.cli.options import Json, Root, Run, Trust, trusted
+
+
+def export(
+    run: Run,
+    format: Annotated[
+        Literal["safetensors", "torch_export", "onnx"] | None,
+        typer.Option(help="One format; all that can be written where none is named."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A folder, or with --format a file; RUN/export/ where it is not given.")
+    ] = None,
+    trust: Trust = None,
+    json: Json = False,
+    root: Root = Path("outputs"),
+) -> None:
+    """Write a run's best weights as safetensors, a torch.export program and ONNX, each checked against the system."""
+    from dlx.cli.output import print_json, say
+    from dlx.config.errors import UserError
+    from dlx.runs.find import find_run
+
+    if output is not None and output.suffix and not output.is_dir() and format is None:
+        raise UserError(f"--output {output} is one file; name its --format, or give a folder")
+    folder = find_run(run, root)
+
+    from dlx.runs.files import write_json
+    from dlx.training.export import FORMATS, SUFFIXES, Exporter, ExportError, check_packages
+
+    if format is not None:
+        check_packages(format)
+    exporter = Exporter(folder, trust=trusted(trust))
+    files: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
+    for name in [format] if format else FORMATS:
+        path = _path(output or folder.path / "export", SUFFIXES[name])
+        try:
+            check_packages(name)
+        except UserError as error:
+            say(f"{name:<16}left out: {error}", json)
+            continue
+        try:
+            done = exporter.write(name, path)
+        except ExportError as error:
+            failures[name] = str(error)
+            say(f"{name:<16}failed: {error}", json)
+            continue
+        files.append({"format": name, "path": str(path), "bytes": path.stat().st_size, "difference": done.difference})
+        say(f"{name:<16}{path}  {path.stat().st_size:,} bytes  largest difference {done.difference:.1e}", json)
+    if files:
+        described = path.with_suffix(".json")
+        write_json(described, exporter.describe())
+        say(f"{'description':<16}{described}", json)
+    if json:
+        print_json({"run": str(folder.path), "files": files, "failures": failures})
+    raise typer.Exit(1 if failures else 0)
+
+
+def _path(output: Path, suffix: str) -> Path:
+    """`output` itself where it is a file's name, else `model` in that folder."""
+    return output if output.suffix == suffix and not output.is_dir() else output / f"model{suffix}"

@@ -1,0 +1,84 @@
+"""How channels add up in a DenseNet (Huang et al. 2016, arXiv:1608.06993), and what its transitions take back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dlx.config import Config, build, compose
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.tasks.summary import summarize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+
+class ChannelGrowth(Experiment):
+    """depth: of the network. compression: share of the channels that a transition keeps."""
+
+    claim = "Each dense layer adds `growth` channels, linearly with depth; transitions cut them back"
+
+    def __init__(self, *, depth: int = 100, compression: float = 0.5) -> None:
+        if not 0 < compression < 1:
+            raise ValueError(f"compression must be in (0, 1), got {compression}")
+        self.depth, self.compression = depth, compression
+
+    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+        found = {}
+        for name, kept in {"without": 1.0, "with": self.compression}.items():
+            config = compose([f"model.depth={self.depth}", f"model.compression={kept}"], base=base)
+            with torch.device("meta"):
+                system = build(config, "model", spec=build(config, "dataset").spec)
+            summary = summarize(system)
+            found[name] = {
+                "channels": [m.num_features for m in _dense_norms(system)],
+                "parameters": summary.parameters,
+                "flops": summary.flops,
+                "last": next(m.in_features for m in system.modules() if isinstance(m, nn.Linear)),
+            }
+        return found
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        channels, sizes = figure.subplots(1, 2, width_ratios=(2, 1))
+        for name, found in measured.items():
+            label = f"{name} compression ({self.compression:g})" if name == "with" else "without"
+            channels.plot(range(1, len(found["channels"]) + 1), found["channels"], ".-", label=label)
+        channels.set(xlabel="dense layer", ylabel="channels that it sees", title=f"DenseNet-{self.depth}")
+        channels.legend()
+        names = list(measured)
+        for offset, key in ((-0.2, "parameters"), (0.2, "flops")):
+            relative = [measured[name][key] / measured["without"][key] for name in names]
+            bars = sizes.bar([x + offset for x in range(len(names))], relative, 0.4, label=key)
+            sizes.bar_label(bars, [f"{measured[name][key] / 1e6:.2f}M" for name in names], fontsize=8)
+        sizes.set_xticks(range(len(names)), names)
+        sizes.set(ylabel="relative to without", title="compression")
+        sizes.legend(loc="lower left")
+        return figure
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        without, compressed = measured["without"], measured["with"]
+        steps = {after - before for before, after in zip(without["channels"], without["channels"][1:], strict=False)}
+        layers = len(without["channels"])
+        growth = min(steps)
+        # Without compression the blocks are one line: a transition keeps what there is.
+        held = steps == {growth} and without["last"] == without["channels"][0] + layers * growth
+        held = held and compressed["last"] < without["last"] and compressed["parameters"] < without["parameters"]
+        return Verdict(
+            held,
+            f"{layers} layers add {growth} channels each: {without['channels'][0]} to {without['last']} uncompressed, "
+            f"{compressed['last']} with; {without['parameters']:,} parameters against {compressed['parameters']:,}",
+        )
+
+
+def _dense_norms(system: nn.Module) -> list[nn.BatchNorm2d]:
+    """The first normalization of each dense layer: its size is the number of channels that the layer sees."""
+    named = [(name, module) for name, module in system.named_modules() if name.endswith("norm1")]
+    return [module for _, module in named if isinstance(module, nn.BatchNorm2d)]

@@ -1,0 +1,96 @@
+"""From AlexNet to DenseNet: parameters, operations, and what each reaches under one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dlx.config import Config, build, compose
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.experiments.reading import finals, mean_and_error, of_seeds, variants, written
+from dlx.tasks.spec import ImageSpec
+from dlx.tasks.summary import summarize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+# The paper's network of each model, and the top-5 accuracy on ImageNet, one crop, of torchvision's weights
+# IMAGENET1K_V1 for it.
+NETWORKS = {
+    "alexnet": ("model.variant=torchvision", 79.07),
+    "vgg": ("model.depth=16 model.batch_norm=false", 90.38),
+    "googlenet": ("model.aux_heads=false", 89.53),
+    "resnet": ("model.depth=50", 92.86),
+    "densenet": ("model.depth=121", 91.97),
+}
+IMAGENET = ImageSpec(
+    channels=3, height=224, width=224, classes=tuple(map(str, range(1000))), mean=(0.0,) * 3, std=(1.0,) * 3
+)
+
+
+class LighterAndBetter(Experiment):
+    """epochs: what each network may train here, on images of 8x8 in its small form. seeds: trainings of each."""
+
+    claim = "Networks became lighter and better at once: AlexNet, VGG, GoogLeNet, ResNet, DenseNet"
+
+    def __init__(self, *, epochs: int = 10, seeds: int = 2) -> None:
+        for name, value in {"epochs": epochs, "seeds": seeds}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.epochs, self.seeds = epochs, seeds
+
+    def members(self, base: Config) -> dict[str, Config]:
+        words = [f"trainer.epochs={self.epochs}", "data=digits"]
+        return variants(base, {name: [f"model={name}", *words] for name in NETWORKS}, self.seeds)
+
+    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+        found = {}
+        for name, (options, top5) in NETWORKS.items():
+            with torch.device("meta"):
+                system = build(compose([f"model={name}", *options.split()], base=base), "model", spec=IMAGENET)
+            summary = summarize(system)
+            here = of_seeds(runs, name)
+            found[name] = {
+                "parameters": summary.parameters,
+                "flops": summary.flops,
+                "imagenet_top5": top5,
+                "here": finals(here, "test/accuracy"),
+                "here_parameters": finals(here, "parameters")[:1],
+                "here_seconds": finals(here, "seconds"),
+            }
+        return found
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 4.5), layout="constrained")
+        large, small = figure.subplots(1, 2)
+        for name, found in measured.items():
+            area = 20 + 40 * found["flops"] / 1e9
+            large.scatter(found["parameters"] / 1e6, found["imagenet_top5"], s=area, alpha=0.6)
+            large.annotate(name, (found["parameters"] / 1e6, found["imagenet_top5"]), fontsize=9)
+            mean, error = mean_and_error(found["here"])
+            small.errorbar(found["here_parameters"][0] / 1e3, mean, error, marker="o", capsize=3)
+            small.annotate(name, (found["here_parameters"][0] / 1e3, mean), fontsize=9)
+        large.set(
+            xscale="log", xlabel="million parameters", ylabel="top-5 accuracy, %", title="ImageNet (area: operations)"
+        )
+        small.set(
+            xscale="log", xlabel="thousand parameters", ylabel="test accuracy",
+            title=f"small forms on digits, {self.epochs} epochs, {self.seeds} seeds",
+        )  # fmt: skip
+        return figure
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        first, last = measured["alexnet"], measured["densenet"]
+        lighter = last["parameters"] < measured["resnet"]["parameters"] < first["parameters"]
+        here = {name: mean_and_error(found["here"]) for name, found in measured.items()}
+        older, newer = here["alexnet"], max(here["resnet"], here["densenet"])
+        better = newer[0] >= older[0] and last["imagenet_top5"] > first["imagenet_top5"]
+        sizes = ", ".join(f"{name} {found['parameters'] / 1e6:.1f}M" for name, found in measured.items())
+        reached = ", ".join(f"{name} {written(pair)}" for name, pair in here.items())
+        return Verdict(lighter and better, f"parameters at 224x224: {sizes}; digits, {self.epochs} epochs: {reached}")

@@ -1,0 +1,164 @@
+"""Grids: `optim.lr=1e-3,1e-2 seed=range(3)` as the members that it means, composed, checked and named.
+
+Hydra's grammar says what a sweep is: `1,2`, choice(...), range(...), glob(...) over a group's options. An interval has
+no members of its own: it is for a search.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from dlx.config import Config, compose
+from dlx.config.errors import ConfigError, Problem
+from dlx.config.groups import GROUPS, options
+from dlx.config.overrides import long_name
+from dlx.runs.folder import slug
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One key and the overrides that stand for its values."""
+
+    key: str
+    words: tuple[str, ...]
+
+    @property
+    def is_swept(self) -> bool:
+        return len(self.words) > 1
+
+
+def read_axes(arguments: Sequence[str], conf_dirs: Sequence[Path | str] = ()) -> list[Axis]:
+    """An axis for each argument; one that is no sweep has itself as its only value.
+
+    Raises ConfigError for intervals, and for a sweep without values (`range(0)`, a glob that nothing matches).
+    """
+    axes, problems = [], []
+    for argument in arguments:
+        key = long_name(argument.partition("=")[0].lstrip("+~"))
+        try:
+            words = _words(argument, key, conf_dirs)
+        except ValueError as error:
+            problems.append(Problem(key, str(error)))
+            continue
+        if not words:
+            problems.append(Problem(key, f"{argument.partition('=')[2]} has no values"))
+        axes.append(Axis(key, tuple(words)))
+    if problems:
+        raise ConfigError(problems)
+    return axes
+
+
+def _words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return [argument]  # composing says what is wrong with it, or quotes it
+    if not parsed.is_sweep_override():
+        return [argument]
+    if parsed.is_interval_sweep():
+        raise ValueError(f"{argument.partition('=')[2]} is for a search; a sweep takes values such as 1e-3,1e-2")
+    value = parsed.value()
+    name = argument.partition("=")[0]
+    if isinstance(value, Glob):
+        if key not in GROUPS:
+            raise ValueError("a glob is for a group's options, such as model=glob(res*)")
+        names = [n for n in options(key, conf_dirs) if any(fnmatch(n, pattern) for pattern in value.include)]
+        return [f"{name}={n}" for n in names if not any(fnmatch(n, pattern) for pattern in value.exclude)]
+    return [f"{name}={text}" for text in parsed.sweep_string_iterator()]
+
+
+def combine(axes: Sequence[Axis], *, paired: bool = False, draw: int | None = None, seed: int = 0) -> list[list[str]]:
+    """The overrides of each member: the product of the axes, the last one fastest.
+
+    paired: the n-th values of all swept axes together instead. draw: that many different members of the grid, at random
+    by `seed`. Raises ConfigError where axes cannot be paired.
+    """
+    if paired:
+        lengths = {axis.key: len(axis.words) for axis in axes if axis.is_swept}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{key} has {count}" for key, count in lengths.items())
+            raise ConfigError([Problem("--zip", f"needs as many values for each key; {counts}")])
+        count = max(lengths.values(), default=1)
+        members = [[axis.words[n if axis.is_swept else 0] for axis in axes] for n in range(count)]
+    else:
+        members = [list(words) for words in itertools.product(*(axis.words for axis in axes))]
+    if draw is not None:
+        if not 1 <= draw <= len(members):
+            raise ConfigError([Problem("--random", f"{draw} of a grid of {len(members)} cannot be drawn")])
+        chosen = sorted(random.Random(seed).sample(range(len(members)), draw))
+        members = [members[n] for n in chosen]
+    return members
+
+
+def name_of(number: int, words: Sequence[str], axes: Sequence[Axis]) -> str:
+    """`003-lr-0.01-seed-2`: what a member's folder is called."""
+    swept = {word: axis for axis, word in zip(axes, words, strict=True) if axis.is_swept}
+    parts = [f"{axis.key.rpartition('.')[2]}-{word.partition('=')[2]}" for word, axis in swept.items()]
+    return slug(f"{number:03d}-" + "-".join(parts))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Members by name: their configurations, and the values of the swept keys that set each apart."""
+
+    members: dict[str, Config]
+    differs: dict[str, dict[str, str]]
+
+
+def compose_members(
+    members: Sequence[Sequence[str]],
+    axes: Sequence[Axis],
+    *,
+    conf_dirs: Sequence[Path | str] = (),
+    trust: Sequence[str] = (),
+    base: Config | None = None,
+) -> Grid:
+    """Raises ConfigError with the mistakes of all members, each once.
+
+    Members that choose the same options are composed once, with what they share; their values are set on copies (1 ms
+    against 100 ms).
+    """
+    shared: dict[tuple[str, ...], Config | None] = {}
+    found: dict[str, Config] = {}
+    problems: dict[str, Problem] = {}
+    for number, words in enumerate(members):
+        swept = [word for word, axis in zip(words, axes, strict=True) if axis.is_swept and axis.key not in GROUPS]
+        common = tuple(word for word in words if word not in swept)
+        if common not in shared:
+            shared[common] = _try_compose(common, conf_dirs, trust, base)
+        start = shared[common]
+        try:
+            config = (
+                compose(swept, conf_dirs=conf_dirs, trust=trust, base=start)
+                if start
+                else compose(words, conf_dirs=conf_dirs, trust=trust, base=base)
+            )
+            found[name_of(number, words, axes)] = config
+        except ConfigError as error:
+            problems |= {str(problem): problem for problem in error.problems}
+    if problems:
+        raise ConfigError(list(problems.values()))
+    differs = {
+        name: {axis.key: word.partition("=")[2] for axis, word in zip(axes, words, strict=True) if axis.is_swept}
+        for name, words in zip(found, members, strict=True)
+    }
+    return Grid(found, differs)
+
+
+def _try_compose(
+    words: Sequence[str], conf_dirs: Sequence[Path | str], trust: Sequence[str], base: Config | None
+) -> Config | None:
+    """None where it does not compose by itself: what is required may be among the swept values."""
+    try:
+        return compose(words, conf_dirs=conf_dirs, trust=trust, base=base)
+    except ConfigError:
+        return None

@@ -1,0 +1,158 @@
+"""Whether dlx works here: versions, devices, folders, optional packages, and a real training of seconds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlx.config import compose
+from dlx.data.files import data_root
+from dlx.runs.folder import RunFolder
+from dlx.training.run import train
+from dlx.training.world import choose_device
+
+PACKAGES = (
+    "dlx", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "typer", "safetensors", "scikit-learn",
+    "matplotlib", "wandb",
+)  # fmt: skip
+SECONDS = 10
+GOOD_ACCURACY = 0.9  # ten epochs reach 0.97
+
+
+def version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
+
+
+def extras() -> dict[str, dict[str, str | None]]:
+    """What each extra of the installed dlx brings, by extra: package and version, None where it is missing."""
+    found: dict[str, dict[str, str | None]] = {}
+    try:
+        required = importlib.metadata.requires("dlx") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+        return found
+    for line in required:
+        package, extra = re.match(r"[\w.-]+", line), re.search(r"""extra\s*==\s*['"]([\w-]+)""", line)
+        if package and extra:
+            found.setdefault(extra[1], {})[package[0]] = version(package[0])
+    return found
+
+
+def devices() -> dict[str, dict[str, Any]]:
+    """cpu, and what else there is: names, memory in GiB, and whether it computes in bf16 itself."""
+    able = torch.cpu.get_capabilities()
+    found: dict[str, dict[str, Any]] = {
+        "cpu": {
+            "name": able.get("cpu_name") or able.get("architecture", ""),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "bf16": any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")),
+        }
+    }
+    for number in range(torch.cuda.device_count()):
+        try:
+            found[f"cuda:{number}"] = _cuda(number)
+        except RuntimeError as error:  # a driver that does not fit, a device that others hold
+            found[f"cuda:{number}"] = {"name": f"NOT usable: {str(error).splitlines()[0]}", "bf16": False}
+    if torch.backends.mps.is_available():
+        memory = torch.mps.recommended_max_memory() / 2**30
+        found["mps"] = {"name": "Apple GPU", "memory_gib": round(memory, 1), "bf16": _computes_bf16("mps")}
+    return found
+
+
+def _cuda(number: int) -> dict[str, Any]:
+    with torch.cuda.device(number):
+        free, total = torch.cuda.mem_get_info()
+        return {
+            "name": torch.cuda.get_device_name(),
+            "memory_gib": round(total / 2**30, 1),
+            "free_gib": round(free / 2**30, 1),
+            "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
+        }
+
+
+def _computes_bf16(device: str) -> bool:
+    try:
+        torch.ones(2, 2, dtype=torch.bfloat16, device=device).mm(torch.ones(2, 2, dtype=torch.bfloat16, device=device))
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def place(path: Path) -> dict[str, Any]:
+    """Whether files can be made at `path`, tried where it is or would be made, and the free space in GiB."""
+    path = path.expanduser().absolute()
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            writable = True
+    except OSError:
+        writable = False
+    free = round(shutil.disk_usage(there).free / 2**30, 1)
+    return {"path": str(path), "exists": path.exists(), "writable": writable, "free_gib": free}
+
+
+def places(root: Path) -> dict[str, dict[str, Any]]:
+    return {"runs": place(root), "data": place(data_root(None))}
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Ends a training inside by the signal that Slurm warns with: it stops after its step and says `interrupted`."""
+    over = threading.Event()
+
+    def end() -> None:
+        over.wait(seconds)
+        while not over.wait(0.05):
+            if signal.getsignal(signal.SIGUSR1) is not signal.SIG_IGN:  # now the loop listens
+                return os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # harmless before the loop and after it
+    watch = threading.Thread(target=end, daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def try_training(seconds: float = SECONDS) -> dict[str, Any]:
+    """Trains a small network on digits, in a temporary folder. `ok`, and `reason` where it is not."""
+    told: dict[str, Any] = {"ok": False, "device": str(choose_device("auto"))}
+    with tempfile.TemporaryDirectory(prefix="dlx-doctor-") as folder:
+        words = ["model=mlp", "data=digits", "trainer.epochs=10"]
+        try:
+            with _at_most(seconds):
+                result = train(compose([*words, f"output_root={folder}"]), quiet=True, command=["dlx", "doctor"])
+            summary = RunFolder(result.run).summary()
+        except Exception as error:  # whatever is wrong here is what is asked for
+            return {**told, "reason": f"{type(error).__name__}: {error}"}
+    if result.status == "interrupted":
+        return {**told, "reason": f"not done after {seconds:g} s, where 1 to 2 s are usual"}
+    if result.code or not summary:
+        return {**told, "reason": f"{result.status}: {result.reason}"}
+    accuracy = summary["test/accuracy"]
+    told |= {"accuracy": accuracy, "throughput": summary["train/throughput"], "seconds": summary["seconds"]}
+    if accuracy < GOOD_ACCURACY:
+        return {**told, "reason": f"accuracy {accuracy:.4f}, where {GOOD_ACCURACY} is the least to expect"}
+    return {**told, "ok": True}

@@ -1,0 +1,218 @@
+"""Trained systems as files for other programs: safetensors weights, torch.export programs, ONNX graphs.
+
+A file is written beside its place, read back, and compared with the system; only one that gives the same outputs is
+renamed into place.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dlx.config import Config, instantiate
+from dlx.config.errors import UserError
+from dlx.random import generator
+from dlx.runs.checkpoint import assign, load_weights, save_weights
+from dlx.runs.files import sync_directory
+from dlx.runs.load import load_system
+from dlx.tasks.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from dlx.runs.folder import RunFolder
+    from dlx.tasks.spec import Spec
+    from dlx.tasks.system import System
+
+TOLERANCE = 1e-4  # of the largest output
+CHECKED_SIZES = (1, 3)  # batches that a file must give right; it is traced with 2
+
+Forward = Callable[[Tensor], Tensor]
+
+
+class ExportError(Exception):
+    """A file that could not be written, or that gave other outputs than the system; it is not there."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """difference: the largest one to the system's outputs, over the largest output."""
+
+    format: str
+    path: Path
+    difference: float
+
+
+class Exporter:
+    """A run's best weights, ready to be written. Raises UserError for a system that is no map of inputs to outputs."""
+
+    def __init__(self, run: RunFolder, *, trust: tuple[str, ...] = ()) -> None:
+        self.trust = trust
+        self.config = Config.load(run.config_path, trust=trust)
+        if "experiment" in self.config.values:
+            raise UserError(f"{run.path}: an experiment; name one of its runs (dlx runs --members lists them)")
+        self.run = run
+        self.system = load_system(run, self.config).requires_grad_(False)
+        self.spec = self.system.spec
+        self.inputs = [self._sample(size) for size in CHECKED_SIZES]
+        try:
+            self.outputs = [self.system(x) for x in self.inputs]
+        except (NotImplementedError, AttributeError, TypeError, RuntimeError) as error:
+            raise self._no_forward() from error
+        if not all(isinstance(output, Tensor) for output in self.outputs):
+            raise self._no_forward()
+
+    def _no_forward(self) -> UserError:
+        name = type(self.system).__name__
+        return UserError(f"{self.run.path}: {name} is no map of inputs to outputs that could be exported")
+
+    def _sample(self, size: int) -> Tensor:
+        return torch.randn(size, *self.spec.input_shape, generator=generator(0, "export", size))
+
+    def write(self, format: str, path: Path) -> Exported:
+        """Raises ExportError, and then leaves what was at `path` as it was."""
+        write, load = FORMATS[format]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(path) as partial:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the exporters' talk about their own insides
+                    write(self, partial)
+                forward = load(self, partial)
+                found = [_difference(forward(x), y) for x, y in zip(self.inputs, self.outputs, strict=True)]
+            except Exception as error:  # what tracing raises is of many kinds
+                raise ExportError(f"{type(error).__name__}: {_first_line(error)}") from error
+            if wrong := [difference for difference in found if not difference <= TOLERANCE]:  # NaN is wrong too
+                raise ExportError(f"outputs differ by {wrong[0]:.1e} of the largest one; allowed is {TOLERANCE:.0e}")
+        return Exported(format, path, max(found))
+
+    def describe(self) -> dict[str, Any]:
+        """What a program needs beside the file: how inputs are made, what outputs mean, how the network is built."""
+        spec = self.spec
+        described: dict[str, Any] = {
+            "run": self.run.name,
+            "model": self.config["model"],
+            "spec": spec.to_dict(),
+            "input": {"name": spec.input_key, "shape": ["batch", *spec.input_shape], "dtype": "float32"},
+            "output": {"name": output_name(spec), "shape": ["batch", *self.outputs[0].shape[1:]], "dtype": "float32"},
+        }
+        if isinstance(spec, ImageSpec):
+            described |= {
+                "normalization": {
+                    "formula": "(pixel / scale - mean) / std, per channel",
+                    "scale": spec.scale, "mean": spec.mean, "std": spec.std,
+                },
+                "classes": spec.classes,
+            }  # fmt: skip
+        return described
+
+
+def output_name(spec: Spec) -> str:
+    return "logits" if isinstance(spec, ImageSpec) else "output"
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        raise ValueError(f"outputs of shape {tuple(found.shape)}, expected {tuple(expected.shape)}")
+    scale = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    return float((found - expected).abs().max() / scale)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path to write to; renamed to `path` at the end, synced, or removed when anything fails."""
+    partial = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode  # the umask's; safetensors would keep others from reading
+        yield partial
+        partial.chmod(mode)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+# The formats: how each is written, and how it is read back as a function of inputs.
+
+
+def _write_safetensors(exporter: Exporter, path: Path) -> None:
+    save_weights(path, exporter.system.state_dict())
+
+
+def _load_safetensors(exporter: Exporter, path: Path) -> Forward:
+    """Into a fresh system, built from the description alone."""
+    description = json.loads(json.dumps(exporter.describe()))
+    spec = instantiate(description["spec"], base="dlx.tasks.spec.Spec", key="spec")
+    system: System = instantiate(
+        description["model"], base="dlx.tasks.system.System", trust=exporter.trust, key="model", spec=spec
+    )
+    assign(system, load_weights(path))
+    return system.eval().requires_grad_(False)
+
+
+def _write_torch_export(exporter: Exporter, path: Path) -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(exporter.system, (exporter._sample(2),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
+
+
+def _load_torch_export(exporter: Exporter, path: Path) -> Forward:
+    return torch.export.load(path).module()
+
+
+def check_packages(format: str) -> None:
+    """Raises UserError, with the remedy, where a format needs packages that are not installed."""
+    needed = ("onnx", "onnxscript") if format == "onnx" else ()
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{format} needs {' and '.join(missing)}: pip install 'dlx[export]'")
+
+
+def _write_onnx(exporter: Exporter, path: Path) -> None:
+    program = torch.onnx.export(
+        exporter.system,
+        (exporter._sample(2),),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        input_names=[exporter.spec.input_key],
+        output_names=[output_name(exporter.spec)],
+        verbose=False,
+    )
+    assert program is not None
+    program.save(path, external_data=False)  # one file
+
+
+def _load_onnx(exporter: Exporter, path: Path) -> Forward:
+    name = exporter.spec.input_key
+    if importlib.util.find_spec("onnxruntime") is not None:
+        import onnxruntime
+
+        session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    else:
+        from onnx.reference import ReferenceEvaluator
+
+        session = ReferenceEvaluator(str(path))
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+FORMATS: dict[str, tuple[Callable[[Exporter, Path], None], Callable[[Exporter, Path], Forward]]] = {
+    "safetensors": (_write_safetensors, _load_safetensors),
+    "torch_export": (_write_torch_export, _load_torch_export),
+    "onnx": (_write_onnx, _load_onnx),
+}
+SUFFIXES = {"safetensors": ".safetensors", "torch_export": ".pt2", "onnx": ".onnx"}

@@ -1,0 +1,53 @@
+import json
+from pathlib import Path
+
+from dlx.cli.evaluate import _class_table
+
+
+def test_eval_tells_each_class_and_draws(dlx_call, only_run, tiny):
+    dlx_call("train", *tiny)
+    call = dlx_call("eval", "@last")
+    assert call.code == 0, call.err
+    lines = call.out.splitlines()
+    (heading,) = [number for number, line in enumerate(lines) if line.startswith("class")]
+    assert lines[heading].split() == ["class", "precision", "recall", "f1", "count"]
+    assert [line.split()[0] for line in lines[heading + 1 : heading + 11]] == [str(digit) for digit in range(10)]
+    for name in ("confusion", "confused"):
+        assert f"picture         {only_run() / 'media' / name}.png" in lines
+        assert (only_run() / "media" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert not list((only_run() / "media").glob(".*"))
+
+
+def test_json_has_the_classes_the_matrix_and_the_pictures(dlx_call, tiny):
+    dlx_call("train", *tiny)
+    told = json.loads(dlx_call("eval", "@last", "--json").out)
+    matrix, rows = told["confusion"], told["per_class"]
+    assert [sum(row) for row in matrix] == [row["count"] for row in rows]
+    right = sum(matrix[i][i] for i in range(10)) / sum(map(sum, matrix))
+    assert told["metrics"]["test/accuracy"] == right
+    assert [Path(picture).name for picture in told["pictures"]] == ["confusion.png", "confused.png"]
+    of_val = json.loads(dlx_call("eval", "@last", "--split", "val", "--json").out)["pictures"]
+    assert [Path(picture).name for picture in of_val] == ["confusion-val.png", "confused-val.png"]
+
+
+def test_of_many_classes_the_worst_are_listed():
+    rows = [
+        {"class": f"c{n}", "precision": 0.5, "recall": float("nan"), "f1": (n * 7 % 25) / 25, "count": 1}
+        for n in range(25)
+    ]
+    rows.append({**rows[0], "class": "nowhere", "f1": float("nan")})
+    heading, *lines = _class_table(rows).splitlines()
+    assert heading.startswith("worst 20 of 26")
+    assert len(lines) == 20
+    assert lines[0].split() == ["c0", "0.5000", "-", "0.0000", "1"]
+    values = [float(line.split()[3]) for line in lines]
+    assert values == sorted(values)
+    assert max(values) == 0.76
+
+
+def test_regression_draws_its_fit(dlx_call, only_run):
+    dlx_call("train", "model=mlp", "model.hidden=[8]", "data=function1d", "trainer.max_steps=5")
+    call = dlx_call("eval", "@last", "--json")
+    assert [Path(picture).name for picture in json.loads(call.out)["pictures"]] == ["fit.png"]
+    assert "per_class" not in json.loads(call.out)
+    assert (only_run() / "media" / "fit.png").exists()

@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def seven(here):
+    Image.fromarray(np.full((20, 20), 200, np.uint8)).save("seven.png")
+    return "seven.png"
+
+
+@pytest.mark.parametrize(("model", "panels"), [("mlp", 2), ("cnn", 3)])
+def test_a_picture_of_what_the_network_looked_at(model, panels, dlx_call, only_run, tiny, seven, monkeypatch):
+    from dlx.tasks import explain
+
+    figures, draw = [], explain.draw
+    monkeypatch.setattr(explain, "draw", lambda *given: (figures.append(draw(*given)), figures[-1])[1])
+    words = tiny if model == "mlp" else [f"model={model}", *tiny[2:]]
+    assert dlx_call("train", *words).code == 0
+    call = dlx_call("predict", "@last", seven)
+    assert call.code == 0, call.err
+    picture = only_run() / "media" / "predict-seven.png"
+    assert f"picture         {picture}" in call.out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    (figure,) = figures
+    assert len(figure.axes) == panels
+    top = call.out.split()[1]
+    if panels == 3:
+        assert figure.axes[1].get_title() == f"Grad-CAM: {top}"
+    assert figure.axes[-1].get_yticklabels()[0].get_text() == top
+
+
+def test_files_of_one_stem_have_a_picture_each(dlx_call, only_run, tiny, seven):
+    dlx_call("train", *tiny)
+    Path("other").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("other/seven.jpg")
+    told = json.loads(dlx_call("predict", "@last", seven, "other/seven.jpg", "--json").out)["predictions"]
+    assert [Path(one["picture"]).name for one in told] == ["predict-seven.png", "predict-seven-2.png"]
+    assert all(Path(one["picture"]).exists() for one in told)
+
+
+def test_pictures_can_be_left_out(dlx_call, only_run, tiny, seven):
+    dlx_call("train", *tiny)
+    told = json.loads(dlx_call("predict", "@last", seven, "--no-pictures", "--json").out)["predictions"]
+    assert set(told[0]) == {"file", "classes"}
+    assert not list((only_run() / "media").glob("predict-*"))
+
+
+def test_what_the_disk_refuses_loses_no_answer(dlx_call, only_run, tiny, seven):
+    dlx_call("train", *tiny)
+    media = only_run() / "media"
+    for path in media.iterdir():
+        path.unlink()
+    media.rmdir()
+    media.touch()  # a file where the folder should be
+    call = dlx_call("predict", "@last", seven, "--json")
+    assert call.code == 5
+    (told,) = json.loads(call.out)["predictions"]
+    assert len(told["classes"]) == 3
+    assert told["picture"] is None
+    assert "predict-seven.png not written" in call.err
+
+
+def test_a_file_that_cannot_be_read_stops_before_anything_is_written(dlx_call, only_run, tiny, seven):
+    dlx_call("train", *tiny)
+    Path("text.png").write_text("no image")
+    call = dlx_call("predict", "@last", seven, "text.png")
+    assert call.code == 2
+    assert call.out == ""
+    assert not list((only_run() / "media").glob("predict-*"))

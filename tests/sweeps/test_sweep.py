@@ -1,0 +1,211 @@
+"""dlx sweep as a person would: tables, folders, faults, and going on after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dlx.runs.folder import RunFolder
+from dlx.sweeps.worker import die_with
+from dlx.tasks.system import System
+
+QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=6")
+
+
+def sweep(dlx_call, *words, code=0):
+    call = dlx_call("sweep", *QUICK, *words, "--json")
+    assert call.code == code, call.err
+    return json.loads(call.out), call.err
+
+
+@pytest.mark.parametrize("how", [[], ["--executor", "processes", "--jobs", "2"]])
+def test_a_grid_ends_in_a_table_with_the_best_first(how, dlx_call):
+    found, err = sweep(dlx_call, "optim.lr=1e-9,1e-2", "--seeds", "2", *how)
+    folder = Path(found["run"])
+    assert found["metric"] == "val/accuracy"
+    values = [member["metrics"]["val/accuracy"] for member in found["members"]]
+    assert values == sorted(values, reverse=True)
+    assert found["best"].startswith(("002-lr-0.01", "003-lr-0.01"))
+    assert f"dlx train --from {folder / 'runs' / found['best']}" in err
+    assert {path.name for path in (folder / "runs").iterdir()} == {m["name"] for m in found["members"]}
+    assert RunFolder(folder).status()["status"] == "finished"
+    alone = json.loads(dlx_call("train", "--from", str(folder / "runs" / found["best"]), "--json").out)
+    assert alone["metrics"] == found["members"][0]["metrics"]
+
+
+def test_multirun_is_a_sweep(dlx_call):
+    call = dlx_call("train", *QUICK, "seed=1,2", "-m", "--json")
+    assert call.code == 0, call.err
+    assert len(json.loads(call.out)["members"]) == 2
+    assert "takes one value" in dlx_call("train", *QUICK, "seed=1,2").err
+
+
+def test_dry_run_writes_nothing(dlx_call, here):
+    call = dlx_call("sweep", *QUICK, "optim.lr=1,2", "seed=range(2)", "--dry-run")
+    assert call.code == 0, call.err
+    assert "003-lr-2-seed-1  2             1" in call.out
+    assert list(here.iterdir()) == []
+
+
+def test_a_diverged_member_does_not_stop_the_others(dlx_call):
+    found, err = sweep(dlx_call, "model.loss=mse", "optim=sgd", "optim.lr=0.01,1e30,0.1", code=1)
+    statuses = {member["name"]: member["status"] for member in found["members"]}
+    assert statuses == {"000-lr-0.01": "finished", "001-lr-1e-30": "diverged", "002-lr-0.1": "finished"}
+    assert "diverged: the loss is" in err
+    assert RunFolder(found["run"]).status()["reason"] == "1 of 3 members did not finish"
+
+
+def test_metric_and_goal(dlx_call):
+    found, _ = sweep(dlx_call, "optim.lr=1e-9,1e-2", "--metric", "test/loss:min")
+    assert found["metric"] == "test/loss"
+    assert found["best"] == "001-lr-0.01"
+    assert "must say the goal" in dlx_call("sweep", *QUICK, "--metric", "test/loss").err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["seed=range(0)"], "seed: range(0) has no values"),
+        (["optim.lrr=1,2"], "did you mean lr?"),
+        (["optim.lr=1,abc"], "must be a number, got 'abc'"),
+        (["seed=1,2", "--executor", "proceses"], "--executor proceses: there is none"),
+        (["seed=1,2", "--jobs", "2"], "--jobs and --time-limit need --executor processes"),
+        (["seed=1,2", "--executor", "processes", "--time-limit", "5"], "must be a time such as 90s"),
+        (["seed=1,2", "--random", "3"], "--random: 3 of a grid of 2"),
+    ],
+)
+def test_bad_input_writes_nothing(words, text, dlx_call, here):
+    call = dlx_call("sweep", *QUICK, *words)
+    assert call.code == 2, call.out
+    assert text in call.err
+    assert list(here.iterdir()) == []
+
+
+def test_a_sweep_that_was_cut_off_goes_on_inside_its_member(dlx_call, monkeypatch):
+    whole, _ = sweep(dlx_call, "seed=range(3)")
+    count = 0
+
+    def after_step(system, step):
+        nonlocal count
+        count += 1
+        if count == 9:  # the third step of the second member
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(System, "after_step", after_step)
+        cut = dlx_call("sweep", *QUICK, "seed=range(3)", "--json")
+    assert cut.code == 143
+    run = json.loads(cut.out)["run"]
+    first = Path(run, "runs", "000-seed-0", "metrics.jsonl").read_bytes()
+    resumed = json.loads(dlx_call("resume", run, "--json").out)
+    assert [m["metrics"] for m in resumed["members"]] == [m["metrics"] for m in whole["members"]]
+    assert Path(run, "runs", "000-seed-0", "metrics.jsonl").read_bytes() == first
+    assert '"_event": "resume"' in Path(run, "runs", "001-seed-1", "metrics.jsonl").read_text()
+
+
+def test_two_resumes_of_one_sweep_are_one_too_many(dlx_call, tmp_path):
+    found, _ = sweep(dlx_call, "seed=1,2")
+    owner = RunFolder(found["run"])
+    owner.lock.acquire()
+    call = dlx_call("resume", found["run"])
+    owner.lock.release()
+    assert call.code == 4
+    assert str(os.getpid()) in call.err
+    assert "takes no overrides" in dlx_call("resume", found["run"], "seed=4").err
+
+
+FAULTY = """
+import os, signal, time, sys
+from dlx.tasks.supervised import Supervised
+from dlx.tasks.spec import ImageSpec
+from torch import nn
+
+
+class Faulty(Supervised):
+    def __init__(self, *, spec: ImageSpec, fault: str = "none", loss: str | None = None) -> None:
+        super().__init__(spec=spec, loss=loss)
+        self.fault = fault
+        self.linear = nn.Linear(spec.num_features, spec.num_outputs)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+    def after_step(self, step):
+        if step != 2 or self.fault == "none":
+            return
+        if self.fault == "crash":
+            raise RuntimeError("out of ideas")
+        if self.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "hang":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+"""
+
+
+@pytest.fixture
+def faulty(here):
+    option = "# @package _global_\n# A model with faults.\nmodel:\n  _target_: faulty_pkg.net.Faulty\n"
+    files = {"faulty_pkg/__init__.py": "", "faulty_pkg/net.py": FAULTY, "mine/model/faulty.yaml": option}
+    for name, text in files.items():
+        path = here / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return ("--conf-dir", "mine", "--trust", "faulty_pkg", "model=faulty", "trainer.max_steps=6")
+
+
+def test_faults_of_members_are_recorded_with_their_reasons(faulty, dlx_call, monkeypatch):
+    """Of 8 members 2 crash, 1 is killed and 1 hangs: 4 are fine, and nobody waits for the one that hangs."""
+    monkeypatch.setattr("dlx.sweeps.executors.GRACE_SECONDS", 1.0)
+    faults = "none,crash,none,kill,none,hang,crash,none"
+    how = ("--executor", "processes", "--jobs", "4", "--time-limit", "25s", "--json")
+    call = dlx_call("sweep", *faulty, f"model.fault={faults}", f"seed={','.join('12345678')}", "--zip", *how)
+    assert call.code == 1, call.err
+    found = {member["name"][:3]: member for member in json.loads(call.out)["members"]}
+    assert {n for n, member in found.items() if member["status"] == "finished"} == {"000", "002", "004", "007"}
+    reasons = {n: member["reason"] for n, member in found.items() if member["status"] != "finished"}
+    assert reasons["001"] == reasons["006"] == "RuntimeError: out of ideas"
+    assert reasons["003"] == "killed by signal 9"
+    assert reasons["005"] == "killed by signal 9 (over its 25 s)"
+
+
+def test_a_killed_sweep_leaves_no_orphans_and_goes_on(faulty, dlx_call, here):
+    command = [sys.executable, "-m", "dlx", "sweep", *faulty, "model.fault=hang", "seed=1,2", "--executor", "processes"]
+    parent = subprocess.Popen([*command, "--jobs", "2"], cwd=here, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(here.glob("outputs/sweep/*/runs/*/run.lock"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    owners = [json.loads(path.read_text())["pid"] for path in here.glob("outputs/sweep/*/runs/*/run.lock")]
+    assert len(owners) == 2
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/cmdline").exists() for pid in owners) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}/cmdline").exists() for pid in owners)
+    (folder,) = here.glob("outputs/sweep/*")
+    assert RunFolder(folder).status()["status"] == "lost"
+    config = folder / "plan" / "000-seed-1.yaml"
+    for path in folder.glob("plan/*.yaml"):  # whatever made them hang is mended
+        path.write_text(path.read_text().replace("fault: hang", "fault: none"))
+    assert config.exists()
+    for run in folder.glob("runs/*/config.yaml"):
+        run.write_text(run.read_text().replace("fault: hang", "fault: none"))
+    call = dlx_call("resume", str(folder), "--trust", "faulty_pkg", "--json")
+    assert call.code == 0, call.err
+    assert {m["status"] for m in json.loads(call.out)["members"]} == {"finished"}
+
+
+def test_a_worker_whose_parent_is_gone_ends(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: type("C", (), {"prctl": staticmethod(lambda *a: 0)}))
+    die_with(os.getppid())
+    assert ended == []
+    die_with(1 if os.getppid() != 1 else 2)
+    assert ended == [1]
