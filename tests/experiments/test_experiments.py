@@ -22,6 +22,19 @@ SMALL = {
         "data=digits", "data.subset=300", "model.hidden=[8]", "experiment.sizes=[8,200]", "experiment.seeds=2",
         "experiment.rates=[0.01,0.05]", "experiment.target=1.0",
     ],
+    "receptive_field": ["experiment.channels=4"],
+    "bottleneck": ["experiment.channels=16", "experiment.squeezed=4", "experiment.side=4"],
+    "convolution": ["experiment.digits=[3]", "experiment.scale=1"],
+    "activations": ["trainer.epochs=2", "experiment.depth=3", "experiment.width=8", "experiment.seeds=1"],
+    "universal_approximation": [
+        "trainer.epochs=2", "experiment.functions=[sin]", "experiment.widths=[2,4]", "experiment.knots=[4,8]",
+        "experiment.seeds=1",
+    ],
+    "linear_stays_linear": [*QUICK, "experiment.seeds=1"],
+    "degradation": [
+        "trainer.epochs=1", "data.subset=40", "data.batch_size=16", "trainer.log_every=1", "experiment.depths=[20,32]",
+        "experiment.rates=[0.1]", "experiment.seeds=1",
+    ],
 }  # fmt: skip
 
 
@@ -74,7 +87,7 @@ def test_a_diverged_member_is_said_and_the_rest_go_on(dlx_call):
         (["experiment=optimizers", "experiment.seeds=0"], "experiment.seeds: must be at least 1, got 0"),
         (["experiment=optimizers", "experiment.seds=1"], "did you mean seeds?"),
         (["experiment=learning_rate", "experiment.rates=[1,0.1,0.01]"], "experiment.rates: must be at least 3, rising"),
-        (["experiment.seeds=1"], "experiment: has no settings; Available options: adam_epsilon"),
+        (["experiment.seeds=1"], "experiment: has no settings; Available options: activations"),
         (["experiment=learning_rate", "optim.lrr=1"], "optimizer.lrr"),
     ],
 )

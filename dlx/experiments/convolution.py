@@ -1,0 +1,129 @@
+"""What deep learning calls convolution is cross-correlation: convolution with the kernel flipped in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlx.config import Config, build
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.random import generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KERNELS = {
+    "blur": [[1 / 16, 2 / 16, 1 / 16], [2 / 16, 4 / 16, 2 / 16], [1 / 16, 2 / 16, 1 / 16]],
+    "sharpen": [[0.0, -1.0, 0.0], [-1.0, 5.0, -1.0], [0.0, -1.0, 0.0]],
+    "outline": [[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]],
+    "vertical edges": [[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]],  # Sobel
+    "horizontal edges": [[-1.0, -2.0, -1.0], [0.0, 0.0, 0.0], [1.0, 2.0, 1.0]],
+}
+
+
+class Convolution(Experiment):
+    """digits: which are filtered, the first of each in the data. scale: how much larger they are made, bicubic."""
+
+    claim = "conv2d is the sum (f * g)(i, j) = sum f(a, b) g(i - a, j - b) with the kernel g flipped"
+
+    def __init__(self, *, digits: tuple[int, ...] = (0, 3, 5, 7), scale: int = 4) -> None:
+        if not digits or not set(digits) <= set(range(10)):
+            raise ValueError(f"digits must be some of 0 to 9, got {list(digits)}")
+        if scale < 1:
+            raise ValueError(f"scale must be at least 1, got {scale}")
+        self.digits, self.scale = digits, scale
+
+    def measure(self, base: Config, runs: Mapping[str, Any]) -> dict[str, Any]:
+        images = self._images(base)
+        random = torch.randn(3, 3, dtype=torch.float64, generator=generator(base["seed"], "convolution"))
+        kernels = {name: torch.tensor(kernel, dtype=torch.float64) for name, kernel in KERNELS.items()}
+        differences = {}
+        for name, kernel in {**kernels, "random": random}.items():
+            library, summed, flipped = [], [], []
+            for image in images:
+                library.append(F.conv2d(image[None, None], kernel[None, None])[0, 0])
+                summed.append(convolved(image, kernel))
+                flipped.append(convolved(image, kernel.flip(0, 1)))
+            largest = torch.stack(library).abs().max()
+            differences[name] = {
+                "flipped": float((torch.stack(library) - torch.stack(flipped)).abs().max() / largest),
+                "not_flipped": float((torch.stack(library) - torch.stack(summed)).abs().max() / largest),
+            }
+        drawn = {
+            name: [F.conv2d(image[None, None], kernel[None, None], padding=1)[0, 0].tolist() for image in images]
+            for name, kernel in kernels.items()
+        }
+        return {"differences": differences, "images": [image.tolist() for image in images], "filtered": drawn}
+
+    def _images(self, base: Config) -> list[Tensor]:
+        """In [0, 1], [H, W] each."""
+        dataset = build(base, "dataset")
+        source = dataset.splits()["train"]
+        samples = source.take(torch.arange(len(source)))
+        first = [int((samples["label"] == digit).nonzero()[0]) for digit in self.digits]
+        image_BCHW = samples["image"][first].double() / dataset.spec.scale
+        image_BCHW = F.pad(image_BCHW, (1, 1, 1, 1))  # else a stroke that is cut off is the strongest edge
+        larger = F.interpolate(image_BCHW, scale_factor=self.scale, mode="bicubic").clamp(0, 1)
+        return list(larger.mean(1))
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        filtered, images = measured["filtered"], measured["images"]
+        figure = Figure(figsize=(1.9 * (len(filtered) + 1), 1.75 * (len(images) + 1)), layout="constrained")
+        rows = figure.subplots(len(images) + 1, len(filtered) + 1)
+        rows[0, 0].text(0.5, 0.5, "kernel", ha="center", va="center", fontsize=12)
+        for axes, name in zip(rows[0, 1:], filtered, strict=True):
+            kernel = torch.tensor(KERNELS[name])
+            limit = float(kernel.abs().max())
+            axes.imshow(kernel.numpy(), cmap="RdBu", vmin=-limit, vmax=limit, alpha=0.6)
+            for i, row in enumerate(KERNELS[name]):
+                for j, value in enumerate(row):
+                    text = f"{round(16 * value)}/16" if name == "blur" else f"{value:g}"
+                    axes.text(j, i, text, ha="center", va="center", fontsize=9)
+            axes.set_title(name)
+        for row, image, number in zip(rows[1:], images, range(len(images)), strict=True):
+            row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
+            for axes, (name, maps) in zip(row[1:], filtered.items(), strict=True):
+                if name in ("blur", "sharpen"):
+                    axes.imshow(maps[number], cmap="gray", vmin=0, vmax=1)
+                else:
+                    limit = float(torch.tensor(maps).abs().max())
+                    axes.imshow(maps[number], cmap="RdBu", vmin=-limit, vmax=limit)
+        for axes in rows.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        return figure
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        differences = measured["differences"]
+        flipped = max(found["flipped"] for found in differences.values())
+        unlike = {name: found["not_flipped"] for name, found in differences.items() if found["not_flipped"] > 1e-12}
+        alike = [name for name in differences if name not in unlike]
+        return Verdict(
+            flipped < 1e-12 and bool(unlike),
+            f"largest difference between conv2d and the sum with the flipped kernel {flipped:.1g}, over the largest "
+            f"output, in float64; without the flip up to {max(unlike.values(), default=0.0):.2g} with "
+            f"{', '.join(unlike) or 'none'}, and 0 with {', '.join(alike) or 'none'}, which are their own flip",
+        )
+
+
+def convolved(f: Tensor, g: Tensor) -> Tensor:
+    """(f * g)(i, j) = sum over (a, b) of f(a, b) g(i - a, j - b), at the places where g lies wholly on f.
+
+    f [H, W], g [h, w]; the result is [H - h + 1, W - w + 1]. Place by place, as it is written.
+    """
+    (height, width), (rows, columns) = f.shape, g.shape
+    result = torch.zeros(height - rows + 1, width - columns + 1, dtype=f.dtype)
+    for i in range(rows - 1, height):
+        for j in range(columns - 1, width):
+            total = 0.0
+            for a in range(i - rows + 1, i + 1):
+                for b in range(j - columns + 1, j + 1):
+                    total += float(f[a, b] * g[i - a, j - b])
+            result[i - rows + 1, j - columns + 1] = total
+    return result

@@ -1,0 +1,106 @@
+"""Degradation (He, Zhang, Ren, Sun 2015, arXiv:1512.03385, figure 6): deeper plain networks train worse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from dlx.config import Config
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+KINDS = {"plain": "none", "residual": "identity"}  # and their shortcuts
+
+
+class Degradation(Experiment):
+    """depths: the shallower and the deeper network, each plain and residual. rates: learning rates at which all four
+    are trained. seeds: trainings of each.
+    """
+
+    claim = "A deeper plain network has more training error than a shallower one; with shortcuts it has not"
+
+    def __init__(
+        self, *, depths: tuple[int, int] = (20, 56), rates: tuple[float, ...] = (0.01, 0.1), seeds: int = 2
+    ) -> None:
+        if not depths[0] < depths[1]:
+            raise ValueError(f"depths must rise, got {list(depths)}")
+        if not rates or min(rates) <= 0:
+            raise ValueError(f"rates must be above 0, and at least one, got {list(rates)}")
+        if seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        self.depths, self.rates, self.seeds = depths, rates, seeds
+
+    def members(self, base: Config) -> dict[str, Config]:
+        choices = {
+            _name(rate, kind, depth): [
+                f"optim.lr={rate}",
+                f"model.depth={depth}",
+                f"model.shortcut={KINDS[kind]}",
+            ]
+            for rate, kind, depth in product(self.rates, KINDS, self.depths)
+        }
+        return variants(base, choices, self.seeds)
+
+    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for rate in self.rates:
+            of_rate = found[f"{rate:g}"] = {}
+            for kind, depth in product(KINDS, self.depths):
+                of_network = of_seeds(runs, _name(rate, kind, depth))
+                of_rate[f"{kind} {depth}"] = {
+                    "loss": mean_curve(of_network, "train/loss"),
+                    "error": [1 - curve(run, "train/accuracy")[1][-1] for run in of_network],
+                }
+        return found
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.5 * len(measured), 4.4), layout="constrained")
+        all_axes = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
+        for axes, (rate, networks) in zip(all_axes, measured.items(), strict=True):
+            for name, found in networks.items():
+                error = mean_and_error(found["error"])[0]
+                kind, depth = name.split()
+                axes.plot(
+                    found["loss"]["x"],
+                    found["loss"]["y"],
+                    color="tab:red" if kind == "plain" else "tab:blue",
+                    linewidth=2.4 if int(depth) == self.depths[1] else 1.2,
+                    linestyle="-" if int(depth) == self.depths[1] else "--",
+                    label=f"{name}: {error:.1%} training error",
+                )
+            axes.set(yscale="log", xlabel="epoch", title=f"lr {rate}")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend(fontsize=8, loc="lower left")
+        all_axes[0].set_ylabel("training loss")
+        return figure
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        """Each network is judged at the rate that leaves it the least loss: no network at a rate that suits another."""
+        error, best = {}, {}
+        for name in next(iter(measured.values())):
+            last = {rate: networks[name]["loss"]["y"][-1] for rate, networks in measured.items()}
+            best[name] = min(last, key=lambda rate: last[rate])
+            error[name] = mean_and_error(measured[best[name]][name]["error"])[0]
+        shallow, deep = self.depths
+        rise = {kind: error[f"{kind} {deep}"] - error[f"{kind} {shallow}"] for kind in KINDS}
+        chosen = ", ".join(f"{name} {error[name]:.1%} (lr {rate})" for name, rate in best.items())
+        each = "; ".join(
+            f"lr {rate} " + ", ".join(f"{mean_and_error(found['error'])[0]:.1%}" for found in networks.values())
+            for rate, networks in measured.items()
+        )
+        return Verdict(
+            rise["plain"] > 0.05 and rise["residual"] < 0.01,
+            f"training error in the last pass, each at its best rate: {chosen}; the four at each rate: {each}",
+        )
+
+
+def _name(rate: float, kind: str, depth: int) -> str:
+    return f"lr-{rate:g}-{kind}-{depth}"
