@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlx.config import Config, build, instantiate
@@ -25,6 +26,14 @@ def newest_checkpoint(run: RunFolder) -> Path:
     return folder
 
 
+def without_weights(config: Config) -> Config:
+    """The configuration without the file that a model's first weights came from: a checkpoint has them."""
+    model = config["model"]
+    if model.get("weights") is None:
+        return config
+    return replace(config, values={**config.values, "model": {**model, "weights": None}})
+
+
 def load_spec(run: RunFolder) -> Spec:
     return instantiate(run.spec, base="dlx.tasks.spec.Spec", key="spec", file=str(run.path / "spec.json"))
 
@@ -35,6 +44,6 @@ def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence
     config: the run's, where it is loaded already.
     """
     config = config or Config.load(run.config_path, trust=trust)
-    system = build(config, "model", spec=load_spec(run))
+    system = build(without_weights(config), "model", spec=load_spec(run))
     assign(system, load_weights(newest_checkpoint(run) / "best.safetensors"))
     return system.eval()

@@ -21,7 +21,7 @@ from dlx.optim.build import build_optimizers
 from dlx.random import reseed
 from dlx.runs.checkpoint import latest_checkpoint, load_weights, step_of
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_system, newest_checkpoint
+from dlx.runs.load import load_system, newest_checkpoint, without_weights
 from dlx.tracking.recorder import Recorder, RunRecorder
 from dlx.training.evaluate import evaluate
 from dlx.training.job import Data, Diverged, Job, Outcome
@@ -179,8 +179,8 @@ def resume(folder: RunFolder, config: Config, *, changed: dict[str, Any] | None 
     changed: what in `config` is not as it was (`dlx.config.changes`); it is recorded. Raises UserError for a finished
     run that has no step left to do.
     """
-    prepared = prepare(config)
     newest, _ = latest_checkpoint(folder.checkpoints)
+    prepared = prepare(without_weights(config) if newest else config)
     if folder.status()["status"] == "finished" and newest and step_of(newest) >= prepared.total_steps:
         raise UserError(
             f"{folder.path}: this run is finished; "

@@ -213,8 +213,8 @@ class GoogLeNet(Supervised):
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         """main + aux_weight (aux1 + aux2); the parts are logged as loss_main, loss_aux1 and loss_aux2."""
         maps = self._maps(batch[self.spec.input_key])
-        loss = self.target.loss(self._classify(maps["5b"]), batch)
-        logs: dict[str, Tensor] = {}
+        output = self._classify(maps["5b"])
+        loss, logs = self.target.loss(output, batch), self.target.logs(output.detach(), batch)
         if not self.training or not self.heads:
             return loss, logs
         logs["loss_main"] = loss.detach()

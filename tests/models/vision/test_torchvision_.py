@@ -2,9 +2,11 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
@@ -160,3 +162,21 @@ def test_torchvision_is_imported_when_it_is_used():
     code = "import sys, dlx.models.vision.torchvision_; assert 'torchvision' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert torchvision.__name__ in sys.modules
+
+
+def test_a_run_needs_the_file_of_its_first_weights_only_once(dlx_call, here):
+    torch.save(models.squeezenet1_1(num_classes=10).state_dict(), here / "first.pth")
+    words = ["model=torchvision", "model.arch=squeezenet1_1", "model.weights=first.pth", "data=image_folder"]
+    for label in ("cat", "dog"):
+        for number in range(12):
+            path = here / "photos" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((24, 24, 3), 20 * number, np.uint8)).save(path)
+    words += ["data.path=photos", "data.batch_size=4", "trainer.max_steps=2", f"data.root={here / 'kept'}"]
+    assert dlx_call("train", *words).code == 0
+    (here / "first.pth").unlink()
+    assert dlx_call("eval", "@last").code == 0
+    assert dlx_call("resume", "@last", "trainer.max_steps=4").code == 0
+    call = dlx_call("train", "--from", "@last")
+    assert call.code == 2
+    assert "first.pth" in call.err
