@@ -76,6 +76,8 @@ class LighterAndBetter(Experiment):
             mean, error = mean_and_error(found["here"])
             small.errorbar(found["here_parameters"][0] / 1e3, mean, error, marker="o", capsize=3)
             small.annotate(name, (found["here_parameters"][0] / 1e3, mean), fontsize=9)
+        for axes in (large, small):
+            axes.margins(0.15)
         large.set(
             xscale="log", xlabel="million parameters", ylabel="top-5 accuracy, %", title="ImageNet (area: operations)"
         )
