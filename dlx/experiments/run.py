@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.executors import Interrupted, in_this_process
-from dlx.sweeps.plan import Plan, is_plan
+from dlx.sweeps.executors import in_this_process
+from dlx.sweeps.plan import Interrupted, Plan, is_plan, told
 from dlx.training.progress import PlanProgress
 from dlx.training.run import Result
 
@@ -62,34 +62,27 @@ def resume_experiment(folder: RunFolder, config: Config, *, quiet: bool = False)
 
 
 def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, quiet: bool) -> Finding:
-    folder.write_status("running")
     started = time.perf_counter()
-    progress = PlanProgress(len(plan.members), quiet)
-    status, reason = "failed", None
     try:
-        with progress:
-            results = in_this_process(plan, progress.done)
-        runs = {name: plan.run(name) for name in plan.members}
-        measured = experiment.measure(config.without("experiment"), runs)
-        verdict = experiment.verdict(measured)
-        _write_figure(experiment, measured, folder)
-        seconds = round(time.perf_counter() - started, 3)
-        statuses = {name: result.status for name, result in results.items()}
-        folder.write_summary(
-            {"held": verdict.held, "verdict": verdict.line, "measured": measured, "members": statuses,
-             "seconds": seconds}
-        )  # fmt: skip
-        status = "finished"
-        return Finding(folder.path, status, 0, measured, verdict, results)
+        with told(folder):
+            with PlanProgress(len(plan.members), quiet) as progress:
+                results = in_this_process(plan, progress.done)
+            runs = {name: plan.run(name) for name in plan.members}
+            measured = experiment.measure(config.without("experiment"), runs)
+            verdict = experiment.verdict(measured)
+            _write_figure(experiment, measured, folder)
+            folder.write_summary(
+                {
+                    "held": verdict.held,
+                    "verdict": verdict.line,
+                    "measured": measured,
+                    "members": {name: result.status for name, result in results.items()},
+                    "seconds": round(time.perf_counter() - started, 3),
+                }
+            )
+            return Finding(folder.path, "finished", 0, measured, verdict, results)
     except Interrupted as error:
-        status, reason = "interrupted", str(error)
-        return Finding(folder.path, status, error.code)
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        folder.write_status(status, reason)
-        folder.lock.release()
+        return Finding(folder.path, "interrupted", error.code)
 
 
 def _write_figure(experiment: Experiment, measured: dict[str, Any], folder: RunFolder) -> None:

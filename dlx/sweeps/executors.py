@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.sweeps.plan import Interrupted
 from dlx.training import run as training
 from dlx.training.run import Result
 
@@ -26,14 +27,6 @@ Executor = Callable[["Plan", Tell], dict[str, Result]]
 EXECUTORS = ("inprocess", "processes")
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 30.0  # to save after a signal, before a member is killed
-
-
-class Interrupted(Exception):
-    """A signal ended the plan; `code` is the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"interrupted (exit code {code})")
-        self.code = code
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ All members are composed, checked and written before the first starts, so a plan
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,32 @@ from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic
 from dlx.runs.find import MEMBERS
 from dlx.runs.folder import RunFolder, slug
+
+
+class Interrupted(Exception):
+    """A signal ended the plan; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"interrupted (exit code {code})")
+        self.code = code
+
+
+@contextmanager
+def told(folder: RunFolder) -> Iterator[dict[str, Any]]:
+    """The status of a plan's folder: running inside, then finished (with a `reason` where the body sets one),
+    interrupted or failed; its lock is released."""
+    ending: dict[str, Any] = {"status": "failed", "reason": None}
+    folder.write_status("running")
+    try:
+        yield ending
+        ending["status"] = "finished"
+    except BaseException as error:
+        interrupted = isinstance(error, Interrupted)
+        ending |= {"status": "interrupted", "reason": str(error)} if interrupted else {"reason": repr(error)}
+        raise
+    finally:
+        folder.write_status(ending["status"], ending["reason"])
+        folder.lock.release()
 
 
 @dataclass(frozen=True)

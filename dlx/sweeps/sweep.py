@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.executors import Interrupted, make_executor
-from dlx.sweeps.plan import Plan
+from dlx.sweeps.executors import make_executor
+from dlx.sweeps.plan import Interrupted, Plan, told
 from dlx.training.progress import PlanProgress
 
 if TYPE_CHECKING:
@@ -66,29 +66,22 @@ def resume_sweep(folder: RunFolder, execution: Execution, *, metric: str | None 
 
 
 def _run(folder: RunFolder, plan: Plan, execution: Execution, metric: str | None) -> Swept:
-    folder.write_status("running")
-    status, reason, started = "failed", None, time.perf_counter()
+    started = time.perf_counter()
     try:
-        with PlanProgress(len(plan.members)) as progress:
-            results = make_executor(execution)(plan, progress.done)
-        name, rows = rank(plan, results, metric)
-        bad = sum(row.status != "finished" for row in rows)
-        swept = Swept(folder.path, "finished", 1 if bad else 0, name, rows)
-        folder.write_summary(
-            {"metric": name, "best": swept.best.name if swept.best else None, "members": [vars(row) for row in rows],
-             "seconds": round(time.perf_counter() - started, 3)}
-        )  # fmt: skip
-        status, reason = "finished", f"{bad} of {len(rows)} members did not finish" if bad else None
-        return swept
+        with told(folder) as ending:
+            with PlanProgress(len(plan.members)) as progress:
+                results = make_executor(execution)(plan, progress.done)
+            name, rows = rank(plan, results, metric)
+            bad = sum(row.status != "finished" for row in rows)
+            swept = Swept(folder.path, "finished", 1 if bad else 0, name, rows)
+            best = swept.best.name if swept.best else None
+            seconds = round(time.perf_counter() - started, 3)
+            members = [vars(row) for row in rows]
+            folder.write_summary({"metric": name, "best": best, "members": members, "seconds": seconds})
+            ending["reason"] = f"{bad} of {len(rows)} members did not finish" if bad else None
+            return swept
     except Interrupted as error:
-        status, reason = "interrupted", str(error)
         return Swept(folder.path, "interrupted", error.code)
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        folder.write_status(status, reason)
-        folder.lock.release()
 
 
 def rank(plan: Plan, results: Mapping[str, Result], metric: str | None) -> tuple[str, list[Row]]:

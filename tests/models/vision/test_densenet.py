@@ -1,11 +1,9 @@
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import nn
 
 from dlx.models.vision.densenet import DenseBlock, DenseLayer, DenseNet, Transition
-from dlx.tasks.spec import ImageSpec
 
 
 def parameters(spec, **arguments):
@@ -129,46 +127,24 @@ def named_as_here(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def pair():
+def pair(photos, randomize_norms):
     """torchvision's network with random weights and running statistics, and ours with the same."""
     torch.manual_seed(1)
     theirs = torchvision.models.densenet121(num_classes=20)
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.8, 1.5)
-    spec = ImageSpec(
-        channels=3, height=224, width=224, classes=tuple(map(str, range(20))), mean=(0.0,) * 3, std=(1.0,) * 3
-    )
+    randomize_norms(theirs)
+    spec = photos(20)
     ours = DenseNet(spec=spec)
     ours.load_state_dict({named_as_here(name): tensor for name, tensor in theirs.state_dict().items()})
     return theirs, ours
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 96), (100, 75), (29, 29)])
-def test_logits_of_torchvision(pair, height, width):
-    theirs, ours = (network.eval() for network in pair)
-    x_BCHW = torch.randn(2, 3, height, width)
-    with torch.no_grad():
-        expected, logits = theirs(x_BCHW), ours(x_BCHW)
-    assert expected.std() > 1e-2
-    assert (logits - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max().item())
+def test_logits_of_torchvision(pair, height, width, assert_same_logits):
+    assert_same_logits(pair, height, width)
 
 
-def test_gradients_of_torchvision(pair):
-    """In float64: batch norm over few samples divides small numbers by small ones."""
-    theirs, ours = (network.double().train() for network in pair)
-    x_BCHW, label = torch.randn(2, 3, 64, 64, dtype=torch.float64), torch.arange(2)
-    for network in (theirs, ours):
-        network.zero_grad()
-        F.cross_entropy(network(x_BCHW), label).backward()
-    own = dict(ours.named_parameters())
-    for name, parameter in theirs.named_parameters():
-        torch.testing.assert_close(own[named_as_here(name)].grad, parameter.grad, atol=1e-10, rtol=1e-6)
-    for network in (theirs, ours):
-        network.float()
+def test_gradients_of_torchvision(pair, assert_same_gradients):
+    assert_same_gradients(pair, named_as_here)
 
 
 def kept_bytes(system, batch):

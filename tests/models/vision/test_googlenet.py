@@ -131,36 +131,24 @@ def named_as_here(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def pair():
+def pair(photos, randomize_norms):
     """torchvision's network with random weights and running statistics, and ours with the same."""
-    from dlx.tasks.spec import ImageSpec
 
     torch.manual_seed(1)
     theirs = torchvision.models.googlenet(num_classes=20, init_weights=False, aux_logits=True)
+    randomize_norms(theirs)
     for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.8, 1.5)
-        elif isinstance(module, nn.Dropout):
+        if isinstance(module, nn.Dropout):
             module.p = 0.0
-    spec = ImageSpec(
-        channels=3, height=224, width=224, classes=tuple(map(str, range(20))), mean=(0.0,) * 3, std=(1.0,) * 3
-    )
+    spec = photos(20)
     ours = GoogLeNet(spec=spec, dropout=0.0, aux_dropout=0.0, **AS_TORCHVISION)
     ours.load_state_dict({named_as_here(name): tensor for name, tensor in theirs.state_dict().items()})
     return theirs, ours
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 96), (100, 75), (224, 224)])
-def test_logits_of_torchvision(pair, height, width):
-    theirs, ours = (network.eval() for network in pair)
-    x_BCHW = torch.randn(2, 3, height, width)
-    with torch.no_grad():
-        expected, logits = theirs(x_BCHW), ours(x_BCHW)
-    assert expected.std() > 1e-3
-    assert (logits - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max().item())
+def test_logits_of_torchvision(pair, height, width, assert_same_logits):
+    assert_same_logits(pair, height, width)
 
 
 def test_loss_and_gradients_of_torchvision(pair):

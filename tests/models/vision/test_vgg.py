@@ -6,7 +6,6 @@ from torch import nn
 
 from dlx.config import build, compose
 from dlx.models.vision.vgg import VGG
-from dlx.tasks.spec import ImageSpec
 
 DEPTHS = [11, 13, 16, "16c", 19]
 
@@ -62,19 +61,12 @@ def layers_by_stage(theirs: nn.Module) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def pair():
+def pair(photos, randomize_norms):
     """torchvision's vgg16_bn with its own random weights and running statistics, ours on the same tensors; name map."""
     torch.manual_seed(1)
     theirs = torchvision.models.vgg16_bn(num_classes=10, dropout=0.0)
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.8, 1.5)
-    spec = ImageSpec(
-        channels=3, height=224, width=224, classes=tuple(map(str, range(10))), mean=(0.0,) * 3, std=(1.0,) * 3
-    )
+    randomize_norms(theirs)
+    spec = photos(10)
     with torch.device("meta"):
         ours = VGG(spec=spec, depth=16, batch_norm=True, dropout=0.0)
     layers = layers_by_stage(theirs)
