@@ -181,7 +181,9 @@ def resume(folder: RunFolder, config: Config, *, changed: dict[str, Any] | None 
     """
     newest, _ = latest_checkpoint(folder.checkpoints)
     prepared = prepare(without_weights(config) if newest else config)
-    if folder.status()["status"] == "finished" and newest and step_of(newest) >= prepared.total_steps:
+    longer = {"trainer.epochs", "trainer.max_steps"} & set(changed or ())
+    done = newest is not None and (not longer or step_of(newest) >= prepared.total_steps)
+    if folder.status()["status"] == "finished" and done:
         raise UserError(
             f"{folder.path}: this run is finished; "
             f"trainer.epochs={2 * config['trainer']['epochs']} goes on with it, "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import Batch, Objective, System
     from dlx.training.job import Job, State
+    from dlx.training.signals import Signals
     from dlx.training.trainer import Trainer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,11 +74,9 @@ class Step:
         """The learning rate of this step (the first optimizer's)."""
         return self.optimizers[0].param_groups[0]["lr"] if self.optimizers else 0.0
 
-    def __call__(self, batch: Batch, total: int, logging: bool, signals: int) -> int:
-        """One optimizer step. Returns the signal that ends the training, or 0: the same answer on all processes.
-
-        signals: the signal that this process received, or 0.
-        """
+    def __call__(self, batch: Batch, total: int, logging: bool, signals: Signals) -> int:
+        """One optimizer step. Of several processes it returns the signal that any of them received, or 0: the same
+        answer on all."""
         seed, step, device, rank = self.job.seed, self.state.step, self.world.device, self.world.rank
         factor = self.job.schedule.factor(step, total)
         for optimizer in self.optimizers:
@@ -104,12 +103,12 @@ class Step:
                 losses.append(self._backward(loss_of, objective, micro, last=number + 1 == len(micros)))
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             if self.world.size > 1:
-                told = self._share(loss, signals) or told
+                told = self._share(loss, signals.received) or told
                 if len(self.objectives) > 1:
                     self.world.average_gradients(objective.params)
             self._note("train/loss" if len(self.objectives) == 1 else f"train/{objective.name}/loss", loss)
             self._update(objective, optimizer, loss, batch, logging)
-        return told if self.world.size > 1 else signals
+        return told
 
     def _split(self, batch: Batch) -> list[Batch]:
         if self.to_channels_last and "image" in batch:

@@ -133,12 +133,13 @@ class Trainer:
                         job.data.dataset.prepare(state.step, system)
                     batch = clock.next(batches)
                     logging = (state.step + 1) % self.log_every == 0 or state.step + 1 == total
-                    received = step(batch, total, logging, signals.received)
+                    told = step(batch, total, logging, signals)
                     if self.average:
                         self.average.update(state.step)
                     for regularizer in step.hooks["after_step"]:
                         regularizer.after_step(system, step.lr)
                     system.after_step(state.step)
+                    received = told if self.world.size > 1 else signals.received
                     state.step += 1
                     if logging:
                         scalars = step.read_pending()
@@ -172,7 +173,6 @@ class Trainer:
         self.state = State()
         self.best: dict[str, Tensor] | None = None
         self.monitored = self.monitor or _monitor_of(job.regularizers) or system.monitor
-        self.average = Average(system, self.ema) if self.ema else None
         saved: dict[str, Any] = {}
         if job.resume is not None:
             saved = load_state(job.resume)
@@ -186,6 +186,7 @@ class Trainer:
             self.state.pending = {name: [t.to(self.world.device) for t in noted] for name, noted in pending}
         elif job.start is not None:
             assign(system, job.start)
+        self.average = Average(system, self.ema) if self.ema else None  # which begins with the weights as they are now
         step = self.step = Step(self, job, self.state)
         if saved:
             for optimizer, part in zip(step.optimizers, saved["optimizers"], strict=True):

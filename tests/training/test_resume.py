@@ -124,6 +124,22 @@ def test_a_finished_run_is_not_resumed(dlx_call, tiny):
     assert "finished" in call.err
 
 
+def test_a_run_that_stopped_early_is_finished(dlx_call):
+    words = ["model=mlp", "model.hidden=[8]", "optim.lr=0.0", "reg=[early_stopping]", "reg.early_stopping.patience=1"]
+    assert dlx_call("train", *words, "trainer.epochs=9").code == 0
+    call = dlx_call("resume", "@last")
+    assert call.code == 2
+    assert "finished" in call.err
+
+
+def test_a_fork_with_an_average_begins_with_the_weights(dlx_call, tiny):
+    run = json.loads(dlx_call("train", *tiny, "--json").out)["run"]
+    words = ["optim=sgd", "optim.lr=0.0", "trainer.ema=0.99", "trainer.max_steps=2"]
+    fork = json.loads(dlx_call("resume", run, "--fork", *words, "--json").out)["run"]
+    (last, _, _), (_, averaged, _) = end_of(Path(run)), end_of(Path(fork))
+    assert all(torch.allclose(last[name], averaged[name], atol=1e-6) for name in last)
+
+
 def test_a_run_in_use_is_refused_with_code_4(dlx_call, only_run, tiny, monkeypatch):
     with monkeypatch.context() as patch:
         CutAt(patch, 3)
