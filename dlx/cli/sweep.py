@@ -37,12 +37,15 @@ def sweep(
     json: Json = False,
 ) -> None:
     """Train a grid: dlx sweep model=mlp,resnet optim.lr=1e-3,1e-2 seed='range(3)'"""
+    from dlx.config.errors import UserError
     from dlx.sweeps.executors import Execution, make_executor
     from dlx.sweeps.grid import combine, compose_members, read_axes
 
     allowed, folders = trusted(trust), conf_dir or ()
     words = [*(overrides or []), *([f"seed=range({seeds})"] if seeds is not None else [])]
     axes = read_axes(words, folders)
+    if seeds is not None and sum(axis.key == "seed" for axis in axes) > 1:
+        raise UserError("--seeds: seed is given as well; take one of them")
     base = None
     if from_run:
         from dlx.config import Config
@@ -51,6 +54,8 @@ def sweep(
         base = Config.load(find_run(from_run).config_path, trust=allowed)
     members = combine(axes, paired=zip_, draw=random)
     grid = compose_members(members, axes, conf_dirs=folders, trust=allowed, base=base)
+    if any("experiment" in config.values for config in grid.members.values()):
+        raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not swept")
     execution = Execution(executor, jobs, seconds(time_limit), allowed)
     make_executor(execution)  # says what is wrong with it before anything is written
     check_metric(metric)

@@ -89,9 +89,13 @@ def decode_image(content: bytes, channels: int, size: tuple[int, int] | None = N
     size: (height, width) to scale to; what sticks out of that shape is cut off evenly. Raises what Pillow raises for
     a damaged file, ValueError for 16-bit and float images (Pillow would clip them).
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with Image.open(BytesIO(content)) as image:
+    try:
+        opened = Image.open(BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("no image of a known format") from None
+    with opened as image:
         if image.mode[0] in "IF":
             raise ValueError("16-bit and float images are not supported, only 8 bits a channel")
         upright = ImageOps.exif_transpose(image)  # cameras store how they were held

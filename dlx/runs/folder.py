@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dlx.config.errors import UserError
 from dlx.runs.files import read_json, write_atomic, write_json
 from dlx.runs.lock import RunLock, owner_is_alive
 
@@ -47,8 +48,14 @@ class RunFolder:
     @classmethod
     def create_at(cls, path: Path) -> RunFolder:
         """That folder, locked. Raises FileExistsError where it is there already."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"output_root: cannot write to {path.parent} ({error.strerror})") from error
+        try:
+            path.mkdir()
+        except PermissionError as error:
+            raise UserError(f"output_root: cannot write to {path.parent} ({error.strerror})") from error
         folder = cls(path)
         folder.lock.acquire()
         folder.media.mkdir()
@@ -99,7 +106,11 @@ class RunFolder:
         path = self.path / "status.json"
         if not path.exists():
             return {"status": "lost", "reason": "no status was written"}
-        status = read_json(path)
+        try:
+            status = read_json(path)
+            assert status["status"] in STATUSES
+        except (ValueError, KeyError, TypeError, AssertionError):
+            return {"status": "lost", "reason": "status.json is damaged"}
         if status["status"] == "running" and not owner_is_alive(self.path):
             return {**status, "status": "lost", "reason": "its process is gone"}
         return status
@@ -109,7 +120,11 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         path = self.path / "summary.json"
-        return read_json(path) if path.exists() else {}
+        try:
+            found = read_json(path) if path.exists() else {}
+        except ValueError:
+            return {}  # damaged: a list of runs must not end for one of them
+        return found if isinstance(found, dict) else {}
 
 
 def _git_revision() -> str | None:

@@ -181,6 +181,10 @@ def resume(folder: RunFolder, config: Config, *, changed: dict[str, Any] | None 
     """
     newest, _ = latest_checkpoint(folder.checkpoints)
     prepared = prepare(without_weights(config) if newest else config)
+    if newest and step_of(newest) > prepared.total_steps:
+        raise UserError(
+            f"{folder.path}: {step_of(newest)} steps are done, more than the {prepared.total_steps} that are asked for"
+        )
     longer = {"trainer.epochs", "trainer.max_steps"} & set(changed or ())
     done = newest is not None and (not longer or step_of(newest) >= prepared.total_steps)
     if folder.status()["status"] == "finished" and done:
@@ -195,7 +199,10 @@ def resume(folder: RunFolder, config: Config, *, changed: dict[str, Any] | None 
             folder.lock.acquire()
         checkpoint, problems = latest_checkpoint(folder.checkpoints)
         for problem in problems:
-            print(f"warning: {problem}; the one before is used", file=sys.stderr)  # noqa: T201
+            print(f"warning: {problem}", file=sys.stderr)  # noqa: T201
+        if problems or checkpoint is None:
+            where = f"the one before, {checkpoint.name}, is used" if checkpoint else "it begins anew"
+            print(f"warning: {folder.path}: no newer checkpoint that is whole; {where}", file=sys.stderr)  # noqa: T201
         if world.is_main and changed:
             folder.write_config(config.to_yaml())
         return _run(prepared, folder, world, quiet=quiet, checkpoint=checkpoint, resumed=True, changed=changed)

@@ -116,3 +116,32 @@ def test_a_run_folder_from_elsewhere_cannot_name_other_targets(target, dlx_call,
         call = dlx_call(*command)
         assert call.code == 2, command
         assert "model._target_" in call.err
+
+
+def test_an_output_root_that_cannot_be_is_said(dlx_call, here, tiny):
+    (here / "file").write_text("")
+    for root in ("file", "file/sub", "/proc/x"):
+        call = dlx_call("train", *tiny, f"output_root={root}")
+        assert call.code == 2, call.err
+        assert "output_root: cannot write to" in call.err
+    (here / "outputs").mkdir()
+    (here / "outputs" / "mlp").write_text("")
+    assert "output_root: cannot write to" in dlx_call("train", *tiny).err
+
+
+def test_one_damaged_run_does_not_hide_the_others(dlx_call, only_run, tiny):
+    dlx_call("train", *tiny)
+    for name in ("status.json", "summary.json"):
+        (only_run() / name).write_text("{junk")
+    call = dlx_call("runs")
+    assert call.code == 0, call.err
+    assert "lost" in call.out
+
+
+def test_what_is_no_image_is_said_without_python(dlx_call, here, tiny):
+    dlx_call("train", *tiny)
+    (here / "text.png").write_text("text")
+    call = dlx_call("predict", "@last", "text.png")
+    assert call.code == 2
+    assert "no image of a known format" in call.err
+    assert dlx_call("eval", "@last", "--sharpness", "--epsilon", "-1").code == 2

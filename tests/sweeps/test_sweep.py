@@ -77,6 +77,8 @@ def test_metric_and_goal(dlx_call):
         (["seed=1,2", "--jobs", "2"], "--jobs and --time-limit need --executor processes"),
         (["seed=1,2", "--executor", "processes", "--time-limit", "5"], "must be a time such as 90s"),
         (["seed=1,2", "--random", "3"], "--random: 3 of a grid of 2"),
+        (["seed=1,2", "--seeds", "2"], "--seeds: seed is given as well"),
+        (["experiment=bottleneck,convolution"], "experiment: a claim is run by"),
     ],
 )
 def test_bad_input_writes_nothing(words, text, dlx_call, here):

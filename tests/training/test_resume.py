@@ -140,6 +140,26 @@ def test_a_fork_with_an_average_begins_with_the_weights(dlx_call, tiny):
     assert all(torch.allclose(last[name], averaged[name], atol=1e-6) for name in last)
 
 
+def test_a_run_does_not_go_on_backwards(dlx_call, tiny, only_run):
+    dlx_call("train", *tiny)
+    before = (only_run() / "config.yaml").read_text()
+    call = dlx_call("resume", "@last", "trainer.max_steps=3")
+    assert call.code == 2
+    assert "8 steps are done" in call.err
+    assert (only_run() / "config.yaml").read_text() == before
+
+
+def test_beginning_anew_is_said(dlx_call, tiny, only_run, monkeypatch):
+    with monkeypatch.context() as patch:
+        CutAt(patch, 3)
+        dlx_call("train", *tiny)
+    for path in only_run().glob("checkpoints/*/best.safetensors"):
+        path.write_bytes(b"damaged")
+    call = dlx_call("resume", "@last")
+    assert call.code == 0
+    assert "it begins anew" in call.err
+
+
 def test_a_run_in_use_is_refused_with_code_4(dlx_call, only_run, tiny, monkeypatch):
     with monkeypatch.context() as patch:
         CutAt(patch, 3)
