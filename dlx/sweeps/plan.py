@@ -81,7 +81,10 @@ class Plan:
         if not is_plan(path):
             raise UserError(f"{path}: no plan (it has no plan.yaml)")
         names = [only] if only else list(_read(path))
-        return cls(path, {name: Config.load(path / "plan" / f"{slug(name)}.yaml", trust=trust) for name in names})
+        for name in names:
+            if name != slug(name):  # it would lead out of the folder; a plan may come from anywhere
+                raise UserError(f"{path / 'plan.yaml'}: {name!r} is no member's name")
+        return cls(path, {name: Config.load(path / "plan" / f"{name}.yaml", trust=trust) for name in names})
 
     def differences(self) -> dict[str, dict[str, Any]]:
         """What sets each member apart."""
@@ -93,7 +96,11 @@ class Plan:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    return read_yaml(path / "plan.yaml")["members"] or {}
+    content = read_yaml(path / "plan.yaml")
+    members = content.get("members") if isinstance(content, dict) else None
+    if not isinstance(members, dict):
+        raise UserError(f"{path / 'plan.yaml'}: not a plan that dlx wrote (it has no `members`)")
+    return members
 
 
 def is_plan(path: Path) -> bool:

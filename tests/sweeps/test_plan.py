@@ -87,3 +87,15 @@ def test_an_experiment_that_was_cut_off_goes_on(dlx_call, monkeypatch):
     resumed = json.loads(dlx_call("resume", str(folder), "--json").out)
     assert resumed["metrics"] == whole["metrics"]
     assert RunFolder(folder).status()["status"] == "finished"
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/b"])
+def test_a_plan_from_elsewhere_cannot_lead_out_of_its_folder(name, base, here):
+    (here / "sweep").mkdir()
+    Plan.write(here / "sweep", {"a": base}, base)
+    (here / "sweep" / "plan.yaml").write_text(f"members:\n  {name}: {{}}\n")
+    with pytest.raises(UserError, match="is no member's name"):
+        Plan.load(here / "sweep")
+    (here / "sweep" / "plan.yaml").write_text("- a\n")
+    with pytest.raises(UserError, match="not a plan that dlx wrote"):
+        Plan.load(here / "sweep")
