@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ class Swept:
 
     @property
     def best(self) -> Row | None:
-        return next((row for row in self.rows if self.metric in row.metrics), None)
+        return next((row for row in self.rows if not math.isnan(row.metrics.get(self.metric, math.nan))), None)
 
 
 def start_sweep(
@@ -95,5 +96,10 @@ def rank(plan: Plan, results: Mapping[str, Result], metric: str | None) -> tuple
         Row(key, differs[key], result.status, result.reason, dict(result.metrics)) for key, result in results.items()
     ]
     sign = 1 if goal == "min" else -1
-    rows.sort(key=lambda row: (name not in row.metrics, sign * row.metrics.get(name, 0.0)))
+
+    def place(row: Row) -> tuple[bool, float]:
+        value = row.metrics.get(name, math.nan)
+        return (True, 0.0) if math.isnan(value) else (False, sign * value)
+
+    rows.sort(key=place)
     return name, rows

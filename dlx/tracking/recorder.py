@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,13 +89,19 @@ class RunRecorder(Recorder):
         path = self.folder.media / f"{name}-{step:08d}.png"
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=120)
-        path.write_bytes(image.getvalue())
+        try:
+            path.write_bytes(image.getvalue())
+        except OSError as error:
+            self.lose(f"picture {path.name} not written: {error.strerror}")
+            return
         for guard in self.guards:
             guard.call("log_media", step, name, str(path))
 
     def note(self, text: str) -> None:
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        self._log.flush()
+        # What the log loses on a full disk the metrics count; the training goes on.
+        with contextlib.suppress(OSError):
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.flush()
 
     def warn(self, text: str) -> None:
         self.note(f"warning: {text}")
@@ -117,4 +124,5 @@ class RunRecorder(Recorder):
         self.metrics.close()
         if self.metrics.lost:
             self.lose(f"{self.metrics.lost} rows of metrics (the disk refused them)")
-        self._log.close()
+        with contextlib.suppress(OSError):
+            self._log.close()

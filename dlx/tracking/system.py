@@ -29,12 +29,15 @@ def _device() -> dict[str, float]:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}
-    free, total = torch.cuda.mem_get_info()
-    return {
-        "gpu/allocated_mib": round(torch.cuda.memory_allocated() / MIB, 1),
-        "gpu/peak_mib": round(torch.cuda.max_memory_allocated() / MIB, 1),
-        "gpu/used_share": round(1 - free / total, 4),
-    }
+    try:
+        free, total = torch.cuda.mem_get_info()
+        return {
+            "gpu/allocated_mib": round(torch.cuda.memory_allocated() / MIB, 1),
+            "gpu/peak_mib": round(torch.cuda.max_memory_allocated() / MIB, 1),
+            "gpu/used_share": round(1 - free / total, 4),
+        }
+    except RuntimeError:  # after an error of the device, which ends the run with words of its own
+        return {}
 
 
 class SystemMonitor:

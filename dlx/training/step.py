@@ -100,7 +100,10 @@ class Step:
             losses: list[Tensor] = []
             for number, micro in enumerate(micros):
                 reseed(seed, objective.name, step, number, rank, device=device)
-                losses.append(self._backward(loss_of, objective, micro, last=number + 1 == len(micros)))
+                # Of the batch's mean: micro-batches of a partial batch may be of different sizes.
+                share = 1.0 if len(micros) == 1 else len(micro["index"]) / len(batch["index"])
+                last = number + 1 == len(micros)
+                losses.append(self._backward(loss_of, objective, micro, share, last))
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             if self.world.size > 1:
                 told = self._share(loss, signals.received) or told
@@ -123,7 +126,7 @@ class Step:
             return nullcontext()
         return torch.autocast(self.world.device.type, DTYPES[self.precision])
 
-    def _backward(self, loss_of: Any, objective: Objective, micro: Batch, last: bool) -> Tensor:
+    def _backward(self, loss_of: Any, objective: Objective, micro: Batch, share: float, last: bool) -> Tensor:
         with ExitStack() as around:
             for regularizer in self.hooks["around_loss"]:
                 around.enter_context(regularizer.around_loss(self.system))
@@ -133,8 +136,8 @@ class Step:
                 loss, logs = loss_of(micro)
                 for regularizer in self.hooks["penalty"]:
                     loss = loss + regularizer.penalty(self.system)
-            if self.accumulate > 1:
-                loss = loss / self.accumulate
+            if share < 1:
+                loss = loss * share
             scaled = self.scaler.scale(loss) if self.scaler else loss
             scaled.backward(inputs=objective.params if len(self.objectives) > 1 else None)
         for name, value in logs.items():
@@ -194,7 +197,9 @@ class Step:
         finite = torch.isfinite(loss) if norm is None else torch.isfinite(loss) & torch.isfinite(norm)
         is_first = ~finite & (self.bad_step == 0)
         self.bad_step = torch.where(is_first, self.state.step + 1, self.bad_step)
-        self.bad_index = torch.where(is_first, index.flatten()[:SHOWN], self.bad_index)
+        shown = index.flatten()[:SHOWN]
+        shown = nn.functional.pad(shown, (0, SHOWN - len(shown)), value=-1)  # a last batch may be smaller
+        self.bad_index = torch.where(is_first, shown, self.bad_index)
 
     def read_pending(self) -> dict[str, float]:
         """Means of what was noted since the last row, in one transfer."""
@@ -202,7 +207,7 @@ class Step:
         means = [torch.stack(noted).double().mean() for noted in pending.values()]
         *values, bad_step = torch.stack([*means, self.bad_step.double()]).tolist()
         if bad_step:
-            samples = self.bad_index.tolist()
+            samples = [number for number in self.bad_index.tolist() if number >= 0]
             raise Diverged(f"a loss or gradient is not finite at step {bad_step:.0f} (samples {samples}...)")
         return dict(zip(pending, values, strict=True))
 

@@ -86,3 +86,22 @@ def test_the_gap_is_train_less_val_and_val_less_train(dlx_call, only_run, tiny):
         gap = sign * (figures[f"train/{name}"] - figures[f"val/{name}"])
         assert best[f"gap/{name}"] == pytest.approx(gap, abs=1e-6)
     assert best["gap/loss"] > 0
+
+
+def test_a_full_disk_ends_no_training(dlx_call, tiny, only_run, monkeypatch):
+    """Neither the log nor a picture is worth one: the run is done, and says what it lost."""
+    from dlx.tracking.recorder import RunRecorder
+
+    made = RunRecorder.__init__
+
+    def on_a_full_disk(self, folder, *arguments):
+        made(self, folder, *arguments)
+        self._log = open("/dev/full", "a")  # noqa: SIM115, PTH123
+        folder.media.rmdir()
+
+    monkeypatch.setattr(RunRecorder, "__init__", on_a_full_disk)
+    call = dlx_call("train", *tiny)
+    assert call.code == 5, call.err
+    assert "picture" in call.out
+    assert RunFolder(only_run()).status()["status"] == "finished"
+    assert "test/accuracy" in (only_run() / "summary.json").read_text()

@@ -38,6 +38,18 @@ def test_a_grid_ends_in_a_table_with_the_best_first(how, dlx_call):
     assert alone["metrics"] == found["members"][0]["metrics"]
 
 
+def test_a_figure_that_is_no_number_is_not_the_best():
+    from types import SimpleNamespace
+
+    from dlx.sweeps.sweep import rank
+    from dlx.training.run import Result
+
+    values = {"a": float("nan"), "b": 0.5, "c": 0.1}
+    plan = SimpleNamespace(members=values, differences=lambda: {key: {} for key in values})
+    results = {name: Result(Path(), "finished", 0, {"val/loss": value}) for name, value in values.items()}
+    assert [row.name for row in rank(plan, results, "val/loss:min")[1]] == ["c", "b", "a"]
+
+
 def test_multirun_is_a_sweep(dlx_call):
     call = dlx_call("train", *QUICK, "seed=1,2", "-m", "--json")
     assert call.code == 0, call.err

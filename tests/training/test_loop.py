@@ -26,6 +26,14 @@ def test_accumulation_is_the_same_training(dlx_call):
     assert one == pytest.approx(four, rel=1e-5)
 
 
+def test_accumulation_over_a_partial_batch_is_the_same_training(dlx_call):
+    """125 samples in batches of 32 end in one of 29, which 4 does not divide."""
+    words = ["data.subset=139", "data.drop_last=false", "trainer.max_steps=8", "scheduler=constant", "optim=sgd"]
+    one, four = (losses(train(dlx_call, *words, f"trainer.accumulate={n}")) for n in (1, 4))
+    assert len(one) == 8
+    assert one == pytest.approx(four, rel=1e-5)
+
+
 def test_the_loop_equals_a_loop_written_by_hand(dlx_call):
     """Same data order, same init, plain torch: what the loop adds changes nothing."""
     from dlx.data.digits import Digits

@@ -36,3 +36,11 @@ def test_nothing_bad_gives_the_means(step):
         step._note("train/loss", torch.tensor(loss))
         step._flag(torch.tensor(loss), torch.tensor(1.0), torch.arange(16))
     assert step.read_pending() == {"train/loss": 1.5}
+
+
+def test_a_smaller_last_batch_is_flagged_too(step):
+    step._flag(torch.tensor(1.0), None, torch.arange(16))
+    step.state.step = 1
+    step._flag(torch.tensor(float("nan")), None, torch.tensor([7, 9]))
+    with pytest.raises(Diverged, match=r"at step 2 \(samples \[7, 9\]"):
+        step.read_pending()
