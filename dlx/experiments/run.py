@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config import Config, build
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors import in_this_process
-from dlx.sweeps.plan import Interrupted, Plan, is_plan, told
+from dlx.sweeps.plan import Interrupted, Plan, check_alone, is_plan, told
 from dlx.training.progress import PlanProgress
 from dlx.training.run import Result
 
@@ -38,6 +38,7 @@ def build_experiment(config: Config) -> Experiment:
 
 def run_experiment(config: Config, *, quiet: bool = False, command: list[str] | None = None) -> Finding:
     """Runs what the configuration's `experiment` block names, in a new folder."""
+    check_alone()
     experiment = build_experiment(config)
     base = config.without("experiment")
     members = experiment.members(base)  # composed and checked before anything is written

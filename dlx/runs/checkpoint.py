@@ -7,6 +7,7 @@ the run is judged by), `state.pt` (optimizers, schedule, counters; loadable with
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -70,9 +71,12 @@ def save_checkpoint(
     beside = root / f".tmp-{uuid.uuid4().hex[:8]}"
     beside.mkdir()
     try:
-        save_weights(beside / "last.safetensors", last)
-        save_weights(beside / "best.safetensors", best)
-        torch.save(state, beside / "state.pt")
+        try:
+            save_weights(beside / "last.safetensors", last)
+            save_weights(beside / "best.safetensors", best)
+            torch.save(state, beside / "state.pt")
+        except (SafetensorError, RuntimeError) as error:  # what these two make of a disk that refuses
+            raise OSError(errno.EIO, str(error).splitlines()[0]) from error
         files = {}
         for path in sorted(beside.iterdir()):
             with path.open("rb") as file:

@@ -45,6 +45,14 @@ def strict(value: Any) -> Any:
     return value
 
 
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def loosened(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures as `strict` wrote them, with the three texts as numbers again."""
+    return {name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in figures.items()}
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(strict(value), indent=2, allow_nan=False) + "\n")
 

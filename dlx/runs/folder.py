@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import UserError
-from dlx.runs.files import read_json, write_atomic, write_json
+from dlx.runs.files import loosened, read_json, write_atomic, write_json
 from dlx.runs.lock import RunLock, owner_is_alive
 
 STATUSES = ("running", "finished", "failed", "diverged", "interrupted")
@@ -24,7 +24,7 @@ STATUSES = ("running", "finished", "failed", "diverged", "interrupted")
 
 def slug(text: str) -> str:
     """A name that is safe as a folder's: letters, digits, '.', '_' and '-', no leading dot or dash, at most 60."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:60] or "run"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:60].rstrip("-._") or "run"
 
 
 class RunFolder:
@@ -124,7 +124,7 @@ class RunFolder:
             found = read_json(path) if path.exists() else {}
         except ValueError:
             return {}  # damaged: a list of runs must not end for one of them
-        return found if isinstance(found, dict) else {}
+        return loosened(found) if isinstance(found, dict) else {}
 
 
 def _git_revision() -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.runs.files import loosened
 from dlx.sweeps.plan import Interrupted
 from dlx.training import run as training
 from dlx.training.run import Result
@@ -93,13 +94,16 @@ class Processes:
     def __call__(self, plan: Plan, tell: Tell) -> dict[str, Result]:
         waiting, results = list(plan.members), {}
         running: dict[str, tuple[subprocess.Popen[bytes], int, float]] = {}  # with its slot and start
+        stopped: set[str] = set()  # members that were told to stop: a second signal would not let them save
         with _stop_on_signals() as received:
             try:
                 while waiting or running:
-                    if received and waiting:
+                    if received:
                         waiting.clear()
-                        for process, *_ in running.values():
-                            process.terminate()
+                        for name, (process, *_) in running.items():
+                            _stop(name, process, stopped)
+                    if len(received) > 1:
+                        break  # a second signal leaves at once
                     while waiting and len(running) < self.execution.jobs:
                         name, slot = waiting.pop(0), _free_slot([slot for _, slot, _ in running.values()])
                         running[name] = (self._start(plan, name, slot), slot, time.monotonic())
@@ -108,11 +112,12 @@ class Processes:
                         results[name] = self._result(plan, name, process, time.monotonic() - started)
                         if results[name].status != "interrupted":
                             tell(name, results[name])
-                    self._enforce_limit(running)
+                    self._enforce_limit(running, stopped)
                     time.sleep(POLL_SECONDS)
             finally:
                 for process, *_ in running.values():
                     process.kill()
+                    process.wait()
         if received:
             raise Interrupted(143 if received[0] == signal.SIGTERM else 130)
         return {name: results[name] for name in plan.members}
@@ -128,14 +133,14 @@ class Processes:
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
-    def _enforce_limit(self, running: dict[str, tuple[subprocess.Popen[bytes], int, float]]) -> None:
+    def _enforce_limit(self, running: dict[str, tuple[subprocess.Popen[bytes], int, float]], stopped: set[str]) -> None:
         limit = self.execution.time_limit
-        for process, _, started in running.values():
+        for name, (process, _, started) in running.items():
             over = time.monotonic() - started - limit if limit is not None else 0
             if over > GRACE_SECONDS:
                 process.kill()
             elif over > 0:
-                process.terminate()
+                _stop(name, process, stopped)
 
     def _result(self, plan: Plan, name: str, process: subprocess.Popen[bytes], seconds: float) -> Result:
         """What the member wrote of itself; where it could not, how its process ended."""
@@ -143,11 +148,19 @@ class Processes:
         over = f" (over its {limit:g} s)" if limit is not None and seconds > limit else ""
         written = plan.path / "plan" / f"{name}.result.json"
         if written.exists() and process.returncode == 0:
-            result = Result(folder.path, **json.loads(written.read_text()))
-            return replace(result, status="failed", reason=f"stopped{over}") if over else result
+            fields = json.loads(written.read_text())
+            result = Result(folder.path, **{**fields, "metrics": loosened(fields["metrics"])})
+            cut = over and result.status == "interrupted"
+            return replace(result, status="failed", reason=f"stopped{over}") if cut else result
         code = process.returncode
         how = f"killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
         return Result(folder.path, "failed", 1, {}, how + over)
+
+
+def _stop(name: str, process: subprocess.Popen[bytes], stopped: set[str]) -> None:
+    if name not in stopped:
+        stopped.add(name)
+        process.terminate()
 
 
 def _free_slot(taken: list[int]) -> int:

@@ -157,7 +157,10 @@ def compose_members(
 def _try_compose(
     words: Sequence[str], conf_dirs: Sequence[Path | str], trust: Sequence[str], base: Config | None
 ) -> Config | None:
-    """None where it does not compose by itself: what is required may be among the swept values."""
+    """None where it does not compose by itself: what is required, or named by an interpolation, may be among the swept
+    values."""
+    if any("${" in word for word in words):
+        return None
     try:
         return compose(words, conf_dirs=conf_dirs, trust=trust, base=base)
     except ConfigError:

@@ -9,6 +9,7 @@ All members are composed, checked and written before the first starts, so a plan
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +102,12 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(members, dict):
         raise UserError(f"{path / 'plan.yaml'}: not a plan that dlx wrote (it has no `members`)")
     return members
+
+
+def check_alone() -> None:
+    """Raises UserError under torchrun: each process would write a plan of its own."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("a plan of many runs is started by one process, not under torchrun")
 
 
 def is_plan(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors import make_executor
-from dlx.sweeps.plan import Interrupted, Plan, told
+from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
 from dlx.training.progress import PlanProgress
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def start_sweep(
     grid: Grid, execution: Execution, *, metric: str | None = None, command: list[str] | None = None
 ) -> Swept:
     """Writes the plan of composed members and runs it. metric: such as val/accuracy:max; None is what they monitor."""
+    check_alone()
     first = next(iter(grid.members.values()))
     models = sorted({str(config.choices["model"]) for config in grid.members.values()})
     folder = RunFolder.create(first["output_root"], str(first["name"] or "sweep"), "sweep-" + "-".join(models)[:40])

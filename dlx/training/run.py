@@ -289,6 +289,8 @@ def _run(
     except UserError as error:
         reason = str(error)
         raise
+    except KeyboardInterrupt:  # outside the step loop, which catches signals itself
+        status, code, reason = "interrupted", 130, "signal 2"
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
         raise

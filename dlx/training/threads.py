@@ -8,6 +8,7 @@ from dlx.tasks.summary import summarize
 from dlx.tasks.system import System
 
 SMALL_STEP = 1e9  # FLOPs
+ALL_THREADS = torch.get_num_threads()  # torch's choice, before a training of this process sets another
 
 
 def choose_threads(system: System, batch_size: int) -> int:
@@ -18,4 +19,4 @@ def choose_threads(system: System, batch_size: int) -> int:
     with one thread and 44 to 2,700 ms with two (measured on two shared cores).
     """
     step = 3 * batch_size * summarize(system).flops  # the backward costs about two forwards
-    return 1 if step < SMALL_STEP else torch.get_num_threads()
+    return 1 if step < SMALL_STEP else ALL_THREADS
