@@ -88,3 +88,31 @@ def test_memory_format_is_the_modules_own():
     module = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     assign(module, {name: tensor.contiguous() for name, tensor in module.state_dict().items()})
     assert module.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_disk_that_refuses_is_an_oserror_from_every_writer(tmp_path):
+    """safetensors and torch.save have errors of their own, which ended a training whose disk was full."""
+    code = """
+import resource, sys, torch
+from pathlib import Path
+from dlx.runs.checkpoint import save_checkpoint
+big = {"w": torch.zeros(100_000)}
+small = {"w": torch.zeros(10)}
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+for weights, state in ((big, {}), (small, {"big": torch.zeros(100_000)})):
+    try:
+        save_checkpoint(Path(sys.argv[1]), 1, weights, weights, state)
+    except OSError:
+        print("refused")
+print(len(list(Path(sys.argv[1]).iterdir())))
+"""
+    import signal
+    import subprocess
+    import sys
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    finally:
+        signal.signal(signal.SIGXFSZ, before)
+    assert done.stdout.split() == ["refused", "refused", "0"], done.stderr

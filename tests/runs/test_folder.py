@@ -89,3 +89,16 @@ def test_finding_a_run(tmp_path):
         find_run("net", tmp_path)
     with pytest.raises(UserError, match="no such run"):
         find_run("three", tmp_path)
+
+
+def test_figures_that_are_no_numbers_are_read_back_as_they_were(tmp_path):
+    run = RunFolder.create(tmp_path, "a", "b")
+    run.write_summary({"a": float("nan"), "b": float("-inf"), "c": "text", "d": 0.5})
+    found = run.summary()
+    assert found["a"] != found["a"]
+    assert {name: found[name] for name in "bcd"} == {"b": float("-inf"), "c": "text", "d": 0.5}
+
+
+@given(st.text(max_size=100))
+def test_a_slug_is_its_own_slug(text):
+    assert slug(slug(text)) == slug(text)

@@ -92,3 +92,9 @@ def test_mistakes_of_all_members_are_said_once():
     assert len(lines) == len(set(lines)) == 2
     assert any("trainer.epochz" in line for line in lines)
     assert any("optimizer.lr: must be a number, got 'abc'" in line for line in lines)
+
+
+def test_an_interpolation_takes_the_swept_value():
+    axes = read_axes(["optim.lr=0.1,0.01", "optim.weight_decay=${optimizer.lr}"])
+    found = compose_members(combine(axes), axes).members.values()
+    assert [config["optimizer"]["weight_decay"] for config in found] == [0.1, 0.01]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dlx.runs.checkpoint import latest_checkpoint
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.worker import die_with
 from dlx.tasks.system import System
@@ -186,6 +187,51 @@ def test_faults_of_members_are_recorded_with_their_reasons(faulty, dlx_call, mon
     assert reasons["001"] == reasons["006"] == "RuntimeError: out of ideas"
     assert reasons["003"] == "killed by signal 9"
     assert reasons["005"] == "killed by signal 9 (over its 25 s)"
+
+
+@pytest.mark.parametrize("how", ["signal", "limit"])
+def test_members_that_are_told_to_stop_save_and_can_go_on(how, here):
+    """All of them run already, none waits; a member that got a second SIGTERM would leave without a checkpoint."""
+    words = ["model=mlp", "trainer.epochs=100000", "trainer.log_every=10", "seed=0,1", "--executor", "processes"]
+    limit = ["--time-limit", "15s"] if how == "limit" else []
+    command = [sys.executable, "-m", "dlx", "sweep", *words, "--jobs", "2", *limit]
+    parent = subprocess.Popen(command, cwd=here, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and how == "signal":
+            rows = list(here.glob("outputs/sweep/*/runs/*/metrics.jsonl"))
+            if len(rows) == 2 and all(path.stat().st_size > 1000 for path in rows):
+                break
+            time.sleep(0.1)
+        if how == "signal":
+            parent.terminate()
+        code = parent.wait(timeout=60)
+    finally:
+        parent.kill()
+    assert code == (143 if how == "signal" else 1)
+    runs = [RunFolder(path.parent) for path in here.glob("outputs/sweep/*/runs/*/config.yaml")]
+    assert [run.status()["status"] for run in runs] == ["interrupted"] * 2
+    assert all(latest_checkpoint(run.checkpoints)[0] for run in runs)
+
+
+def test_a_sweep_is_started_by_one_process(dlx_call, here, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for words in (["sweep", *QUICK, "seed=1,2"], ["train", "experiment=bottleneck"]):
+        call = dlx_call(*words)
+        assert call.code == 2
+        assert "not under torchrun" in call.err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [[], ["--executor", "processes", "--jobs", "2"]])
+def test_an_infinite_figure_stops_neither_the_sweep_nor_the_list(how, dlx_call):
+    words = ["model=mlp", "data=function1d", "optim=sgd", "optim.lr=1e30,1e-3", "trainer.max_steps=1"]
+    call = dlx_call("sweep", *words, *how, "--json")
+    assert call.code == 0, call.err
+    found = json.loads(call.out)
+    assert found["best"] == "001-lr-0.001"
+    assert dlx_call("runs", "--members").code == 0
+    assert dlx_call("resume", found["run"]).code == 0
 
 
 def test_a_killed_sweep_leaves_no_orphans_and_goes_on(faulty, dlx_call, here):

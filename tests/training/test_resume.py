@@ -160,6 +160,31 @@ def test_beginning_anew_is_said(dlx_call, tiny, only_run, monkeypatch):
     assert "it begins anew" in call.err
 
 
+def test_ctrl_c_while_the_test_split_is_judged_is_an_interruption(dlx_call, tiny, only_run, monkeypatch):
+    def interrupted(job, step):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dlx.training.run._show", interrupted)
+        call = dlx_call("train", *tiny)
+    assert call.code == 130
+    assert "go on with: dlx resume" in call.out
+    assert RunFolder(only_run()).status()["status"] == "interrupted"
+    assert dlx_call("resume", "@last").code == 0
+
+
+def test_threads_do_not_depend_on_what_ran_before(monkeypatch):
+    from dlx.data.digits import Digits
+    from dlx.models.vision.resnet import ResNet
+    from dlx.training import threads
+
+    monkeypatch.setattr(threads, "ALL_THREADS", 2)
+    torch.set_num_threads(1)  # as a small training leaves it
+    with torch.device("meta"):
+        system = ResNet(spec=Digits().spec)
+    assert (threads.choose_threads(system, 8), threads.choose_threads(system, 4096)) == (1, 2)
+
+
 def test_a_run_in_use_is_refused_with_code_4(dlx_call, only_run, tiny, monkeypatch):
     with monkeypatch.context() as patch:
         CutAt(patch, 3)
