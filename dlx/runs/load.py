@@ -34,6 +34,12 @@ def without_weights(config: Config) -> Config:
     return replace(config, values={**config.values, "model": {**model, "weights": None}})
 
 
+def check_is_run(run: RunFolder) -> None:
+    """Raises UserError for a plan's folder, whose members are the runs."""
+    if (run.path / "plan.yaml").is_file():
+        raise UserError(f"{run.path}: an experiment or sweep; name one of its runs (dlx runs --members lists them)")
+
+
 def load_spec(run: RunFolder) -> Spec:
     return instantiate(run.spec, base="dlx.tasks.spec.Spec", key="spec", file=str(run.path / "spec.json"))
 
@@ -43,6 +49,7 @@ def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence
 
     config: the run's, where it is loaded already.
     """
+    check_is_run(run)
     config = config or Config.load(run.config_path, trust=trust)
     system = build(without_weights(config), "model", spec=load_spec(run))
     assign(system, load_weights(newest_checkpoint(run) / "best.safetensors"))

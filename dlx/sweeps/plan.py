@@ -60,11 +60,17 @@ class Plan:
 
     @classmethod
     def write(
-        cls, path: Path, members: Mapping[str, Config], base: Config, differs: Mapping[str, Any] | None = None
+        cls,
+        path: Path,
+        members: Mapping[str, Config],
+        base: Config,
+        differs: Mapping[str, Any] | None = None,
+        metric: str | None = None,
     ) -> Plan:
         """Freezes the members; plan.yaml comes last, so that a plan is whole or absent.
 
-        differs: what sets each member apart, for readers; None is what it has otherwise than `base`.
+        differs: what sets each member apart, for readers; None is what it has otherwise than `base`. metric: what the
+        members are ranked by.
         """
         (path / "plan").mkdir()
         for name, config in members.items():
@@ -72,7 +78,7 @@ class Plan:
                 raise ValueError(f"a member's name is a file's: {name!r} is none ({slug(name)!r} would be)")
             write_atomic(path / "plan" / f"{name}.yaml", config.to_yaml())
         apart = differs or {name: changes(base, config) for name, config in members.items()}
-        write_atomic(path / "plan.yaml", dump_yaml({"members": dict(apart)}))
+        write_atomic(path / "plan.yaml", dump_yaml({"metric": metric, "members": dict(apart)}))
         return cls(path, dict(members))
 
     @classmethod
@@ -90,6 +96,10 @@ class Plan:
     def differences(self) -> dict[str, dict[str, Any]]:
         """What sets each member apart."""
         return _read(self.path)
+
+    def metric(self) -> str | None:
+        """What the members are ranked by, such as val/loss:min; None is what they monitor."""
+        return read_yaml(self.path / "plan.yaml").get("metric")
 
     def run(self, name: str) -> RunFolder:
         """The run folder of a member, whether it is there yet or not."""

@@ -57,23 +57,23 @@ def start_sweep(
     folder = RunFolder.create(first["output_root"], str(first["name"] or "sweep"), "sweep-" + "-".join(models)[:40])
     folder.write_config(first.to_yaml())
     folder.write_environment(command or sys.argv)
-    return _run(folder, Plan.write(folder.path, grid.members, first, grid.differs), execution, metric)
+    return _run(folder, Plan.write(folder.path, grid.members, first, grid.differs, metric), execution)
 
 
-def resume_sweep(folder: RunFolder, execution: Execution, *, metric: str | None = None) -> Swept:
+def resume_sweep(folder: RunFolder, execution: Execution) -> Swept:
     """Goes on with the members that are not finished. Raises RunInUse where another process is at it."""
     plan = Plan.load(folder.path, trust=execution.trust)
     folder.lock.acquire()
-    return _run(folder, plan, execution, metric)
+    return _run(folder, plan, execution)
 
 
-def _run(folder: RunFolder, plan: Plan, execution: Execution, metric: str | None) -> Swept:
+def _run(folder: RunFolder, plan: Plan, execution: Execution) -> Swept:
     started = time.perf_counter()
     try:
         with told(folder) as ending:
             with PlanProgress(len(plan.members)) as progress:
                 results = make_executor(execution)(plan, progress.done)
-            name, rows = rank(plan, results, metric)
+            name, rows = rank(plan, results, plan.metric())
             bad = sum(row.status != "finished" for row in rows)
             swept = Swept(folder.path, "finished", 1 if bad else 0, name, rows)
             best = swept.best.name if swept.best else None

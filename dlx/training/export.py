@@ -58,8 +58,6 @@ class Exporter:
     def __init__(self, run: RunFolder, *, trust: tuple[str, ...] = ()) -> None:
         self.trust = trust
         self.config = Config.load(run.config_path, trust=trust)
-        if "experiment" in self.config.values:
-            raise UserError(f"{run.path}: an experiment; name one of its runs (dlx runs --members lists them)")
         self.run = run
         self.system = load_system(run, self.config).requires_grad_(False)
         self.spec = self.system.spec

@@ -21,7 +21,7 @@ from dlx.optim.build import build_optimizers
 from dlx.random import reseed
 from dlx.runs.checkpoint import latest_checkpoint, load_weights, step_of
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_system, newest_checkpoint, without_weights
+from dlx.runs.load import check_is_run, load_system, newest_checkpoint, without_weights
 from dlx.tracking.recorder import Recorder, RunRecorder
 from dlx.training.evaluate import evaluate
 from dlx.training.job import Data, Diverged, Job, Outcome
@@ -99,6 +99,15 @@ def prepare(config: Config) -> Prepared:
             regularizer.check(system)
         except ValueError as error:
             problems.append(Problem(f"regularization.{name}", str(error), file_of(config, "regularization", name)))
+    said = {name: part.monitor for name, part in regularizers.items() if part.monitor}
+    if trainer is not None and trainer.monitor:
+        said["trainer"] = ":".join(trainer.monitor)
+    if len(set(said.values())) > 1:
+        each = ", ".join(f"{name} {text}" for name, text in said.items())
+        problems.append(Problem("trainer.monitor", f"what is best is said in several ways: {each}"))
+    stopping = regularizers.get("early_stopping")
+    if stopping is not None and system is not None and not said and system.monitor is None:
+        problems.append(Problem("regularization.early_stopping.monitor", "must be given: this system monitors nothing"))
     if problems:
         raise ConfigError(problems)
     splits = view.split(dataset)
@@ -220,6 +229,9 @@ def _build_job(
 ) -> Job:
     config, view, splits = prepared.config, prepared.view, prepared.splits
     seed = config["seed"]
+    for name, split in splits.items():
+        if len(split) < world.size:
+            raise UserError(f"dataset: {name} has {len(split)} samples, too few for {world.size} processes")
     store = DeviceStore()
     loader = partial(
         make_loader, spec=prepared.dataset.spec, view=view, device=world.device, seed=seed, rank=world.rank,
@@ -360,8 +372,7 @@ def shown_batch(loader: Loader) -> Batch:
 def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:
     """A run's system with its best weights, on its device, and a loader of `train`, `val` or `test` of its data."""
     config = Config.load(folder.config_path, trust=trust)
-    if "experiment" in config.values:
-        raise UserError(f"{folder.path}: an experiment; name one of its runs (dlx runs --members lists them)")
+    check_is_run(folder)
     trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
     device = choose_device(trainer.device)
     system = trainer.place(load_system(folder, config), device)

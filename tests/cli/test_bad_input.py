@@ -37,6 +37,10 @@ CASES = {
     "foreign target": (["model._target_=os.system"], ["model._target_", "allowed package"]),
     "a function": (["model._target_=dlx.random.derive"], ["model._target_"]),
     "nested target": (["optim.players={a: {_target_: os.system}}"], ["optimizer.players"]),
+    "two monitors": (
+        ["reg=[early_stopping]", "reg.early_stopping.monitor=val/loss:min", "trainer.monitor=val/accuracy:max"],
+        ["what is best is said in several ways"],
+    ),
     "missing class": (["model._target_=dlx.models.mlp.MPL"], ["did you mean MLP?"]),
 }
 

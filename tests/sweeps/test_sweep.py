@@ -77,6 +77,7 @@ def test_metric_and_goal(dlx_call):
     found, _ = sweep(dlx_call, "optim.lr=1e-9,1e-2", "--metric", "test/loss:min")
     assert found["metric"] == "test/loss"
     assert found["best"] == "001-lr-0.01"
+    assert json.loads(dlx_call("resume", found["run"], "--json").out)["metric"] == "test/loss"
     assert "must say the goal" in dlx_call("sweep", *QUICK, "--metric", "test/loss").err
 
 
@@ -121,6 +122,15 @@ def test_a_sweep_that_was_cut_off_goes_on_inside_its_member(dlx_call, monkeypatc
     assert [m["metrics"] for m in resumed["members"]] == [m["metrics"] for m in whole["members"]]
     assert Path(run, "runs", "000-seed-0", "metrics.jsonl").read_bytes() == first
     assert '"_event": "resume"' in Path(run, "runs", "001-seed-1", "metrics.jsonl").read_text()
+
+
+def test_a_sweep_is_no_run(dlx_call, here):
+    found, _ = sweep(dlx_call, "seed=1,2")
+    (here / "a.png").write_bytes(b"")
+    for words in (["eval", found["run"]], ["predict", found["run"], "a.png"], ["export", found["run"]]):
+        call = dlx_call(*words)
+        assert call.code == 2, words
+        assert "name one of its runs" in call.err
 
 
 def test_two_resumes_of_one_sweep_are_one_too_many(dlx_call, tmp_path):
@@ -212,6 +222,22 @@ def test_members_that_are_told_to_stop_save_and_can_go_on(how, here):
     runs = [RunFolder(path.parent) for path in here.glob("outputs/sweep/*/runs/*/config.yaml")]
     assert [run.status()["status"] for run in runs] == ["interrupted"] * 2
     assert all(latest_checkpoint(run.checkpoints)[0] for run in runs)
+
+
+def test_over_its_limit_a_member_is_told_once_and_killed_after_the_grace():
+    """A second SIGTERM means: leave at once, without saving."""
+    from types import SimpleNamespace
+
+    from dlx.sweeps.executors import GRACE_SECONDS, Execution, Processes
+
+    told = []
+    process = SimpleNamespace(terminate=lambda: told.append("stop"), kill=lambda: told.append("kill"))
+    executor, stopped = Processes(Execution("processes", time_limit=5.0)), set()
+    for seconds in (4, 6, 7, 8):
+        executor._enforce_limit({"a": (process, 0, time.monotonic() - seconds)}, stopped)
+    assert told == ["stop"]
+    executor._enforce_limit({"a": (process, 0, time.monotonic() - 6 - GRACE_SECONDS)}, stopped)
+    assert told == ["stop", "kill"]
 
 
 def test_a_sweep_is_started_by_one_process(dlx_call, here, monkeypatch):
