@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from dlx.config import Config
 
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -39,8 +42,19 @@ Trust = Annotated[
     list[str] | None,
     typer.Option("--trust", help="A package of yours whose classes configurations may name (also DLX_TRUST)."),
 ]
+From = Annotated[str | None, typer.Option("--from", metavar="RUN", help="Begin with the configuration of this run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; all else goes to stderr.")]
 Root = Annotated[Path, typer.Option("--root", help="Where runs are.")]
+
+
+def frozen(run: str | None, trust: tuple[str, ...]) -> Config | None:
+    """The configuration of `--from RUN`."""
+    if run is None:
+        return None
+    from dlx.config import Config
+    from dlx.runs.find import find_run
+
+    return Config.load(find_run(run).config_path, trust=trust)
 
 
 def trusted(trust: list[str] | None) -> tuple[str, ...]:

@@ -42,20 +42,12 @@ def save_picture(folder: RunFolder, name: str, figure: Figure) -> str | None:
 
     What the disk refuses is said on stderr and gives None: the figures are worth more, and the command ends with LOST.
     """
-    import io
-    import uuid
+    from dlx.runs.files import write_picture
 
     path = folder.media / f"{name}.png"
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         folder.media.mkdir(exist_ok=True)
-        try:
-            beside.write_bytes(image.getvalue())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_picture(path, figure)
     except OSError as error:
         say(f"warning: {path} not written: {error.strerror}", json=True)
         return None

@@ -32,18 +32,17 @@ def resume(
     from dlx.config.changes import check_resumable
     from dlx.config.errors import UserError
     from dlx.runs.find import find_run
-    from dlx.sweeps.plan import is_plan
 
     folder = find_run(run, root)
     frozen = Config.load(folder.config_path, trust=trusted(trust))
-    if (is_plan(folder.path) or "experiment" in frozen.values) and (overrides or fork):
+    if (folder.is_plan or "experiment" in frozen.values) and (overrides or fork):
         raise UserError(f"{folder.path}: goes on as it was planned; it takes no overrides and no --fork")
     if "experiment" in frozen.values:
         from dlx.experiments.run import resume_experiment
 
         report_finding(resume_experiment(folder, frozen), json)
         return
-    if is_plan(folder.path):
+    if folder.is_plan:
         from dlx.sweeps.executors import Execution
         from dlx.sweeps.sweep import resume_sweep
 

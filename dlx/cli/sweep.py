@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, Json, Overrides, Trust, trusted
+from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trusted
 
 if TYPE_CHECKING:
     from dlx.sweeps.grid import Grid
@@ -29,9 +29,7 @@ def sweep(
     time_limit: Limit = None,
     metric: Metric = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the plan, start nothing.")] = False,
-    from_run: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help="Begin with the configuration of this run.")
-    ] = None,
+    from_run: From = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
@@ -46,14 +44,8 @@ def sweep(
     axes = read_axes(words, folders)
     if seeds is not None and sum(axis.key == "seed" for axis in axes) > 1:
         raise UserError("--seeds: seed is given as well; take one of them")
-    base = None
-    if from_run:
-        from dlx.config import Config
-        from dlx.runs.find import find_run
-
-        base = Config.load(find_run(from_run).config_path, trust=allowed)
     members = combine(axes, paired=zip_, draw=random)
-    grid = compose_members(members, axes, conf_dirs=folders, trust=allowed, base=base)
+    grid = compose_members(members, axes, conf_dirs=folders, trust=allowed, base=frozen(from_run, allowed))
     if any("experiment" in config.values for config in grid.members.values()):
         raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not swept")
     execution = Execution(executor, jobs, seconds(time_limit), allowed)

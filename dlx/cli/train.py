@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, Json, Overrides, Trust, trusted
+from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trusted
 from dlx.cli.sweep import sweep
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def train(
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, start nothing.")] = False,
-    from_run: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help="Begin with the configuration of this run.")
-    ] = None,
+    from_run: From = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Sweep over comma lists, as `dlx sweep`.")] = False,
     seeds: Annotated[int | None, typer.Option(help="That many seeds, from 0: a sweep.")] = None,
     conf_dir: ConfDirs = None,
@@ -32,14 +30,11 @@ def train(
         sweep(overrides, seeds=seeds, dry_run=dry_run, from_run=from_run, conf_dir=conf_dir, trust=trust, json=json)
         return
 
-    from dlx.config import Config, compose
+    from dlx.config import compose
 
-    base = None
-    if from_run:
-        from dlx.runs.find import find_run
-
-        base = Config.load(find_run(from_run).config_path, trust=trusted(trust))
-    config = compose(overrides or [], conf_dirs=conf_dir or (), trust=trusted(trust), base=base)
+    allowed = trusted(trust)
+    base = frozen(from_run, allowed)
+    config = compose(overrides or [], conf_dirs=conf_dir or (), trust=allowed, base=base)
 
     if "experiment" in config.values:
         from dlx.experiments.run import run_experiment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from dataclasses import dataclass, field
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build
+from dlx.runs.files import write_picture
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors import in_this_process
-from dlx.sweeps.plan import Interrupted, Plan, check_alone, is_plan, told
+from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
 from dlx.training.progress import PlanProgress
 from dlx.training.run import Result
 
@@ -54,7 +54,7 @@ def resume_experiment(folder: RunFolder, config: Config, *, quiet: bool = False)
     """Goes on with the runs that are not finished, then measures."""
     experiment = build_experiment(config)
     folder.lock.acquire()
-    if is_plan(folder.path):
+    if folder.is_plan:
         plan = Plan.load(folder.path, trust=config.trust)
     else:  # cut off before the plan was whole, so before anything ran
         base = config.without("experiment")
@@ -71,7 +71,7 @@ def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, 
             runs = {name: plan.run(name) for name in plan.members}
             measured = experiment.measure(config.without("experiment"), runs)
             verdict = experiment.verdict(measured)
-            _write_figure(experiment, measured, folder)
+            write_picture(folder.media / "figure.png", experiment.figure(measured))
             folder.write_summary(
                 {
                     "held": verdict.held,
@@ -84,9 +84,3 @@ def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, 
             return Finding(folder.path, "finished", 0, measured, verdict, results)
     except Interrupted as error:
         return Finding(folder.path, "interrupted", error.code)
-
-
-def _write_figure(experiment: Experiment, measured: dict[str, Any], folder: RunFolder) -> None:
-    image = io.BytesIO()
-    experiment.figure(measured).savefig(image, format="png", dpi=120)
-    (folder.media / "figure.png").write_bytes(image.getvalue())

@@ -15,6 +15,8 @@ class EarlyStopping(Regularizer):
     target: ends the training as soon as the figure is reached; None: never.
     """
 
+    needs_monitor = True
+
     def __init__(
         self,
         *,
@@ -32,8 +34,7 @@ class EarlyStopping(Regularizer):
         self.monitor, self.patience, self.min_delta, self.target = monitor, patience, min_delta, target
 
     def on_validation(self, history: list[dict[str, float]], monitor: tuple[str, str] | None) -> bool:
-        if monitor is None:
-            return False
+        assert monitor is not None
         name, mode = monitor
         sign = 1 if mode == "min" else -1
         costs = [sign * row[name] for row in history if name in row]

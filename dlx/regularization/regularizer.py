@@ -22,6 +22,9 @@ class Regularizer:
     monitor: str | None = None
     """What "best" means where this is on, such as val/loss:min; None leaves it to the trainer and the system."""
 
+    needs_monitor: ClassVar[bool] = False
+    """Whether it can do nothing where no figure says what "best" means."""
+
     def check(self, system: System) -> None:
         """Raises ValueError where it cannot work on such a system (which may be on the meta device)."""
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def sync_directory(path: Path) -> None:
@@ -19,12 +23,12 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes beside its place, syncs, renames. Never through $TMPDIR: a rename across file systems is a copy."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -32,6 +36,13 @@ def write_atomic(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_picture(path: Path, figure: Figure) -> None:
+    """A matplotlib figure as PNG."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    write_atomic(path, image.getvalue())
 
 
 def strict(value: Any) -> Any:

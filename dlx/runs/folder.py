@@ -66,6 +66,11 @@ class RunFolder:
         return self.path.name
 
     @property
+    def is_plan(self) -> bool:
+        """Whether it holds many runs, and is none itself."""
+        return (self.path / "plan.yaml").is_file()
+
+    @property
     def config_path(self) -> Path:
         return self.path / "config.yaml"
 

@@ -34,9 +34,9 @@ def without_weights(config: Config) -> Config:
     return replace(config, values={**config.values, "model": {**model, "weights": None}})
 
 
-def check_is_run(run: RunFolder) -> None:
-    """Raises UserError for a plan's folder, whose members are the runs."""
-    if (run.path / "plan.yaml").is_file():
+def check_is_run(run: RunFolder, config: Config) -> None:
+    """Raises UserError for a folder of many runs, also an experiment's that was cut off before its plan was whole."""
+    if run.is_plan or "experiment" in config.values:
         raise UserError(f"{run.path}: an experiment or sweep; name one of its runs (dlx runs --members lists them)")
 
 
@@ -49,8 +49,8 @@ def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence
 
     config: the run's, where it is loaded already.
     """
-    check_is_run(run)
     config = config or Config.load(run.config_path, trust=trust)
+    check_is_run(run, config)
     system = build(without_weights(config), "model", spec=load_spec(run))
     assign(system, load_weights(newest_checkpoint(run) / "best.safetensors"))
     return system.eval()

@@ -85,7 +85,7 @@ class Plan:
     def load(cls, path: Path, *, trust: Sequence[str] = (), only: str | None = None) -> Plan:
         """A plan that was written, or one member of it. Raises UserError where plan.yaml is not there (it was cut off
         before it began) or has no such member."""
-        if not is_plan(path):
+        if not RunFolder(path).is_plan:
             raise UserError(f"{path}: no plan (it has no plan.yaml)")
         names = [only] if only else list(_read(path))
         for name in names:
@@ -118,7 +118,3 @@ def check_alone() -> None:
     """Raises UserError under torchrun: each process would write a plan of its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("a plan of many runs is started by one process, not under torchrun")
-
-
-def is_plan(path: Path) -> bool:
-    return (path / "plan.yaml").is_file()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dlx.runs.files import write_picture
 from dlx.runs.metrics import MetricsWriter
 from dlx.tracking.guard import Guard
 from dlx.tracking.system import SystemMonitor
@@ -87,10 +87,8 @@ class RunRecorder(Recorder):
 
     def media(self, step: int, name: str, figure: Any) -> None:
         path = self.folder.media / f"{name}-{step:08d}.png"
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=120)
         try:
-            path.write_bytes(image.getvalue())
+            write_picture(path, figure)
         except OSError as error:
             self.lose(f"picture {path.name} not written: {error.strerror}")
             return

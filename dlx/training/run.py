@@ -99,15 +99,11 @@ def prepare(config: Config) -> Prepared:
             regularizer.check(system)
         except ValueError as error:
             problems.append(Problem(f"regularization.{name}", str(error), file_of(config, "regularization", name)))
-    said = {name: part.monitor for name, part in regularizers.items() if part.monitor}
-    if trainer is not None and trainer.monitor:
-        said["trainer"] = ":".join(trainer.monitor)
-    if len(set(said.values())) > 1:
-        each = ", ".join(f"{name} {text}" for name, text in said.items())
-        problems.append(Problem("trainer.monitor", f"what is best is said in several ways: {each}"))
-    stopping = regularizers.get("early_stopping")
-    if stopping is not None and system is not None and not said and system.monitor is None:
-        problems.append(Problem("regularization.early_stopping.monitor", "must be given: this system monitors nothing"))
+    if trainer is not None and system is not None:
+        try:
+            trainer.monitored_of(system, regularizers)
+        except ValueError as error:
+            problems.append(Problem("trainer.monitor", str(error).removeprefix("monitor ")))
     if problems:
         raise ConfigError(problems)
     splits = view.split(dataset)
@@ -372,7 +368,7 @@ def shown_batch(loader: Loader) -> Batch:
 def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:
     """A run's system with its best weights, on its device, and a loader of `train`, `val` or `test` of its data."""
     config = Config.load(folder.config_path, trust=trust)
-    check_is_run(folder)
+    check_is_run(folder, config)
     trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
     device = choose_device(trainer.device)
     system = trainer.place(load_system(folder, config), device)

@@ -21,6 +21,8 @@ from dlx.training.signals import Signals
 from dlx.training.step import DTYPES, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import System
 
@@ -89,6 +91,23 @@ class Trainer:
         self.compile, self.channels_last, self.log_every = compile, channels_last, log_every
         self.validate_every, self.checkpoint_every = validate_every, checkpoint_every
         self.monitor = parse_monitor(monitor) if monitor else None
+
+    def monitored_of(self, system: System, regularizers: Mapping[str, Regularizer]) -> tuple[str, str] | None:
+        """What "best" means: what the trainer or a regularizer says, else the system.
+
+        Raises ValueError where they say different things, or a regularizer needs a figure and nobody names one.
+        """
+        said = {name: part.monitor for name, part in regularizers.items() if part.monitor}
+        if self.monitor:
+            said["trainer"] = ":".join(self.monitor)
+        if len(set(said.values())) > 1:
+            each = ", ".join(f"{name} {text}" for name, text in said.items())
+            raise ValueError(f"monitor must be one: what is best is said in several ways: {each}")
+        monitored = parse_monitor(next(iter(said.values()))) if said else system.monitor
+        for name, part in regularizers.items():
+            if part.needs_monitor and monitored is None:
+                raise ValueError(f"monitor must be given for {name}: this system monitors nothing")
+        return monitored
 
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.max_steps or self.epochs * steps_per_epoch
@@ -172,7 +191,7 @@ class Trainer:
         job, system = self.job, self.system
         self.state = State()
         self.best: dict[str, Tensor] | None = None
-        self.monitored = self.monitor or _monitor_of(job.regularizers) or system.monitor
+        self.monitored = self.monitored_of(system, job.regularizers)
         saved: dict[str, Any] = {}
         if job.resume is not None:
             saved = load_state(job.resume)
@@ -262,9 +281,3 @@ class Trainer:
         assign(self.system, last)
         self._save()
         assign(self.system, self.best)
-
-
-def _monitor_of(regularizers: dict[str, Regularizer]) -> tuple[str, str] | None:
-    """What a regularizer (early stopping) says the best weights are."""
-    said = [parse_monitor(part.monitor) for part in regularizers.values() if part.monitor]
-    return said[0] if said else None

@@ -449,3 +449,17 @@ def test_the_function_dataset_takes_mixup(dlx_call):
     assert Function1D().spec.num_features == 1
     call = dlx_call("train", "model=mlp", "data=function1d", "reg=[mixup,input_noise,l2]", "trainer.max_steps=10")
     assert call.code == 0, call.err
+
+
+def test_early_stopping_where_nothing_is_monitored_is_refused(system):
+    from dlx.tasks.system import System
+    from dlx.training.trainer import Trainer
+
+    stopping = {"early_stopping": EarlyStopping()}
+    with pytest.raises(ValueError, match=r"^monitor must be given for early_stopping"):
+        Trainer().monitored_of(System(), stopping)
+    assert Trainer().monitored_of(System(), {}) is None
+    assert Trainer(monitor="val/loss:min").monitored_of(System(), stopping) == ("val/loss", "min")
+    assert Trainer().monitored_of(system, stopping) == ("val/accuracy", "max")
+    own = {"early_stopping": EarlyStopping(monitor="val/loss:min")}
+    assert Trainer().monitored_of(system, own) == ("val/loss", "min")

@@ -87,3 +87,11 @@ def test_a_signal_to_one_process_ends_both_at_the_same_step(here):
     folder, problems = latest_checkpoint(run / "checkpoints")
     assert not problems
     assert folder.name == "step-00000005"
+
+
+def test_a_split_that_is_too_small_for_the_processes_is_said(here):
+    arguments = ("model=mlp", "data.subset=10", "data.batch_size=4", *COMMON)
+    command = [*LAUNCHER, "-m", "dlx", "train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "dataset: val has 1 samples, too few for 2 processes" in done.stderr
