@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, trusted
-from dlx.cli.sweep import Executor, Jobs, Limit, report_sweep, seconds
+from dlx.cli.sweep import Executor, Jobs, Limit, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
 
 
@@ -17,7 +17,7 @@ def resume(
     overrides: Overrides = None,
     fork: Annotated[bool, typer.Option("--fork", help="Start a new run from the run's newest weights.")] = False,
     executor: Executor = "inprocess",
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     time_limit: Limit = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
@@ -43,11 +43,9 @@ def resume(
         report_finding(resume_experiment(folder, frozen), json)
         return
     if folder.is_plan:
-        from dlx.sweeps.executors import Execution
         from dlx.sweeps.sweep import resume_sweep
 
-        execution = Execution(executor, jobs, seconds(time_limit), trusted(trust))
-        report_sweep(resume_sweep(folder, execution), json)
+        report_sweep(resume_sweep(folder, make_execution(executor, jobs, time_limit, trusted(trust))), json)
         return
 
     config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen

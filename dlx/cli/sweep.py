@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,11 +11,14 @@ import typer
 from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trusted
 
 if TYPE_CHECKING:
-    from dlx.sweeps.grid import Grid
-    from dlx.sweeps.sweep import Swept
+    from collections.abc import Mapping, Sequence
+
+    from dlx.sweeps.executors import Execution
+    from dlx.sweeps.points import Point
+    from dlx.sweeps.sweep import Row, Swept
 
 Executor = Annotated[str, typer.Option(help="inprocess: one after another; processes: --jobs at a time.")]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Members at a time.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Members at a time.")]
 Limit = Annotated[str | None, typer.Option("--time-limit", help="For each member, such as 90s, 10min, 2h.")]
 Metric = Annotated[str | None, typer.Option(help="What is best, such as val/loss:min; else what the members monitor.")]
 
@@ -25,7 +29,7 @@ def sweep(
     random: Annotated[int | None, typer.Option(help="Only so many members of the grid, drawn at random.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Each member with that many seeds, from 0.")] = None,
     executor: Executor = "inprocess",
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     time_limit: Limit = None,
     metric: Metric = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the plan, start nothing.")] = False,
@@ -36,8 +40,7 @@ def sweep(
 ) -> None:
     """Train a grid: dlx sweep model=mlp,resnet optim.lr=1e-3,1e-2 seed='range(3)'"""
     from dlx.config.errors import UserError
-    from dlx.sweeps.executors import Execution, make_executor
-    from dlx.sweeps.grid import combine, compose_members, read_axes
+    from dlx.sweeps.grid import combine, compose_points, read_axes
 
     allowed, folders = trusted(trust), conf_dir or ()
     words = [*(overrides or []), *([f"seed=range({seeds})"] if seeds is not None else [])]
@@ -45,19 +48,37 @@ def sweep(
     if seeds is not None and sum(axis.key == "seed" for axis in axes) > 1:
         raise UserError("--seeds: seed is given as well; take one of them")
     members = combine(axes, paired=zip_, draw=random)
-    grid = compose_members(members, axes, conf_dirs=folders, trust=allowed, base=frozen(from_run, allowed))
-    if any("experiment" in config.values for config in grid.members.values()):
+    points = compose_points(members, axes, conf_dirs=folders, trust=allowed, base=frozen(from_run, allowed))
+    if any("experiment" in point.config.values for point in points):
         raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not swept")
-    execution = Execution(executor, jobs, seconds(time_limit), allowed)
-    make_executor(execution)  # says what is wrong with it before anything is written
     check_metric(metric)
-    if dry_run:
-        _print_plan(grid)
-        return
+    run_points(points, make_execution(executor, jobs, time_limit, allowed), metric=metric, dry_run=dry_run, json=json)
 
+
+def make_execution(executor: str, jobs: int | None, time_limit: str | None, trust: Sequence[str]) -> Execution:
+    """What the options of many runs say, checked before anything is written."""
+    from dlx.sweeps.executors import Execution, make_executor
+
+    execution = Execution(executor, jobs, seconds(time_limit), tuple(trust))
+    make_executor(execution)
+    return execution
+
+
+def run_points(
+    points: Sequence[Point],
+    execution: Execution,
+    *,
+    metric: str | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Runs and reports them; of a dry run the plan alone."""
+    if dry_run:
+        _print_plan(points)
+        return
     from dlx.sweeps.sweep import start_sweep
 
-    report_sweep(start_sweep(grid, execution, metric=metric), json)
+    report_sweep(start_sweep(points, execution, metric=metric), json)
 
 
 def seconds(limit: str | None) -> float | None:
@@ -82,31 +103,42 @@ def check_metric(metric: str | None) -> None:
         raise UserError(f"--metric {metric}: must say the goal, such as val/loss:min or val/accuracy:max")
 
 
-def _print_plan(grid: Grid) -> None:
+def _print_plan(points: Sequence[Point]) -> None:
+    """Each point, with the runs that its method makes of it (of a chain those that can start at once)."""
     from dlx.cli.output import say, table
+    from dlx.sweeps.sweep import expand
 
-    keys = list(dict.fromkeys(key for values in grid.differs.values() for key in values))
-    rows = [[name, *(values[key] for key in keys)] for name, values in grid.differs.items()]
+    with TemporaryDirectory() as nowhere:
+        made = {
+            point: point.method.members(point.base, {}, Path(nowhere)) if point.method else {"": point.config}
+            for point in points
+        }
+    _, differs = expand(made)
+    keys = list(dict.fromkeys(key for values in differs.values() for key in values))
+    rows = [[name, *(str(values.get(key, "")) for key in keys)] for name, values in differs.items()]
     say(table(rows, ["member", *keys]))
     say(f"runs            {len(rows)} (not started: --dry-run)")
 
 
 def report_sweep(swept: Swept, json: bool) -> None:
-    """The table, the best member and how to go on with it; ends the process with the sweep's code."""
+    """The table, the best point and how to go on with it; ends the process with the sweep's code."""
     from dlx.cli.output import print_json, say, table
 
-    if swept.rows:
+    if len(swept.rows) == 1 and not swept.rows[0].name:  # the only point, of a method
+        _say_answer(swept.rows[0], json)
+    elif swept.rows:
         keys = list(dict.fromkeys(key for row in swept.rows for key in row.differs))
         header = ["member", *keys, swept.metric, "test/accuracy", "status"]
         cells = [
-            [row.name, *(str(row.differs.get(key, "")) for key in keys), _figure(row.metrics.get(swept.metric)),
-             _figure(row.metrics.get("test/accuracy")), row.status + (f": {row.reason}" if row.reason else "")]
+            [row.name, *(str(row.differs.get(key, "")) for key in keys), _figure(row.metrics, swept.metric),
+             _figure(row.metrics, "test/accuracy"), row.status + (f": {row.reason}" if row.reason else "")]
             for row in swept.rows
         ]  # fmt: skip
         say(table(cells, header), json)
-    if swept.best:
-        run = Path("runs") / swept.best.name
-        say(f"best            dlx train --from {swept.path / run}", json)
+    if swept.best and swept.best.name:
+        home = swept.path / "runs" / swept.best.name
+        best = f"dlx train --from {home}" if home.is_dir() else swept.path / "points" / swept.best.name
+        say(f"best            {best}", json)
     say(f"sweep           {swept.path}", json)
     if swept.status == "interrupted":
         say(f"interrupted; go on with: dlx resume {swept.path}", json)
@@ -123,5 +155,22 @@ def report_sweep(swept: Swept, json: bool) -> None:
     raise typer.Exit(swept.code)
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _say_answer(row: Row, json: bool) -> None:
+    from dlx.cli.output import say
+
+    if row.reason:
+        say(f"{row.status:<16}{row.reason}", json)
+    for name in row.metrics:
+        if not name.endswith("_std"):
+            say(f"{name:<16}{_figure(row.metrics, name)}", json)
+    for name, value in row.details.items():
+        if isinstance(value, str):
+            say(f"{name:<16}{value}", json)
+
+
+def _figure(metrics: Mapping[str, float], name: str) -> str:
+    """The figure, with its standard deviation where there is one."""
+    if name not in metrics:
+        return ""
+    deviation = f" ± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
+    return f"{metrics[name]:.4f}{deviation}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trusted
-from dlx.cli.sweep import sweep
+from dlx.cli.sweep import Executor, Jobs, Limit, make_execution, run_points, sweep
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -21,13 +21,19 @@ def train(
     from_run: From = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Sweep over comma lists, as `dlx sweep`.")] = False,
     seeds: Annotated[int | None, typer.Option(help="That many seeds, from 0: a sweep.")] = None,
+    executor: Executor = "inprocess",
+    jobs: Jobs = None,
+    time_limit: Limit = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Train what the configuration says: dlx train model=resnet optim=adam"""
     if multirun or seeds is not None:
-        sweep(overrides, seeds=seeds, dry_run=dry_run, from_run=from_run, conf_dir=conf_dir, trust=trust, json=json)
+        sweep(
+            overrides, seeds=seeds, executor=executor, jobs=jobs, time_limit=time_limit, dry_run=dry_run,
+            from_run=from_run, conf_dir=conf_dir, trust=trust, json=json,
+        )  # fmt: skip
         return
 
     from dlx.config import compose
@@ -43,6 +49,13 @@ def train(
             _print_members(config)
         else:
             report_finding(run_experiment(config), json)
+        return
+    if "method" in config.values:
+        from dlx.sweeps.points import Point
+
+        run_points(
+            [Point("", config, {})], make_execution(executor, jobs, time_limit, allowed), dry_run=dry_run, json=json
+        )
         return
 
     from dlx.training.run import prepare

@@ -223,7 +223,7 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
     problems = []
     for group, choice in choices.items():
         names: list[Any] = choice if isinstance(choice, list) else [choice]
-        if names == [None] and group != "experiment":
+        if names == [None] and not (group in GROUPS and GROUPS[group].optional):
             problems.append(Problem(group, f"is required and cannot be null; {_available(group, conf_dirs)}"))
             continue
         if group not in GROUPS:

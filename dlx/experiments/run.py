@@ -66,8 +66,14 @@ def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, 
     started = time.perf_counter()
     try:
         with told(folder):
-            with PlanProgress(len(plan.members), quiet) as progress:
-                results = in_this_process(plan, progress.done)
+            results: dict[str, Result] = {}
+            with PlanProgress(len(plan.members), quiet or not plan.members) as progress:
+
+                def tell(name: str, result: Result) -> None:
+                    results[name] = result
+                    progress.done(name, result)
+
+                in_this_process(plan, plan.members, tell)
             runs = {name: plan.run(name) for name in plan.members}
             measured = experiment.measure(config.without("experiment"), runs)
             verdict = experiment.verdict(measured)

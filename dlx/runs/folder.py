@@ -19,7 +19,7 @@ from dlx.config.errors import UserError
 from dlx.runs.files import loosened, read_json, write_atomic, write_json
 from dlx.runs.lock import RunLock, owner_is_alive
 
-STATUSES = ("running", "finished", "failed", "diverged", "interrupted")
+STATUSES = ("running", "finished", "pruned", "failed", "diverged", "interrupted")
 
 
 def slug(text: str) -> str:

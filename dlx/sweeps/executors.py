@@ -1,4 +1,8 @@
-"""Executors: how a plan's members are run. All leave the same folders; one that fails is recorded, the rest go on."""
+"""Executors: how a plan's members are run. All leave the same folders; one that fails is recorded, the rest go on.
+
+An executor is called with the plan, the names of members to run, and whom to tell how each ended. It takes a name only
+when there is a place for it, so that names may come from whoever decides by what was told before: a search, a chain.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
     from dlx.sweeps.plan import Plan
 
 Tell = Callable[[str, Result], None]
-Executor = Callable[["Plan", Tell], dict[str, Result]]
+Executor = Callable[["Plan", Iterable[str], Tell], None]
+"""Raises Interrupted at a signal; of a member that was cut off by it nothing is told."""
 
 EXECUTORS = ("inprocess", "processes")
 POLL_SECONDS = 0.05
@@ -32,10 +37,13 @@ GRACE_SECONDS = 30.0  # to save after a signal, before a member is killed
 
 @dataclass(frozen=True)
 class Execution:
-    """What a person chose. jobs: members at a time. time_limit: seconds for each member; None: no limit."""
+    """What a person chose.
+
+    jobs: members at a time; None is what suits the executor. time_limit: seconds for each member; None: no limit.
+    """
 
     executor: str = "inprocess"
-    jobs: int = 1
+    jobs: int | None = None
     time_limit: float | None = None
     trust: tuple[str, ...] = ()
 
@@ -44,10 +52,10 @@ def make_executor(execution: Execution) -> Executor:
     """Raises UserError for an executor that is not there, or values that it cannot take."""
     if execution.executor not in EXECUTORS:
         raise UserError(f"--executor {execution.executor}: there is none; {', '.join(EXECUTORS)} are there")
-    if execution.jobs < 1:
+    if execution.jobs is not None and execution.jobs < 1:
         raise UserError(f"--jobs: must be at least 1, got {execution.jobs}")
     if execution.executor == "inprocess":
-        if execution.jobs > 1 or execution.time_limit is not None:
+        if (execution.jobs or 1) > 1 or execution.time_limit is not None:
             raise UserError("--jobs and --time-limit need --executor processes")
         return in_this_process
     return Processes(execution)
@@ -60,8 +68,8 @@ def run_member(plan: Plan, name: str) -> Result:
         if not folder.config_path.exists():
             return training.train(config, quiet=True, at=folder.path)
         status = folder.status()
-        if status["status"] in ("finished", "diverged"):
-            code = 0 if status["status"] == "finished" else 3
+        if status["status"] in ("finished", "diverged", "pruned"):
+            code = 3 if status["status"] == "diverged" else 0
             figures = training.judged(folder.summary())
             return Result(folder.path, status["status"], code, figures, status.get("reason"))
         return training.resume(folder, config, quiet=True)
@@ -70,15 +78,13 @@ def run_member(plan: Plan, name: str) -> Result:
         return Result(folder.path, "failed", code, {}, f"{type(error).__name__}: {error}")
 
 
-def in_this_process(plan: Plan, tell: Tell) -> dict[str, Result]:
-    """One member after another. Raises Interrupted."""
-    results = {}
-    for name in plan.members:
-        results[name] = run_member(plan, name)
-        if results[name].status == "interrupted":
-            raise Interrupted(results[name].code)
-        tell(name, results[name])
-    return results
+def in_this_process(plan: Plan, names: Iterable[str], tell: Tell) -> None:
+    """One member after another."""
+    for name in names:
+        result = run_member(plan, name)
+        if result.status == "interrupted":
+            raise Interrupted(result.code)
+        tell(name, result)
 
 
 class Processes:
@@ -90,28 +96,34 @@ class Processes:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
+        self.jobs = execution.jobs or len(_devices()) or os.cpu_count() or 1
 
-    def __call__(self, plan: Plan, tell: Tell) -> dict[str, Result]:
-        waiting, results = list(plan.members), {}
+    def __call__(self, plan: Plan, names: Iterable[str], tell: Tell) -> None:
+        waiting: Iterator[str] | None = iter(names)
         running: dict[str, tuple[subprocess.Popen[bytes], int, float]] = {}  # with its slot and start
         stopped: set[str] = set()  # members that were told to stop: a second signal would not let them save
         with _stop_on_signals() as received:
             try:
                 while waiting or running:
                     if received:
-                        waiting.clear()
+                        waiting = None
                         for name, (process, *_) in running.items():
                             _stop(name, process, stopped)
                     if len(received) > 1:
                         break  # a second signal leaves at once
-                    while waiting and len(running) < self.execution.jobs:
-                        name, slot = waiting.pop(0), _free_slot([slot for _, slot, _ in running.values()])
+                    while waiting and len(running) < self.jobs:
+                        asked = next(waiting, None)
+                        if asked is None:
+                            waiting = None
+                            break
+                        name = asked
+                        slot = _free_slot([slot for _, slot, _ in running.values()])
                         running[name] = (self._start(plan, name, slot), slot, time.monotonic())
                     for name in [name for name, (process, *_) in running.items() if process.poll() is not None]:
                         process, _, started = running.pop(name)
-                        results[name] = self._result(plan, name, process, time.monotonic() - started)
-                        if results[name].status != "interrupted":
-                            tell(name, results[name])
+                        result = self._result(plan, name, process, time.monotonic() - started)
+                        if result.status != "interrupted":
+                            tell(name, result)
                     self._enforce_limit(running, stopped)
                     time.sleep(POLL_SECONDS)
             finally:
@@ -120,10 +132,9 @@ class Processes:
                     process.wait()
         if received:
             raise Interrupted(143 if received[0] == signal.SIGTERM else 130)
-        return {name: results[name] for name in plan.members}
 
     def _start(self, plan: Plan, name: str, slot: int) -> subprocess.Popen[bytes]:
-        threads = max(1, (os.cpu_count() or 1) // self.execution.jobs)
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **_device(slot)}
         trust = [word for package in self.execution.trust for word in ("--trust", package)]
         log = (plan.path / "plan" / f"{name}.log").open("ab")
@@ -167,15 +178,18 @@ def _free_slot(taken: list[int]) -> int:
     return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
 
-def _device(slot: int) -> dict[str, str]:
-    """One GPU for a slot, in turn, said to the process before it imports torch; nothing where there are none."""
+def _devices() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        devices = [device for device in visible.split(",") if device]
-    else:
-        import torch
+        return [device for device in visible.split(",") if device]
+    import torch
 
-        devices = [str(number) for number in range(torch.cuda.device_count())]
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def _device(slot: int) -> dict[str, str]:
+    """One GPU for a slot, in turn, said to the process before it imports torch; nothing where there are none."""
+    devices = _devices()
     return {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if devices else {}
 
 

@@ -18,6 +18,7 @@ from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, options
 from dlx.config.overrides import long_name
 from dlx.runs.folder import slug
+from dlx.sweeps.points import Point
 
 
 @dataclass(frozen=True)
@@ -106,22 +107,14 @@ def name_of(number: int, words: Sequence[str], axes: Sequence[Axis]) -> str:
     return slug(f"{number:03d}-" + "-".join(parts))
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Members by name: their configurations, and the values of the swept keys that set each apart."""
-
-    members: dict[str, Config]
-    differs: dict[str, dict[str, str]]
-
-
-def compose_members(
+def compose_points(
     members: Sequence[Sequence[str]],
     axes: Sequence[Axis],
     *,
     conf_dirs: Sequence[Path | str] = (),
     trust: Sequence[str] = (),
     base: Config | None = None,
-) -> Grid:
+) -> list[Point]:
     """Raises ConfigError with the mistakes of all members, each once.
 
     Members that choose the same options are composed once, with what they share; their values are set on copies (1 ms
@@ -147,11 +140,14 @@ def compose_members(
             problems |= {str(problem): problem for problem in error.problems}
     if problems:
         raise ConfigError(list(problems.values()))
-    differs = {
-        name: {axis.key: word.partition("=")[2] for axis, word in zip(axes, words, strict=True) if axis.is_swept}
-        for name, words in zip(found, members, strict=True)
-    }
-    return Grid(found, differs)
+    return [
+        Point(
+            name,
+            config,
+            {axis.key: word.partition("=")[2] for axis, word in zip(axes, words, strict=True) if axis.is_swept},
+        )
+        for (name, config), words in zip(found.items(), members, strict=True)
+    ]
 
 
 def _try_compose(

@@ -5,6 +5,7 @@
     runs/NAME/           its run folder, once it started
 
 All members are composed, checked and written before the first starts, so a plan that was cut off goes on as it began.
+Only a search and a chain cannot know them: there each is added when it is asked for, before it starts.
 """
 
 from __future__ import annotations
@@ -53,10 +54,16 @@ def told(folder: RunFolder) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """path: the plan's folder, which exists. members: configurations by name, in the order in which they run."""
+    """path: the plan's folder, which exists. members: configurations by name, in the order in which they run.
+
+    differs: what sets each member apart, for readers. metric: what the members are ranked by, such as val/loss:min;
+    None is what they monitor.
+    """
 
     path: Path
     members: dict[str, Config]
+    differs: dict[str, dict[str, Any]]
+    metric: str | None = None
 
     @classmethod
     def write(
@@ -69,17 +76,21 @@ class Plan:
     ) -> Plan:
         """Freezes the members; plan.yaml comes last, so that a plan is whole or absent.
 
-        differs: what sets each member apart, for readers; None is what it has otherwise than `base`. metric: what the
-        members are ranked by.
+        differs: None is what a member has otherwise than `base`.
         """
         (path / "plan").mkdir()
+        plan = cls(path, {}, {}, metric)
+        plan.add(members, differs or {name: changes(base, config) for name, config in members.items()})
+        return plan
+
+    def add(self, members: Mapping[str, Config], differs: Mapping[str, Any]) -> None:
+        """Freezes further members."""
         for name, config in members.items():
             if name != slug(name):
                 raise ValueError(f"a member's name is a file's: {name!r} is none ({slug(name)!r} would be)")
-            write_atomic(path / "plan" / f"{name}.yaml", config.to_yaml())
-        apart = differs or {name: changes(base, config) for name, config in members.items()}
-        write_atomic(path / "plan.yaml", dump_yaml({"metric": metric, "members": dict(apart)}))
-        return cls(path, dict(members))
+            write_atomic(self.path / "plan" / f"{name}.yaml", config.to_yaml())
+            self.members[name], self.differs[name] = config, dict(differs[name])
+        write_atomic(self.path / "plan.yaml", dump_yaml({"metric": self.metric, "members": self.differs}))
 
     @classmethod
     def load(cls, path: Path, *, trust: Sequence[str] = (), only: str | None = None) -> Plan:
@@ -87,31 +98,20 @@ class Plan:
         before it began) or has no such member."""
         if not RunFolder(path).is_plan:
             raise UserError(f"{path}: no plan (it has no plan.yaml)")
-        names = [only] if only else list(_read(path))
+        content = read_yaml(path / "plan.yaml")
+        differs = content.get("members") if isinstance(content, dict) else None
+        if not isinstance(differs, dict):
+            raise UserError(f"{path / 'plan.yaml'}: not a plan that dlx wrote (it has no `members`)")
+        names = [only] if only else list(differs)
         for name in names:
             if name != slug(name):  # it would lead out of the folder; a plan may come from anywhere
                 raise UserError(f"{path / 'plan.yaml'}: {name!r} is no member's name")
-        return cls(path, {name: Config.load(path / "plan" / f"{name}.yaml", trust=trust) for name in names})
-
-    def differences(self) -> dict[str, dict[str, Any]]:
-        """What sets each member apart."""
-        return _read(self.path)
-
-    def metric(self) -> str | None:
-        """What the members are ranked by, such as val/loss:min; None is what they monitor."""
-        return read_yaml(self.path / "plan.yaml").get("metric")
+        members = {name: Config.load(path / "plan" / f"{name}.yaml", trust=trust) for name in names}
+        return cls(path, members, differs, content.get("metric"))
 
     def run(self, name: str) -> RunFolder:
         """The run folder of a member, whether it is there yet or not."""
         return RunFolder(self.path / MEMBERS / name)
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    content = read_yaml(path / "plan.yaml")
-    members = content.get("members") if isinstance(content, dict) else None
-    if not isinstance(members, dict):
-        raise UserError(f"{path / 'plan.yaml'}: not a plan that dlx wrote (it has no `members`)")
-    return members
 
 
 def check_alone() -> None:

@@ -1,35 +1,54 @@
-"""A sweep: its folder, its runs by an executor, its table and its best member."""
+"""A sweep: its folder, its points and their runs by an executor, its table and its best point.
+
+Where a method makes several runs of a point, its folder holds beside the plan (dlx/sweeps/plan.py)
+
+    points.yaml                  the points by name, each with what sets it apart
+    points/NAME/point.yaml       a point's configuration, with the method
+    points/NAME/                 what the method leaves: pictures in media/, an ensemble
+
+The only point of `dlx train method=...` has no name, and the sweep's folder is its own.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlx.config import Config
+from dlx.config.changes import changes
+from dlx.config.errors import UserError
+from dlx.config.yaml import dump_yaml, read_yaml
+from dlx.runs.files import write_atomic, write_picture
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors import make_executor
 from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
+from dlx.sweeps.points import FixedPoints, Point
 from dlx.training.progress import PlanProgress
 
 if TYPE_CHECKING:
+    from dlx.methods.method import Method
     from dlx.sweeps.executors import Execution
-    from dlx.sweeps.grid import Grid
+    from dlx.sweeps.points import Points
     from dlx.training.run import Result
+
+POINTS = "points.yaml"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A member in the summary: what sets it apart, how it ended, its figures."""
+    """A point in the summary: what sets it apart, how it ended, its figures, and what its method says beside them."""
 
     name: str
     differs: dict[str, Any]
     status: str
     reason: str | None
     metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,33 +67,47 @@ class Swept:
 
 
 def start_sweep(
-    grid: Grid, execution: Execution, *, metric: str | None = None, command: list[str] | None = None
+    points: Sequence[Point], execution: Execution, *, metric: str | None = None, command: list[str] | None = None
 ) -> Swept:
-    """Writes the plan of composed members and runs it. metric: such as val/accuracy:max; None is what they monitor."""
+    """Writes the plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
     check_alone()
-    first = next(iter(grid.members.values()))
-    models = sorted({str(config.choices["model"]) for config in grid.members.values()})
-    folder = RunFolder.create(first["output_root"], str(first["name"] or "sweep"), "sweep-" + "-".join(models)[:40])
-    folder.write_config(first.to_yaml())
-    folder.write_environment(command or sys.argv)
-    return _run(folder, Plan.write(folder.path, grid.members, first, grid.differs, metric), execution)
+    _check_chains(points, execution)
+    folder = make_folder(points[0].config, [point.config for point in points], command)
+    if any("method" in point.config.values for point in points):
+        _write_points(folder, points)
+    members, differs = expand({point: first_members(folder, point) for point in points})
+    plan = Plan.write(folder.path, members, points[0].base, differs, metric)
+    return run_sweep(folder, plan, FixedPoints(points), execution)
 
 
 def resume_sweep(folder: RunFolder, execution: Execution) -> Swept:
     """Goes on with the members that are not finished. Raises RunInUse where another process is at it."""
     plan = Plan.load(folder.path, trust=execution.trust)
     folder.lock.acquire()
-    return _run(folder, plan, execution)
+    return run_sweep(folder, plan, FixedPoints(_read_points(folder, plan, execution.trust)), execution)
 
 
-def _run(folder: RunFolder, plan: Plan, execution: Execution) -> Swept:
+def make_folder(first: Config, configs: Sequence[Config], command: list[str] | None) -> RunFolder:
+    """A new folder, named after the models, or the method where there is one point."""
+    method = first.choices.get("method")
+    models = "-".join(sorted({str(config.choices["model"]) for config in configs}))[:40]
+    kind = str(method) if method else "sweep"
+    folder = RunFolder.create(first["output_root"], str(first["name"] or kind), f"{kind}-{models}")
+    folder.write_config(first.to_yaml())
+    folder.write_environment(command or sys.argv)
+    return folder
+
+
+def run_sweep(folder: RunFolder, plan: Plan, points: Points, execution: Execution) -> Swept:
+    """Runs what the points ask for, beginning with the plan's members; leaves summary.json and the status."""
     started = time.perf_counter()
     try:
         with told(folder) as ending:
             with PlanProgress(len(plan.members)) as progress:
-                results = make_executor(execution)(plan, progress.done)
-            name, rows = rank(plan, results, plan.metric())
-            bad = sum(row.status != "finished" for row in rows)
+                running = _Running(folder, plan, points, progress)
+                make_executor(execution)(plan, running.names(), running.tell)
+            name, rows = rank(running.rows, plan.metric or monitored(plan))
+            bad = sum(row.status not in ("finished", "pruned") for row in rows)
             swept = Swept(folder.path, "finished", 1 if bad else 0, name, rows)
             best = swept.best.name if swept.best else None
             seconds = round(time.perf_counter() - started, 3)
@@ -86,21 +119,153 @@ def _run(folder: RunFolder, plan: Plan, execution: Execution) -> Swept:
         return Swept(folder.path, "interrupted", error.code)
 
 
-def rank(plan: Plan, results: Mapping[str, Result], metric: str | None) -> tuple[str, list[Row]]:
-    """The metric's name, and the members, best first. metric: `val/accuracy:max`; None is what the members monitor."""
-    if metric is None:
-        said = (plan.run(name).summary().get("monitor") for name in plan.members)
-        metric = next((text for text in said if text), "val/loss:min")
+def home_of(folder: RunFolder, point: Point) -> Path:
+    """Where a method leaves what it has for a point."""
+    return folder.path / "points" / point.name if point.name else folder.path
+
+
+def first_members(folder: RunFolder, point: Point) -> dict[str, Config]:
+    """By short names; a point without a method is its own only member, with none."""
+    method = point.method
+    return method.members(point.base, {}, home_of(folder, point)) if method else {"": point.config}
+
+
+def expand(members: Mapping[Point, Mapping[str, Config]]) -> tuple[dict[str, Config], dict[str, dict[str, Any]]]:
+    """The plan's members, and what sets each apart."""
+    configs, differs = {}, {}
+    for point, made in members.items():
+        for short, config in made.items():
+            name = point.member(short)
+            configs[name] = config
+            differs[name] = {**point.differs, **(changes(point.base, config) if short else {})}
+    return configs, differs
+
+
+class _Running:
+    """A sweep under way: hands out members, hears how they ended, makes a row of each point whose members all ended."""
+
+    def __init__(self, folder: RunFolder, plan: Plan, points: Points, progress: PlanProgress) -> None:
+        self.folder, self.plan, self.points, self.progress = folder, plan, points, progress
+        self.rows: list[Row] = []
+        self._results: dict[str, Result] = {}
+        self._waiting: dict[str, tuple[Point, Method | None, list[str]]] = {}  # by point: all of its members are known
+
+    def names(self) -> Iterator[str]:
+        for point in self.points:
+            method = point.method
+            if method is not None and method.is_chain:
+                yield from self._chain(point, method)
+                continue
+            names = self._add(point, first_members(self.folder, point))
+            self._waiting[point.name] = point, method, names
+            yield from names
+
+    def _chain(self, point: Point, method: Method) -> Iterator[str]:
+        done: dict[str, RunFolder] = {}
+        names: list[str] = []
+        while members := method.members(point.base, done, home_of(self.folder, point)):
+            added = self._add(point, members)
+            names += added
+            yield from added
+            done |= {short: self.plan.run(point.member(short)) for short in members}
+            if any(self._results[name].status != "finished" for name in added):
+                break  # what comes after would be built on it
+        self._waiting[point.name] = point, method, names
+        self._answer(point.name)
+
+    def _add(self, point: Point, made: Mapping[str, Config]) -> list[str]:
+        """Freezes the members that are not in the plan yet."""
+        configs, differs = expand({point: made})
+        if new := {name: config for name, config in configs.items() if name not in self.plan.members}:
+            self.plan.add(new, differs)
+            self.progress.grow(len(new))
+        return list(configs)
+
+    def tell(self, name: str, result: Result) -> None:
+        self._results[name] = result
+        self.progress.done(name, result)
+        for waiting, (_, _, names) in list(self._waiting.items()):
+            if name in names:
+                self._answer(waiting)
+
+    def _answer(self, waiting: str) -> None:
+        """The point's row, once all of its members ended."""
+        point, method, names = self._waiting[waiting]
+        if not all(name in self._results for name in names):
+            return
+        del self._waiting[waiting]
+        results = {name: self._results[name] for name in names}
+        row = _row_of_run(point, results) if method is None else self._row_of_method(point, method, results)
+        self.rows.append(row)
+        self.points.told(point, row.status, row.metrics)
+
+    def _row_of_method(self, point: Point, method: Method, results: Mapping[str, Result]) -> Row:
+        home = RunFolder(home_of(self.folder, point))
+        runs = {
+            name.removeprefix(f"{point.name}-" if point.name else ""): self.plan.run(name)
+            for name, result in results.items()
+            if result.status == "finished"
+        }
+        bad = len(results) - len(runs)
+        if not runs:
+            return Row(point.name, point.differs, "failed", "no member finished", {})
+        answer = method.answer(point.base, runs, home.path)
+        home.media.mkdir(exist_ok=True)
+        for name, figure in answer.figures.items():
+            write_picture(home.media / f"{name}.png", figure)
+        reason = f"{bad} of {len(results)} members did not finish" if bad else None
+        status = "failed" if bad else "finished"
+        return Row(point.name, point.differs, status, reason, answer.metrics, answer.details)
+
+
+def _row_of_run(point: Point, results: Mapping[str, Result]) -> Row:
+    (result,) = results.values()
+    return Row(point.name, point.differs, result.status, result.reason, dict(result.metrics))
+
+
+def _check_chains(points: Sequence[Point], execution: Execution) -> None:
+    alone = execution.executor == "inprocess" or (execution.executor == "processes" and execution.jobs == 1)
+    for point in points:
+        if (method := point.method) and method.is_chain and not alone:
+            raise UserError(
+                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
+                "it takes inprocess, or processes with --jobs 1"
+            )
+
+
+def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:
+    for point in points:
+        if point.name:
+            home = RunFolder(folder.path / "points" / point.name)
+            home.path.mkdir(parents=True)
+            write_atomic(home.path / "point.yaml", point.config.to_yaml())
+    write_atomic(folder.path / POINTS, dump_yaml({point.name: point.differs for point in points}))
+
+
+def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Point]:
+    path = folder.path / POINTS
+    if not path.is_file():  # each member is a point
+        return [Point(name, config, plan.differs[name]) for name, config in plan.members.items()]
+    found = []
+    for name, differs in read_yaml(path).items():
+        config_path = folder.path / "points" / name / "point.yaml" if name else folder.config_path
+        found.append(Point(name, Config.load(config_path, trust=trust), differs))
+    return found
+
+
+def monitored(plan: Plan) -> str:
+    """What the members that ran monitor, such as val/accuracy:max."""
+    said = (plan.run(name).summary().get("monitor") for name in plan.members)
+    return next((text for text in said if text), "val/loss:min")
+
+
+def rank(rows: Sequence[Row], metric: str) -> tuple[str, list[Row]]:
+    """The metric's name, and the rows, best first. metric: such as val/accuracy:max."""
     name, _, goal = metric.rpartition(":")
-    differs = plan.differences()
-    rows = [
-        Row(key, differs[key], result.status, result.reason, dict(result.metrics)) for key, result in results.items()
-    ]
     sign = 1 if goal == "min" else -1
 
     def place(row: Row) -> tuple[bool, float]:
         value = row.metrics.get(name, math.nan)
         return (True, 0.0) if math.isnan(value) else (False, sign * value)
 
-    rows.sort(key=place)
-    return name, rows
+    return name, sorted(rows, key=place)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Objective, System
     from dlx.tracking.recorder import Recorder
     from dlx.training.world import World
+
+
+Watch = Callable[[list[dict[str, float]]], bool]
 
 
 class Diverged(Exception):
@@ -41,6 +44,7 @@ class Job:
     """What `Trainer.fit` trains.
 
     resume: a checkpoint to go on from, to the same bits; start: weights to begin with, in a run of their own.
+    watch: told all validations so far after each; True says that the run is not worth its end (a search prunes it).
     """
 
     system: System
@@ -54,6 +58,7 @@ class Job:
     checkpoints: Path
     resume: Path | None = None
     start: dict[str, Tensor] | None = None
+    watch: Watch | None = None
 
 
 @dataclass
@@ -71,8 +76,9 @@ class State:
 @dataclass(frozen=True)
 class Outcome:
     """How a training ended. monitored: what "best" meant, such as ("val/accuracy", "max"). signal: 0 unless one
-    interrupted it."""
+    interrupted it. pruned: the job's watch ended it."""
 
     state: State
     monitored: tuple[str, str] | None = None
     signal: int = 0
+    pruned: bool = False

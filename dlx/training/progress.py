@@ -78,7 +78,7 @@ class PlanProgress:
     """Shows how many runs of a plan are done: a live bar on a terminal, a line for each run elsewhere."""
 
     def __init__(self, total: int, quiet: bool = False) -> None:
-        self.total, self.quiet, self.count = total, quiet or total == 0, 0
+        self.total, self.quiet, self.count = total, quiet, 0
         self.bar: Any = None
 
     def __enter__(self) -> PlanProgress:
@@ -87,6 +87,12 @@ class PlanProgress:
             self.bar.start()
             self.task = self.bar.add_task("", total=self.total)
         return self
+
+    def grow(self, count: int) -> None:
+        """There are so many runs more."""
+        self.total += count
+        if self.bar:
+            self.bar.update(self.task, total=self.total)
 
     def done(self, name: str, result: Result) -> None:
         """A run ended."""

@@ -24,7 +24,7 @@ from dlx.runs.folder import RunFolder
 from dlx.runs.load import check_is_run, load_system, newest_checkpoint, without_weights
 from dlx.tracking.recorder import Recorder, RunRecorder
 from dlx.training.evaluate import evaluate
-from dlx.training.job import Data, Diverged, Job, Outcome
+from dlx.training.job import Data, Diverged, Job, Outcome, Watch
 from dlx.training.progress import Progress
 from dlx.training.signals import exit_code
 from dlx.training.threads import choose_threads
@@ -139,10 +139,11 @@ def train(
     command: list[str] | None = None,
     fork: RunFolder | None = None,
     at: Path | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """Trains what the configuration says in a new run folder.
 
-    fork: from the newest weights of that run. at: the folder's path, for a member of a plan.
+    fork: from the newest weights of that run. at: the folder's path, for a member of a plan. watch: `Job.watch`.
     """
     prepared = prepare(config)
     start = load_weights(newest_checkpoint(fork) / "last.safetensors") if fork else None
@@ -157,7 +158,7 @@ def train(
             folder.write_config(config.to_yaml())
             folder.write_spec(prepared.dataset.spec.to_dict())
             folder.write_environment(command or sys.argv, forked_from=fork.name if fork else None)
-        return _run(prepared, folder, world, quiet=quiet, start=start)
+        return _run(prepared, folder, world, quiet=quiet, start=start, watch=watch)
     finally:
         world.leave()
 
@@ -178,7 +179,14 @@ def _check_fit(weights: dict[str, Tensor], system: System, fork: RunFolder) -> N
         raise UserError(f"{fork.path}: its weights do not fit this model: {', '.join(wrong[:3])}, {len(wrong)} in all")
 
 
-def resume(folder: RunFolder, config: Config, *, changed: dict[str, Any] | None = None, quiet: bool = False) -> Result:
+def resume(
+    folder: RunFolder,
+    config: Config,
+    *,
+    changed: dict[str, Any] | None = None,
+    quiet: bool = False,
+    watch: Watch | None = None,
+) -> Result:
     """Goes on from the run's newest checkpoint, in the same folder, to the same bits. From the start if it has none.
 
     changed: what in `config` is not as it was (`dlx.config.changes`); it is recorded. Raises UserError for a finished
@@ -210,7 +218,9 @@ def resume(folder: RunFolder, config: Config, *, changed: dict[str, Any] | None 
             print(f"warning: {folder.path}: no newer checkpoint that is whole; {where}", file=sys.stderr)  # noqa: T201
         if world.is_main and changed:
             folder.write_config(config.to_yaml())
-        return _run(prepared, folder, world, quiet=quiet, checkpoint=checkpoint, resumed=True, changed=changed)
+        return _run(
+            prepared, folder, world, quiet=quiet, checkpoint=checkpoint, resumed=True, changed=changed, watch=watch
+        )
     finally:
         world.leave()
 
@@ -222,6 +232,7 @@ def _build_job(
     folder: RunFolder,
     checkpoint: Path | None,
     start: dict[str, Tensor] | None,
+    watch: Watch | None,
 ) -> Job:
     config, view, splits = prepared.config, prepared.view, prepared.splits
     seed = config["seed"]
@@ -260,6 +271,7 @@ def _build_job(
         checkpoints=folder.checkpoints,
         resume=checkpoint,
         start=start,
+        watch=watch,
     )
 
 
@@ -273,6 +285,7 @@ def _run(
     resumed: bool = False,
     changed: dict[str, Any] | None = None,
     start: dict[str, Tensor] | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     config, trainer = prepared.config, prepared.trainer
     if world.device.type == "cpu":
@@ -285,10 +298,13 @@ def _run(
             recorder.resumed(step_of(checkpoint) if checkpoint else 0, changed or {})
     status, code, reason, summary = "failed", 1, None, {}
     try:
-        job = _build_job(prepared, world, recorder, folder, checkpoint, start)
+        job = _build_job(prepared, world, recorder, folder, checkpoint, start, watch)
         outcome = trainer.fit(job)
         if outcome.signal:
             status, code, reason = "interrupted", exit_code(outcome.signal), f"signal {outcome.signal}"
+        elif outcome.pruned:
+            summary, status, code = _best_figures(job, outcome), "pruned", 0
+            reason = f"at step {outcome.state.step}: others did better by then"
         else:
             summary = _summarize(job, outcome)
             status, code = "finished", 0
@@ -324,14 +340,19 @@ def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
     system, state = job.system, outcome.state
     figures = evaluate(system, job.data.test, job.world, job.seed)
     test = {f"test/{name}": value for name, value in figures.items()}
-    best = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
     epoch = state.step / job.data.train.steps_per_epoch
     job.recorder.row(state.step, epoch, test)
     if job.world.is_main:
         _show(job, state.step)
+    return {**test, **_best_figures(job, outcome)}
+
+
+def _best_figures(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """The validation figures of the best weights, and what the training cost."""
+    system, state = job.system, outcome.state
+    best = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
     return {
         **{name: value for name, value in best.items() if name != "step"},
-        **test,
         "best_step": state.best_step,
         "monitor": ":".join(outcome.monitored) if outcome.monitored else None,
         "steps": state.step,

@@ -133,7 +133,7 @@ class Trainer:
         train, recorder = job.data.train, job.recorder
         step = self._start()
         state = self.state
-        total = self.total_steps(train.steps_per_epoch) if step.objectives else 0
+        total = self.total = self.total_steps(train.steps_per_epoch) if step.objectives else 0
         recorder.begin(state.step, total, train.steps_per_epoch)
         validation = Due(Interval.parse(self.validate_every, train.steps_per_epoch))
         saving = Due(Interval.parse(self.checkpoint_every, train.steps_per_epoch))
@@ -179,9 +179,9 @@ class Trainer:
                     if stop or received:
                         break
             state.seconds += clock.read(state.step).seconds
-            if received and state.step < total:
+            if (received and state.step < total) or self.pruned:
                 self._save()
-                return Outcome(state, self.monitored, received)
+                return Outcome(state, self.monitored, 0 if self.pruned else received, self.pruned)
             self._finish()
         return Outcome(state, self.monitored)
 
@@ -191,6 +191,7 @@ class Trainer:
         job, system = self.job, self.system
         self.state = State()
         self.best: dict[str, Tensor] | None = None
+        self.pruned = False
         self.monitored = self.monitored_of(system, job.regularizers)
         saved: dict[str, Any] = {}
         if job.resume is not None:
@@ -246,7 +247,9 @@ class Trainer:
         ends = False
         for regularizer in self.step.hooks["on_validation"]:  # each is told, also when an earlier one ends the training
             ends |= regularizer.on_validation(state.history, self.monitored)
-        return ends
+        if self.job.watch is not None and not ends and state.step < self.total:
+            self.pruned = self.job.watch(state.history)
+        return ends or self.pruned
 
     def _stateful(self) -> dict[str, Any]:
         named = {f"regularizer/{name}": part for name, part in self.job.regularizers.items()}

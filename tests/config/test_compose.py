@@ -36,7 +36,7 @@ def test_every_option_composes_and_is_complete(group, name, alone):
     config = compose(alone(group, name))
     assert config.choices[group] == ([name] if GROUPS[group].many else name)
     for other, definition in GROUPS.items():
-        if other != "experiment" and not definition.many:
+        if not definition.optional and not definition.many:
             assert "_target_" in config[other]
     assert {"batch_size", "split_seed"} <= config["dataset"].keys()
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dlx.config import compose
 from dlx.config.errors import ConfigError
-from dlx.sweeps.grid import combine, compose_members, name_of, read_axes
+from dlx.sweeps.grid import combine, compose_points, name_of, read_axes
 
 
 def members(*words, **how):
@@ -71,23 +71,24 @@ def test_a_draw_of_too_many_is_said():
 def test_members_are_what_each_composes_alone():
     axes = read_axes(["model=mlp,linear", "optim=sgd", "optim.lr=1e-3,1e-2", "trainer.epochs=2"])
     words = combine(axes)
-    grid = compose_members(words, axes)
-    assert list(grid.members) == [name_of(n, member, axes) for n, member in enumerate(words)]
-    for config, member in zip(grid.members.values(), words, strict=True):
+    points = compose_points(words, axes)
+    assert [point.name for point in points] == [name_of(n, member, axes) for n, member in enumerate(words)]
+    for point, member in zip(points, words, strict=True):
         alone = compose(member)
-        assert (config.values, config.choices) == (alone.values, alone.choices)
-    assert grid.differs["002-model-linear-lr-0.001"] == {"model": "linear", "optimizer.lr": "0.001"}
+        assert (point.config.values, point.config.choices) == (alone.values, alone.choices)
+    assert points[2].name == "002-model-linear-lr-0.001"
+    assert points[2].differs == {"model": "linear", "optimizer.lr": "0.001"}
 
 
 def test_a_required_value_may_be_among_the_swept():
     axes = read_axes(["model=mlp", "data=image_folder", "data.path=a,b"])
-    assert [c["dataset"]["path"] for c in compose_members(combine(axes), axes).members.values()] == ["a", "b"]
+    assert [point.config["dataset"]["path"] for point in compose_points(combine(axes), axes)] == ["a", "b"]
 
 
 def test_mistakes_of_all_members_are_said_once():
     axes = read_axes(["optim=adam,adamw", "optim.lr=1e-3,abc", "trainer.epochz=1"])
     with pytest.raises(ConfigError) as caught:
-        compose_members(combine(axes), axes)
+        compose_points(combine(axes), axes)
     lines = str(caught.value).splitlines()
     assert len(lines) == len(set(lines)) == 2
     assert any("trainer.epochz" in line for line in lines)
@@ -96,5 +97,5 @@ def test_mistakes_of_all_members_are_said_once():
 
 def test_an_interpolation_takes_the_swept_value():
     axes = read_axes(["optim.lr=0.1,0.01", "optim.weight_decay=${optimizer.lr}"])
-    found = compose_members(combine(axes), axes).members.values()
-    assert [config["optimizer"]["weight_decay"] for config in found] == [0.1, 0.01]
+    found = compose_points(combine(axes), axes)
+    assert [point.config["optimizer"]["weight_decay"] for point in found] == [0.1, 0.01]

@@ -22,6 +22,17 @@ def base(here):
     return compose(WORDS)
 
 
+def run(plan, told):
+    results = {}
+
+    def tell(name, result):
+        told.append((name, result.status))
+        results[name] = result
+
+    in_this_process(plan, plan.members, tell)
+    return results
+
+
 def test_a_plan_is_read_back_as_it_was_written(base, here):
     members = {f"seed-{seed}": compose([f"seed={seed}"], base=base) for seed in (1, 2)}
     Plan.write(here, members, base)
@@ -55,12 +66,12 @@ def test_a_member_that_fails_is_recorded_and_finished_ones_are_left(base, here, 
 
     with monkeypatch.context() as patch:
         patch.setattr(System, "after_step", fails)
-        results = in_this_process(plan, lambda name, result: told.append((name, result.status)))
+        results = run(plan, told)
     assert told == [("a", "finished"), ("b", "failed"), ("c", "finished")]
     assert results["b"].reason == "RuntimeError: no memory"
     assert RunFolder(here / "runs" / "b").status()["status"] == "failed"
     written = (here / "runs" / "a" / "metrics.jsonl").read_bytes()
-    again = in_this_process(plan, lambda name, result: None)
+    again = run(plan, [])
     assert {result.status for result in again.values()} == {"finished"}
     assert (here / "runs" / "a" / "metrics.jsonl").read_bytes() == written
     assert again["a"].metrics == results["a"].metrics

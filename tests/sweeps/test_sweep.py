@@ -12,6 +12,7 @@ import pytest
 
 from dlx.runs.checkpoint import latest_checkpoint
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.sweep import Row, rank
 from dlx.sweeps.worker import die_with
 from dlx.tasks.system import System
 
@@ -40,15 +41,9 @@ def test_a_grid_ends_in_a_table_with_the_best_first(how, dlx_call):
 
 
 def test_a_figure_that_is_no_number_is_not_the_best():
-    from types import SimpleNamespace
-
-    from dlx.sweeps.sweep import rank
-    from dlx.training.run import Result
-
     values = {"a": float("nan"), "b": 0.5, "c": 0.1}
-    plan = SimpleNamespace(members=values, differences=lambda: {key: {} for key in values})
-    results = {name: Result(Path(), "finished", 0, {"val/loss": value}) for name, value in values.items()}
-    assert [row.name for row in rank(plan, results, "val/loss:min")[1]] == ["c", "b", "a"]
+    rows = [Row(name, {}, "finished", None, {"val/loss": value}) for name, value in values.items()]
+    assert [row.name for row in rank(rows, "val/loss:min")[1]] == ["c", "b", "a"]
 
 
 def test_multirun_is_a_sweep(dlx_call):

@@ -1,0 +1,1 @@
+"""Several trainings with one answer: one file per method."""

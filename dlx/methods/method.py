@@ -1,0 +1,48 @@
+"""Method: several trainings with one answer. Cross-validation, ensembles, the decomposition of an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.config import Config
+    from dlx.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method found.
+
+    metrics: figures under the names of a run's (`val/accuracy` is then the mean over members), with `NAME_std` beside
+    where there is a spread; a sweep or search over methods ranks by them. details: plain numbers, texts and lists for
+    summary.json. figures: pictures by name.
+    """
+
+    metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+
+class Method:
+    """Base of all methods. A subclass has its settings as constructor arguments."""
+
+    is_chain: ClassVar[bool] = False
+    """Whether a member needs those before it, so that they run one after another."""
+
+    def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
+        """The members that can start now, by short names that are file names, made from `base`; empty when there are no
+        more.
+
+        Asked once, with nothing done, unless it is a chain: then again after each member that finished. done: folders
+        of the finished members. folder: where the method may write what its members read.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no members")
+
+    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+        """From the finished members (at least one). folder: the method's own, for what it leaves (an ensemble)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no answer")
