@@ -12,7 +12,8 @@ from dlx.cli.sweep import Executor, Jobs, Limit, make_execution, run_points, swe
 if TYPE_CHECKING:
     from dlx.config import Config
     from dlx.experiments.run import Finding
-    from dlx.training.run import Prepared, Result
+    from dlx.training.run import Prepared
+    from dlx.training.session import Result
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class Dataset:
         `dlx.data.view` makes what is missing: `test` is a stratified fifth of `train`, `val` a tenth of the rest.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no splits")
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """What `splits()` gave, once for all that read it."""
+        return self.splits()
 
     def prepare(self, step: int, system: System) -> None:
         """Called before each batch: an environment acts here."""

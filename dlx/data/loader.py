@@ -61,9 +61,13 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from batch number `start`; nothing before it is read."""
-        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
-        parts = self._cut(order[: self.steps_per_epoch * self.effective])
+        parts = self._cut(self.order(epoch))
         return self._batches(parts[self.rank :: self.world_size][start:], "epoch")
+
+    def order(self, epoch: int) -> Tensor:
+        """Positions in the split, in the order of an epoch; what no batch takes is left out."""
+        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
+        return order[: self.steps_per_epoch * self.effective]
 
     def all(self) -> Iterator[Batch]:
         """Every sample once, in the split's order, nothing dropped; of several processes each takes every n-th."""

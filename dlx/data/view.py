@@ -83,7 +83,7 @@ class View:
 
     def split(self, dataset: Dataset) -> dict[str, Split]:
         """train, val and test. Raises UserError naming the key that asks for more than there is."""
-        given = dataset.splits()
+        given = dataset.sources
         source = given["train"]
         labels = class_labels(source)
         pool = torch.arange(len(source))

@@ -14,7 +14,7 @@ from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors import in_this_process
 from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
 from dlx.training.progress import PlanProgress
-from dlx.training.run import Result
+from dlx.training.session import Result
 
 if TYPE_CHECKING:
     from dlx.experiments.experiment import Experiment, Verdict

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlx.training.run import judged
+from dlx.training.session import judged
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from dlx.config.errors import UserError
 from dlx.runs.files import loosened
 from dlx.sweeps.plan import Interrupted
 from dlx.training import run as training
-from dlx.training.run import Result
+from dlx.training.session import Result, judged
 
 if TYPE_CHECKING:
     from dlx.sweeps.plan import Plan
@@ -30,7 +30,7 @@ Tell = Callable[[str, Result], None]
 Executor = Callable[["Plan", Iterable[str], Tell], None]
 """Raises Interrupted at a signal; of a member that was cut off by it nothing is told."""
 
-EXECUTORS = ("inprocess", "processes")
+EXECUTORS = ("inprocess", "processes", "batched", "auto")
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 30.0  # to save after a signal, before a member is killed
 
@@ -58,6 +58,12 @@ def make_executor(execution: Execution) -> Executor:
         if (execution.jobs or 1) > 1 or execution.time_limit is not None:
             raise UserError("--jobs and --time-limit need --executor processes")
         return in_this_process
+    if execution.executor in ("batched", "auto"):
+        if execution.time_limit is not None:
+            raise UserError("--time-limit needs --executor processes")
+        from dlx.sweeps.batched import Batched
+
+        return Batched(execution, chooses=execution.executor == "auto")
     return Processes(execution)
 
 
@@ -70,7 +76,7 @@ def run_member(plan: Plan, name: str) -> Result:
         status = folder.status()
         if status["status"] in ("finished", "diverged", "pruned"):
             code = 3 if status["status"] == "diverged" else 0
-            figures = training.judged(folder.summary())
+            figures = judged(folder.summary())
             return Result(folder.path, status["status"], code, figures, status.get("reason"))
         return training.resume(folder, config, quiet=True)
     except Exception as error:  # whatever ends a member, the others go on, and it is said

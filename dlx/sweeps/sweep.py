@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dlx.methods.method import Method
     from dlx.sweeps.executors import Execution
     from dlx.sweeps.points import Points
-    from dlx.training.run import Result
+    from dlx.training.session import Result
 
 POINTS = "points.yaml"
 

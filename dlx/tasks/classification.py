@@ -77,6 +77,7 @@ class Classification:
         logits_BK, label_B = output.float(), batch["label"]
         predicted_B = logits_BK.argmax(-1)
         cell_B = label_B * self.num_classes + predicted_B
+        counts = torch.zeros(self.num_classes**2, dtype=torch.int64, device=label_B.device)
         top5 = {}
         if self.num_classes >= TOP5_CLASSES:
             top5["top5"] = (logits_BK.topk(5).indices == label_B.unsqueeze(1)).sum()
@@ -84,7 +85,7 @@ class Classification:
             **top5,
             "loss": self._per_sample(logits_BK, label_B).double().sum(),
             "nll": F.cross_entropy(logits_BK, label_B, reduction="none").double().sum(),
-            "confusion": torch.bincount(cell_B, minlength=self.num_classes**2).view(self.num_classes, -1),
+            "confusion": counts.scatter_add(0, cell_B, torch.ones_like(cell_B)).view(self.num_classes, -1),
         }
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:

@@ -32,6 +32,9 @@ class Recorder:
         self.lost: list[str] = []
         self.best_throughput = 0.0
 
+    def resumed(self, step: int, changed: dict[str, Any]) -> None:
+        """The run goes on after `step`: readers drop rows past it. changed: keys of the configuration, now."""
+
     def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
         """Called when the first step is about to start."""
 
@@ -70,7 +73,6 @@ class RunRecorder(Recorder):
             guard.call("start", folder, config)
 
     def resumed(self, step: int, changed: dict[str, Any]) -> None:
-        """The run goes on after `step`: readers drop rows past it. changed: keys of the configuration, now."""
         self.metrics.write({"_event": "resume", "step": step, **({"changed": changed} if changed else {})})
 
     def begin(self, step: int, total: int, steps_per_epoch: int) -> None:

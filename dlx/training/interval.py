@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlx.training.world import World
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
@@ -45,3 +49,8 @@ class Due:
             return False
         self.last = time.monotonic()
         return True
+
+    def agreed(self, step: int, world: World) -> bool:
+        """The same on all processes, whose clocks differ."""
+        now = self.at(step)
+        return world.agree(now) if self.interval.seconds is not None else now

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlx.training.run import Result
+    from dlx.training.session import Result
 
 _SHOWN = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc", "train/throughput": "samples/s"}
 
 
+@cache
+def _console() -> Any:
+    """One for all bars: those of a plan and of what it runs then stand below each other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def _live_bar(before: str, after: str) -> Any:
     """A bar of rich's with a text on each side and the time that is left, on stderr."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(before), BarColumn(bar_width=12), TextColumn(after), TimeRemainingColumn(compact=True))
-    return Progress(*columns, console=Console(stderr=True), refresh_per_second=5)
+    return Progress(*columns, console=_console(), refresh_per_second=5)
 
 
 def _short(value: float) -> str:

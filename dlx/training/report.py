@@ -11,7 +11,8 @@ from dlx.random import reseed
 from dlx.tasks.classification import Classification
 from dlx.tasks.confusion import Worst, draw_confusion, draw_mistakes, per_class
 from dlx.training.evaluate import collect
-from dlx.training.run import open_run, shown_batch
+from dlx.training.run import open_run
+from dlx.training.session import shown_batch
 from dlx.training.world import World
 
 if TYPE_CHECKING:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import shutil
 import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,10 @@ from dlx.random import reseed
 from dlx.runs.checkpoint import latest_checkpoint, load_weights, step_of
 from dlx.runs.folder import RunFolder
 from dlx.runs.load import check_is_run, load_system, newest_checkpoint, without_weights
-from dlx.tracking.recorder import Recorder, RunRecorder
+from dlx.tracking.recorder import Recorder
 from dlx.training.evaluate import evaluate
-from dlx.training.job import Data, Diverged, Job, Outcome, Watch
-from dlx.training.progress import Progress
-from dlx.training.signals import exit_code
+from dlx.training.job import Data, Job, Watch
+from dlx.training.session import Result, Session
 from dlx.training.threads import choose_threads
 from dlx.training.trainer import Trainer
 from dlx.training.world import World, choose_device
@@ -35,7 +33,8 @@ if TYPE_CHECKING:
     from dlx.data.dataset import Dataset
     from dlx.data.loader import Loader
     from dlx.data.view import Split, View
-    from dlx.tasks.system import Batch, System
+    from dlx.regularization.regularizer import Regularizer
+    from dlx.tasks.system import System
 
 
 @dataclass
@@ -47,6 +46,7 @@ class Prepared:
     dataset: Dataset
     view: View
     splits: dict[str, Split]
+    regularizers: dict[str, Regularizer]
     system: System  # on the meta device: shapes without memory
     steps_per_epoch: int
 
@@ -55,19 +55,11 @@ class Prepared:
         return self.trainer.total_steps(self.steps_per_epoch)
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a run ended; `code` is the exit code (0, 1, 3, 5, 130 or 143)."""
+def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
+    """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once.
 
-    run: Path
-    status: str
-    code: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    reason: str | None = None
-
-
-def prepare(config: Config) -> Prepared:
-    """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once."""
+    dataset: the configuration's, where it is there already.
+    """
     problems: list[Problem] = []
 
     def attempt(make: Any, *arguments: Any, **given: Any) -> Any:
@@ -78,7 +70,7 @@ def prepare(config: Config) -> Prepared:
             return None
 
     trainer = attempt(build, config, "trainer")
-    dataset = attempt(build, config, "dataset")
+    dataset = dataset or attempt(build, config, "dataset")
     view = attempt(settings, config, "dataset")
     attempt(build, config, "scheduler")
     regularizers = attempt(build_all, config, "regularization") or {}
@@ -118,7 +110,8 @@ def prepare(config: Config) -> Prepared:
         )
     steps = count_batches(len(splits["train"]), view.batch_size, view.drop_last)
     assert system is not None
-    return Prepared(config, trainer, dataset, view, splits, system, steps)
+    assert dataset is not None
+    return Prepared(config, trainer, dataset, view, splits, regularizers, system, steps)
 
 
 def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:
@@ -151,23 +144,29 @@ def train(
         _check_fit(start, prepared.system, fork)
     world = World.join(prepared.trainer.device)
     try:
-        created = _create(config, at) if world.is_main else None
+        created = open_folder(prepared, at, command, fork) if world.is_main else None
         path = world.agree(created.path if created else None)
         folder = created or RunFolder(path)
-        if world.is_main:
-            folder.write_config(config.to_yaml())
-            folder.write_spec(prepared.dataset.spec.to_dict())
-            folder.write_environment(command or sys.argv, forked_from=fork.name if fork else None)
         return _run(prepared, folder, world, quiet=quiet, start=start, watch=watch)
     finally:
         world.leave()
 
 
-def _create(config: Config, at: Path | None) -> RunFolder:
+def open_folder(
+    prepared: Prepared, at: Path | None = None, command: list[str] | None = None, fork: RunFolder | None = None
+) -> RunFolder:
+    """A new folder for a run, locked, with all that is known before it starts."""
+    config = prepared.config
     if at is not None:
-        return RunFolder.create_at(at)
-    title = "-".join(str(config.choices[group]) for group in ("model", "dataset", "optimizer"))
-    return RunFolder.create(config["output_root"], str(config["name"] or config.choices["model"]), title)
+        shutil.rmtree(at, ignore_errors=True)  # what was killed before it was a run
+        folder = RunFolder.create_at(at)
+    else:
+        title = "-".join(str(config.choices[group]) for group in ("model", "dataset", "optimizer"))
+        folder = RunFolder.create(config["output_root"], str(config["name"] or config.choices["model"]), title)
+    folder.write_spec(prepared.dataset.spec.to_dict())
+    folder.write_environment(command or sys.argv, forked_from=fork.name if fork else None)
+    folder.write_config(config.to_yaml())  # last: a folder that has it is a run
+    return folder
 
 
 def _check_fit(weights: dict[str, Tensor], system: System, fork: RunFolder) -> None:
@@ -225,21 +224,23 @@ def resume(
         world.leave()
 
 
-def _build_job(
+def build_job(
     prepared: Prepared,
     world: World,
     recorder: Recorder,
     folder: RunFolder,
     checkpoint: Path | None,
-    start: dict[str, Tensor] | None,
-    watch: Watch | None,
+    start: dict[str, Tensor] | None = None,
+    watch: Watch | None = None,
+    store: DeviceStore | None = None,
 ) -> Job:
+    """store: of data that runs share on a device."""
     config, view, splits = prepared.config, prepared.view, prepared.splits
     seed = config["seed"]
     for name, split in splits.items():
         if len(split) < world.size:
             raise UserError(f"dataset: {name} has {len(split)} samples, too few for {world.size} processes")
-    store = DeviceStore()
+    store = store or DeviceStore()
     loader = partial(
         make_loader, spec=prepared.dataset.spec, view=view, device=world.device, seed=seed, rank=world.rank,
         world_size=world.size, store=store,
@@ -287,103 +288,16 @@ def _run(
     start: dict[str, Tensor] | None = None,
     watch: Watch | None = None,
 ) -> Result:
-    config, trainer = prepared.config, prepared.trainer
+    trainer = prepared.trainer
     if world.device.type == "cpu":
         torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.view.batch_size))
-    recorder = Recorder()
-    if world.is_main:
-        folder.write_status("running")
-        recorder = RunRecorder(folder, build_all(config, "tracker"), Progress(quiet), config.values)
-        if resumed:
-            recorder.resumed(step_of(checkpoint) if checkpoint else 0, changed or {})
-    status, code, reason, summary = "failed", 1, None, {}
-    try:
-        job = _build_job(prepared, world, recorder, folder, checkpoint, start, watch)
-        outcome = trainer.fit(job)
-        if outcome.signal:
-            status, code, reason = "interrupted", exit_code(outcome.signal), f"signal {outcome.signal}"
-        elif outcome.pruned:
-            summary, status, code = _best_figures(job, outcome), "pruned", 0
-            reason = f"at step {outcome.state.step}: others did better by then"
-        else:
-            summary = _summarize(job, outcome)
-            status, code = "finished", 0
-    except Diverged as error:
-        status, code, reason = "diverged", 3, str(error)
-    except UserError as error:
-        reason = str(error)
-        raise
-    except KeyboardInterrupt:  # outside the step loop, which catches signals itself
-        status, code, reason = "interrupted", 130, "signal 2"
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        if world.is_main:
-            recorder.close(status, summary)
-            if code == 0 and recorder.lost:
-                code, reason = 5, "; ".join(recorder.lost)
-            if summary:
-                folder.write_summary(summary)
-            folder.write_status(status, reason)
-            folder.lock.release()
-    return Result(folder.path, status, code, judged(summary), reason)
-
-
-def judged(summary: dict[str, Any]) -> dict[str, float]:
-    """The figures of the validation and test splits."""
-    return {name: value for name, value in summary.items() if name.startswith(("test/", "val/"))}
-
-
-def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
-    """Judges the best weights on the test split, once, and draws what the system shows."""
-    system, state = job.system, outcome.state
-    figures = evaluate(system, job.data.test, job.world, job.seed)
-    test = {f"test/{name}": value for name, value in figures.items()}
-    epoch = state.step / job.data.train.steps_per_epoch
-    job.recorder.row(state.step, epoch, test)
-    if job.world.is_main:
-        _show(job, state.step)
-    return {**test, **_best_figures(job, outcome)}
-
-
-def _best_figures(job: Job, outcome: Outcome) -> dict[str, Any]:
-    """The validation figures of the best weights, and what the training cost."""
-    system, state = job.system, outcome.state
-    best = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
-    return {
-        **{name: value for name, value in best.items() if name != "step"},
-        "best_step": state.best_step,
-        "monitor": ":".join(outcome.monitored) if outcome.monitored else None,
-        "steps": state.step,
-        "parameters": sum(p.numel() for p in system.parameters()),
-        "seconds": round(state.seconds, 3),
-        "train/throughput": round(job.recorder.best_throughput, 1),
-        "finished": round(time.time(), 3),
-    }
-
-
-def _show(job: Job, step: int) -> None:
-    if isinstance(job.recorder, RunRecorder):
-        job.system.eval()
-        reseed(job.seed, "eval", step)
-        with torch.no_grad():
-            figures = job.system.showcase(shown_batch(job.data.test))
-        for name, figure in figures.items():
-            job.recorder.media(step, name, figure)
-
-
-SHOWN_NUMBERS = 1_000_000
-
-
-def shown_batch(loader: Loader) -> Batch:
-    """What a showcase is made of: all of a small split, the first batch of a large one."""
-    size = math.prod(loader.spec.input_shape) * len(loader.split)
-    batches = loader.all()
-    if size > SHOWN_NUMBERS:
-        return next(batches)
-    parts = list(batches)
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    session = Session(prepared.config, folder, world, quiet)
+    if resumed:
+        session.recorder.resumed(step_of(checkpoint) if checkpoint else 0, changed or {})
+    with session:
+        job = build_job(prepared, world, session.recorder, folder, checkpoint, start, watch)
+        session.ended(job, trainer.fit(job))
+    return session.result
 
 
 def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:

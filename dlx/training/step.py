@@ -78,21 +78,10 @@ class Step:
         """One optimizer step. Of several processes it returns the signal that any of them received, or 0: the same
         answer on all."""
         seed, step, device, rank = self.job.seed, self.state.step, self.world.device, self.world.rank
-        factor = self.job.schedule.factor(step, total)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
+        self.set_lr(total)
         micros, told = self._split(batch), 0
         if self.places:
-            for number, micro in enumerate(micros):
-                for regularizers in self.places:
-                    regularizer = regularizers[0]
-                    if len(regularizers) > 1:
-                        reseed(seed, "batch/choice", step, number, rank)
-                        regularizer = regularizers[int(torch.randint(len(regularizers), ()))]
-                    reseed(seed, f"batch/{type(regularizer).__name__}", step, number, rank, device=device)
-                    micro = regularizer.on_batch(micro, self.system)
-                micros[number] = micro
+            micros = [self.regularized(micro, number) for number, micro in enumerate(micros)]
         for objective, optimizer, loss_of in zip(self.objectives, self.optimizers, self.losses, strict=True):
             if (step + 1) % objective.every:
                 continue
@@ -112,6 +101,25 @@ class Step:
             self._note("train/loss" if len(self.objectives) == 1 else f"train/{objective.name}/loss", loss)
             self._update(objective, optimizer, loss, batch, logging)
         return told
+
+    def set_lr(self, total: int) -> None:
+        """The learning rates of this step, of `total`."""
+        factor = self.job.schedule.factor(self.state.step, total)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def regularized(self, micro: Batch, number: int = 0) -> Batch:
+        """The micro-batch of that number as the regularizers change it."""
+        seed, step, device, rank = self.job.seed, self.state.step, self.world.device, self.world.rank
+        for regularizers in self.places:
+            regularizer = regularizers[0]
+            if len(regularizers) > 1:
+                reseed(seed, "batch/choice", step, number, rank)
+                regularizer = regularizers[int(torch.randint(len(regularizers), ()))]
+            reseed(seed, f"batch/{type(regularizer).__name__}", step, number, rank, device=device)
+            micro = regularizer.on_batch(micro, self.system)
+        return micro
 
     def _split(self, batch: Batch) -> list[Batch]:
         if self.to_channels_last and "image" in batch:
@@ -170,7 +178,7 @@ class Step:
             self._note("train/grad_norm", norm)
         checked = None if self.scaler else norm  # the scaler itself skips steps whose gradients are infinite
         if self.reads_at_once:
-            self._check(loss.item(), None if checked is None else checked.item(), batch["index"])
+            self.check(loss.item(), None if checked is None else checked.item(), batch["index"])
         else:
             self._flag(loss, checked, batch["index"])
             if getattr(optimizer, "_step_supports_amp_scaling", False) and not self.scaler:
@@ -181,8 +189,8 @@ class Step:
         else:
             optimizer.step()
 
-    def _check(self, loss: float, norm: float | None, index: Tensor) -> None:
-        """Before the update, so that the step that would do harm is not taken."""
+    def check(self, loss: float, norm: float | None, index: Tensor) -> None:
+        """Before the update, so that the step that would do harm is not taken. Raises Diverged."""
         what = None
         if not math.isfinite(loss):
             what = f"the loss is {loss}"

@@ -1,37 +1,24 @@
-"""The one training loop: `Trainer.fit`, and under it one method for each thing that a step does."""
+"""The one training loop: `Trainer.fit`."""
 
 from __future__ import annotations
 
-import math
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
-from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset
-from dlx.runs.checkpoint import assign, load_state, load_weights, save_checkpoint, snapshot
-from dlx.training.average import Average
 from dlx.training.clock import Clock
-from dlx.training.evaluate import evaluate
+from dlx.training.fit import Fit
 from dlx.training.interval import Due, Interval
-from dlx.training.job import Diverged, Job, Outcome, State
+from dlx.training.job import Job, Outcome
 from dlx.training.signals import Signals
-from dlx.training.step import DTYPES, Step
+from dlx.training.step import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import System
-
-
-def is_better(value: float, best: float | None, mode: str) -> bool:
-    """Ties go to the later weights: on a small validation split they are common, and those were trained longer."""
-    if best is None or math.isnan(best):
-        return True
-    return value <= best if mode == "min" else value >= best
 
 
 def parse_monitor(text: str) -> tuple[str, str]:
@@ -126,15 +113,8 @@ class Trainer:
 
         Raises Diverged when a loss or gradient is not finite; the last good checkpoint is then untouched.
         """
-        self.job, self.world = job, job.world
-        system = self.system = self.place(job.system, job.world.device)
-        if self.compile:
-            system.compile()
-        train, recorder = job.data.train, job.recorder
-        step = self._start()
-        state = self.state
-        total = self.total = self.total_steps(train.steps_per_epoch) if step.objectives else 0
-        recorder.begin(state.step, total, train.steps_per_epoch)
+        fit = Fit(self, job)
+        system, step, state, total, train = fit.system, fit.step, fit.state, fit.total, job.data.train
         validation = Due(Interval.parse(self.validate_every, train.steps_per_epoch))
         saving = Due(Interval.parse(self.checkpoint_every, train.steps_per_epoch))
         prepares = type(job.data.dataset).prepare is not Dataset.prepare
@@ -153,134 +133,21 @@ class Trainer:
                     batch = clock.next(batches)
                     logging = (state.step + 1) % self.log_every == 0 or state.step + 1 == total
                     told = step(batch, total, logging, signals)
-                    if self.average:
-                        self.average.update(state.step)
+                    if fit.average:
+                        fit.average.update(state.step)
                     for regularizer in step.hooks["after_step"]:
                         regularizer.after_step(system, step.lr)
                     system.after_step(state.step)
-                    received = told if self.world.size > 1 else signals.received
+                    received = told if job.world.size > 1 else signals.received
                     state.step += 1
                     if logging:
-                        scalars = step.read_pending()
-                        times, samples = clock.read(state.step), train.batch_size * self.world.size
-                        state.seconds += times.seconds
-                        scalars |= {
-                            "lr": step.lr,
-                            "time/step_ms": times.step_ms,
-                            "time/data_wait": times.data_wait,
-                            "train/throughput": 1e3 * samples / times.step_ms,
-                        }
-                        recorder.row(state.step, state.step / train.steps_per_epoch, scalars)
+                        fit.log(step.read_pending(), step.lr, clock.read(state.step))
                     with clock.stopped():
-                        if self._agreed(validation, state.step) or state.step == total:
-                            stop = self._validate()
-                        if saving.at(state.step) and state.step < total:
-                            self._save()
+                        if validation.agreed(state.step, job.world) or state.step == total:
+                            stop = fit.validate()
+                        if saving.agreed(state.step, job.world) and state.step < total:
+                            fit.save()
                     if stop or received:
                         break
             state.seconds += clock.read(state.step).seconds
-            if (received and state.step < total) or self.pruned:
-                self._save()
-                return Outcome(state, self.monitored, 0 if self.pruned else received, self.pruned)
-            self._finish()
-        return Outcome(state, self.monitored)
-
-    # The pieces, in the order of their use.
-
-    def _start(self) -> Step:
-        job, system = self.job, self.system
-        self.state = State()
-        self.best: dict[str, Tensor] | None = None
-        self.pruned = False
-        self.monitored = self.monitored_of(system, job.regularizers)
-        saved: dict[str, Any] = {}
-        if job.resume is not None:
-            saved = load_state(job.resume)
-            for owner, part in self._stateful().items():
-                if owner in saved["parts"]:
-                    part.load_state(saved["parts"][owner])
-            assign(system, load_weights(job.resume / "last.safetensors"))
-            self.best = load_weights(job.resume / "best.safetensors")
-            self.state = State(**saved["state"])
-            pending = self.state.pending.items()
-            self.state.pending = {name: [t.to(self.world.device) for t in noted] for name, noted in pending}
-        elif job.start is not None:
-            assign(system, job.start)
-        self.average = Average(system, self.ema) if self.ema else None  # which begins with the weights as they are now
-        step = self.step = Step(self, job, self.state)
-        if saved:
-            for optimizer, part in zip(step.optimizers, saved["optimizers"], strict=True):
-                optimizer.load_state_dict(part)
-            if self.average:
-                self.average.load_state(saved["average"])
-            if step.scaler:
-                step.scaler.load_state_dict(saved["scaler"])
-        return step
-
-    def _agreed(self, due: Due, step: int) -> bool:
-        now = due.at(step)
-        return self.world.agree(now) if due.interval.seconds is not None else now
-
-    def _validate(self) -> bool:
-        """Evaluates the validation split, keeps the best weights. Returns whether a regularizer ends the training."""
-        state, data, seed = self.state, self.job.data, self.job.seed
-        with self.average.applied() if self.average else nullcontext():
-            figures = evaluate(self.system, data.val, self.world, seed)
-            scalars = {f"val/{name}": value for name, value in figures.items()}
-            if data.probe is not None:
-                # The same weights on what they were fitted to: positive is overfitting.
-                fitted = evaluate(self.system, data.probe, self.world, seed)
-                scalars |= {f"probe/{k}": fitted[k] for k in self.system.gaps}
-                scalars |= {f"gap/{k}": sign * (fitted[k] - figures[k]) for k, sign in self.system.gaps.items()}
-            state.history.append({"step": float(state.step), **scalars})
-            value = None
-            if self.monitored:
-                name, mode = self.monitored
-                if name not in scalars:
-                    raise UserError(f"trainer.monitor: {name} is not among {', '.join(scalars)}")
-                value = scalars[name]
-                self.job.schedule.on_validation(value, mode)
-            if value is None or is_better(value, state.best_value, self.monitored[1] if self.monitored else "max"):
-                state.best_value, state.best_step = value, state.step
-                self.best = snapshot(self.system)
-        self.job.recorder.row(state.step, state.step / data.train.steps_per_epoch, scalars)
-        ends = False
-        for regularizer in self.step.hooks["on_validation"]:  # each is told, also when an earlier one ends the training
-            ends |= regularizer.on_validation(state.history, self.monitored)
-        if self.job.watch is not None and not ends and state.step < self.total:
-            self.pruned = self.job.watch(state.history)
-        return ends or self.pruned
-
-    def _stateful(self) -> dict[str, Any]:
-        named = {f"regularizer/{name}": part for name, part in self.job.regularizers.items()}
-        return {"system": self.system, "dataset": self.job.data.dataset, "schedule": self.job.schedule, **named}
-
-    def _save(self) -> None:
-        if not self.world.is_main:
-            return
-        weights, step = self.system.state_dict(), self.step
-        state = {
-            "state": {**vars(self.state), "pending": {k: [t.cpu() for t in v] for k, v in self.state.pending.items()}},
-            "parts": {owner: part.state() for owner, part in self._stateful().items()},
-            "optimizers": [optimizer.state_dict() for optimizer in step.optimizers],
-            "average": self.average.state() if self.average else None,
-            "scaler": step.scaler.state_dict() if step.scaler else None,
-        }
-        try:
-            save_checkpoint(self.job.checkpoints, self.state.step, weights, self.best or weights, state)
-        except OSError as error:
-            # A full disk ends no training: the old checkpoint stands, and the run says what it lost.
-            self.job.recorder.lose(f"checkpoint at step {self.state.step} not written: {error.strerror}")
-        except ValueError as error:
-            raise Diverged(f"at step {self.state.step} {error}") from None
-        self.job.recorder.sync()
-
-    def _finish(self) -> None:
-        """The end: the best weights, the closed-form stage on them, and the last checkpoint."""
-        last = snapshot(self.system)
-        assign(self.system, self.best or last)
-        self.system.fit(self.job.data)
-        self.best = snapshot(self.system)
-        assign(self.system, last)
-        self._save()
-        assign(self.system, self.best)
+            return fit.end(received if state.step < total else 0)

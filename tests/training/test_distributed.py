@@ -45,7 +45,7 @@ from dlx.training.trainer import Trainer
 fit = Trainer.fit
 def kept(self, job):
     outcome = fit(self, job)
-    torch.save(self.system.state_dict(), f"rank{os.environ['RANK']}.pt")
+    torch.save(job.system.state_dict(), f"rank{os.environ['RANK']}.pt")
     return outcome
 Trainer.fit = kept
 from dlx.cli import main

@@ -161,11 +161,11 @@ def test_beginning_anew_is_said(dlx_call, tiny, only_run, monkeypatch):
 
 
 def test_ctrl_c_while_the_test_split_is_judged_is_an_interruption(dlx_call, tiny, only_run, monkeypatch):
-    def interrupted(job, step):
+    def interrupted(loader):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dlx.training.run._show", interrupted)
+        patch.setattr("dlx.training.session.shown_batch", interrupted)
         call = dlx_call("train", *tiny)
     assert call.code == 130
     assert "go on with: dlx resume" in call.out

@@ -1,0 +1,217 @@
+"""The batched executor: members that share a program train as one, each in its own run folder.
+
+Members share a program where their configurations differ only in the numbers that it is run with: seeds, splits of the
+data, settings of the optimizer, of the schedule, and of what is done to batches. What cannot be batched runs one after
+another, and it is said why.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dlx.config import own_block
+from dlx.config.errors import UserError
+from dlx.data.stacked import SourceStore
+from dlx.runs.checkpoint import latest_checkpoint, step_of
+from dlx.runs.load import without_weights
+from dlx.sweeps.executors import in_this_process
+from dlx.sweeps.plan import Interrupted
+from dlx.tracking.recorder import Recorder
+from dlx.training.fit import Fit
+from dlx.training.job import Diverged
+from dlx.training.program import NotBatchable
+from dlx.training.progress import Progress
+from dlx.training.run import Prepared, build_job, open_folder, prepare
+from dlx.training.session import Result, Session
+from dlx.training.signals import exit_code
+from dlx.training.threads import choose_threads
+from dlx.training.together import Stack, fit_together
+from dlx.training.world import World
+
+if TYPE_CHECKING:
+    from dlx.data.dataset import Dataset
+    from dlx.runs.folder import RunFolder
+    from dlx.sweeps.executors import Execution, Tell
+    from dlx.sweeps.plan import Plan
+    from dlx.training.job import Outcome
+
+OWN_GROUPS = ("seed", "name", "output_root", "tracker", "scheduler")
+OWN_DATA = ("fold", "folds", "bootstrap", "split_seed", "subset", "weights", "targets")
+TIMED = 3  # steps, of which the fastest counts
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A run that can start, or go on from its checkpoint."""
+
+    name: str
+    folder: RunFolder
+    prepared: Prepared
+    checkpoint: Path | None
+
+    @property
+    def program(self) -> str:
+        """What members of one stack have in common."""
+        values = {key: value for key, value in self.prepared.config.values.items() if key not in OWN_GROUPS}
+        data, optimizer = values["dataset"], values["optimizer"]
+        values["dataset"] = {key: value for key, value in data.items() if key not in OWN_DATA}
+        values["optimizer"] = {key: optimizer.get(key) for key in ("_target_", "no_decay", "players")}
+        parts = self.prepared.regularizers
+        values["regularization"] = {
+            name: block if parts[name].defines("penalty") else block["_target_"]
+            for name, block in values["regularization"].items()
+        }
+        step = step_of(self.checkpoint) if self.checkpoint else 0
+        sizes = (self.prepared.steps_per_epoch, step, data.get("weights") is not None)
+        partial = None if self.prepared.view.drop_last else len(self.prepared.splits["train"])
+        return json.dumps([values, sizes, partial], sort_keys=True, default=str)
+
+
+class Batched:
+    """jobs: members of a stack, at most; None is all that there are. chooses: they run one after another where that is
+    measured to be faster (`--executor auto`)."""
+
+    def __init__(self, execution: Execution, *, chooses: bool = False) -> None:
+        self.jobs, self.chooses = execution.jobs, chooses
+        self._datasets: dict[str, Dataset] = {}
+        self._store = SourceStore()
+
+    def __call__(self, plan: Plan, names: Iterable[str], tell: Tell) -> None:
+        asked = iter(names)
+        while chunk := list(islice(asked, self.jobs)):
+            programs: dict[str, list[Member]] = {}
+            for name in chunk:
+                if member := self._member(plan, name):
+                    programs.setdefault(member.program, []).append(member)
+                else:
+                    in_this_process(plan, [name], tell)
+            for members in programs.values():
+                stack = self._stack(members) if len(members) > 1 else None
+                if stack:
+                    _train(stack, members, tell)
+                else:
+                    in_this_process(plan, [member.name for member in members], tell)
+
+    def _member(self, plan: Plan, name: str) -> Member | None:
+        """None for what has ended, or cannot start: the run itself says so."""
+        folder, config = plan.run(name), plan.members[name]
+        checkpoint = None
+        if folder.config_path.exists():
+            if folder.status()["status"] in ("finished", "diverged", "pruned"):
+                return None
+            checkpoint, _ = latest_checkpoint(folder.checkpoints)
+        try:
+            key = json.dumps(own_block(config, "dataset"), sort_keys=True, default=str)
+            prepared = prepare(without_weights(config) if checkpoint else config, dataset=self._datasets.get(key))
+        except UserError:
+            return None
+        self._datasets.setdefault(key, prepared.dataset)
+        return Member(name, folder, prepared, checkpoint)
+
+    def _stack(self, members: Sequence[Member]) -> Stack | None:
+        """The members ready to train as one; None where they do not, or are faster alone (if that is asked)."""
+        first = members[0].prepared
+        world = World.join(first.trainer.device)
+        if world.device.type == "cpu":
+            samples = first.view.batch_size * len(members)
+            torch.set_num_threads(first.trainer.threads or choose_threads(first.system, samples))
+        jobs = [
+            build_job(member.prepared, world, Recorder(), member.folder, member.checkpoint, store=self._store)
+            for member in members
+        ]
+        fits = [Fit(member.prepared.trainer, job) for member, job in zip(members, jobs, strict=True)]
+        try:
+            stack = Stack(first.trainer, fits)
+            stack.evaluate([fit.job.data.val for fit in fits])
+            together, alone = measure(stack)
+        except NotBatchable as reason:
+            print(f"batched: {len(members)} members run one after another: {reason}", file=sys.stderr)  # noqa: T201
+            return None
+        if alone < together:
+            said = f"{len(members)} members take {1e3 * together:.1f} ms a step as one, {1e3 * alone:.1f} ms one by one"
+            print(f"batched: {said}", file=sys.stderr)  # noqa: T201
+            return None if self.chooses else stack
+        return stack
+
+
+def measure(stack: Stack) -> tuple[float, float]:
+    """Seconds of a step's passes, of all members as one and of all one after another. Nothing of them is changed."""
+    fit = stack.fits[0]
+    epoch, position = divmod(fit.state.step, fit.job.data.train.steps_per_epoch)
+    batch = stack.regularized(next(stack.loader.epoch(epoch, position)))
+    draws = stack.drawn(batch)
+    buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
+    together = _fastest(lambda: stack.program.gradients(stack.params, buffers, batch, draws))
+    system = copy.deepcopy(fit.system).train()
+    own = {name: tensor[0] for name, tensor in batch.items()}
+    if stack.channels_last and "image" in own:
+        own["image"] = own["image"].contiguous(memory_format=torch.channels_last)
+    (objective,) = system.objectives()
+    alone = _fastest(lambda: system.training_loss(own, objective)[0].backward())
+    return together, alone * len(stack.fits)
+
+
+def _fastest(run: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(TIMED + 1):
+        started = time.perf_counter()
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times[1:])  # the first traces
+
+
+def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> None:
+    """Trains a stack; each member's folder is opened now and closed when the member ends."""
+    sessions: dict[Fit, tuple[str, Session]] = {}
+
+    def ended(fit: Fit, outcome: Outcome | Diverged) -> None:
+        name, session = sessions.pop(fit)
+        try:
+            with session:
+                if isinstance(outcome, Diverged):
+                    raise outcome
+                session.ended(fit.job, outcome)
+        except Exception as error:  # whatever ends a member, the others go on, and it is said
+            tell(name, Result(session.folder.path, "failed", 1, {}, f"{type(error).__name__}: {error}"))
+            return
+        if session.result.status != "interrupted":
+            tell(name, session.result)
+
+    try:
+        for member, fit in zip(members, list(stack.fits), strict=True):
+            session = _open(member, fit.world)
+            sessions[fit] = member.name, session
+            fit.job.recorder = fit.recorder = session.recorder
+            fit.recorder.begin(fit.state.step, fit.total, fit.job.data.train.steps_per_epoch)
+        received = fit_together(stack, ended, Progress())
+    except BaseException as error:
+        for _, session in sessions.values():
+            session.__exit__(type(error), error, error.__traceback__)
+        raise
+    if received:
+        raise Interrupted(exit_code(received))
+
+
+def _open(member: Member, world: World) -> Session:
+    config, folder = member.prepared.config, member.folder
+    resumed = folder.config_path.exists()
+    if resumed:
+        folder.lock.acquire()
+    else:
+        folder = open_folder(member.prepared, at=folder.path)
+    session = Session(config, folder, world, quiet=True)
+    if resumed:
+        session.recorder.resumed(step_of(member.checkpoint) if member.checkpoint else 0, {})
+    return session

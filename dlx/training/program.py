@@ -1,0 +1,132 @@
+"""Program: the passes of M members as one, by torch.func.vmap over stacked parameters and buffers.
+
+The vmapped passes are traced into plain tensor operations once for each shape of batch, and the trace is what runs:
+vmap's own work in Python would cost half as much again at each step of a small network.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from dlx.training.draws import Draw, Given, Recording
+
+if TYPE_CHECKING:
+    from dlx.regularization.regularizer import Regularizer
+    from dlx.tasks.system import Batch, Statistics, System
+
+
+class NotBatchable(Exception):
+    """Why members cannot train as one program."""
+
+
+class _Loss(nn.Module):
+    def __init__(self, system: System, penalties: Sequence[Regularizer]) -> None:
+        super().__init__()
+        self.system, self.penalties = system.train(), penalties
+        (self.objective,) = system.objectives()
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, logs = self.system.training_loss(batch, self.objective)
+        for regularizer in self.penalties:
+            loss = loss + regularizer.penalty(self.system)
+        return loss, logs
+
+
+class _Evaluation(nn.Module):
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self.system = system.eval()
+
+    def forward(self, batch: Batch) -> Statistics:
+        return self.system.evaluate(batch)
+
+
+class Program:
+    """system: a member, of whose structure copies are made. penalties: regularizers whose term the loss has."""
+
+    def __init__(self, system: System, penalties: Sequence[Regularizer]) -> None:
+        self._loss = _Loss(copy.deepcopy(system), penalties)
+        self._evaluation = _Evaluation(copy.deepcopy(system))
+        self._traces: dict[Any, Callable[..., Any]] = {}
+        self._draws: dict[Any, list[Draw]] = {}
+
+    def draws(self, batch: Batch) -> list[Draw]:
+        """What one member draws in its forward pass on such a batch ([B, ...])."""
+        key = _shapes(batch)
+        if key not in self._draws:
+            module = copy.deepcopy(self._loss)  # whose buffers may change
+            with Recording() as recording, torch.no_grad():
+                module(batch)
+            self._draws[key] = recording.found
+        return self._draws[key]
+
+    def gradients(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """Losses [M], logs by name [M], and the gradients of the parameters [M, ...] in their order. All that is given
+        is stacked; buffers are changed in place. Raises NotBatchable."""
+
+        def member(
+            params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            with Given(draws):
+                named = {f"system.{name}": tensor for name, tensor in {**params, **buffers}.items()}
+                return functional_call(self._loss, named, (batch,))
+
+        def stacked(
+            params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
+        ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+            losses, logs = vmap(member, randomness="error")(leaves, buffers, batch, draws)
+            grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+            if any(grad is None for grad in grads):
+                raise NotBatchable("some parameters have no gradient")
+            return losses.detach(), logs, list(grads)
+
+        return self._run("loss", stacked, params, buffers, batch, list(draws))
+
+    def evaluate(self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
+        """The members' sums of an evaluation, [M, ...] each."""
+
+        def member(params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
+            named = {f"system.{name}": tensor for name, tensor in {**params, **buffers}.items()}
+            return functional_call(self._evaluation, named, (batch,))
+
+        return self._run("evaluation", vmap(member, randomness="error"), params, buffers, batch)
+
+    def _run(self, kind: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        key = kind, _shapes(arguments)
+        if key not in self._traces:
+            self._traces[key] = _trace(function, *arguments)
+        with torch.no_grad():
+            return self._traces[key](*arguments)
+
+
+def _trace(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """Raises NotBatchable with what torch says: a call that vmap cannot follow, or only by a loop over members."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    copies = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, arguments)
+    try:
+        # The fused attention kernels have no rule for stacks; the plain one is matrix products.
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+            warnings.filterwarnings("error", message=".*performance drop because we have not yet implemented.*")
+            return make_fx(function)(*copies)
+    except (RuntimeError, NotImplementedError, UserWarning, ValueError) as error:
+        raise NotBatchable(str(error).strip().splitlines()[0]) from error
+
+
+def _shapes(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype
+    if isinstance(value, dict):
+        return tuple((name, _shapes(item)) for name, item in value.items())
+    return tuple(_shapes(item) for item in value)

@@ -1,0 +1,139 @@
+"""Session: a run folder while it is written to, and how what happens in it is said: status, summary, exit code."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dlx.config import Config, build_all
+from dlx.config.errors import UserError
+from dlx.random import reseed
+from dlx.tracking.recorder import Recorder, RunRecorder
+from dlx.training.evaluate import evaluate
+from dlx.training.job import Diverged
+from dlx.training.progress import Progress
+from dlx.training.signals import exit_code
+
+if TYPE_CHECKING:
+    from dlx.data.loader import Loader
+    from dlx.runs.folder import RunFolder
+    from dlx.tasks.system import Batch
+    from dlx.training.job import Job, Outcome
+    from dlx.training.world import World
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended; `code` is the exit code (0, 1, 3, 5, 130 or 143)."""
+
+    run: Path
+    status: str
+    code: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+
+class Session:
+    """A context: the folder is `running` until it is left, then what happened inside. Divergence and Ctrl-C are endings
+    and not raised; any other exception is, once it is written."""
+
+    def __init__(self, config: Config, folder: RunFolder, world: World, quiet: bool) -> None:
+        self.folder, self.world = folder, world
+        self.recorder = Recorder()
+        self.result = Result(folder.path, "failed", 1)
+        self._summary: dict[str, Any] = {}
+        if world.is_main:
+            folder.write_status("running")
+            self.recorder = RunRecorder(folder, build_all(config, "tracker"), Progress(quiet), config.values)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """The training came to this outcome; its weights are judged on the test split if they are final."""
+        if outcome.signal:
+            self._end("interrupted", exit_code(outcome.signal), f"signal {outcome.signal}")
+        elif outcome.pruned:
+            self._summary = _best_figures(job, outcome)
+            self._end("pruned", 0, f"at step {outcome.state.step}: others did better by then")
+        else:
+            self._summary = _summarize(job, outcome)
+            self._end("finished", 0)
+
+    def _end(self, status: str, code: int, reason: str | None = None) -> None:
+        self.result = Result(self.folder.path, status, code, judged(self._summary), reason)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        known = isinstance(error, Diverged | KeyboardInterrupt)
+        if isinstance(error, Diverged):
+            self._end("diverged", 3, str(error))
+        elif isinstance(error, KeyboardInterrupt):  # outside the step loop, which catches signals itself
+            self._end("interrupted", 130, "signal 2")
+        elif error is not None:
+            self._end("failed", 1, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        if self.world.is_main:
+            self.recorder.close(self.result.status, self._summary)
+            if self.result.code == 0 and self.recorder.lost:
+                self._end(self.result.status, 5, "; ".join(self.recorder.lost))
+            if self._summary:
+                self.folder.write_summary(self._summary)
+            self.folder.write_status(self.result.status, self.result.reason)
+            self.folder.lock.release()
+        return known
+
+
+def judged(summary: dict[str, Any]) -> dict[str, float]:
+    """The figures of the validation and test splits."""
+    return {name: value for name, value in summary.items() if name.startswith(("test/", "val/"))}
+
+
+def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """Judges the best weights on the test split, once, and draws what the system shows."""
+    system, state = job.system, outcome.state
+    figures = evaluate(system, job.data.test, job.world, job.seed)
+    test = {f"test/{name}": value for name, value in figures.items()}
+    job.recorder.row(state.step, state.step / job.data.train.steps_per_epoch, test)
+    if isinstance(job.recorder, RunRecorder):
+        system.eval()
+        reseed(job.seed, "eval", state.step)
+        with torch.no_grad():
+            shown = system.showcase(shown_batch(job.data.test))
+        for name, figure in shown.items():
+            job.recorder.media(state.step, name, figure)
+    return {**_best_figures(job, outcome), **test, "finished": round(time.time(), 3)}
+
+
+def _best_figures(job: Job, outcome: Outcome) -> dict[str, Any]:
+    """The validation figures of the best weights, and what the training cost."""
+    state = outcome.state
+    best = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
+    return {
+        **{name: value for name, value in best.items() if name != "step"},
+        "best_step": state.best_step,
+        "monitor": ":".join(outcome.monitored) if outcome.monitored else None,
+        "steps": state.step,
+        "parameters": sum(p.numel() for p in job.system.parameters()),
+        "seconds": round(state.seconds, 3),
+        "train/throughput": round(job.recorder.best_throughput, 1),
+    }
+
+
+SHOWN_NUMBERS = 1_000_000
+
+
+def shown_batch(loader: Loader) -> Batch:
+    """What a showcase is made of: all of a small split, the first batch of a large one."""
+    size = math.prod(loader.spec.input_shape) * len(loader.split)
+    batches = loader.all()
+    if size > SHOWN_NUMBERS:
+        return next(batches)
+    parts = list(batches)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,313 @@
+"""Several trainings as one program: each step takes one optimizer step of every member.
+
+What is a member's own stays its own: order and noise of its data, schedule, logs, validations, best weights, checkpoint
+and end (`Fit`). What is shared is the arithmetic (`Program`, `StackedOptimizer`). A member's result is that of its own
+run, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dlx.data.dataset import Dataset
+from dlx.data.loader import DeviceLoader
+from dlx.data.stacked import StackedLoader
+from dlx.optim.stacked import StackedOptimizer
+from dlx.random import reseed
+from dlx.tasks.system import System
+from dlx.training.clock import Clock
+from dlx.training.evaluate import evaluate
+from dlx.training.interval import Due, Interval
+from dlx.training.job import Diverged, Outcome
+from dlx.training.program import NotBatchable, Program
+from dlx.training.signals import Signals
+
+if TYPE_CHECKING:
+    from dlx.tasks.system import Batch
+    from dlx.tracking.recorder import Display
+    from dlx.training.fit import Fit
+    from dlx.training.trainer import Trainer
+
+PASSENGERS = 0.25  # share of members that have ended, from which the stack is made anew without them
+
+
+def check_batchable(trainer: Trainer, fit: Fit) -> None:
+    """Raises NotBatchable for what only a training alone does."""
+    system, loader = fit.system, fit.job.data.train
+    reasons = {
+        "trainer.accumulate": trainer.accumulate > 1,
+        "trainer.precision": trainer.precision != "fp32",
+        "trainer.ema": trainer.ema is not None,
+        "trainer.compile": trainer.compile,
+        "several objectives, or none": len(system.objectives()) != 1,
+        "before_step": type(system).before_step is not System.before_step,
+        "a dataset that acts": type(fit.job.data.dataset).prepare is not Dataset.prepare,
+        "data that do not stay on the device": not isinstance(loader, DeviceLoader),
+    }
+    parts = {name: fit.step.hooks[name] for name in ("around_loss", "on_gradients", "after_step")}
+    for name, part in fit.job.regularizers.items():
+        reasons[f"regularization.{name}"] = any(part in parts[hook] for hook in parts)
+    for reason, holds in reasons.items():
+        if holds:
+            raise NotBatchable(reason)
+
+
+class Stack:
+    """Members at the same step. `fits[row]` stays in its row when it has ended: a passenger, until the stack is made
+    anew. Raises NotBatchable."""
+
+    def __init__(self, trainer: Trainer, fits: Sequence[Fit], program: Program | None = None) -> None:
+        self.trainer, self.fits = trainer, list(fits)
+        self.active = [True] * len(fits)
+        self.clip_norm = trainer.clip_norm
+        self.channels_last = trainer.to_channels_last
+        first = fits[0]
+        self.device, self.is_cpu = first.world.device, first.world.device.type == "cpu"
+        self.program = program or Program(first.system, first.step.hooks["penalty"])
+        for fit in fits:
+            check_batchable(trainer, fit)
+        try:
+            self.optimizer = StackedOptimizer([fit.step.optimizers[0] for fit in fits], first.state.step)
+        except ValueError as error:
+            raise NotBatchable(str(error)) from None
+        place = {
+            p: (g, name)
+            for g, group in enumerate(self.optimizer.groups)
+            for p, name in zip(group.params[0], group.views, strict=True)
+        }
+        self.params: dict[str, Tensor] = {}
+        self._place: list[tuple[int, str]] = []
+        for name, p in first.system.named_parameters():
+            if p not in place:
+                raise NotBatchable(f"{name} is not trained")
+            number, key = place[p]
+            self.params[name] = self.optimizer.groups[number].views[key]
+            self._place.append((number, key))
+        self.buffers = {name: self._stack_buffers(name) for name, _ in first.system.named_buffers()}
+        self.loader = StackedLoader([self._resident(fit.job.data.train) for fit in fits])
+        self.pending: dict[str, list[Tensor]] = {}
+        self.finite = torch.ones(len(fits), dtype=torch.bool, device=self.device)
+        self.bad_step = torch.zeros(len(fits), dtype=torch.int64, device=self.device)
+
+    @staticmethod
+    def _resident(loader: Any) -> DeviceLoader:
+        if not isinstance(loader, DeviceLoader):
+            raise NotBatchable("data that do not stay on the device")
+        return loader
+
+    def _stack_buffers(self, name: str) -> Tensor:
+        """Stacked, with the members' own as views of it."""
+        own = [fit.system.get_buffer(name) for fit in self.fits]
+        stacked = torch.stack(own)
+        for buffer, row in zip(own, stacked, strict=True):
+            buffer.data = row
+        return stacked
+
+    @property
+    def members(self) -> list[tuple[int, Fit]]:
+        return [(row, fit) for row, fit in enumerate(self.fits) if self.active[row]]
+
+    def regularized(self, batch: Batch) -> Batch:
+        """Each member's batch as its own regularizers change it."""
+        if not self.fits[0].step.places:
+            return batch
+        changed = []
+        for row, fit in enumerate(self.fits):
+            own = {name: tensor[row] for name, tensor in batch.items()}
+            if self.channels_last and "image" in own:
+                own["image"] = own["image"].contiguous(memory_format=torch.channels_last)
+            changed.append(fit.step.regularized(own))
+        return {name: torch.stack([own[name] for own in changed]) for name in changed[0]}
+
+    def drawn(self, batch: Batch) -> list[Tensor]:
+        """The random tensors of the forward pass, each member's from its own counters."""
+        one = {name: tensor[0] for name, tensor in batch.items()}
+        if self.channels_last and "image" in one:
+            one["image"] = one["image"].contiguous(memory_format=torch.channels_last)
+        draws = self.program.draws(one)
+        if not draws:
+            return []
+        members = []
+        for fit in self.fits:
+            reseed(fit.job.seed, fit.step.objectives[0].name, fit.state.step, 0, fit.world.rank, device=self.device)
+            members.append([draw() for draw in draws])
+        return [torch.stack(tensors) for tensors in zip(*members, strict=True)]
+
+    def step(self, batch: Batch, step: int, total: int, logging: bool) -> dict[int, Diverged]:
+        """One optimizer step of all; returns the members whose loss or gradient is not finite, which did not take it
+        (elsewhere than on a CPU they are found when a row is logged)."""
+        for fit in self.fits:
+            fit.step.set_lr(total)
+        batch = self.regularized(batch)
+        losses, logs, grads = self.program.gradients(self.params, self.buffers, batch, self.drawn(batch))
+        matrices = self._matrices(grads)
+        norms = None
+        if logging or self.clip_norm is not None:
+            norms = torch.stack([matrix.square().sum(1) for matrix in matrices]).sum(0).sqrt()
+            if self.clip_norm is not None:
+                scale = (self.clip_norm / (norms + 1e-6)).clamp(max=1.0)
+                matrices = [matrix * scale.unsqueeze(1) for matrix in matrices]
+        self._note("loss", losses)
+        for name, values in logs.items():
+            self._note(name, values)
+        if logging and norms is not None:
+            self._note("grad_norm", norms)
+        diverged = self._check(losses, norms, batch["index"], step)
+        self.optimizer.step(matrices, None if self.is_cpu else self.finite)
+        return diverged
+
+    def _matrices(self, grads: Sequence[Tensor]) -> list[Tensor]:
+        named: list[dict[str, Tensor]] = [{} for _ in self.optimizer.groups]
+        for (number, key), grad in zip(self._place, grads, strict=True):
+            named[number][key] = grad.flatten(1)
+        groups = zip(self.optimizer.groups, named, strict=True)
+        return [torch.cat([own[key] for key in group.views], 1) for group, own in groups]
+
+    def _note(self, name: str, values: Tensor) -> None:
+        self.pending.setdefault(f"train/{name}", []).append(values.detach())
+
+    def _check(self, losses: Tensor, norms: Tensor | None, index: Tensor, step: int) -> dict[int, Diverged]:
+        finite = torch.isfinite(losses) if norms is None else torch.isfinite(losses) & torch.isfinite(norms)
+        if not self.is_cpu:
+            first = ~finite & self.finite
+            self.bad_step = torch.where(first, step + 1, self.bad_step)
+            self.finite = self.finite & finite
+            return {}
+        if finite.all():
+            return {}
+        diverged = {}
+        for row, fit in self.members:
+            try:
+                fit.step.check(losses[row].item(), None if norms is None else norms[row].item(), index[row])
+            except Diverged as error:
+                diverged[row] = error
+        return diverged
+
+    def read_pending(self) -> tuple[list[dict[str, float]], dict[int, Diverged]]:
+        """Each member's means since the last row, in one transfer, and who diverged meanwhile."""
+        names = list(self.pending)
+        means = torch.stack([torch.stack(noted).double().mean(0) for noted in self.pending.values()], 1)
+        self.pending = {}
+        values, bad = means.tolist(), self.bad_step.tolist()
+        diverged = {
+            row: Diverged(f"a loss or gradient is not finite at step {bad[row]}") for row, _ in self.members if bad[row]
+        }
+        return [dict(zip(names, row, strict=True)) for row in values], diverged
+
+    def evaluate(self, loaders: Sequence[Any]) -> list[dict[str, float]]:
+        """Each member's figures on its own split."""
+        sizes = {(len(loader.split), loader.batch_size) for loader in loaders}
+        if len(sizes) > 1 or not all(isinstance(loader, DeviceLoader) for loader in loaders):
+            pairs = zip(self.fits, loaders, strict=True)
+            return [evaluate(fit.system, loader, fit.world, fit.job.seed) for fit, loader in pairs]
+        sums: dict[str, Tensor] = {}
+        for batch in StackedLoader(loaders).all():
+            for name, value in self.program.evaluate(self.params, self.buffers, batch).items():
+                sums[name] = sums[name] + value if name in sums else value
+        rows = ({name: value[row] for name, value in sums.items()} for row in range(len(self.fits)))
+        return [fit.system.metrics(own) for fit, own in zip(self.fits, rows, strict=True)]
+
+    def validate(self, display: Display) -> list[int]:
+        """Validates the members and shows their means; returns those that end here."""
+        probes = [fit.job.data.probe for fit in self.fits]
+        figures = self.evaluate([fit.job.data.val for fit in self.fits])
+        fitted = self.evaluate(probes) if probes[0] is not None else [None] * len(self.fits)
+        ends = [row for row, fit in self.members if fit.judge(figures[row], fitted[row])]
+        shown = [figures[row] for row, _ in self.members]
+        means = {f"val/{name}": sum(own[name] for own in shown) / len(shown) for name in shown[0]}
+        fit = self.members[0][1]
+        display.row(fit.state.step, fit.epoch, means)
+        return ends
+
+    def save(self) -> None:
+        for row, fit in self.members:
+            self.optimizer.write_back(row)
+            fit.save()
+
+    def release(self, row: int) -> Fit:
+        """The member is its own again, and in the stack only a passenger."""
+        fit = self.fits[row]
+        self.optimizer.write_back(row)
+        self.optimizer.release(row)
+        for buffer in fit.system.buffers():
+            buffer.data = buffer.data.clone()
+        self.active[row] = False
+        return fit
+
+    def again(self) -> Stack:
+        """A stack of the members that are left, without passengers."""
+        for row, _ in self.members:
+            self.optimizer.write_back(row)
+        rows = [row for row, _ in self.members]
+        stack = Stack(self.trainer, [self.fits[row] for row in rows], self.program)
+        stack.pending = {name: [values[rows] for values in noted] for name, noted in self.pending.items()}
+        return stack
+
+
+Ended = Callable[["Fit", Outcome | Diverged], None]
+
+
+def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
+    """Trains the members each to its end, and tells how each ended as it does.
+
+    Returns the signal that cut them off (then all that were left are saved and told), or 0.
+    """
+    trainer, first = stack.trainer, stack.fits[0]
+    step, total, per_epoch = first.state.step, first.total, first.job.data.train.steps_per_epoch
+    validation = Due(Interval.parse(trainer.validate_every, per_epoch))
+    saving = Due(Interval.parse(trainer.checkpoint_every, per_epoch))
+    received = 0
+
+    def end(row: int, diverged: Diverged | None = None, signum: int = 0) -> None:
+        fit = stack.release(row)
+        try:
+            ended(fit, diverged or fit.end(signum))
+        except Diverged as error:  # its last weights cannot be saved
+            ended(fit, error)
+
+    display.begin(step, total, per_epoch)
+    with Signals() as signals:
+        clock = Clock(step)
+        while step < total and stack.members and not received:
+            if len(stack.members) <= (1 - PASSENGERS) * len(stack.fits):
+                stack = stack.again()
+            epoch, position = divmod(step, per_epoch)
+            batches = stack.loader.epoch(epoch, position)
+            for _ in range(min(per_epoch - position, total - step)):
+                batch = clock.next(batches)
+                logging = (step + 1) % trainer.log_every == 0 or step + 1 == total
+                diverged = stack.step(batch, step, total, logging)
+                rows: list[dict[str, float]] = []
+                if logging:
+                    rows, found = stack.read_pending()
+                    diverged |= found
+                with clock.stopped():
+                    for row, error in diverged.items():
+                        end(row, error)
+                step += 1
+                for _, fit in stack.members:
+                    fit.system.after_step(fit.state.step)
+                    fit.state.step = step
+                received = signals.received
+                if logging:
+                    times = clock.read(step)
+                    for row, fit in stack.members:
+                        fit.log(rows[row], fit.step.lr, times)
+                with clock.stopped():
+                    stops: list[int] = []
+                    if stack.members and (validation.at(step) or step == total):
+                        stops = stack.validate(display)
+                        for row in stops if step < total else ():
+                            end(row)
+                    if saving.at(step) and step < total:
+                        stack.save()
+                if diverged or stops or received:
+                    break
+        for row, _ in stack.members:
+            end(row, signum=received if step < total else 0)
+    display.end()
+    return received if step < total else 0

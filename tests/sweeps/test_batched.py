@@ -1,0 +1,153 @@
+"""--executor batched: members that train as one are what they are alone."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlx.runs.checkpoint import latest_checkpoint, load_weights
+from dlx.runs.folder import RunFolder
+from dlx.runs.metrics import read_metrics
+from dlx.tasks.system import System
+
+BASE = ("trainer.log_every=10", "trainer.validate_every=25", "data.batch_size=32", "trainer.threads=1")
+MLP = ("model=mlp", "model.hidden=[16]", *BASE)
+
+
+@pytest.fixture
+def float64(monkeypatch):
+    """All floating-point tensors of a training are float64."""
+    from dlx.tasks.spec import ImageSpec, VectorSpec
+    from dlx.training.trainer import Trainer
+
+    place = Trainer.place
+    monkeypatch.setattr(Trainer, "place", lambda self, system, device: place(self, system.double(), device))
+    for spec in (ImageSpec, VectorSpec):
+        normalize = spec.normalize
+        monkeypatch.setattr(spec, "normalize", lambda self, x, normalize=normalize: normalize(self, x).double())
+    from dlx.data import function1d
+
+    sources = function1d.TensorSource
+    monkeypatch.setattr(function1d, "TensorSource", lambda **t: sources(**{k: v.double() for k, v in t.items()}))
+
+
+def swept(dlx_call, executor, *words, code=0):
+    call = dlx_call("sweep", *words, "--executor", executor, "--json")
+    assert call.code == code, call.err
+    found = json.loads(call.out)
+    return Path(found["run"]), {row["name"]: row for row in found["members"]}, call.err
+
+
+def last_weights(run):
+    return load_weights(latest_checkpoint(RunFolder(run).checkpoints)[0] / "last.safetensors")
+
+
+CASES = {
+    "seeds": [*MLP, "seed=0,1,2"],
+    "adam": [*MLP, "optim.lr=1e-3,3e-3", "optim.betas=[0.9,0.999],[0.5,0.99]", "scheduler=warmup_cosine"],
+    "decay": [*MLP, "optim=adamw", "optim.weight_decay=0.1,0.0", "optim.no_decay=[bias]", "trainer.clip_norm=0.5"],
+    "momentum": [*MLP, "optim=momentum", "optim.momentum=0.0,0.9", "optim.weight_decay=1e-3,0.0"],
+    "rmsprop": [*MLP, "optim=rmsprop", "optim.lr=1e-3,1e-4"],
+    "adamp": ["model=cnn", "model.width=2", *BASE, "optim=adamp", "optim.lr=1e-3,1e-2"],
+    "folds": [*MLP, "data.folds=4", "data.fold=0,1,2"],
+    "bootstrap": [*MLP, "data.bootstrap=0,1", "seed=0,1", "--zip"],
+    "mixup": [*MLP, "reg=[mixup,label_smoothing]", "reg.mixup.alpha=0.2,1.0", "reg.label_smoothing.epsilon=0.1,0.2"],
+    "stochastic": [*MLP, "model.dropout=0.3", "model.norm=batch", "seed=0,1"],
+    "penalty": [*MLP, "reg=[l2]", "seed=0,1"],
+    "convolution": ["model=cnn", "model.norm=batch", "model.dropout=0.2", *BASE, "reg=[augmentation]", "seed=0,1"],
+    "attention": ["model=vit", "model.dim=16", "model.depth=1", *BASE, "seed=0,1"],
+    "regression": ["model=mlp", "model.hidden=[16]", "data=function1d", *BASE, "seed=0,1"],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_member_is_what_it_is_alone(case, dlx_call, float64):
+    steps = 100 if case in ("seeds", "stochastic", "mixup") else 30
+    words = [*CASES[case], f"trainer.max_steps={steps}"]
+    alone, rows_alone, _ = swept(dlx_call, "inprocess", *words)
+    together, rows, err = swept(dlx_call, "batched", *words)
+    assert "one after another" not in err
+    assert set(rows) == set(rows_alone)
+    for name, row in rows.items():
+        assert row["metrics"] == pytest.approx(rows_alone[name]["metrics"], rel=1e-4)
+        runs = [folder / "runs" / name for folder in (alone, together)]
+        for one, other in zip(*(read_metrics(run / "metrics.jsonl") for run in runs), strict=True):
+            timed = ("time", "time/step_ms", "time/data_wait", "train/throughput")
+            assert one.keys() == other.keys()
+            assert {k: v for k, v in one.items() if k not in timed} == pytest.approx(
+                {k: v for k, v in other.items() if k not in timed}, rel=1e-4, abs=1e-8
+            )
+        weights = [last_weights(run) for run in runs]
+        for key, tensor in weights[0].items():
+            if tensor.is_floating_point():
+                assert tensor.dtype == torch.float64
+                torch.testing.assert_close(weights[1][key], tensor, rtol=1e-4, atol=1e-7)
+
+
+def test_members_end_when_they_would_alone(dlx_call, float64):
+    """Early stopping by its own curve; a diverged member touches no other."""
+    words = [*MLP, "reg=[early_stopping]", "reg.early_stopping.patience=1", "trainer.max_steps=400", "optim=sgd",
+             "model.loss=mse", "optim.lr=1e-9,0.05,1e30,0.1,0.2"]  # fmt: skip
+    _, alone, _ = swept(dlx_call, "inprocess", *words, code=1)
+    folder, rows, _ = swept(dlx_call, "batched", *words, code=1)
+    assert rows["002-lr-1e-30"]["status"] == "diverged"
+    assert rows["002-lr-1e-30"]["reason"] == alone["002-lr-1e-30"]["reason"]
+    steps = {name: RunFolder(folder / "runs" / name).summary().get("steps") for name in rows}
+    assert len(set(steps.values())) > 2, steps
+    for name, row in rows.items():
+        assert row["status"] == alone[name]["status"]
+        assert row["metrics"] == pytest.approx(alone[name]["metrics"], rel=1e-4)
+
+
+def test_what_is_cut_off_goes_on_by_any_executor(dlx_call, monkeypatch):
+    words = [*MLP, "trainer.max_steps=60", "seed=0,1"]
+    _, whole, _ = swept(dlx_call, "inprocess", *words)
+    cuts = []
+    for resumed_by in ("batched", "inprocess"):
+
+        def after_step(system, step):
+            if step == 30 and not cuts:
+                cuts.append(step)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        cuts.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(System, "after_step", after_step)
+            call = dlx_call("sweep", *words, "--executor", "batched", "--json")
+        assert call.code == 143, call.err
+        run = json.loads(call.out)["run"]
+        assert {RunFolder(path).status()["status"] for path in Path(run, "runs").iterdir()} == {"interrupted"}
+        again = json.loads(dlx_call("resume", run, "--executor", resumed_by, "--json").out)
+        for row in again["members"]:
+            assert row["metrics"] == pytest.approx(whole[row["name"]]["metrics"], rel=1e-3)
+            assert '"_event": "resume"' in Path(run, "runs", row["name"], "metrics.jsonl").read_text()
+
+
+def test_what_cannot_be_batched_says_why_and_runs(dlx_call):
+    words = [*MLP, "trainer.max_steps=6", "seed=0,1"]
+    for word, why in (("trainer.ema=0.9", "trainer.ema"), ("reg=[weight_noise]", "regularization.weight_noise")):
+        _, rows, err = swept(dlx_call, "batched", *words, word)
+        assert f"2 members run one after another: {why}" in err
+        assert {row["status"] for row in rows.values()} == {"finished"}
+
+
+def test_different_programs_are_different_stacks(dlx_call):
+    _, rows, err = swept(dlx_call, "batched", *MLP[2:], "model=mlp,linear", "seed=0,1", "trainer.max_steps=6")
+    assert len(rows) == 4
+    assert {row["status"] for row in rows.values()} == {"finished"}
+    assert "one after another" not in err
+
+
+def test_auto_takes_what_is_faster(dlx_call, monkeypatch):
+    words = [*MLP, "trainer.max_steps=6", "seed=0,1"]
+    for times, together in (((1.0, 2.0), True), ((2.0, 1.0), False)):
+        monkeypatch.setattr("dlx.sweeps.batched.measure", lambda stack, times=times: times)
+        trained = []
+        monkeypatch.setattr("dlx.sweeps.batched._train", lambda *a, kept=trained: kept.append(a))
+        _, rows, err = swept(dlx_call, "auto", *words)
+        assert bool(trained) == together
+        assert ("one by one" in err) == (not together)
+        assert len(rows) == (0 if together else 2)
