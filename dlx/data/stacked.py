@@ -61,7 +61,7 @@ class StackedLoader:
             if not first.normalized:
                 x = batch[self.spec.input_key]
                 batch[self.spec.input_key] = self.spec.normalize(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            yield {**batch, **{name: tensor[:, at : at + size] for name, tensor in flat.items()}}
+            yield {**batch, **{name: tensor[:, at : at + size].contiguous() for name, tensor in flat.items()}}
 
     def _take(self, residents: Sequence[Resident], name: str, rows_MB: Tensor) -> Tensor:
         tensors = [resident.tensors[name] for resident in residents]

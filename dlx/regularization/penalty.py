@@ -11,7 +11,7 @@ from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.parameters import check_kinds, of_kinds
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from dlx.tasks.system import System
 
@@ -36,14 +36,26 @@ class NormPenalty(Regularizer):
         if form not in ("loss", "decoupled"):
             raise ValueError(f"form must be loss or decoupled, got {form!r}")
         self.strength, self.form, self.spare = strength, form, check_kinds("spare", spare)
-        self._weights: list[Tensor] | None = None
+        self._system: System | None = None
+        self._places: list[tuple[nn.Module, str]] = []
+
+    def defines(self, hook: str) -> bool:
+        unused = "after_step" if self.form == "loss" else "penalty"
+        return hook != unused and super().defines(hook)
 
     def weights(self, system: System) -> list[Tensor]:
-        """The penalized parameters, found once: all of a system's are made in its constructor."""
-        if self._weights is None:
+        """The penalized parameters, whose places are found once: all of a system's are made in its constructor."""
+        if self._system is not system:
             spared = of_kinds(system, self.spare)
-            self._weights = [p for p in system.parameters() if p.requires_grad and p not in spared]
-        return self._weights
+            self._places = [
+                (module, name)
+                for module in system.modules()
+                for name, p in module.named_parameters(recurse=False)
+                if p.requires_grad and p not in spared
+            ]
+            self._system = system
+        # By name: where several members train as one, other tensors stand in their places.
+        return list(dict.fromkeys(getattr(module, name) for module, name in self._places))
 
 
 class L2(NormPenalty):

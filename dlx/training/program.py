@@ -114,12 +114,13 @@ def _trace(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    copies = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, arguments)
+    params, buffers, *rest = arguments  # as they lie in memory, which a trace depends on; buffers would be changed
+    copies = {name: buffer.clone() for name, buffer in buffers.items()}
     try:
         # The fused attention kernels have no rule for stacks; the plain one is matrix products.
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("error", message=".*performance drop because we have not yet implemented.*")
-            return make_fx(function)(*copies)
+            return make_fx(function)(params, copies, *rest)
     except (RuntimeError, NotImplementedError, UserWarning, ValueError) as error:
         raise NotBatchable(str(error).strip().splitlines()[0]) from error
 

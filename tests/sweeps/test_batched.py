@@ -51,7 +51,7 @@ CASES = {
     "decay": [*MLP, "optim=adamw", "optim.weight_decay=0.1,0.0", "optim.no_decay=[bias]", "trainer.clip_norm=0.5"],
     "momentum": [*MLP, "optim=momentum", "optim.momentum=0.0,0.9", "optim.weight_decay=1e-3,0.0"],
     "rmsprop": [*MLP, "optim=rmsprop", "optim.lr=1e-3,1e-4"],
-    "adamp": ["model=cnn", "model.width=2", *BASE, "optim=adamp", "optim.lr=1e-3,1e-2"],
+    "adamp": ["model=cnn", *BASE, "optim=adamp", "optim.lr=1e-3,1e-2"],
     "folds": [*MLP, "data.folds=4", "data.fold=0,1,2"],
     "bootstrap": [*MLP, "data.bootstrap=0,1", "seed=0,1", "--zip"],
     "mixup": [*MLP, "reg=[mixup,label_smoothing]", "reg.mixup.alpha=0.2,1.0", "reg.label_smoothing.epsilon=0.1,0.2"],
