@@ -31,6 +31,8 @@ class _Loss(nn.Module):
         super().__init__()
         self.system, self.penalties = system.train(), penalties
         (self.objective,) = system.objectives()
+        for regularizer in penalties:
+            regularizer.penalty(system)  # which finds what it looks for, while parameters are parameters
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, logs = self.system.training_loss(batch, self.objective)
