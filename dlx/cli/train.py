@@ -139,6 +139,7 @@ def _print_plan(prepared: Prepared) -> None:
     print_summary(summarize(prepared.system), layers=False)
     counts = ", ".join(f"{name} {len(split):,}" for name, split in prepared.splits.items())
     say(f"samples         {counts}")
-    say(f"steps           {prepared.total_steps:,} of {config['dataset']['batch_size']} samples")
+    steps = f"{prepared.total_steps:,} of {config['dataset']['batch_size']} samples"
+    say(f"steps           {steps if prepared.total_steps else 'none: fitted in closed form'}")
     name = config["name"] or config.choices["model"]
     say(f"run folder      {config['output_root']}/{name}/ (not made: --dry-run)")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
+from dlx.data.dataset import TensorSource
 from dlx.random import generator
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class View:
     bootstrap: a replicate's number; train is then drawn anew with replacement.
     split_seed: draws all of these, and the test split where the dataset gives none.
     weights: a .npy file with one weight per sample of the training source.
+    targets: a .npy file with real targets that stand in for those of the training source, in its order: for train, and
+        for what else is cut from it (a val or test split that the dataset gives keeps its own).
     workers: processes that load; 0 keeps what fits in memory on the device.
     drop_last: training drops the last partial batch.
     """
@@ -61,6 +64,7 @@ class View:
         bootstrap: int | None = None,
         split_seed: int = 0,
         weights: str | None = None,
+        targets: str | None = None,
         workers: int = 0,
         drop_last: bool = True,
     ) -> None:
@@ -78,7 +82,8 @@ class View:
         if fold is not None and folds is not None and not 0 <= fold < folds:
             raise ValueError(f"fold must be in 0..{folds - 1}, got {fold}")
         self.batch_size, self.subset, self.fold, self.folds = batch_size, subset, fold, folds
-        self.bootstrap, self.split_seed, self.weights = bootstrap, split_seed, weights
+        self.bootstrap, self.split_seed = bootstrap, split_seed
+        self.weights, self.targets = weights, targets
         self.workers, self.drop_last = workers, drop_last
 
     def split(self, dataset: Dataset) -> dict[str, Split]:
@@ -86,6 +91,8 @@ class View:
         given = dataset.sources
         source = given["train"]
         labels = class_labels(source)
+        if self.targets is not None:
+            source = self._retarget(source, dataset.spec.target_key, self.targets)
         pool = torch.arange(len(source))
         if "test" in given:
             test = _whole(given["test"])
@@ -106,11 +113,6 @@ class View:
         size = len(train_index)
         if size == 0:
             raise UserError(f"dataset: {len(source)} samples are too few to split")
-        if size < self.batch_size and self.drop_last:
-            raise UserError(
-                f"dataset.batch_size: {self.batch_size} is more than the {size} training samples; "
-                "take at most that, or set dataset.drop_last=false"
-            )
         if self.bootstrap is not None:
             drawn = torch.randint(size, (size,), generator=generator(self.split_seed, "bootstrap", self.bootstrap))
             train_index = train_index[drawn]
@@ -133,31 +135,46 @@ class View:
             )
         return pool[choose(labels[pool], count, generator(self.split_seed, "subset"))]
 
+    def _retarget(self, source: Source, key: str, name: str) -> Source:
+        tensors = getattr(source, "tensors", {})
+        before = tensors.get(key)
+        if before is None or not before.is_floating_point():
+            raise UserError("dataset.targets: stand in for real targets that are kept in memory; these data have none")
+        after = _read_numbers("targets", name, tuple(before.shape))
+        return TensorSource(**{**tensors, key: after.to(before.dtype)})
+
     def _read_weights(self, source: Source, train_index: Tensor) -> Tensor | None:
         if self.weights is None:
             return None
-        path = Path(self.weights).expanduser()
-        if not path.is_file():
-            raise UserError(f"dataset.weights: {path}: there is no such file")
-        try:
-            # "same_kind" refuses text and complex numbers.
-            loaded = np.asarray(np.load(path, allow_pickle=False)).astype(np.float64, casting="same_kind")
-        except (ValueError, TypeError, EOFError, OSError) as error:
-            raise UserError(f"dataset.weights: {path}: not a .npy file of numbers ({error})") from error
-        weight = torch.from_numpy(loaded)
-        if weight.shape != (len(source),):
-            raise UserError(
-                f"dataset.weights: {path}: must be {len(source)} numbers, one per training sample, "
-                f"got shape {tuple(weight.shape)}"
-            )
-        if not torch.isfinite(weight).all() or (weight < 0).any():
-            raise UserError(f"dataset.weights: {path}: must be finite and not negative")
+        weight = _read_numbers("weights", self.weights, (len(source),))
+        if (weight < 0).any():
+            raise UserError(f"dataset.weights: {self.weights}: must not be negative")
         mean = weight[train_index].mean()
         if mean.isinf():
-            raise UserError(f"dataset.weights: {path}: too large, their sum is not finite")
+            raise UserError(f"dataset.weights: {self.weights}: too large, their sum is not finite")
         if mean == 0:
-            raise UserError(f"dataset.weights: {path}: all training samples have weight 0")
+            raise UserError(f"dataset.weights: {self.weights}: all training samples have weight 0")
         return (weight / mean).float()
+
+
+def _read_numbers(key: str, name: str, shape: tuple[int, ...]) -> Tensor:
+    """The finite numbers of a .npy file, float64. Raises UserError naming `dataset.KEY` where it holds others."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f"dataset.{key}: {path}: there is no such file")
+    try:
+        # "same_kind" refuses text and complex numbers.
+        numbers = np.asarray(np.load(path, allow_pickle=False)).astype(np.float64, casting="same_kind")
+    except (ValueError, TypeError, EOFError, OSError) as error:
+        raise UserError(f"dataset.{key}: {path}: not a .npy file of numbers ({error})") from error
+    if numbers.shape != shape:
+        wanted = " x ".join(str(size) for size in shape)
+        raise UserError(
+            f"dataset.{key}: {path}: must be {wanted} numbers, one row per training sample, got shape {numbers.shape}"
+        )
+    if not np.isfinite(numbers).all():
+        raise UserError(f"dataset.{key}: {path}: must be finite")
+    return torch.from_numpy(numbers)
 
 
 def probe(train: Split, size: int, split_seed: int) -> Split:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
@@ -226,11 +227,15 @@ def _row_of_run(point: Point, results: Mapping[str, Result]) -> Row:
 def _check_chains(points: Sequence[Point], execution: Execution) -> None:
     alone = execution.executor == "inprocess" or (execution.executor == "processes" and execution.jobs == 1)
     for point in points:
-        if (method := point.method) and method.is_chain and not alone:
+        if not (method := point.method) or not method.is_chain:
+            continue
+        if not alone:
             raise UserError(
                 f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
                 "it takes inprocess, or processes with --jobs 1"
             )
+        with TemporaryDirectory() as nowhere:  # it may look at the data: what it refuses is said before all is written
+            method.members(point.base, {}, Path(nowhere))
 
 
 def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
+
 from dlx.tasks.classification import Classification
 from dlx.tasks.regression import Regression
 from dlx.tasks.spec import ImageSpec, Spec
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+
+def training_samples(data: Any, spec: Spec) -> tuple[Tensor, Tensor, Tensor]:
+    """All training samples at once, on the CPU, for a closed form: inputs [N, *input_shape], targets as in a batch,
+    and weights float64 [N], ones where the samples have none. data: what `System.fit` is given."""
+    parts = list(data.train.all())
+    inputs, target = (torch.cat([part[key].cpu() for part in parts]) for key in (spec.input_key, spec.target_key))
+    weights = [part["weight"].cpu().double() for part in parts if "weight" in part]
+    return inputs, target, torch.cat(weights) if weights else torch.ones(len(inputs), dtype=torch.float64)
 
 
 class Target(Protocol):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import torch
 
     from dlx.tasks.spec import Spec
 
@@ -43,6 +46,11 @@ class System(nn.Module):
     """Names that `optimizer.players.<name>` may set apart; empty for a system with one objective."""
 
     spec: Spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, or its buffers: what is fitted in closed form has no weights."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def monitor(self) -> tuple[str, str] | None:

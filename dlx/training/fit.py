@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,11 @@ class Fit:
             return Outcome(self.state, self.monitored, 0 if self.pruned else received, self.pruned)
         last = snapshot(self.system)
         assign(self.system, self.best or last)
+        started = time.perf_counter()
         self.system.fit(self.job.data)
+        self.state.seconds += time.perf_counter() - started
+        if not self.step.objectives:  # it is validated here, once it is fitted
+            self.validate()
         self.best = snapshot(self.system)
         assign(self.system, last)
         self.save()

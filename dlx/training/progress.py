@@ -45,7 +45,7 @@ class Progress:
     def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
         self.total, self.steps_per_epoch = total, steps_per_epoch
         self.start_step, self.started = step, time.monotonic()
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not total or not sys.stderr.isatty():
             return
         self.bar = _live_bar("epoch {task.fields[epoch]}", "step {task.completed}/{task.total}  {task.fields[figures]}")
         self.bar.start()
@@ -58,6 +58,9 @@ class Progress:
         if self.bar:
             self.bar.update(self.task, completed=step, epoch=f"{epoch:.1f}/{epochs:g}", figures=figures)
         elif not self.quiet and any(name.startswith("val/") for name in scalars):
+            if not self.total:  # in closed form
+                self.say(f"fitted  {figures}")
+                return
             now = time.monotonic()
             if step < self.total and now - self._last_line < 2:
                 return

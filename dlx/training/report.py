@@ -38,7 +38,7 @@ class Report:
 def report_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> Report:
     """Judges a run's best weights on `train`, `val` or `test` of the data it was trained on."""
     system, loader = open_run(folder, split, trust=trust)
-    world = World(next(system.parameters()).device)
+    world = World(system.device)
     title = f"{folder.name}, {split}"
     target = getattr(system, "target", None)
     if isinstance(target, Classification):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ class Prepared:
 
     @property
     def total_steps(self) -> int:
-        return self.trainer.total_steps(self.steps_per_epoch)
+        """Optimizer steps; none where the system is fitted in closed form."""
+        return self.trainer.total_steps(self.steps_per_epoch) if self.system.objectives() else 0
 
 
 def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
@@ -96,6 +98,8 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
             trainer.monitored_of(system, regularizers)
         except ValueError as error:
             problems.append(Problem("trainer.monitor", str(error).removeprefix("monitor ")))
+        if not system.objectives():
+            problems += _check_closed_form(config, trainer)
     if problems:
         raise ConfigError(problems)
     splits = view.split(dataset)
@@ -108,10 +112,31 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
                 )
             ]
         )
-    steps = count_batches(len(splits["train"]), view.batch_size, view.drop_last)
     assert system is not None
     assert dataset is not None
+    if not system.objectives():
+        view.drop_last = False  # what is fitted at once takes all samples
+    size = len(splits["train"])
+    steps = count_batches(size, view.batch_size, view.drop_last)
+    if steps == 0:
+        raise UserError(
+            f"dataset.batch_size: {view.batch_size} is more than the {size} training samples; "
+            "take at most that, or set dataset.drop_last=false"
+        )
     return Prepared(config, trainer, dataset, view, splits, regularizers, system, steps)
+
+
+def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
+    """What needs gradient steps would do nothing, and nobody would notice."""
+    model = config.choices["model"]
+    why = f"does nothing for {model}, which is fitted in closed form, without gradient steps"
+    chosen = config.choices["regularization"]
+    keys = [*(["regularization"] if chosen else [])]
+    keys += [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None and not chosen]
+    problems = [Problem(key, why) for key in keys]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        problems.append(Problem("model", f"{model} is fitted in closed form, by one process, not under torchrun"))
+    return problems
 
 
 def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:
@@ -200,10 +225,9 @@ def resume(
     longer = {"trainer.epochs", "trainer.max_steps"} & set(changed or ())
     done = newest is not None and (not longer or step_of(newest) >= prepared.total_steps)
     if folder.status()["status"] == "finished" and done:
+        further = f"trainer.epochs={2 * config['trainer']['epochs']} goes on with it, " if prepared.total_steps else ""
         raise UserError(
-            f"{folder.path}: this run is finished; "
-            f"trainer.epochs={2 * config['trainer']['epochs']} goes on with it, "
-            f"`dlx train --from {folder.name}` starts it anew"
+            f"{folder.path}: this run is finished; {further}`dlx train --from {folder.name}` starts it anew"
         )
     world = World.join(prepared.trainer.device)
     try:
@@ -317,5 +341,5 @@ def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> t
 def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
     """The figures of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
     system, loader = open_run(folder, split, trust=trust)
-    figures = evaluate(system, loader, World(next(system.parameters()).device), loader.seed)
+    figures = evaluate(system, loader, World(system.device), loader.seed)
     return {f"{split}/{name}": value for name, value in figures.items()}

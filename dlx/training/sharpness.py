@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dlx.config.errors import UserError
 from dlx.random import generator
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ class Landscape:
     def __init__(self, system: System, loader: Loader) -> None:
         self.system = system.eval()
         self.batches = list(loader.all())
-        (self.objective,) = system.objectives()
+        objectives = system.objectives()
+        if len(objectives) != 1:
+            raise UserError(f"sharpness: is of one loss over weights; {type(system).__name__} has {len(objectives)}")
+        (self.objective,) = objectives
         self.params: list[Tensor] = list(self.objective.params)
         self.origin = nn.utils.parameters_to_vector(self.params).detach().clone()
 

@@ -8,7 +8,7 @@ from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, TensorSource
 from dlx.data.view import View, choose, deal
 from dlx.random import generator
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import ImageSpec, VectorSpec
 
 
 class Labelled(Dataset):
@@ -29,6 +29,19 @@ class Labelled(Dataset):
 class Real(Dataset):
     def splits(self):
         return {"train": TensorSource(features=torch.rand(50, 2), target=torch.rand(50, 1))}
+
+
+class Vectors(Dataset):
+    spec = VectorSpec(num_features=2)
+
+    def __init__(self, test=False):
+        self.test = test
+
+    def splits(self):
+        rng = generator(0, "t")
+        train = TensorSource(features=torch.rand(50, 2, generator=rng), target=torch.rand(50, 1, generator=rng))
+        given = {"test": TensorSource(features=torch.rand(5, 2), target=-torch.ones(5, 1))} if self.test else {}
+        return {"train": train, **given}
 
 
 labels = st.lists(st.integers(0, 3), min_size=20, max_size=200).map(torch.tensor)
@@ -177,7 +190,6 @@ def test_values_out_of_range_name_their_key(given_, name):
         ({"subset": 3}, "subset"),
         ({"subset": 0.01}, "subset"),
         ({"fold": 0, "folds": 81}, "folds"),
-        ({"batch_size": 73}, "batch_size"),
     ],
 )
 def test_more_than_there_is_names_its_key(given_, name):
@@ -185,8 +197,8 @@ def test_more_than_there_is_names_its_key(given_, name):
         view(**given_).split(Labelled(train=torch.arange(100) % 4))
 
 
-def test_a_large_batch_is_fine_where_the_last_one_is_kept():
-    splits = view(batch_size=500, drop_last=False).split(Labelled(train=torch.arange(100) % 4))
+def test_a_large_batch_changes_no_split():
+    splits = view(batch_size=500).split(Labelled(train=torch.arange(100) % 4))
     assert len(splits["train"]) == 72
 
 
@@ -225,6 +237,32 @@ def test_bad_weights_name_key_and_file(tmp_path, bad):
     np.save(path, bad)
     with pytest.raises(UserError, match=r"^dataset\.weights: .*w\.npy"):
         view(weights=str(path)).split(Labelled(train=torch.arange(100) % 4))
+
+
+def test_targets_stand_in_for_those_of_the_training_source(tmp_path):
+    np.save(tmp_path / "t.npy", np.arange(50.0)[:, None])
+    splits = view(targets=str(tmp_path / "t.npy")).split(Vectors())
+    plain = view().split(Vectors())
+    for name, split in splits.items():
+        assert torch.equal(split.index, plain[name].index)
+        taken = split.source.take(split.index)
+        assert torch.equal(taken["target"][:, 0], split.index.float())
+        assert taken["target"].dtype == torch.float32
+        assert torch.equal(taken["features"], plain[name].source.take(split.index)["features"])
+    given_test = view(targets=str(tmp_path / "t.npy")).split(Vectors(test=True))["test"]
+    assert (given_test.source.tensors["target"] == -1).all()
+
+
+@pytest.mark.parametrize("bad", [np.ones((49, 1)), np.ones(50), np.full((50, 1), np.nan), np.full((50, 1), "1")])
+def test_bad_targets_name_key_and_file(tmp_path, bad):
+    path = tmp_path / "t.npy"
+    np.save(path, bad)
+    with pytest.raises(UserError, match=r"^dataset\.targets: .*t\.npy"):
+        view(targets=str(path)).split(Vectors())
+    with pytest.raises(UserError, match=r"^dataset\.targets: .*t\.npy.*no such file"):
+        view(targets=str(path) + ".npy").split(Vectors())
+    with pytest.raises(UserError, match=r"^dataset\.targets: stand in for real targets"):
+        view(targets=str(path)).split(Labelled(train=torch.arange(100) % 4))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not numpy", b"\x93NUMPY\x01\x00"])

@@ -1,0 +1,256 @@
+"""Boosting: members one after another, each trained on what those before it got wrong; together they answer.
+
+Classifiers: SAMME (Zhu, Zou, Rosset and Hastie 2009), which is AdaBoost (Freund and Schapire 1997) for K classes. A
+member's say is alpha = ln((1 - err) / err) + ln(K - 1), err being its weighted error on the training samples; those
+that it got wrong then weigh e^alpha times as much. Regressors: each member is fitted to the residual that the sum of
+those before it leaves (Friedman 2001, gradient boosting of the squared error), beginning with the targets' mean.
+Shapes: N samples of a split, K classes, D target dimensions.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from dlx.config import Config, compose
+from dlx.config.errors import UserError
+from dlx.data.view import class_labels
+from dlx.methods.method import Answer, Method
+from dlx.runs.files import write_atomic
+from dlx.tasks.spec import ImageSpec
+from dlx.tasks.supervised import Supervised
+from dlx.training.run import Prepared, open_run, prepare
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+Array = np.ndarray[Any, Any]
+SPLITS = ("train", "val", "test")
+TINY = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How far a chain came. weights: what each member's answer counts; a member after the last of them is discarded.
+    errors: each member's own, weighted (SAMME), or the mean square that it left of its residual. offset: added to the
+    weighted sum (regression). ended: why it goes no further; None where it may."""
+
+    weights: list[float]
+    errors: list[float]
+    offset: list[float]
+    ended: str | None = None
+
+
+class Boosting(Method):
+    """members: at most so many. learning_rate: scales what each member counts; smaller needs more members."""
+
+    is_chain: ClassVar[bool] = True
+
+    def __init__(self, *, members: int = 10, learning_rate: float = 1.0) -> None:
+        if members < 1:
+            raise ValueError(f"members must be at least 1, got {members}")
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+        self.count, self.learning_rate = members, learning_rate
+        self._prepared: Prepared | None = None
+        self._outputs: dict[tuple[Path, str], Array] = {}  # a chain asks for them again after each member
+
+    def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
+        runs, name = list(done.values()), f"member-{len(done):03d}"
+        if len(runs) >= self.count:
+            return {}
+        if self._classes(base):
+            if not runs:
+                return {name: base}
+            chain, weight_N = self._samme(base, runs)
+            if chain.ended:
+                return {}
+            train = self._data(base).splits["train"]
+            numbers = np.zeros(len(train.source))
+            numbers[train.index.numpy()] = weight_N
+            return {name: _with_file(base, "weights", folder / "weights" / f"{name}.npy", numbers)}
+        numbers = self._residuals(base, runs)
+        return {name: _with_file(base, "targets", folder / "targets" / f"{name}.npy", numbers)}
+
+    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+        classes = self._classes(base)
+        members = list(runs.values())
+        chain = self._samme(base, members)[0] if classes else self._additive(base, members)
+        names = list(runs)[: len(chain.weights)]
+        staged: dict[str, list[float]] = {split: [] for split in SPLITS}
+        metrics: dict[str, float] = {}
+        for split in SPLITS:
+            truth = self._truth(base, split)
+            for output in self._staged(base, members, chain, split):
+                wrong = (output.argmax(1) != truth) if classes else np.square(output - truth)
+                staged[split].append(float(wrong.mean()))
+            if split != "train":
+                figures = {"accuracy": 1 - staged[split][-1]} if classes else self._judge(base, output, truth)
+                metrics |= {f"{split}/{name}": value for name, value in figures.items()}
+        what = "error" if classes else "mean squared error"
+        test = staged["test"]
+        details = {
+            "boosting": f"test {what} {test[-1]:.4f} of {len(names)} together, {test[0]:.4f} after the first alone",
+            **({"ended": chain.ended} if chain.ended else {}),
+            # What an ensemble is made of: a weighted vote, or offset + the sum of weight times output (regressors).
+            "weights": dict(zip(names, chain.weights, strict=True)),
+            "offset": chain.offset,
+            "member_errors": chain.errors,
+            "staged": staged,
+        }
+        guess = 1 - 1 / classes if classes else None
+        return Answer(metrics, details, {"boosting": _draw(staged, chain.errors, what, guess)})
+
+    # What is learned from: the data as they are for every member, and what members say of them.
+
+    def _data(self, base: Config) -> Prepared:
+        if self._prepared is None:
+            prepared = prepare(base)
+            if not isinstance(prepared.system, Supervised):
+                raise UserError(
+                    f"method: boosting is of classifiers and regressors, {base.choices['model']} is neither"
+                )
+            self._prepared = prepared
+        return self._prepared
+
+    def _classes(self, base: Config) -> int:
+        """How many there are; 0 for real targets."""
+        spec = self._data(base).dataset.spec
+        return spec.num_outputs if isinstance(spec, ImageSpec) else 0
+
+    def _truth(self, base: Config, split: str) -> Array:
+        """Labels int64 [N] or targets float64 [N, D] of a split, in its order."""
+        part, spec = self._data(base).splits[split], self._data(base).dataset.spec
+        if self._classes(base):
+            return class_labels(part.source)[part.index].numpy()  # which reads no images
+        return part.source.take(part.index)[spec.target_key].double().numpy()
+
+    def _weight(self, base: Config) -> Array:
+        """What the training samples weigh before any boosting, [N]."""
+        train = self._data(base).splits["train"]
+        return np.ones(len(train)) if train.weight is None else train.weight[train.index].double().numpy()
+
+    @torch.no_grad()
+    def _output(self, base: Config, run: RunFolder, split: str) -> Array:
+        """A member's labels int64 [N] or values float64 [N, D] on a split, in its order."""
+        key = run.path, split
+        if key not in self._outputs:
+            system, loader = open_run(run, split, trust=base.trust)
+            parts = [system.predict(batch) for batch in loader.all()]
+            name = "label" if "label" in parts[0] else "target"
+            output = torch.cat([part[name] for part in parts]).cpu()
+            self._outputs[key] = output.double().numpy() if output.is_floating_point() else output.numpy()
+        return self._outputs[key]
+
+    # Classifiers.
+
+    def _samme(self, base: Config, runs: Sequence[RunFolder]) -> tuple[Chain, Array]:
+        label_N = self._truth(base, "train")
+        missed = [self._output(base, run, "train") != label_N for run in runs]
+        return samme(missed, self._weight(base), self._classes(base), self.learning_rate)
+
+    # Regressors.
+
+    def _additive(self, base: Config, runs: Sequence[RunFolder]) -> Chain:
+        weight_N, target_ND = self._weight(base), self._truth(base, "train")
+        offset = (weight_N @ target_ND / weight_N.sum()).tolist()
+        chain = Chain([self.learning_rate for _ in runs], [], offset)
+        left_ND = target_ND - offset
+        for run in runs:
+            output_ND = self._output(base, run, "train")
+            chain.errors.append(float(np.average(np.square(left_ND - output_ND).mean(1), weights=weight_N)))
+            left_ND = left_ND - self.learning_rate * output_ND
+        return chain
+
+    def _residuals(self, base: Config, runs: Sequence[RunFolder]) -> Array:
+        """What is left of the training source's targets: in train, and in what else is cut from it, so that a member
+        is validated on what it is fitted to."""
+        splits, spec = self._data(base).splits, self._data(base).dataset.spec
+        source, chain = splits["train"].source, self._additive(base, runs)
+        left = source.take(torch.arange(len(source)))[spec.target_key].double().numpy() - chain.offset
+        for split, part in splits.items():
+            if part.source is source:
+                *_, sum_ND = [np.array(chain.offset), *self._staged(base, runs, chain, split)]
+                left[part.index.numpy()] = self._truth(base, split) - sum_ND
+        return left
+
+    # Both.
+
+    def _staged(self, base: Config, runs: Sequence[RunFolder], chain: Chain, split: str) -> Iterator[Array]:
+        """What the first member, the first two, ... answer together: votes [N, K], or values [N, D]."""
+        classes, total = self._classes(base), np.array(chain.offset or 0.0)
+        for run, weight in zip(runs, chain.weights, strict=False):  # one that was discarded has none
+            output = self._output(base, run, split)
+            total = total + weight * (np.eye(classes)[output] if classes else output)
+            yield total
+
+    def _judge(self, base: Config, output_ND: Array, target_ND: Array) -> dict[str, float]:
+        system = self._data(base).system
+        assert isinstance(system, Supervised)
+        batch = {"target": torch.from_numpy(target_ND)}
+        return system.target.metrics(system.target.statistics(torch.from_numpy(output_ND), batch))
+
+
+def samme(missed: Sequence[Array], weight_N: Array, classes: int, learning_rate: float) -> tuple[Chain, Array]:
+    """What members' mistakes on the training samples (bool [N] each) come to, and what the samples weigh then.
+
+    As scikit-learn's AdaBoostClassifier has it, a member without mistakes ends the chain with weight 1, and one that is
+    no better than a guess ends it and is discarded; only the first is kept whatever it is, since something must answer.
+    """
+    chain = Chain([], [], [])
+    weight_N = weight_N / weight_N.sum()
+    for number, miss_N in enumerate(missed):
+        error = float(weight_N @ miss_N / weight_N.sum())
+        guess = error >= 1 - 1 / classes
+        if guess and number > 0:
+            return Chain(chain.weights, chain.errors, [], f"member {number} was no better than a guess"), weight_N
+        chain.errors.append(error)
+        if error <= 0 or guess:
+            chain.weights.append(1.0)
+            why = "was no better than a guess" if guess else "made no mistake on the training samples"
+            return Chain(chain.weights, chain.errors, [], f"member {number} {why}"), weight_N
+        alpha = learning_rate * (math.log((1 - error) / error) + math.log(classes - 1))
+        chain.weights.append(alpha)
+        weight_N = weight_N * np.exp(alpha * miss_N)
+        weight_N = np.where(weight_N > 0, np.maximum(weight_N / weight_N.sum(), TINY), 0.0)
+    return chain, weight_N
+
+
+def _with_file(base: Config, key: str, path: Path, numbers: Array) -> Config:
+    """The configuration with these numbers as its `dataset.KEY`; the same numbers make the same file."""
+    content = io.BytesIO()
+    np.save(content, numbers)
+    path = path.resolve()
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, content.getvalue())
+    return compose([f"dataset.{key}={path}"], base=base)
+
+
+def _draw(staged: Mapping[str, list[float]], errors: list[float], what: str, guess: float | None) -> Figure:
+    """Left: the error of the first n members together. Right: each member's own, on what it was trained on."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    together, alone = figure.subplots(1, 2)
+    numbers = range(1, len(errors) + 1)
+    for split, values in staged.items():
+        together.plot(numbers, values, ".-", label=split)
+    together.set(xlabel="members", ylabel=what, ylim=(0, None), title="together")
+    own = "each member, as its samples weigh" if guess is not None else "each member, of its residual"
+    alone.plot(numbers, errors, ".-", color="tab:purple", label=own)
+    if guess is not None:
+        alone.axhline(guess, color="0.6", linestyle="--", label="a guess")
+    alone.set(xlabel="member", ylabel=what, ylim=(0, None), title="alone")
+    for axes in (together, alone):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+    return figure
