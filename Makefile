@@ -22,8 +22,9 @@ lint: .venv/.lint ## ruff (rules and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.bench ## time dlx beside a bare loop and other trainers, in one run
+bench: .venv/.bench ## time dlx beside a bare loop, other trainers, and many runs as one
 	$(BIN)/python tests/benchmarks/loop.py
+	$(BIN)/python tests/benchmarks/many.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
