@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, trusted
-from dlx.cli.sweep import Executor, Jobs, Limit, make_execution, report_sweep
+from dlx.cli.sweep import Executor, Jobs, Limit, Storage, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
 
 
@@ -19,6 +19,7 @@ def resume(
     executor: Executor = "inprocess",
     jobs: Jobs = None,
     time_limit: Limit = None,
+    storage: Storage = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
@@ -37,6 +38,8 @@ def resume(
     frozen = Config.load(folder.config_path, trust=trusted(trust))
     if (folder.is_plan or "experiment" in frozen.values) and (overrides or fork):
         raise UserError(f"{folder.path}: goes on as it was planned; it takes no overrides and no --fork")
+    if storage and not folder.is_plan:
+        raise UserError(f"--storage: {folder.path} is no search")
     if "experiment" in frozen.values:
         from dlx.experiments.run import resume_experiment
 
@@ -45,7 +48,8 @@ def resume(
     if folder.is_plan:
         from dlx.sweeps.sweep import resume_sweep
 
-        report_sweep(resume_sweep(folder, make_execution(executor, jobs, time_limit, trusted(trust))), json)
+        execution = make_execution(executor, jobs, time_limit, trusted(trust))
+        report_sweep(resume_sweep(folder, execution, storage=storage), json)
         return
 
     config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen

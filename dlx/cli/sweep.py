@@ -13,6 +13,7 @@ from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trus
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dlx.sweeps.draft import Draft
     from dlx.sweeps.executors import Execution
     from dlx.sweeps.points import Point
     from dlx.sweeps.sweep import Row, Swept
@@ -21,6 +22,10 @@ Executor = Annotated[str, typer.Option(help="inprocess: one after another; proce
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Members at a time.")]
 Limit = Annotated[str | None, typer.Option("--time-limit", help="For each member, such as 90s, 10min, 2h.")]
 Metric = Annotated[str | None, typer.Option(help="What is best, such as val/loss:min; else what the members monitor.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Of a search: a database's URL or a journal's path, which machines share (also DLX_STORAGE)."),
+]
 
 
 def sweep(
@@ -28,21 +33,44 @@ def sweep(
     zip_: Annotated[bool, typer.Option("--zip", help="Pair the values of all keys instead of crossing them.")] = False,
     random: Annotated[int | None, typer.Option(help="Only so many members of the grid, drawn at random.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Each member with that many seeds, from 0.")] = None,
+    search: Annotated[str | None, typer.Option(help="Not a grid, but a search by tpe, gp, cmaes or random.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Of a search: how many points. [default: 20]")] = None,
+    pruner: Annotated[str | None, typer.Option(help="Of a search, to end bad runs early: median, hyperband.")] = None,
+    storage: Storage = None,
+    study: Annotated[str | None, typer.Option(help="Of a search: the study's name in --storage.")] = None,
     executor: Executor = "inprocess",
     jobs: Jobs = None,
     time_limit: Limit = None,
     metric: Metric = None,
+    goal: Annotated[str | None, typer.Option(help="Of --metric, where that does not say it: min or max.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the plan, start nothing.")] = False,
     from_run: From = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
-    """Train a grid: dlx sweep model=mlp,resnet optim.lr=1e-3,1e-2 seed='range(3)'"""
+    """Train a grid: dlx sweep model=mlp,resnet optim.lr=1e-3,1e-2 seed='range(3)'
+
+    Or search: dlx sweep optim.lr='tag(log, interval(1e-4, 1e-1))' --search tpe --trials 20
+    """
     from dlx.config.errors import UserError
     from dlx.sweeps.grid import combine, compose_points, read_axes
 
     allowed, folders = trusted(trust), conf_dir or ()
+    metric = metric_of(metric, goal)
+    if search is not None:
+        _check_options("--search", {"--zip": zip_, "--random": random, "--seeds": seeds})
+        from dlx.sweeps.draft import Settings, draft_search
+
+        execution = make_execution(executor, jobs, time_limit, allowed)
+        count = 20 if trials is None else trials
+        settings = Settings(search, count, pruner or "none", metric or "", study, storage)
+        base = frozen(from_run, allowed)
+        draft = draft_search(overrides or [], settings, conf_dirs=folders, trust=allowed, base=base)
+        run_search(draft, execution, dry_run=dry_run, json=json)
+        return
+    given = {"--trials": trials, "--pruner": pruner, "--storage": storage, "--study": study}
+    _check_options("a sweep without --search", given)
     words = [*(overrides or []), *([f"seed=range({seeds})"] if seeds is not None else [])]
     axes = read_axes(words, folders)
     if seeds is not None and sum(axis.key == "seed" for axis in axes) > 1:
@@ -51,7 +79,6 @@ def sweep(
     points = compose_points(members, axes, conf_dirs=folders, trust=allowed, base=frozen(from_run, allowed))
     if any("experiment" in point.config.values for point in points):
         raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not swept")
-    check_metric(metric)
     run_points(points, make_execution(executor, jobs, time_limit, allowed), metric=metric, dry_run=dry_run, json=json)
 
 
@@ -96,11 +123,52 @@ def seconds(limit: str | None) -> float | None:
     return found
 
 
-def check_metric(metric: str | None) -> None:
+def metric_of(metric: str | None, goal: str | None) -> str | None:
+    """What --metric and --goal say together, such as val/loss:min."""
     from dlx.config.errors import UserError
 
-    if metric is not None and not metric.endswith((":min", ":max")):
-        raise UserError(f"--metric {metric}: must say the goal, such as val/loss:min or val/accuracy:max")
+    if goal not in (None, "min", "max"):
+        raise UserError(f"--goal {goal}: must be min or max")
+    if metric is None:
+        if goal is not None:
+            raise UserError(f"--goal {goal}: needs --metric, such as val/accuracy")
+        return None
+    name, _, said = metric.rpartition(":")
+    if said not in ("min", "max") or not name:
+        if goal is None:
+            raise UserError(f"--metric {metric}: must say the goal, such as val/loss:min or val/accuracy:max")
+        return f"{metric}:{goal}"
+    if goal not in (None, said):
+        raise UserError(f"--goal {goal}: --metric {metric} says {said}")
+    return metric
+
+
+def _check_options(where: str, given: Mapping[str, object]) -> None:
+    """Raises UserError for options that have nothing to say there."""
+    from dlx.config.errors import UserError
+
+    for option, value in given.items():
+        if value not in (None, False):
+            raise UserError(f"{option}: has no meaning for {where}")
+
+
+def run_search(draft: Draft, execution: Execution, *, dry_run: bool = False, json: bool = False) -> None:
+    """Runs and reports it; of a dry run the space alone."""
+    if dry_run:
+        _print_space(draft)
+        return
+    from dlx.sweeps.sweep import start_search
+
+    report_sweep(start_search(draft, execution), json)
+
+
+def _print_space(draft: Draft) -> None:
+    from dlx.cli.output import say, table
+
+    say(table([[dimension.key, str(dimension)] for dimension in draft.space.dimensions], ["key", "searched"]))
+    say(f"metric          {draft.settings.metric}")
+    pruned = "" if draft.settings.pruner == "none" else f", pruned by {draft.settings.pruner}"
+    say(f"trials          {draft.settings.trials} by {draft.settings.sampler}{pruned} (not started: --dry-run)")
 
 
 def _print_plan(points: Sequence[Point]) -> None:
@@ -123,6 +191,7 @@ def _print_plan(points: Sequence[Point]) -> None:
 def report_sweep(swept: Swept, json: bool) -> None:
     """The table, the best point and how to go on with it; ends the process with the sweep's code."""
     from dlx.cli.output import print_json, say, table
+    from dlx.sweeps.space import text_of
 
     if len(swept.rows) == 1 and not swept.rows[0].name:  # the only point, of a method
         _say_answer(swept.rows[0], json)
@@ -130,7 +199,7 @@ def report_sweep(swept: Swept, json: bool) -> None:
         keys = list(dict.fromkeys(key for row in swept.rows for key in row.differs))
         header = ["member", *keys, swept.metric, "test/accuracy", "status"]
         cells = [
-            [row.name, *(str(row.differs.get(key, "")) for key in keys), _figure(row.metrics, swept.metric),
+            [row.name, *(text_of(row.differs.get(key, ""), 4) for key in keys), _figure(row.metrics, swept.metric),
              _figure(row.metrics, "test/accuracy"), row.status + (f": {row.reason}" if row.reason else "")]
             for row in swept.rows
         ]  # fmt: skip
@@ -139,6 +208,8 @@ def report_sweep(swept: Swept, json: bool) -> None:
         home = swept.path / "runs" / swept.best.name
         best = f"dlx train --from {home}" if home.is_dir() else swept.path / "points" / swept.best.name
         say(f"best            {best}", json)
+    if importance := swept.findings.get("importance"):
+        say("importance      " + "  ".join(f"{key} {share:.2f}" for key, share in importance.items()), json)
     say(f"sweep           {swept.path}", json)
     if swept.status == "interrupted":
         say(f"interrupted; go on with: dlx resume {swept.path}", json)
@@ -149,6 +220,7 @@ def report_sweep(swept: Swept, json: bool) -> None:
                 "status": swept.status,
                 "metric": swept.metric,
                 "best": swept.best.name if swept.best else None,
+                **swept.findings,
                 "members": [vars(row) for row in swept.rows],
             }
         )

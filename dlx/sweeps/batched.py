@@ -26,6 +26,7 @@ from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.load import without_weights
 from dlx.sweeps.executors import in_this_process
 from dlx.sweeps.plan import Interrupted
+from dlx.sweeps.search import watch_of
 from dlx.tracking.recorder import Recorder
 from dlx.training.fit import Fit
 from dlx.training.job import Diverged
@@ -96,7 +97,7 @@ class Batched:
                 else:
                     in_this_process(plan, [name], tell)
             for members in programs.values():
-                stack = self._stack(members) if len(members) > 1 else None
+                stack = self._stack(plan, members) if len(members) > 1 else None
                 if stack:
                     _train(stack, members, tell)
                 else:
@@ -118,7 +119,7 @@ class Batched:
         self._datasets.setdefault(key, prepared.dataset)
         return Member(name, folder, prepared, checkpoint)
 
-    def _stack(self, members: Sequence[Member]) -> Stack | None:
+    def _stack(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
         """The members ready to train as one; None where they do not, or are faster alone (if that is asked)."""
         first = members[0].prepared
         world = World.join(first.trainer.device)
@@ -126,7 +127,15 @@ class Batched:
             samples = first.view.batch_size * len(members)
             torch.set_num_threads(first.trainer.threads or choose_threads(first.system, samples))
         jobs = [
-            build_job(member.prepared, world, Recorder(), member.folder, member.checkpoint, store=self._store)
+            build_job(
+                member.prepared,
+                world,
+                Recorder(),
+                member.folder,
+                member.checkpoint,
+                watch=watch_of(plan.path, member.name),
+                store=self._store,
+            )
             for member in members
         ]
         fits = [Fit(member.prepared.trainer, job) for member, job in zip(members, jobs, strict=True)]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from dlx.config.errors import UserError
 from dlx.runs.files import loosened
 from dlx.sweeps.plan import Interrupted
+from dlx.sweeps.search import watch_of
 from dlx.training import run as training
 from dlx.training.session import Result, judged
 
@@ -72,13 +73,13 @@ def run_member(plan: Plan, name: str) -> Result:
     folder, config = plan.run(name), plan.members[name]
     try:
         if not folder.config_path.exists():
-            return training.train(config, quiet=True, at=folder.path)
+            return training.train(config, quiet=True, at=folder.path, watch=watch_of(plan.path, name))
         status = folder.status()
         if status["status"] in ("finished", "diverged", "pruned"):
             code = 3 if status["status"] == "diverged" else 0
             figures = judged(folder.summary())
             return Result(folder.path, status["status"], code, figures, status.get("reason"))
-        return training.resume(folder, config, quiet=True)
+        return training.resume(folder, config, quiet=True, watch=watch_of(plan.path, name))
     except Exception as error:  # whatever ends a member, the others go on, and it is said
         code = error.exit_code if isinstance(error, UserError) else 1
         return Result(folder.path, "failed", code, {}, f"{type(error).__name__}: {error}")

@@ -107,6 +107,35 @@ def name_of(number: int, words: Sequence[str], axes: Sequence[Axis]) -> str:
     return slug(f"{number:03d}-" + "-".join(parts))
 
 
+class Composer:
+    """Members that choose the same options are composed once, with what they share; their values are set on copies
+    (1 ms against 100 ms)."""
+
+    def __init__(
+        self, conf_dirs: Sequence[Path | str] = (), trust: Sequence[str] = (), base: Config | None = None
+    ) -> None:
+        self.conf_dirs, self.trust, self.base = conf_dirs, trust, base
+        self._shared: dict[tuple[str, ...], Config | None] = {}
+
+    def __call__(self, words: Sequence[str], own: Sequence[str]) -> Config:
+        """own: those of the overrides that set values which other members have otherwise. Raises ConfigError."""
+        common = tuple(word for word in words if word not in own)
+        if common not in self._shared:
+            self._shared[common] = self._try_compose(common)
+        start = self._shared[common]
+        return compose(own if start else words, conf_dirs=self.conf_dirs, trust=self.trust, base=start or self.base)
+
+    def _try_compose(self, words: Sequence[str]) -> Config | None:
+        """None where it does not compose by itself: what is required, or named by an interpolation, may be among the
+        members' own values."""
+        if any("${" in word for word in words):
+            return None
+        try:
+            return compose(words, conf_dirs=self.conf_dirs, trust=self.trust, base=self.base)
+        except ConfigError:
+            return None
+
+
 def compose_points(
     members: Sequence[Sequence[str]],
     axes: Sequence[Axis],
@@ -115,27 +144,14 @@ def compose_points(
     trust: Sequence[str] = (),
     base: Config | None = None,
 ) -> list[Point]:
-    """Raises ConfigError with the mistakes of all members, each once.
-
-    Members that choose the same options are composed once, with what they share; their values are set on copies (1 ms
-    against 100 ms).
-    """
-    shared: dict[tuple[str, ...], Config | None] = {}
+    """Raises ConfigError with the mistakes of all members, each once."""
+    composer = Composer(conf_dirs, trust, base)
     found: dict[str, Config] = {}
     problems: dict[str, Problem] = {}
     for number, words in enumerate(members):
-        swept = [word for word, axis in zip(words, axes, strict=True) if axis.is_swept and axis.key not in GROUPS]
-        common = tuple(word for word in words if word not in swept)
-        if common not in shared:
-            shared[common] = _try_compose(common, conf_dirs, trust, base)
-        start = shared[common]
+        own = [word for word, axis in zip(words, axes, strict=True) if axis.is_swept and axis.key not in GROUPS]
         try:
-            config = (
-                compose(swept, conf_dirs=conf_dirs, trust=trust, base=start)
-                if start
-                else compose(words, conf_dirs=conf_dirs, trust=trust, base=base)
-            )
-            found[name_of(number, words, axes)] = config
+            found[name_of(number, words, axes)] = composer(words, own)
         except ConfigError as error:
             problems |= {str(problem): problem for problem in error.problems}
     if problems:
@@ -148,16 +164,3 @@ def compose_points(
         )
         for (name, config), words in zip(found.items(), members, strict=True)
     ]
-
-
-def _try_compose(
-    words: Sequence[str], conf_dirs: Sequence[Path | str], trust: Sequence[str], base: Config | None
-) -> Config | None:
-    """None where it does not compose by itself: what is required, or named by an interpolation, may be among the swept
-    values."""
-    if any("${" in word for word in words):
-        return None
-    try:
-        return compose(words, conf_dirs=conf_dirs, trust=trust, base=base)
-    except ConfigError:
-        return None

@@ -38,10 +38,17 @@ class Point:
 class Points(Protocol):
     """Where a sweep's points come from: a grid has them, a search decides on one when it is asked."""
 
+    @property
+    def total(self) -> int:
+        """How many there will be."""
+
     def __iter__(self) -> Iterator[Point]: ...
 
     def told(self, point: Point, status: str, figures: Mapping[str, float]) -> None:
         """How a point ended: as a run does, and its figures."""
+
+    def findings(self) -> dict[str, Any]:
+        """What the summary says beside the points, once all of them ended."""
 
 
 class FixedPoints:
@@ -50,8 +57,15 @@ class FixedPoints:
     def __init__(self, points: Iterable[Point]) -> None:
         self.points = list(points)
 
+    @property
+    def total(self) -> int:
+        return len(self.points)
+
     def __iter__(self) -> Iterator[Point]:
         return iter(self.points)
 
     def told(self, point: Point, status: str, figures: Mapping[str, float]) -> None:
         """Nothing depends on it."""
+
+    def findings(self) -> dict[str, Any]:
+        return {}

@@ -6,7 +6,8 @@ Where a method makes several runs of a point, its folder holds beside the plan (
     points/NAME/point.yaml       a point's configuration, with the method
     points/NAME/                 what the method leaves: pictures in media/, an ensemble
 
-The only point of `dlx train method=...` has no name, and the sweep's folder is its own.
+The only point of `dlx train method=...` has no name, and the sweep's folder is its own. A search (dlx/sweeps/search.py)
+begins with no points.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +28,17 @@ from dlx.config.errors import UserError
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic, write_picture
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import make_executor
 from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
 from dlx.sweeps.points import FixedPoints, Point
+from dlx.sweeps.search import begin_search, open_search
+from dlx.sweeps.storage import redacted
 from dlx.training.progress import PlanProgress
 
 if TYPE_CHECKING:
     from dlx.methods.method import Method
+    from dlx.sweeps.draft import Draft
     from dlx.sweeps.executors import Execution
     from dlx.sweeps.points import Points
     from dlx.training.session import Result
@@ -54,17 +60,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep left. rows: the best first, those without the metric last. code: 0, 1 (a member failed) or 130."""
+    """What a sweep left. rows: the best first, those without the metric last. code: 0, 1 (a member failed) or 130.
+
+    findings: what else it found, such as the importance of a search's keys.
+    """
 
     path: Path
     status: str
     code: int
     metric: str = ""
     rows: list[Row] = field(default_factory=list)
+    findings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> Row | None:
-        return next((row for row in self.rows if not math.isnan(row.metrics.get(self.metric, math.nan))), None)
+        """Of those that were not pruned: what those would have come to is not known."""
+        judged = (row for row in self.rows if not math.isnan(row.metrics.get(self.metric, math.nan)))
+        return next((row for row in judged if row.status != "pruned"), None)
 
 
 def start_sweep(
@@ -81,11 +93,46 @@ def start_sweep(
     return run_sweep(folder, plan, FixedPoints(points), execution)
 
 
-def resume_sweep(folder: RunFolder, execution: Execution) -> Swept:
-    """Goes on with the members that are not finished. Raises RunInUse where another process is at it."""
+def start_search(draft: Draft, execution: Execution, *, command: list[str] | None = None) -> Swept:
+    """Begins a search that was found good, and runs it."""
+    check_alone()
+    first = draft.first
+    _check_chains([Point("", first, {})], execution)
+    command = command or sys.argv
+    if draft.storage:  # its password is written nowhere
+        command = [word.replace(draft.storage, redacted(draft.storage)) for word in command]
+    folder = make_folder(first, [first], command)
+    with _released_on_error(folder):
+        search = begin_search(draft, folder)
+    plan = Plan.write(folder.path, {}, first.without("method"), metric=search.settings.metric)
+    with search.under_way():
+        return run_sweep(folder, plan, search, execution)
+
+
+def resume_sweep(folder: RunFolder, execution: Execution, *, storage: str | None = None) -> Swept:
+    """Goes on with the members that are not finished, of a search also with those that are not there yet. Raises
+    RunInUse where another process is at it. storage: of a search, where its folder may not keep it."""
+    if storage and not (folder.path / SEARCH).is_file():
+        raise UserError(f"--storage: {folder.path} is no search")
     plan = Plan.load(folder.path, trust=execution.trust)
     folder.lock.acquire()
-    return run_sweep(folder, plan, FixedPoints(_read_points(folder, plan, execution.trust)), execution)
+    known = _read_points(folder, plan, execution.trust)
+    if not (folder.path / SEARCH).is_file():
+        return run_sweep(folder, plan, FixedPoints(known), execution)
+    with _released_on_error(folder):
+        search = open_search(folder, known, trust=execution.trust, given=storage)
+    with search.under_way():
+        return run_sweep(folder, plan, search, execution)
+
+
+@contextmanager
+def _released_on_error(folder: RunFolder) -> Iterator[None]:
+    """What goes wrong before the sweep is under way leaves nobody at the folder."""
+    try:
+        yield
+    except BaseException:
+        folder.lock.release()
+        raise
 
 
 def make_folder(first: Config, configs: Sequence[Config], command: list[str] | None) -> RunFolder:
@@ -104,16 +151,17 @@ def run_sweep(folder: RunFolder, plan: Plan, points: Points, execution: Executio
     started = time.perf_counter()
     try:
         with told(folder) as ending:
-            with PlanProgress(len(plan.members)) as progress:
+            with PlanProgress(max(len(plan.members), points.total)) as progress:
                 running = _Running(folder, plan, points, progress)
                 make_executor(execution)(plan, running.names(), running.tell)
             name, rows = rank(running.rows, plan.metric or monitored(plan))
             bad = sum(row.status not in ("finished", "pruned") for row in rows)
-            swept = Swept(folder.path, "finished", 1 if bad else 0, name, rows)
+            findings = points.findings()
+            swept = Swept(folder.path, "finished", 1 if bad else 0, name, rows, findings)
             best = swept.best.name if swept.best else None
             seconds = round(time.perf_counter() - started, 3)
             members = [vars(row) for row in rows]
-            folder.write_summary({"metric": name, "best": best, "members": members, "seconds": seconds})
+            folder.write_summary({"metric": name, "best": best, **findings, "members": members, "seconds": seconds})
             ending["reason"] = f"{bad} of {len(rows)} members did not finish" if bad else None
             return swept
     except Interrupted as error:
@@ -154,6 +202,8 @@ class _Running:
     def names(self) -> Iterator[str]:
         for point in self.points:
             method = point.method
+            if method is not None:
+                _write_points(self.folder, [point])
             if method is not None and method.is_chain:
                 yield from self._chain(point, method)
                 continue
@@ -179,7 +229,7 @@ class _Running:
         configs, differs = expand({point: made})
         if new := {name: config for name, config in configs.items() if name not in self.plan.members}:
             self.plan.add(new, differs)
-            self.progress.grow(len(new))
+            self.progress.expect(len(self.plan.members))
         return list(configs)
 
     def tell(self, name: str, result: Result) -> None:
@@ -239,12 +289,17 @@ def _check_chains(points: Sequence[Point], execution: Execution) -> None:
 
 
 def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:
-    for point in points:
+    """Freezes those that are not yet."""
+    path = folder.path / POINTS
+    kept = read_yaml(path) if path.is_file() else {}
+    new = [point for point in points if point.name not in kept]
+    for point in new:
         if point.name:
             home = RunFolder(folder.path / "points" / point.name)
-            home.path.mkdir(parents=True)
+            home.path.mkdir(parents=True, exist_ok=True)
             write_atomic(home.path / "point.yaml", point.config.to_yaml())
-    write_atomic(folder.path / POINTS, dump_yaml({point.name: point.differs for point in points}))
+    if new:
+        write_atomic(path, dump_yaml({**kept, **{point.name: point.differs for point in new}}))
 
 
 def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Point]:
@@ -265,12 +320,12 @@ def monitored(plan: Plan) -> str:
 
 
 def rank(rows: Sequence[Row], metric: str) -> tuple[str, list[Row]]:
-    """The metric's name, and the rows, best first. metric: such as val/accuracy:max."""
+    """The metric's name, and the rows, best first, the pruned after the others. metric: such as val/accuracy:max."""
     name, _, goal = metric.rpartition(":")
     sign = 1 if goal == "min" else -1
 
-    def place(row: Row) -> tuple[bool, float]:
-        value = row.metrics.get(name, math.nan)
-        return (True, 0.0) if math.isnan(value) else (False, sign * value)
+    def place(row: Row) -> tuple[bool, bool, float]:
+        value, is_pruned = row.metrics.get(name, math.nan), row.status == "pruned"
+        return (True, is_pruned, 0.0) if math.isnan(value) else (False, is_pruned, sign * value)
 
     return name, sorted(rows, key=place)

@@ -99,9 +99,9 @@ class PlanProgress:
             self.task = self.bar.add_task("", total=self.total)
         return self
 
-    def grow(self, count: int) -> None:
-        """There are so many runs more."""
-        self.total += count
+    def expect(self, total: int) -> None:
+        """There are so many runs at least."""
+        self.total = max(self.total, total)
         if self.bar:
             self.bar.update(self.task, total=self.total)
 

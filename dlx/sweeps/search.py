@@ -1,0 +1,179 @@
+"""Searches: points that Optuna decides on, each when there is a place for it, by how those before it ended.
+
+A search's folder has beside the plan
+
+    search.yaml      the search as it was asked for: sampler, trials, pruner, metric, storage, study, overrides
+    from.yaml        the configuration of `--from RUN`, where there was one
+    study.journal    the trials, unless they are in a storage of the person's own
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlx.config import Config
+from dlx.config.errors import UserError
+from dlx.runs.files import write_atomic, write_picture
+from dlx.sweeps.draft import SEARCH, STORAGE, Draft, Settings
+from dlx.sweeps.points import Point
+from dlx.sweeps.samplers import check_pickles
+from dlx.sweeps.space import Space
+from dlx.sweeps.storage import StudyError, mend_journal, redacted
+from dlx.sweeps.study import Study
+
+if TYPE_CHECKING:
+    from dlx.runs.folder import RunFolder
+    from dlx.training.job import Watch
+
+BASE = "from.yaml"
+
+
+def begin_search(draft: Draft, folder: RunFolder) -> Search:
+    """Writes what the search is, and its study."""
+    settings, path = draft.settings, folder.path
+    settings = replace(settings, study=settings.study or folder.name)
+    storage = draft.storage or settings.address(path)
+    study = Study.create(
+        storage, settings.where, settings.study or "", path, metric=settings.metric, pruner=settings.pruner
+    )
+    if draft.base:
+        write_atomic(path / BASE, draft.base.to_yaml())
+    settings.write(path)
+    return Search(folder, settings, draft.space, study, storage)
+
+
+def open_search(folder: RunFolder, known: Sequence[Point], *, trust: Sequence[str], given: str | None) -> Search:
+    """A search that goes on. known: its points so far. given: the storage, where the folder may not have it."""
+    path, settings = folder.path, Settings.read(folder.path)
+    storage = settings.address(path, given)
+    if settings.storage is not None:
+        settings = replace(settings, storage=redacted(storage))
+        settings.write(path)
+    else:
+        mend_journal(Path(storage))
+    base = Config.load(path / BASE, trust=trust) if (path / BASE).is_file() else None
+    space = Space(settings.overrides, conf_dirs=settings.conf_dirs, trust=trust, base=base)
+    study = Study.load(storage, settings.where, settings.study or "", path, pruner=settings.pruner)
+    study.check(space.dimensions, settings.metric)
+    return Search(folder, settings, space, study, storage, known)
+
+
+class Search:
+    """The points of a search. known: those that it had before it was cut off; they go first, to their ends."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        space: Space,
+        study: Study,
+        storage: str,
+        known: Sequence[Point] = (),
+    ) -> None:
+        if settings.sampler == "cmaes":
+            check_pickles(study.trials(), study.where)
+        study.fail_lost()
+        self.folder, self.settings, self.space, self.study, self.storage = folder, settings, space, study, storage
+        self.points = list(known)
+        self._running: dict[str, int] = {}  # trials, by point
+
+    @property
+    def total(self) -> int:
+        return self.settings.trials
+
+    def __iter__(self) -> Iterator[Point]:
+        for point in list(self.points):
+            number = self.study.again(point.name)
+            if number is not None:
+                self._running[point.name] = number
+            yield point
+        while len(self.points) < self.settings.trials:
+            yield self._ask()
+
+    def _ask(self) -> Point:
+        number, values = self.study.ask(self.space.dimensions, self.settings.sampler, self.settings.seed)
+        name = self.space.name(len(self.points), values)
+        self._running[name] = number
+        self.study.name(number, name)
+        self.points.append(Point(name, self.space.compose(values), values))
+        return self.points[-1]
+
+    def told(self, point: Point, status: str, figures: Mapping[str, float]) -> None:
+        """Raises UserError where a point that finished has no such figure: none will have it."""
+        number = self._running.pop(point.name, None)
+        if number is None:
+            return
+        name = self.settings.metric.rpartition(":")[0]
+        self.study.tell(number, status, figures.get(name))
+        if status == "finished" and name not in figures:
+            raise UserError(f"--metric {name}: {point.name} has no such figure, but {', '.join(sorted(figures))}")
+
+    def findings(self) -> dict[str, Any]:
+        """What of the result each key accounts for; and media/search.png."""
+        from dlx.sweeps.history import history
+
+        try:
+            importance, trials = self.study.importance(), self.study.trials()
+        except StudyError as error:  # what the members found stands without it
+            _warn(error)
+            return {}
+        own = self.study.owner["sweep"]
+        write_picture(self.folder.media / "search.png", history(trials, self.settings.metric, importance, own))
+        return {"importance": importance} if importance else {}
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Inside, members find the storage; after it no trial of this sweep stays "running"."""
+        before = os.environ.get(STORAGE)
+        if self.settings.storage is not None:
+            os.environ[STORAGE] = self.storage
+        try:
+            yield
+        except StudyError as error:
+            error.exit_code = 1  # nothing was wrong with the request
+            raise
+        finally:
+            with contextlib.suppress(StudyError):
+                for number in self._running.values():
+                    self.study.tell(number, "interrupted", None)
+            os.environ.pop(STORAGE, None)
+            if before is not None:
+                os.environ[STORAGE] = before
+
+
+def watch_of(path: Path, member: str) -> Watch | None:
+    """What tells the study of a running member, and the member whether to go on. path: of the plan.
+
+    A storage that does not answer ends no training: it is said once.
+    """
+    if not (path / SEARCH).is_file():
+        return None
+    settings = Settings.read(path)
+    if settings.pruner == "none":
+        return None
+    name = settings.metric.rpartition(":")[0]
+    opened: list[Study | None] = []
+
+    def watch(history: list[dict[str, float]]) -> bool:
+        values = {number: row[name] for number, row in enumerate(history, 1) if name in row}
+        try:
+            if not opened:
+                study_name, storage = settings.study or "", settings.address(path)
+                opened.append(Study.load(storage, settings.where, study_name, path, pruner=settings.pruner))
+            return opened[0].report(member, values) if opened[0] else False
+        except UserError as error:
+            _warn(error)
+            opened[:] = [None]
+            return False
+
+    return watch
+
+
+def _warn(error: Exception) -> None:
+    print(f"warning: {error}", file=sys.stderr)  # noqa: T201
