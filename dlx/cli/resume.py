@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, trusted
-from dlx.cli.sweep import Executor, Jobs, Limit, Storage, make_execution, report_sweep
+from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
 
 
@@ -20,6 +20,7 @@ def resume(
     jobs: Jobs = None,
     time_limit: Limit = None,
     storage: Storage = None,
+    slurm: SlurmOptions = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
@@ -48,7 +49,7 @@ def resume(
     if folder.is_plan:
         from dlx.sweeps.sweep import resume_sweep
 
-        execution = make_execution(executor, jobs, time_limit, trusted(trust))
+        execution = make_execution(executor, jobs, time_limit, slurm, trusted(trust))
         report_sweep(resume_sweep(folder, execution, storage=storage), json)
         return
 

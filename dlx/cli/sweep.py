@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from dlx.sweeps.points import Point
     from dlx.sweeps.sweep import Row, Swept
 
-Executor = Annotated[str, typer.Option(help="inprocess: one after another; processes: --jobs at a time.")]
+Executor = Annotated[
+    str, typer.Option(help="inprocess: one after another; processes: --jobs at a time; ray, slurm: on a cluster.")
+]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Members at a time.")]
 Limit = Annotated[str | None, typer.Option("--time-limit", help="For each member, such as 90s, 10min, 2h.")]
+SlurmOptions = Annotated[
+    list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="For each member's job, such as partition=gpu.")
+]
 Metric = Annotated[str | None, typer.Option(help="What is best, such as val/loss:min; else what the members monitor.")]
 Storage = Annotated[
     str | None,
@@ -41,6 +46,7 @@ def sweep(
     executor: Executor = "inprocess",
     jobs: Jobs = None,
     time_limit: Limit = None,
+    slurm: SlurmOptions = None,
     metric: Metric = None,
     goal: Annotated[str | None, typer.Option(help="Of --metric, where that does not say it: min or max.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the plan, start nothing.")] = False,
@@ -62,7 +68,7 @@ def sweep(
         _check_options("--search", {"--zip": zip_, "--random": random, "--seeds": seeds})
         from dlx.sweeps.draft import Settings, draft_search
 
-        execution = make_execution(executor, jobs, time_limit, allowed)
+        execution = make_execution(executor, jobs, time_limit, slurm, allowed)
         count = 20 if trials is None else trials
         settings = Settings(search, count, pruner or "none", metric or "", study, storage)
         base = frozen(from_run, allowed)
@@ -79,14 +85,17 @@ def sweep(
     points = compose_points(members, axes, conf_dirs=folders, trust=allowed, base=frozen(from_run, allowed))
     if any("experiment" in point.config.values for point in points):
         raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not swept")
-    run_points(points, make_execution(executor, jobs, time_limit, allowed), metric=metric, dry_run=dry_run, json=json)
+    execution = make_execution(executor, jobs, time_limit, slurm, allowed)
+    run_points(points, execution, metric=metric, dry_run=dry_run, json=json)
 
 
-def make_execution(executor: str, jobs: int | None, time_limit: str | None, trust: Sequence[str]) -> Execution:
+def make_execution(
+    executor: str, jobs: int | None, time_limit: str | None, slurm: Sequence[str] | None, trust: Sequence[str]
+) -> Execution:
     """What the options of many runs say, checked before anything is written."""
     from dlx.sweeps.executors import Execution, make_executor
 
-    execution = Execution(executor, jobs, seconds(time_limit), tuple(trust))
+    execution = Execution(executor, jobs, seconds(time_limit), tuple(trust), tuple(slurm or ()))
     make_executor(execution)
     return execution
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trusted
-from dlx.cli.sweep import Executor, Jobs, Limit, make_execution, run_points, sweep
+from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, make_execution, run_points, sweep
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -25,6 +25,7 @@ def train(
     executor: Executor = "inprocess",
     jobs: Jobs = None,
     time_limit: Limit = None,
+    slurm: SlurmOptions = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
     json: Json = False,
@@ -32,8 +33,8 @@ def train(
     """Train what the configuration says: dlx train model=resnet optim=adam"""
     if multirun or seeds is not None:
         sweep(
-            overrides, seeds=seeds, executor=executor, jobs=jobs, time_limit=time_limit, dry_run=dry_run,
-            from_run=from_run, conf_dir=conf_dir, trust=trust, json=json,
+            overrides, seeds=seeds, executor=executor, jobs=jobs, time_limit=time_limit, slurm=slurm,
+            dry_run=dry_run, from_run=from_run, conf_dir=conf_dir, trust=trust, json=json,
         )  # fmt: skip
         return
 
@@ -54,9 +55,8 @@ def train(
     if "method" in config.values:
         from dlx.sweeps.points import Point
 
-        run_points(
-            [Point("", config, {})], make_execution(executor, jobs, time_limit, allowed), dry_run=dry_run, json=json
-        )
+        execution = make_execution(executor, jobs, time_limit, slurm, allowed)
+        run_points([Point("", config, {})], execution, dry_run=dry_run, json=json)
         return
 
     from dlx.training.run import prepare

@@ -275,14 +275,14 @@ def _row_of_run(point: Point, results: Mapping[str, Result]) -> Row:
 
 
 def _check_chains(points: Sequence[Point], execution: Execution) -> None:
-    alone = execution.executor == "inprocess" or (execution.executor == "processes" and execution.jobs == 1)
+    alone = execution.executor == "inprocess" or execution.jobs == 1
     for point in points:
         if not (method := point.method) or not method.is_chain:
             continue
         if not alone:
             raise UserError(
                 f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
-                "it takes inprocess, or processes with --jobs 1"
+                "it takes inprocess, or --jobs 1"
             )
         with TemporaryDirectory() as nowhere:  # it may look at the data: what it refuses is said before all is written
             method.members(point.base, {}, Path(nowhere))

@@ -22,6 +22,7 @@ from dlx.random import reseed
 from dlx.runs.checkpoint import latest_checkpoint, load_weights, step_of
 from dlx.runs.folder import RunFolder
 from dlx.runs.load import check_is_run, load_system, newest_checkpoint, without_weights
+from dlx.runs.lock import owner_is_alive
 from dlx.tracking.recorder import Recorder
 from dlx.training.evaluate import evaluate
 from dlx.training.job import Data, Job, Watch
@@ -183,7 +184,8 @@ def open_folder(
     """A new folder for a run, locked, with all that is known before it starts."""
     config = prepared.config
     if at is not None:
-        shutil.rmtree(at, ignore_errors=True)  # what was killed before it was a run
+        if at.exists() and not owner_is_alive(at):
+            shutil.rmtree(at)  # its process was killed before it was a run
         folder = RunFolder.create_at(at)
     else:
         title = "-".join(str(config.choices[group]) for group in ("model", "dataset", "optimizer"))

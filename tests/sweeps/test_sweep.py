@@ -83,7 +83,7 @@ def test_metric_and_goal(dlx_call):
         (["optim.lrr=1,2"], "did you mean lr?"),
         (["optim.lr=1,abc"], "must be a number, got 'abc'"),
         (["seed=1,2", "--executor", "proceses"], "--executor proceses: there is none"),
-        (["seed=1,2", "--jobs", "2"], "--jobs and --time-limit need --executor processes"),
+        (["seed=1,2", "--jobs", "2"], "--jobs needs another --executor than inprocess"),
         (["seed=1,2", "--executor", "processes", "--time-limit", "5"], "must be a time such as 90s"),
         (["seed=1,2", "--random", "3"], "--random: 3 of a grid of 2"),
         (["seed=1,2", "--seeds", "2"], "--seeds: seed is given as well"),
@@ -139,49 +139,9 @@ def test_two_resumes_of_one_sweep_are_one_too_many(dlx_call, tmp_path):
     assert "takes no overrides" in dlx_call("resume", found["run"], "seed=4").err
 
 
-FAULTY = """
-import os, signal, time, sys
-from dlx.tasks.supervised import Supervised
-from dlx.tasks.spec import ImageSpec
-from torch import nn
-
-
-class Faulty(Supervised):
-    def __init__(self, *, spec: ImageSpec, fault: str = "none", loss: str | None = None) -> None:
-        super().__init__(spec=spec, loss=loss)
-        self.fault = fault
-        self.linear = nn.Linear(spec.num_features, spec.num_outputs)
-
-    def forward(self, x):
-        return self.linear(x.flatten(1))
-
-    def after_step(self, step):
-        if step != 2 or self.fault == "none":
-            return
-        if self.fault == "crash":
-            raise RuntimeError("out of ideas")
-        if self.fault == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "hang":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            time.sleep(600)
-"""
-
-
-@pytest.fixture
-def faulty(here):
-    option = "# @package _global_\n# A model with faults.\nmodel:\n  _target_: faulty_pkg.net.Faulty\n"
-    files = {"faulty_pkg/__init__.py": "", "faulty_pkg/net.py": FAULTY, "mine/model/faulty.yaml": option}
-    for name, text in files.items():
-        path = here / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return ("--conf-dir", "mine", "--trust", "faulty_pkg", "model=faulty", "trainer.max_steps=6")
-
-
 def test_faults_of_members_are_recorded_with_their_reasons(faulty, dlx_call, monkeypatch):
     """Of 8 members 2 crash, 1 is killed and 1 hangs: 4 are fine, and nobody waits for the one that hangs."""
-    monkeypatch.setattr("dlx.sweeps.executors.GRACE_SECONDS", 1.0)
+    monkeypatch.setattr("dlx.sweeps.pool.GRACE_SECONDS", 1.0)
     faults = "none,crash,none,kill,none,hang,crash,none"
     how = ("--executor", "processes", "--jobs", "4", "--time-limit", "25s", "--json")
     call = dlx_call("sweep", *faulty, f"model.fault={faults}", f"seed={','.join('12345678')}", "--zip", *how)
@@ -223,15 +183,20 @@ def test_over_its_limit_a_member_is_told_once_and_killed_after_the_grace():
     """A second SIGTERM means: leave at once, without saving."""
     from types import SimpleNamespace
 
-    from dlx.sweeps.executors import GRACE_SECONDS, Execution, Processes
+    from dlx.sweeps.executors import Execution
+    from dlx.sweeps.pool import GRACE_SECONDS
+    from dlx.sweeps.processes import Worker, Workers
 
     told = []
     process = SimpleNamespace(terminate=lambda: told.append("stop"), kill=lambda: told.append("kill"))
-    executor, stopped = Processes(Execution("processes", time_limit=5.0)), set()
+    workers = Workers(None, Execution("processes", time_limit=5.0), jobs=1)
+    worker = workers.running["a"] = Worker(process, 0, 0.0)
     for seconds in (4, 6, 7, 8):
-        executor._enforce_limit({"a": (process, 0, time.monotonic() - seconds)}, stopped)
+        worker.started = time.monotonic() - seconds
+        workers.enforce_limit()
     assert told == ["stop"]
-    executor._enforce_limit({"a": (process, 0, time.monotonic() - 6 - GRACE_SECONDS)}, stopped)
+    worker.started = time.monotonic() - 6 - GRACE_SECONDS
+    workers.enforce_limit()
     assert told == ["stop", "kill"]
 
 

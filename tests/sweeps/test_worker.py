@@ -1,0 +1,56 @@
+"""What a worker does beside running its member: it ends in time, and says what became of it."""
+
+import json
+import os
+import time
+
+import pytest
+
+from dlx.config import compose
+from dlx.runs.checkpoint import latest_checkpoint
+from dlx.sweeps.executors import run_member
+from dlx.sweeps.plan import Plan
+from dlx.sweeps.worker import run
+from dlx.tasks.system import System
+
+
+@pytest.fixture
+def plan(here):
+    base = compose(["model=mlp", "model.hidden=[8]", "trainer.epochs=100000"])
+    return Plan.write(here, {"a": base}, base)
+
+
+def written(plan):
+    return json.loads((plan.path / "plan" / "a.result.json").read_text())
+
+
+def test_over_its_limit_a_member_saves_and_has_failed(plan):
+    fields = run(plan.path, "a", limit=4.0)
+    assert fields == {"status": "failed", "code": 1, "metrics": {}, "reason": "stopped (over its 4 s)"}
+    assert written(plan) == fields
+    assert latest_checkpoint(plan.run("a").checkpoints)[0]
+
+
+def test_one_that_hangs_is_ended_after_the_grace(plan, monkeypatch):
+    ended = []
+    monkeypatch.setattr("dlx.sweeps.pool.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(os, "_exit", lambda code: ended.append((code, written(plan))))
+    monkeypatch.setattr(System, "after_step", lambda system, step: time.sleep(2))
+    run(plan.path, "a", limit=0.5)
+    failed = {"status": "failed", "code": 1, "metrics": {}, "reason": "killed (over its 0.5 s)"}
+    assert ended == [(1, failed)]
+
+
+def test_a_plan_that_cannot_be_read_is_a_failure_with_its_reason(plan):
+    (plan.path / "plan" / "a.yaml").write_text("choices: 3")
+    fields = run(plan.path, "a")
+    assert fields["status"] == "failed"
+    assert "not a configuration that dlx wrote" in fields["reason"]
+    assert written(plan) == fields
+
+
+def test_a_member_that_was_killed_before_it_wrote_anything_begins_anew(here):
+    base = compose(["model=mlp", "model.hidden=[8]", "trainer.max_steps=2"])
+    plan = Plan.write(here, {"a": base}, base)
+    plan.run("a").media.mkdir(parents=True)
+    assert run_member(plan, "a").status == "finished"
