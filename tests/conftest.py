@@ -75,6 +75,7 @@ def alone():
             model = ["model=mlp"]
         on_files = option == "image_folder" or (group == "experiment" and option.endswith("_imagenet"))
         choice = f"{group}=[{option}]" if GROUPS[group].many else f"{group}={option}"
-        return [*model, choice, *(["data.path=photos"] if on_files else [])]
+        of_runs = ["model.members_from=[a]"] if option == "ensemble" and group == "model" else []
+        return [*model, choice, *of_runs, *(["data.path=photos"] if on_files else [])]
 
     return words

@@ -28,13 +28,13 @@ def evaluate(
     """Evaluate a run's best weights: figures, of classifiers also each class's and the worst mistakes, and pictures."""
     from dlx.cli.output import LOST, print_json, save_picture, say
     from dlx.config.errors import UserError
-    from dlx.runs.find import find_run
+    from dlx.runs.find import find_trained
     from dlx.training.report import report_run
     from dlx.training.run import open_run
 
     if epsilon <= 0:
         raise UserError(f"--epsilon: must be above 0, got {epsilon:g}")
-    folder = find_run(run, root)
+    folder = find_trained(run, root)
     report = report_run(folder, split, trust=trusted(trust))
     figures = report.metrics
     drawn = {name if split == "test" else f"{name}-{split}": figure for name, figure in report.pictures.items()}

@@ -26,11 +26,11 @@ def export(
     """Write a run's best weights as safetensors, a torch.export program and ONNX, each checked against the system."""
     from dlx.cli.output import print_json, say
     from dlx.config.errors import UserError
-    from dlx.runs.find import find_run
+    from dlx.runs.find import find_trained
 
     if output is not None and output.suffix and not output.is_dir() and format is None:
         raise UserError(f"--output {output} is one file; name its --format, or give a folder")
-    folder = find_run(run, root)
+    folder = find_trained(run, root)
 
     from dlx.runs.files import write_json
     from dlx.training.export import FORMATS, SUFFIXES, Exporter, ExportError, check_packages

@@ -30,12 +30,12 @@ def predict(
     """Predict classes of image files, or values for rows of a .csv or .npy file."""
     from dlx.cli.output import LOST, print_json, say
     from dlx.config.errors import UserError
-    from dlx.runs.find import find_run
+    from dlx.runs.find import find_trained
 
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise UserError(f"no such file: {', '.join(missing)}")
-    folder = find_run(run, root)
+    folder = find_trained(run, root)
 
     import torch
 

@@ -183,13 +183,10 @@ def _print_space(draft: Draft) -> None:
 def _print_plan(points: Sequence[Point]) -> None:
     """Each point, with the runs that its method makes of it (of a chain those that can start at once)."""
     from dlx.cli.output import say, table
-    from dlx.sweeps.sweep import expand
+    from dlx.sweeps.sweep import expand, first_members
 
     with TemporaryDirectory() as nowhere:
-        made = {
-            point: point.method.members(point.base, {}, Path(nowhere)) if point.method else {"": point.config}
-            for point in points
-        }
+        made = {point: first_members(point, Path(nowhere)) for point in points}
     _, differs = expand(made)
     keys = list(dict.fromkeys(key for values in differs.values() for key in values))
     rows = [[name, *(str(values.get(key, "")) for key in keys)] for name, values in differs.items()]
@@ -241,12 +238,13 @@ def _say_answer(row: Row, json: bool) -> None:
 
     if row.reason:
         say(f"{row.status:<16}{row.reason}", json)
-    for name in row.metrics:
-        if not name.endswith("_std"):
-            say(f"{name:<16}{_figure(row.metrics, name)}", json)
+    names = [name for name in row.metrics if not name.endswith("_std")]
+    width = max([14, *map(len, names)]) + 2
+    for name in names:
+        say(f"{name:<{width}}{_figure(row.metrics, name)}", json)
     for name, value in row.details.items():
         if isinstance(value, str):
-            say(f"{name:<16}{value}", json)
+            say(f"{name:<{width}}{value}", json)
 
 
 def _figure(metrics: Mapping[str, float], name: str) -> str:

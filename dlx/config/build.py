@@ -51,7 +51,8 @@ def instantiate(
     if not isinstance(target, str) or not is_allowed(target, trust):
         raise ConfigError([Problem(f"{key}._target_", refusal(str(target), trust), file)])
     trust_here(trust)
-    if read(target) is None:  # found or not without importing anything
+    signature = read(target)
+    if signature is None:  # found or not without importing anything
         raise ConfigError([Problem(f"{key}._target_", f"there is no class {target}", file)])
     try:
         found = _load(target)
@@ -63,6 +64,9 @@ def instantiate(
     if not issubclass(found, wanted):
         raise ConfigError([Problem(f"{key}._target_", f"{target} is no {wanted.__name__}", file)])
     arguments = {name: _as_tuple(value) for name, value in block.items() if name != "_target_"}
+    for name, param in signature.params.items():
+        if param.takes_systems and name in arguments:
+            arguments[name] = _systems(arguments[name], trust, f"{key}.{name}", file, given)
     try:
         inspect.signature(found).bind(**arguments, **given)
     except TypeError as error:
@@ -71,6 +75,16 @@ def instantiate(
         return found(**arguments, **given)
     except ValueError as error:
         raise ConfigError([_from_value_error(error, key, list(arguments), file)]) from error
+
+
+def _systems(value: Any, trust: Sequence[str], key: str, file: str | None, given: dict[str, Any]) -> Any:
+    """Systems in the place of their blocks, built for the same data as what they are part of."""
+    if isinstance(value, tuple):
+        return tuple(_systems(item, trust, f"{key}.{n}", file, given) for n, item in enumerate(value))
+    if not isinstance(value, dict):
+        return value
+    supplied = {name: given[name] for name in GROUPS["model"].given if name in given}
+    return instantiate(value, base=GROUPS["model"].base, trust=trust, key=key, file=file, **supplied)
 
 
 def _as_tuple(value: Any) -> Any:

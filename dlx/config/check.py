@@ -124,6 +124,8 @@ class Checker:
                 continue
             if name not in params:
                 self._unknown(key, name, target, list(params), file)
+            elif params[name].takes_systems:
+                checked[name] = self._check_systems(f"{key}.{name}", value, file)
             else:
                 checked[name] = self._convert(f"{key}.{name}", value, params[name], file)
         if "players" in params and isinstance(block.get("players"), dict):
@@ -137,6 +139,16 @@ class Checker:
                 default = param.default
                 checked[name] = list(default) if isinstance(default, tuple) else default
         return checked
+
+    def _check_systems(self, key: str, value: Any, file: str | None) -> Any:
+        """Systems that another one is built of: model blocks, each checked as the model itself is."""
+        if isinstance(value, list | tuple):
+            return [self._check_systems(f"{key}.{number}", item, file) for number, item in enumerate(value)]
+        if isinstance(value, dict) and "_target_" in value:
+            return self._check_block(key, GROUPS["model"], value, file)
+        if value is not None:
+            self._problem(key, f"must be a model's block with _target_, got {value!r}", file)
+        return value
 
     def _check_players(self, key: str, group: Group, block: dict[str, Any], file: str | None) -> None:
         """Settings of single players, each against its own `_target_` or the common one."""

@@ -27,6 +27,14 @@ class Param:
     def required(self) -> bool:
         return self.default is REQUIRED
 
+    @property
+    def takes_systems(self) -> bool:
+        """Whether its values are systems (`System`, `tuple[System, ...]`): given by their `model:` blocks."""
+        if self.annotation is None:
+            return False
+        names = {node.id for node in ast.walk(self.annotation) if isinstance(node, ast.Name)}
+        return "System" in names
+
 
 @dataclass(frozen=True)
 class Signature:

@@ -22,6 +22,7 @@ import torch
 from dlx.config import Config, compose
 from dlx.config.errors import UserError
 from dlx.data.view import class_labels
+from dlx.methods.ensemble import SAID, leave_ensemble
 from dlx.methods.method import Answer, Method
 from dlx.runs.files import write_atomic
 from dlx.tasks.spec import ImageSpec
@@ -96,11 +97,15 @@ class Boosting(Method):
             if split != "train":
                 figures = {"accuracy": 1 - staged[split][-1]} if classes else self._judge(base, output, truth)
                 metrics |= {f"{split}/{name}": value for name, value in figures.items()}
+        kept = {name: runs[name] for name in names}
+        together = {"vote": "majority"} if classes else {"vote": "sum", "offset": chain.offset}
+        leave_ensemble(base, kept, folder, weights=chain.weights, **together)
         what = "error" if classes else "mean squared error"
         test = staged["test"]
         details = {
             "boosting": f"test {what} {test[-1]:.4f} of {len(names)} together, {test[0]:.4f} after the first alone",
             **({"ended": chain.ended} if chain.ended else {}),
+            "ensemble": SAID,
             # What an ensemble is made of: a weighted vote, or offset + the sum of weight times output (regressors).
             "weights": dict(zip(names, chain.weights, strict=True)),
             "offset": chain.offset,

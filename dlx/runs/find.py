@@ -9,6 +9,7 @@ from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
 
 MEMBERS = "runs"  # the folder, inside that of a plan, of the plan's runs
+ENSEMBLE = "ensemble"  # the run, inside the folder of a method, that its members are together
 
 
 def all_runs(root: str | Path = "outputs", *, members: bool = False) -> list[RunFolder]:
@@ -19,7 +20,12 @@ def all_runs(root: str | Path = "outputs", *, members: bool = False) -> list[Run
     root = Path(root).expanduser()
     found = [path.parent.relative_to(root) for path in root.glob("**/config.yaml") if not path.is_symlink()]
     ordered = sorted(found, key=lambda path: (path.parts[1:], str(path)))
-    return [RunFolder(root / path) for path in ordered if members or MEMBERS not in path.parts]
+    return [RunFolder(root / path) for path in ordered if members or not _is_inside(path)]
+
+
+def _is_inside(path: Path) -> bool:
+    """Whether a run folder lies in a plan's; a folder of its own is named after its time."""
+    return MEMBERS in path.parts or path.name == ENSEMBLE
 
 
 def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
@@ -47,3 +53,10 @@ def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
     near = difflib.get_close_matches(run, [folder.name for folder in runs], n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"{run}: no such run below {root}/{hint} `dlx runs` lists them")
+
+
+def find_trained(run: str, root: str | Path = "outputs") -> RunFolder:
+    """As find_run; for a method's folder the ensemble that it left."""
+    folder = find_run(run, root)
+    ensemble = RunFolder(folder.path / ENSEMBLE)
+    return ensemble if ensemble.config_path.is_file() else folder

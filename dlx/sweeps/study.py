@@ -74,7 +74,7 @@ class Study:
         with clear(self.where):
             trials, theirs = self.study.get_trials(deepcopy=False), self.study.user_attrs.get("metric")
         if theirs != metric:
-            raise StudyError(f"--study {name}: is about {theirs}, not {metric}; name another")
+            raise StudyError(f"--study {name}: is about {theirs or 'something else'}, not {metric}; name another")
         own = {dimension.key: dimension.distribution for dimension in dimensions}
         for key, distribution in {key: d for trial in trials for key, d in trial.distributions.items()}.items():
             if key not in own:

@@ -85,10 +85,15 @@ def start_sweep(
     """Writes the plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
     check_alone()
     _check_chains(points, execution)
+    with TemporaryDirectory() as nowhere:  # what is wrong with them is said before anything is written
+        made = {point: first_members(point, Path(nowhere)) for point in points}
     folder = make_folder(points[0].config, [point.config for point in points], command)
     if any("method" in point.config.values for point in points):
         _write_points(folder, points)
-    members, differs = expand({point: first_members(folder, point) for point in points})
+    for point in points:
+        if (method := point.method) and method.is_chain:  # what its members read lies in the folder
+            made[point] = first_members(point, home_of(folder, point))
+    members, differs = expand(made)
     plan = Plan.write(folder.path, members, points[0].base, differs, metric)
     return run_sweep(folder, plan, FixedPoints(points), execution)
 
@@ -173,10 +178,10 @@ def home_of(folder: RunFolder, point: Point) -> Path:
     return folder.path / "points" / point.name if point.name else folder.path
 
 
-def first_members(folder: RunFolder, point: Point) -> dict[str, Config]:
+def first_members(point: Point, home: Path) -> dict[str, Config]:
     """By short names; a point without a method is its own only member, with none."""
     method = point.method
-    return method.members(point.base, {}, home_of(folder, point)) if method else {"": point.config}
+    return method.members(point.base, {}, home) if method else {"": point.config}
 
 
 def expand(members: Mapping[Point, Mapping[str, Config]]) -> tuple[dict[str, Config], dict[str, dict[str, Any]]]:
@@ -207,7 +212,7 @@ class _Running:
             if method is not None and method.is_chain:
                 yield from self._chain(point, method)
                 continue
-            names = self._add(point, first_members(self.folder, point))
+            names = self._add(point, first_members(point, home_of(self.folder, point)))
             self._waiting[point.name] = point, method, names
             yield from names
 
@@ -277,15 +282,11 @@ def _row_of_run(point: Point, results: Mapping[str, Result]) -> Row:
 def _check_chains(points: Sequence[Point], execution: Execution) -> None:
     alone = execution.executor == "inprocess" or execution.jobs == 1
     for point in points:
-        if not (method := point.method) or not method.is_chain:
-            continue
-        if not alone:
+        if (method := point.method) and method.is_chain and not alone:
             raise UserError(
                 f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
                 "it takes inprocess, or --jobs 1"
             )
-        with TemporaryDirectory() as nowhere:  # it may look at the data: what it refuses is said before all is written
-            method.members(point.base, {}, Path(nowhere))
 
 
 def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:

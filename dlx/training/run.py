@@ -21,7 +21,15 @@ from dlx.optim.build import build_optimizers
 from dlx.random import reseed
 from dlx.runs.checkpoint import latest_checkpoint, load_weights, step_of
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import check_is_run, load_system, newest_checkpoint, without_weights
+from dlx.runs.load import (
+    build_system,
+    check_is_run,
+    load_system,
+    newest_checkpoint,
+    with_parts,
+    without_origins,
+    without_weights,
+)
 from dlx.runs.lock import owner_is_alive
 from dlx.tracking.recorder import Recorder
 from dlx.training.evaluate import evaluate
@@ -83,9 +91,10 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
         parameter = torch.zeros(1, requires_grad=True)
         attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
     system = None
-    if dataset is not None:
+    if dataset is not None and (whole := attempt(with_parts, config, dataset.spec)) is not None:
+        config = whole
         with torch.device("meta"):
-            system = attempt(build, config, "model", spec=dataset.spec)
+            system = attempt(build, without_origins(config), "model", spec=dataset.spec)
     if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
         known = ", ".join(system.players) or "it has one objective"
         problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
@@ -273,7 +282,7 @@ def build_job(
     )  # fmt: skip
     large = max(view.batch_size, 256)
     reseed(seed, "init")
-    system = build(config, "model", spec=prepared.dataset.spec)
+    system = build_system(config, prepared.dataset.spec)
     data = Data(
         dataset=prepared.dataset,
         train=loader(splits["train"]),

@@ -117,6 +117,7 @@ def test_each_sampler_finds_better_points_than_its_first(sampler, dlx_call):
     config = yaml.safe_load(run.config_path.read_text())
     assert float(config["optimizer"]["lr"]) == best["differs"]["optimizer.lr"]
     assert sum(found["importance"].values()) == pytest.approx(1, abs=1e-3)
+    assert RunFolder(found["run"]).summary()["importance"] == found["importance"]
     assert f"importance      {next(iter(found['importance']))} 0." in err
     assert "Warning" not in err
     assert Path(found["run"], "media", "search.png").stat().st_size > 1000
@@ -141,7 +142,7 @@ def test_a_sampler_learns_from_what_it_is_told(sampler, tmp_path, recwarn, capsy
 
 
 def test_a_search_is_reproducible_and_draws_nothing_twice(dlx_call):
-    words = (LR, "model.hidden=[8],[16]", "data.batch_size=range(16,33,8)", "--search", "random")
+    words = (LR, "optim=adam,sgd", "data.batch_size=range(16,33,8)", "--search", "random")
     first, _ = search(dlx_call, *words, "--trials", "3")
     again, _ = search(dlx_call, *words, "--trials", "3")
     assert [m["differs"] for m in first["members"]] == [m["differs"] for m in again["members"]]
@@ -285,6 +286,19 @@ def test_a_search_over_a_method_is_led_by_its_mean(dlx_call, monkeypatch):
     assert told == values
     assert len(list(folder.glob("runs/*"))) == 4
     assert len(list(folder.glob("points/*/point.yaml"))) == 2
+
+
+def test_a_search_begins_with_a_run_also_when_it_goes_on(dlx_call):
+    run = json.loads(dlx_call("train", *QUICK, "optim.weight_decay=0.5", "--json").out)["run"]
+    call = dlx_call("sweep", "--from", run, LR, "--search", "random", "--trials", "1", "--json")
+    assert call.code == 0, call.err
+    folder = Path(json.loads(call.out)["run"])
+    path = folder / "search.yaml"
+    path.write_text(path.read_text().replace("trials: 1", "trials: 2"))
+    assert dlx_call("resume", str(folder)).code == 0
+    configs = [yaml.safe_load(path.read_text()) for path in folder.glob("runs/*/config.yaml")]
+    assert [config["optimizer"]["weight_decay"] for config in configs] == [0.5, 0.5]
+    assert [config["model"]["hidden"] for config in configs] == [[8], [8]]
 
 
 def test_dry_run_prints_the_space_and_writes_nothing(dlx_call, here):

@@ -1,0 +1,167 @@
+"""Bias and variance over capacity (Geman, Bienenstock, Doursat 1992), on a function whose noise is known.
+
+A polynomial's capacity is its degree, a network's its width. Each is trained on training sets that are drawn anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dlx.config import Config, compose
+from dlx.experiments.experiment import Experiment, Verdict
+from dlx.experiments.reading import mean_and_error, of_seeds, written
+from dlx.methods.bias_variance import noise_of
+from dlx.methods.decomposition import measured as measure_error
+from dlx.methods.decomposition import squared
+from dlx.methods.outputs import answers
+from dlx.random import generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+FAMILIES = {"polynomial": "degree", "mlp": "width"}
+DRAWN = 10  # fits, at every fifth test point
+
+
+class BiasVarianceTradeoff(Experiment):
+    """degrees: of polynomials. widths: of a network's one hidden layer. replicates: trainings of each, on training sets
+    of their own."""
+
+    claim = "With capacity bias² falls and variance grows, and the error is least in between"
+
+    def __init__(
+        self,
+        *,
+        degrees: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 14, 17),
+        widths: tuple[int, ...] = (1, 2, 4, 16, 64),
+        replicates: int = 20,
+    ) -> None:
+        for name, values in {"degrees": degrees, "widths": widths}.items():
+            if len(values) < 3 or list(values) != sorted(set(values)) or values[0] < 1:
+                raise ValueError(f"{name} must be at least 3, rising from 1, got {list(values)}")
+        if replicates < 2:
+            raise ValueError(f"replicates must be at least 2, got {replicates}")
+        self.capacities = {"polynomial": degrees, "mlp": widths}
+        self.replicates = replicates
+
+    def members(self, base: Config) -> dict[str, Config]:
+        words = {f"polynomial-{d}": ["model=polynomial", f"model.degree={d}"] for d in self.capacities["polynomial"]}
+        words |= {f"mlp-{width}": [f"model.hidden=[{width}]"] for width in self.capacities["mlp"]}
+        chosen = {name: compose(own, base=base) for name, own in words.items()}
+        return {
+            f"{name}-{n}": compose([f"data.data_seed={n}", f"seed={n}"], base=config)
+            for name, config in chosen.items()
+            for n in range(self.replicates)
+        }
+
+    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+        noise = noise_of(base)
+        assert noise is not None
+        found: dict[str, Any] = {"noise": noise**2}
+        for family, capacities in self.capacities.items():
+            parts = found[family] = {}
+            for capacity in capacities:
+                of_capacity = [answers(run, "test", trust=base.trust) for run in of_seeds(runs, f"{family}-{capacity}")]
+                one, output_MN1 = of_capacity[0], torch.stack([one.output for one in of_capacity])
+                split = squared(output_MN1, one.truth)
+                drawn = measure_error(output_MN1, one.truth, noise, generator(base["seed"], "test_noise", capacity))
+                distance_M = (output_MN1 - one.truth).double().square().mean((1, 2))
+                parts[str(capacity)] = {
+                    "bias2": float(split.bias2.mean()),
+                    "variance": float(split.variance.mean()),
+                    "error": drawn.error,
+                    "off": drawn.rest / drawn.standard_error if noise else 0.0,
+                    "expected": (distance_M + noise**2).tolist(),
+                    "fits": output_MN1[:DRAWN, ::5, 0].tolist(),
+                    "mean": output_MN1[:, ::5, 0].mean(0).tolist(),
+                }
+                found |= {"x": one.inputs[::5, 0].tolist(), "truth": one.truth[::5, 0].tolist()}
+        return found
+
+    def figure(self, measured: Mapping[str, Any]) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 8), layout="constrained")
+        halves: Any = figure.subfigures(2, 1, height_ratios=[1.3, 1])
+        above, below = halves
+        for axes, family in zip(above.subplots(1, 2, sharey=True), FAMILIES, strict=True):
+            self._draw_parts(axes, family, measured)
+        degrees = list(measured["polynomial"])
+        errors = [mean(part) for part in measured["polynomial"].values()]
+        shown = [degrees[0], degrees[errors.index(min(errors))], degrees[-1]]
+        for axes, degree in zip(below.subplots(1, 3, sharey=True), shown, strict=True):
+            part, x = measured["polynomial"][degree], measured["x"]
+            for fit in part["fits"]:
+                axes.plot(x, fit, color="tab:blue", alpha=0.4, linewidth=0.8)
+            axes.plot(x, measured["truth"], color="black", linewidth=1.5, label="truth")
+            axes.plot(x, part["mean"], color="tab:orange", linewidth=3, label=f"mean of {self.replicates} fits")
+            low, high = min(measured["truth"]), max(measured["truth"])
+            axes.set(title=f"degree {degree}", ylim=(low - 0.8 * (high - low), high + 0.8 * (high - low)))
+        axes.legend(fontsize=8)
+        return figure
+
+    def _draw_parts(self, axes: Any, family: str, measured: Mapping[str, Any]) -> None:
+        at = [int(capacity) for capacity in measured[family]]
+        parts = list(measured[family].values())
+        # An unbiased estimate of a bias of 0 may be below it, where a logarithm has no place.
+        floor = 1e-4
+        axes.plot(at, [max(part["bias2"], floor) for part in parts], "o-", color="tab:blue", label="bias²")
+        axes.plot(at, [part["variance"] for part in parts], "o-", color="tab:orange", label="variance")
+        axes.axhline(measured["noise"], color="0.6", linestyle="--", label="noise")
+        axes.plot(at, [mean(part) for part in parts], "-", color="black", linewidth=2, label="their sum")
+        axes.plot(at, [part["error"] for part in parts], "x", color="tab:red", label="error that was measured")
+        axes.set(yscale="log", xlabel=FAMILIES[family], title=family, ylim=(floor, None))
+        if family == "mlp":
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(at, [str(capacity) for capacity in at])
+        axes.minorticks_off()
+        axes.legend(fontsize=8)
+
+    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+        judged = {family: judge(measured[family]) for family in FAMILIES}
+        off = max(abs(part["off"]) for family in FAMILIES for part in measured[family].values())
+        lines = [f"{family}: {line}" for family, (_, line) in judged.items()]
+        return Verdict(
+            all(held for held, _ in judged.values()) and off < 4,
+            f"{'; '.join(lines)}; bias² + variance + noise is the measured error everywhere, "
+            f"at most {off:.1f} standard errors off",
+        )
+
+
+def mean(part: Mapping[str, Any]) -> float:
+    """bias² + variance + noise, which is the mean of the expected errors of the trainings."""
+    return mean_and_error(part["expected"])[0]
+
+
+def judge(parts: Mapping[str, Mapping[str, Any]]) -> tuple[bool, str]:
+    """Whether bias² falls, variance grows, and both ends of the capacities are worse than the best by more than two
+    standard errors, paired over the training sets."""
+    capacities, found = list(parts), list(parts.values())
+    best = min(range(len(found)), key=lambda n: mean(found[n]))
+    ends = [_difference(found[n]["expected"], found[best]["expected"]) for n in (0, -1)]
+    bias2, variance = ([part[name] for part in found] for name in ("bias2", "variance"))
+    falls = _moves([-value for value in bias2])
+    grows = _moves(variance)
+    worse = [above > 2 * error for above, error in ends]
+    line = (
+        f"bias² {bias2[0]:.4f} to {bias2[-1]:.4f}, variance {variance[0]:.4f} to {variance[-1]:.4f}, error least at "
+        f"{capacities[best]} ({mean(found[best]):.4f}), {written(ends[0])} more at {capacities[0]} and "
+        f"{written(ends[1])} more at {capacities[-1]}"
+    )
+    return falls and grows and all(worse), line
+
+
+def _difference(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    return mean_and_error([a - b for a, b in zip(one, other, strict=True)])
+
+
+def _moves(values: Sequence[float]) -> bool:
+    """Whether values rise from the first to the last, and more often than they fall on the way."""
+    steps = [after - before for before, after in pairwise(values)]
+    return values[-1] > values[0] and sum(step > 0 for step in steps) > len(steps) / 2

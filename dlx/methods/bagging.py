@@ -1,0 +1,125 @@
+"""Bagging (Breiman 1996): members trained on bootstrap replicates answer together, and what each left out tests them.
+
+A replicate draws n of n samples with replacement; 1 - (1 - 1/n)^n, towards 0.632, of them are in it. A sample's
+out-of-bag answer is that of the members that did not draw it: an estimate of the test error that costs no data.
+Shapes: M members, N samples of the training data, K outputs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from dlx.config import Config, build, compose, settings
+from dlx.config.errors import ConfigError, Problem
+from dlx.methods.ensemble import SAID, leave_ensemble
+from dlx.methods.method import Answer, Method
+from dlx.methods.outputs import Samples, answers_of_members
+from dlx.methods.spread import spread
+from dlx.tasks.combine import combine
+from dlx.tasks.spec import ImageSpec
+from dlx.training.run import prepare
+from dlx.training.session import judged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+    from dlx.tasks.spec import Spec
+
+
+class Bagging(Method):
+    """members: trainings, each on a replicate and from a seed of its own. vote: how they answer together: average (of
+    classifiers: of probabilities) or majority."""
+
+    def __init__(self, *, members: int = 10, vote: Literal["average", "majority"] = "average") -> None:
+        if members < 1:
+            raise ValueError(f"members must be at least 1, got {members}")
+        self.count = members
+        self.vote: Literal["average", "majority"] = vote
+
+    def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
+        words = [[f"dataset.bootstrap={b}", f"seed={base['seed'] + b}"] for b in range(self.count)]
+        members = {f"bag-{b}": compose(own, base=base) for b, own in enumerate(words)}
+        _check_vote(self.vote, prepare(members["bag-0"]).dataset.spec)
+        return members
+
+    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+        """The ensemble's figures, the members' as `member/NAME` and the out-of-bag ones as `oob/NAME`."""
+        ensemble = leave_ensemble(base, runs, folder, vote=self.vote)
+        alone, details = spread(runs)
+        metrics = judged(ensemble.summary())
+        metrics |= {f"member/{name}": value for name, value in alone.items() if name.removesuffix("_std") in metrics}
+        pool, test = (answers_of_members(ensemble, split, trust=base.trust) for split in ("train", "test"))
+        drawn = [drawn_by(run, base.trust) for run in runs.values()]
+        left_out_MN = torch.stack([~torch.isin(pool.index, index) for index in drawn])
+        bag = out_of_bag(pool, left_out_MN, self.vote)
+        metrics |= {f"oob/{name}": value for name, value in bag.items() if name != "error"}
+        distinct = [len(index.unique()) / len(index) for index in drawn]
+        counts = f"{int(left_out_MN.any(0).sum())} of {len(pool.index)} samples"
+        found = {
+            "ensemble": SAID,
+            "out of bag": f"{counts} were left out by at least one of {len(runs)} members",
+            "distinct": f"{statistics.fmean(distinct):.4f} of the samples are in a replicate",
+            "distinct_share": distinct,
+            "test_error": growing(test, self.vote),
+            "member_test_error": [test.judge(output, test.truth)["error"] for output in test.output],
+            "oob_error": bag.get("error"),
+            **details,
+        }
+        return Answer(metrics, found, {"members": _draw(found, "error" if test.classes else "mean squared error")})
+
+
+def _check_vote(vote: str, spec: Spec) -> None:
+    """Raises ConfigError for a majority of real targets."""
+    if vote == "majority" and not isinstance(spec, ImageSpec):
+        raise ConfigError([Problem("method.vote", "majority is of classes; real targets are averaged")])
+
+
+def drawn_by(run: RunFolder, trust: tuple[str, ...]) -> Tensor:
+    """Positions in the training source that a run was trained on, as often as it drew them."""
+    config = Config.load(run.config_path, trust=trust)
+    return settings(config, "dataset").split(build(config, "dataset"))["train"].index
+
+
+def out_of_bag(pool: Samples, left_out_MN: Tensor, vote: Literal["average", "majority"]) -> dict[str, float]:
+    """Figures of the training samples, each answered by the members that left it out; empty where none was left out."""
+    some_N = left_out_MN.any(0)
+    if not some_N.any():
+        return {}
+    weight_MN = left_out_MN[:, some_N].float()
+    output_NK = combine(pool.output[:, some_N], weight_MN, vote, classes=pool.classes)
+    return pool.judge(output_NK, pool.truth[some_N])
+
+
+def growing(samples: Samples, vote: Literal["average", "majority"]) -> list[float]:
+    """The error of the first member, the first two, ... together."""
+    together = [
+        combine(samples.output[:count], torch.ones(count), vote, classes=samples.classes)
+        for count in range(1, len(samples.output) + 1)
+    ]
+    return [samples.judge(output, samples.truth)["error"] for output in together]
+
+
+def _draw(found: Mapping[str, Any], what: str) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    alone, together = found["member_test_error"], found["test_error"]
+    count = range(1, len(together) + 1)
+    axes.plot(count, alone, "o", color="0.7", label="each member")
+    axes.axhline(statistics.fmean(alone), color="0.5", linestyle=":", label="their mean")
+    axes.plot(count, together, "o-", color="tab:blue", label="the first n together")
+    if found["oob_error"] is not None:
+        axes.axhline(found["oob_error"], color="tab:orange", linestyle="--", label="out of bag, all members")
+    axes.set(xlabel="members", ylabel=f"test {what}", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8)
+    return figure

@@ -1,0 +1,138 @@
+"""Bias and variance of a training (Geman et al. 1992; 0-1 loss: Domingos 2000), from several trainings.
+
+The error is how far the mean prediction is off (bias), how much a prediction depends on the training set and the first
+weights (variance), and what no prediction can know (noise). Shapes: M replicates, N test samples, D target dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from dlx.config import Config, build, compose
+from dlx.config.errors import ConfigError, Problem
+from dlx.methods.decomposition import measured, squared, zero_one
+from dlx.methods.method import Answer, Method
+from dlx.methods.outputs import Samples, answers
+from dlx.methods.spread import spread
+from dlx.random import generator
+from dlx.training.run import prepare
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dlx.runs.folder import RunFolder
+
+
+class BiasVariance(Method):
+    """replicates: trainings, each from a seed of its own. resample: where their training sets come from: data draws
+    them anew (by `dataset.data_seed`), bootstrap from the one training set; None is data where the dataset can."""
+
+    def __init__(self, *, replicates: int = 20, resample: Literal["data", "bootstrap"] | None = None) -> None:
+        if replicates < 2:
+            raise ValueError(f"replicates must be at least 2, got {replicates}")
+        self.replicates, self.resample = replicates, resample
+
+    def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
+        first = base["dataset"].get("data_seed")
+        if self.resample == "data" and first is None:
+            name = base.choices["dataset"]
+            raise ConfigError([Problem("method.resample", f"data needs a dataset with data_seed, {name} has none")])
+        fresh = first is not None and self.resample != "bootstrap"
+        keys = ("dataset.data_seed", first) if fresh else ("dataset.bootstrap", 0)
+        members = {
+            f"replicate-{n}": compose([f"{keys[0]}={keys[1] + n}", f"seed={base['seed'] + n}"], base=base)
+            for n in range(self.replicates)
+        }
+        prepare(members["replicate-0"])
+        return members
+
+    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+        if len(runs) < 2:
+            return Answer({}, {"decomposition": "fewer than two trainings finished, so there is no variance"})
+        found = [answers(run, "test", trust=base.trust) for run in runs.values()]
+        samples, output_MND = found[0], torch.stack([one.output for one in found])
+        if samples.classes:
+            metrics, said = of_labels(output_MND.argmax(-1), samples.truth)
+        else:
+            metrics, said = of_targets(output_MND, samples.truth, noise_of(base), base["seed"])
+        figures = {"decomposition": _bars(metrics)}
+        if samples.inputs.shape[1:] == (1,) and samples.truth.shape[1:] == (1,):
+            figures["fits"] = draw_fits(samples, output_MND)
+        metrics = {f"test/{name}": value for name, value in metrics.items()}
+        return Answer(metrics, {"decomposition": said, **spread(runs)[1]}, figures)
+
+
+def noise_of(base: Config) -> float | None:
+    """The standard deviation of the noise, where the dataset knows it; its test targets are then without."""
+    return getattr(build(base, "dataset"), "noise", None)
+
+
+def of_targets(output_MND: Tensor, target_ND: Tensor, noise: float | None, seed: int) -> tuple[dict[str, float], str]:
+    """bias2, variance, noise (sigma^2) and error, with the standard error of the error (of its test noise); where the
+    noise is not known it is in `bias2_noise`, and all add up exactly."""
+    parts = squared(output_MND, target_ND)
+    bias2, variance = float(parts.bias2.mean()), float(parts.variance.mean())
+    if noise is None:
+        error = float(parts.error.mean())
+        said = f"bias² and noise {bias2:.4g} + variance {variance:.4g} = error {error:.4g}"
+        return {"bias2_noise": bias2, "variance": variance, "error": error}, said
+    found = measured(output_MND, target_ND, noise, generator(seed, "test_noise"))
+    total = bias2 + variance + noise**2
+    said = (
+        f"bias² {bias2:.4g} + variance {variance:.4g} + noise {noise**2:.4g} = {total:.4g}; "
+        f"measured error {found.error:.4g} ± {found.standard_error:.2g} (standard error)"
+    )
+    parts_found = {"bias2": bias2, "variance": variance, "noise": noise**2}
+    return {**parts_found, "error": found.error, "error_standard_error": found.standard_error}, said
+
+
+def of_labels(label_MN: Tensor, truth_N: Tensor) -> tuple[dict[str, float], str]:
+    parts = zero_one(label_MN, truth_N)
+    columns = {"bias": parts.bias, "variance": parts.variance, "variance_unbiased": parts.unbiased}
+    metrics = {name: float(column.mean()) for name, column in columns.items()}
+    metrics["variance_biased"] = float(parts.biased.mean())
+    metrics["net_variance"] = metrics["variance_unbiased"] - metrics["variance_biased"]
+    metrics["error"] = float(parts.error.mean())
+    return metrics, (
+        f"bias {metrics['bias']:.4f} + variance where it costs {metrics['variance_unbiased']:.4f} "
+        f"- where it helps {metrics['variance_biased']:.4f} = error {metrics['error']:.4f}"
+    )
+
+
+def draw_fits(samples: Samples, output_MND: Tensor) -> Figure:
+    """The truth, what each replicate made of it, and their mean."""
+    from matplotlib.figure import Figure
+
+    order = samples.inputs[:, 0].argsort()
+    x = samples.inputs[order, 0].numpy()
+    output_MN, truth_N = output_MND[:, order, 0], samples.truth[order, 0]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, output_N in enumerate(output_MN):
+        label = None if number else f"{len(output_MN)} trainings"
+        axes.plot(x, output_N.numpy(), color="tab:blue", alpha=0.3, linewidth=0.8, label=label)
+    axes.plot(x, truth_N.numpy(), color="black", linewidth=1.5, label="truth")
+    axes.plot(x, output_MN.mean(0).numpy(), color="tab:orange", linewidth=3, label="their mean")
+    low, high = float(truth_N.min()), float(truth_N.max())
+    axes.set(xlabel="x", ylabel="y", ylim=(low - (high - low), high + (high - low)))
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _bars(metrics: Mapping[str, float]) -> Figure:
+    from matplotlib.figure import Figure
+
+    shown = {name: value for name, value in metrics.items() if not name.endswith("standard_error")}
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    spans = [metrics.get("error_standard_error", 0.0) if name == "error" else 0.0 for name in shown]
+    names = [name.replace("_", "\n") for name in shown]
+    axes.bar(names, list(shown.values()), yerr=spans, color=["tab:gray" if n == "error" else "tab:blue" for n in shown])
+    axes.axhline(0, color="0.3", linewidth=0.8)
+    axes.set(title="what the test error is made of")
+    return figure

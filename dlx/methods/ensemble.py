@@ -1,0 +1,49 @@
+"""What a method's members are together: a run of its own, which eval, predict and export take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlx.runs.find import ENSEMBLE
+from dlx.runs.folder import RunFolder
+from dlx.training.run import train
+
+if TYPE_CHECKING:
+    from dlx.config import Config
+
+SAID = "a run of its own in ensemble/; dlx eval, predict and export take this folder for it"
+
+
+def leave_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **settings: Any) -> RunFolder:
+    """`home/ensemble`: the members' best weights in one run, judged on val and test of the base's data.
+
+    settings: further arguments of the model (dlx/models/ensemble.py): vote, weights, offset. One that is there already
+    stays if its members are these.
+    """
+    folder = RunFolder(home / ENSEMBLE)
+    config = ensemble_config(base, list(runs.values()), **settings)
+    if folder.summary().get("members") == list(runs):  # written last
+        return folder
+    train(config, quiet=True, at=folder.path)
+    folder.write_summary({**folder.summary(), "members": list(runs)})
+    return folder
+
+
+def ensemble_config(base: Config, runs: Sequence[RunFolder], **settings: Any) -> Config:
+    """The base with these runs together as its model, and without what only a training by gradients takes."""
+    model = {
+        "_target_": "dlx.models.ensemble.Ensemble", "members_from": [str(run.path) for run in runs],
+        "vote": "average", "weights": None, "offset": None, **settings, "loss": None,
+    }  # fmt: skip
+    by_gradients = {"ema": None, "clip_norm": None, "accumulate": 1, "monitor": None}
+    blocks = {
+        "model": model,
+        "dataset": {**base["dataset"], "bootstrap": None},
+        "trainer": {**base["trainer"], **by_gradients},
+        "regularization": {},
+    }
+    choices = {**base.choices, "model": ENSEMBLE, "regularization": []}
+    return replace(base, values={**base.values, **blocks}, choices=choices)
