@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
 
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
-DRAWS = 2000
+DRAWS = 5000
 KEPT = 1 - math.exp(-1)
 NAMES = {"train": "training error", "oob": "left-out samples", "632": "0.632", "632+": "0.632+"}
 
@@ -84,8 +84,10 @@ class Bootstrap(Experiment):
 
         figure = Figure(figsize=(11, 4.4), layout="constrained")
         shares, errors = figure.subplots(1, 2)
-        sizes = [int(n) for n in measured["sizes"]]
-        shares.plot(sizes, [1 - (1 - 1 / n) ** n for n in sizes], color="0.6", label="1 - (1 - 1/n)^n")
+        sizes, line = [int(n) for n in measured["sizes"]], range(1, SIZES[-1] + 1)
+        shares.plot(
+            line, [1 - (1 - 1 / n) ** n for n in line], "o-", markersize=2, color="0.6", label="1 - (1 - 1/n)^n"
+        )
         shares.plot(sizes, [mean for mean, _ in measured["sizes"].values()], "o", label=f"{DRAWS} replicates")
         shares.errorbar(
             [measured["n"]], [measured["share"][0]], yerr=[2 * measured["share"][1]], fmt="s", color="tab:orange",
@@ -99,7 +101,11 @@ class Bootstrap(Experiment):
             errors.plot([at] * len(off), off, "o", color="0.7")
             errors.errorbar([at], [mean_and_error(off)[0]], yerr=[2 * mean_and_error(off)[1]], fmt="s", capsize=4)
         errors.axhline(0, color="black", linewidth=0.8)
-        errors.set(ylabel="estimate - test error", title=f"{self.sets} training sets; mean and two standard errors")
+        errors.set(
+            ylabel="estimate - test error",
+            xlim=(-0.5, len(NAMES) - 0.5),
+            title=f"{self.sets} training sets; mean and two standard errors",
+        )
         errors.set_xticks(range(len(NAMES)), list(NAMES.values()))
         return figure
 

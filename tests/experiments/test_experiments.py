@@ -35,6 +35,11 @@ SMALL = {
         "trainer.epochs=1", "data.subset=40", "data.batch_size=16", "trainer.log_every=1", "experiment.depths=[20,32]",
         "experiment.rates=[0.1]", "experiment.seeds=1",
     ],
+    "bias_variance": [
+        "trainer.epochs=2", "trainer.validate_every=2", "data.samples=40", "experiment.degrees=[1,3,9]",
+        "experiment.widths=[1,2,4]", "experiment.replicates=3", "experiment.mlp_samples=10",
+    ],
+    "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 
 
