@@ -194,6 +194,8 @@ def _read(argument: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
         raise ConfigError([Problem(key, str(error))]) from None
     (axis,) = read_axes([argument], conf_dirs)
     words = tuple(dict.fromkeys(axis.words))
+    if "shuffle(" in argument:  # in an order that a resumed search has again: a study's choices may not change
+        words = tuple(sorted(words))
     if len(words) == 1:
         return words[0]
     return Choices(key, name, tuple(word.partition("=")[2] for word in words))
