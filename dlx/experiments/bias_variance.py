@@ -39,7 +39,7 @@ class BiasVarianceTradeoff(Experiment):
         self,
         *,
         degrees: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 14, 17),
-        widths: tuple[int, ...] = (1, 2, 4, 16, 64),
+        widths: tuple[int, ...] = (1, 2, 4, 8, 32),
         replicates: int = 20,
         mlp_samples: int = 40,
     ) -> None:

@@ -67,7 +67,7 @@ class Bagging(Method):
             "out of bag": f"{counts} were left out by at least one of {len(runs)} members",
             "distinct": f"{statistics.fmean(distinct):.4f} of the samples are in a replicate",
             "distinct_share": distinct,
-            "test_error": growing(test, self.vote),
+            "test_error": growing(test, test.output, self.vote),
             "member_test_error": [test.judge(output, test.truth)["error"] for output in test.output],
             "oob_error": bag.get("error"),
             **details,
@@ -97,11 +97,11 @@ def out_of_bag(pool: Samples, left_out_MN: Tensor, vote: Literal["average", "maj
     return pool.judge(output_NK, pool.truth[some_N])
 
 
-def growing(samples: Samples, vote: Literal["average", "majority"]) -> list[float]:
+def growing(samples: Samples, output_MNK: Tensor, vote: Literal["average", "majority"]) -> list[float]:
     """The error of the first member, the first two, ... together."""
     together = [
-        combine(samples.output[:count], torch.ones(count), vote, classes=samples.classes)
-        for count in range(1, len(samples.output) + 1)
+        combine(output_MNK[:count], torch.ones(count), vote, classes=samples.classes)
+        for count in range(1, len(output_MNK) + 1)
     ]
     return [samples.judge(output, samples.truth)["error"] for output in together]
 

@@ -39,6 +39,7 @@ SMALL = {
         "trainer.epochs=2", "trainer.validate_every=2", "data.samples=40", "experiment.degrees=[1,3,9]",
         "experiment.widths=[1,2,4]", "experiment.replicates=3", "experiment.mlp_samples=10",
     ],
+    "ensemble": [*QUICK, "experiment.members=3", "experiment.sets=2"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

@@ -43,8 +43,8 @@ def test_out_of_bag_by_hand():
 
 def test_the_error_of_the_first_members_together():
     test = samples([[0.9, 0.4], [0.2, 0.9], [0.9, 0.9]], [1, 1])
-    assert growing(test, "average") == pytest.approx([0.5, 0, 0])  # 0.55 and 0.65 of the first two
-    assert growing(test, "majority") == pytest.approx([0.5, 1, 0])  # one to one: the lower label
+    assert growing(test, test.output, "average") == pytest.approx([0.5, 0, 0])  # 0.55 and 0.65 of the first two
+    assert growing(test, test.output, "majority") == pytest.approx([0.5, 1, 0])  # one to one: the lower label
 
 
 def test_the_folder_is_the_ensemble(dlx_call, here):
