@@ -31,8 +31,9 @@ def test_over_its_limit_a_member_saves_and_has_failed(plan):
     assert latest_checkpoint(plan.run("a").checkpoints)[0]
 
 
-def test_one_that_hangs_is_ended_after_the_grace(plan, monkeypatch):
-    ended = []
+def test_one_that_hangs_is_ended_after_the_grace(here, monkeypatch):
+    base = compose(["model=mlp", "model.hidden=[8]", "trainer.max_steps=3"])  # it is not really ended here
+    plan, ended = Plan.write(here, {"a": base}, base), []
     monkeypatch.setattr("dlx.sweeps.pool.GRACE_SECONDS", 0.1)
     monkeypatch.setattr(os, "_exit", lambda code: ended.append((code, written(plan))))
     monkeypatch.setattr(System, "after_step", lambda system, step: time.sleep(2))
