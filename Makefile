@@ -12,7 +12,7 @@ train: .venv/.train ## train a ResNet on handwritten digits: the first thing to 
 	$(BIN)/dlx train model=resnet optim=adam
 
 test: .venv/.test ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 quality: .venv/.test ## run the long quality checks too
 	$(BIN)/python -m pytest -m slow

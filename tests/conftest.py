@@ -15,6 +15,22 @@ from dlx.config.groups import GROUPS
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each test goes to the next free process, but those that share a cluster go to one, so that it starts once.
+
+    What `--dist loadgroup` is for; that of pytest-xdist 3.8 groups nothing with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByCluster(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith(("sweeps/test_ray.py", "sweeps/test_slurm.py")) else nodeid
+
+    return ByCluster(config, log)
+
+
 @dataclass
 class Call:
     code: int

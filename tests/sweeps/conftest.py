@@ -12,7 +12,7 @@ from faults import FAULTY, Meanwhile
 @pytest.fixture
 def faulty(here):
     """The words that choose a model with a fault: `crash`, `kill` or `hang` in the third step; `wait`, in the fifth,
-    for a file `go`."""
+    for a file `go` or a signal."""
     option = "# @package _global_\n# A model with faults.\nmodel:\n  _target_: faulty_pkg.net.Faulty\n"
     files = {"faulty_pkg/__init__.py": "", "faulty_pkg/net.py": FAULTY, "mine/model/faulty.yaml": option}
     for name, text in files.items():

@@ -27,7 +27,8 @@ class Faulty(Supervised):
     def after_step(self, step):
         if self.fault == "wait" and step == 4:
             Path(f"waits-{os.getpid()}").touch()
-            while not Path("go").exists():
+            signals = signal.getsignal(signal.SIGTERM).__self__  # of the training
+            while not Path("go").exists() and not signals.received:
                 time.sleep(0.02)
         if step != 2 or self.fault == "none":
             return
@@ -41,6 +42,14 @@ class Faulty(Supervised):
 """
 
 
+def wait_until(holds, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it does not hold after {seconds:g} s")
+        time.sleep(0.1)
+
+
 class Meanwhile:
     """`act(sweep's folder)` in a thread, once `count` members wait in their fifth step; then all may go on."""
 
@@ -51,11 +60,7 @@ class Meanwhile:
 
     def _run(self) -> None:
         try:
-            deadline = time.monotonic() + 90
-            while len(list(self.here.glob("waits-*"))) < self.count:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{self.count} members did not come to wait")
-                time.sleep(0.1)
+            wait_until(lambda: len(list(self.here.glob("waits-*"))) == self.count)
             (folder,) = self.here.glob("outputs/sweep/*")
             self.act(folder)
         except BaseException as error:
@@ -78,6 +83,11 @@ def pid_of(folder: Path, member: str) -> int:
     """The process that trains a member."""
     (path,) = folder.glob(f"runs/{member}*/run.lock")
     return json.loads(path.read_text())["pid"]
+
+
+def statuses(folder: Path) -> list[str]:
+    """Of the members that began."""
+    return [json.loads(path.read_text())["status"] for path in sorted(folder.glob("runs/*/status.json"))]
 
 
 def resumed_at(folder: Path, member: str) -> list[int]:

@@ -10,20 +10,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
-from faults import pid_of, resumed_at
+from faults import pid_of, resumed_at, statuses, wait_until
 
 from dlx.cli.sweep import make_execution
 from dlx.config.errors import UserError
-from dlx.runs.folder import RunFolder
 
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
-    pytest.mark.xdist_group("ray"),  # one cluster
-]
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 RAY = ("--executor", "ray")
 
@@ -41,11 +36,8 @@ def environment():
         variables = {**os.environ, **token, "RAY_USAGE_STATS_ENABLED": "0"}
         head = subprocess.Popen([str(ray), "start", *words], env=variables, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
-        while "Ray runtime started" not in (text := (folder / "log").read_text()):
-            assert head.poll() is None, text
-            assert time.monotonic() < deadline, text
-            time.sleep(0.2)
+        wait_until(lambda: head.poll() is not None or "Ray runtime started" in (folder / "log").read_text())
+        assert head.poll() is None, (folder / "log").read_text()
         yield {**token, "RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         head.terminate()  # and with it all that it started
@@ -79,12 +71,11 @@ def test_a_member_whose_worker_dies_again_and_again_has_failed(grid, monkeypatch
 def test_members_save_at_ctrl_c_and_the_sweep_goes_on(grid, alone_as, meanwhile, dlx_call):
     def interrupt(folder):
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1.5)  # until both were told
+        wait_until(lambda: statuses(folder) == ["interrupted"] * 2)
 
     with meanwhile(2, interrupt):
         members, folder = grid("wait,wait", *RAY, "--jobs", "2", code=130)
     assert members == {}
-    assert [RunFolder(path).status()["status"] for path in folder.glob("runs/*")] == ["interrupted"] * 2
     (folder.parents[2] / "go").touch()
     call = dlx_call("resume", str(folder), *RAY, "--trust", "faulty_pkg", "--json")
     assert call.code == 0, call.err

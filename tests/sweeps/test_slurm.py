@@ -6,21 +6,18 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
 import pytest
-from faults import pid_of, resumed_at
+from faults import pid_of, resumed_at, statuses, wait_until
 from one_node_slurm import OneNodeSlurm, why_not
 
 from dlx.config.errors import UserError
-from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors import Execution
 from dlx.sweeps.slurm import Slurm, read_parameters
 
 pytest.importorskip("submitit", reason="submitit is not installed")
-pytestmark = pytest.mark.xdist_group("slurm")  # one cluster
 
 SLURM = ("--executor", "slurm")
 
@@ -63,20 +60,19 @@ def job_of(folder, member):
 
 def hurry(slurm, count):
     """Starts that many jobs that were queued again; Slurm lets them rest for two minutes."""
-    hurried, deadline = set(), time.monotonic() + 30
-    while len(hurried) < count and time.monotonic() < deadline:
+    hurried = set()
+
+    def all_started():
         for job in slurm.ask("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i").split():
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
             hurried.add(job)
-        time.sleep(0.2)
-    assert len(hurried) == count
+        return len(hurried) == count
+
+    wait_until(all_started)
 
 
 def wait_until_empty(slurm):
-    deadline = time.monotonic() + 20
-    while (left := slurm.ask("squeue", "-h")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left == ""
+    wait_until(lambda: slurm.ask("squeue", "-h") == "", 30)
 
 
 def test_a_killed_member_goes_on_from_its_checkpoint_and_one_that_crashes_is_recorded(grid, alone_as, meanwhile, slurm):
@@ -95,32 +91,30 @@ def test_a_killed_member_goes_on_from_its_checkpoint_and_one_that_crashes_is_rec
         wait_until_empty(slurm)
 
 
-def test_a_member_that_is_warned_is_queued_again_and_goes_on(grid, alone_as, meanwhile, here, slurm):
+def test_a_member_that_is_warned_is_queued_again_and_goes_on(grid, alone_as, meanwhile, slurm):
     def warn(folder):
         os.kill(pid_of(folder, "000"), signal.SIGUSR2)
         if slurm:
             subprocess.run(["scancel", "--signal=USR1", job_of(folder, "001")], check=True)
         else:
             os.kill(pid_of(folder, "001"), signal.SIGUSR1)
-        (here / "go").touch()
         if slurm:
             hurry(slurm, 2)
+        wait_until(lambda: [resumed_at(folder, number) for number in ("000", "001")] == [[5], [5]])
 
     with meanwhile(2, warn):
         members, folder = grid("wait,wait", *SLURM)
-    assert [resumed_at(folder, number) for number in ("000", "001")] == [[5], [5]]
     jobs = {path.name for path in folder.glob("plan/slurm/*_submitted.pkl")}
     assert len(jobs) == 2  # the same jobs
     alone_as("wait,wait", members)
 
 
-def test_jobs_that_others_queue_again_go_on_and_those_that_they_cancel_are_recorded(grid, meanwhile, here, real):
+def test_jobs_that_others_queue_again_go_on_and_those_that_they_cancel_are_recorded(grid, meanwhile, real):
     def meddle(folder):
         subprocess.run(["scontrol", "requeue", job_of(folder, "000")], check=True)
         subprocess.run(["scancel", job_of(folder, "001")], check=True)
-        time.sleep(1)  # until both were told
-        (here / "go").touch()
         hurry(real, 1)
+        wait_until(lambda: statuses(folder)[1] == "interrupted")
 
     with meanwhile(2, meddle):
         members, folder = grid("wait,wait", *SLURM, code=1)
@@ -133,12 +127,11 @@ def test_jobs_that_others_queue_again_go_on_and_those_that_they_cancel_are_recor
 def test_members_save_at_ctrl_c_and_the_sweep_goes_on(grid, alone_as, meanwhile, dlx_call, slurm):
     def interrupt(folder):
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1.5)  # until both were told
+        wait_until(lambda: statuses(folder) == ["interrupted"] * 2)
 
     with meanwhile(2, interrupt):
         members, folder = grid("wait,wait,none", *SLURM, "--jobs", "2", code=130)
     assert members == {}
-    assert [RunFolder(path).status()["status"] for path in folder.glob("runs/*")] == ["interrupted"] * 2
     if slurm:
         wait_until_empty(slurm)
     (folder.parents[2] / "go").touch()

@@ -11,7 +11,8 @@ from dlx.runs.checkpoint import latest_checkpoint
 from dlx.sweeps.executors import run_member
 from dlx.sweeps.plan import Plan
 from dlx.sweeps.worker import run
-from dlx.tasks.system import System
+from dlx.training.run import Result
+from dlx.training.signals import Signals
 
 
 @pytest.fixture
@@ -25,18 +26,22 @@ def written(plan):
 
 
 def test_over_its_limit_a_member_saves_and_has_failed(plan):
-    fields = run(plan.path, "a", limit=4.0)
-    assert fields == {"status": "failed", "code": 1, "metrics": {}, "reason": "stopped (over its 4 s)"}
+    fields = run(plan.path, "a", limit=6.0)
+    assert fields == {"status": "failed", "code": 1, "metrics": {}, "reason": "stopped (over its 6 s)"}
     assert written(plan) == fields
     assert latest_checkpoint(plan.run("a").checkpoints)[0]
 
 
-def test_one_that_hangs_is_ended_after_the_grace(here, monkeypatch):
-    base = compose(["model=mlp", "model.hidden=[8]", "trainer.max_steps=3"])  # it is not really ended here
-    plan, ended = Plan.write(here, {"a": base}, base), []
+def test_one_that_hangs_is_ended_after_the_grace(plan, monkeypatch):
+    def hang(plan, name):
+        with Signals():  # it is told, and goes on
+            time.sleep(2)
+        return Result(plan.run(name).path, "finished", 0)
+
+    ended = []
     monkeypatch.setattr("dlx.sweeps.pool.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("dlx.sweeps.executors.run_member", hang)
     monkeypatch.setattr(os, "_exit", lambda code: ended.append((code, written(plan))))
-    monkeypatch.setattr(System, "after_step", lambda system, step: time.sleep(2))
     run(plan.path, "a", limit=0.5)
     failed = {"status": "failed", "code": 1, "metrics": {}, "reason": "killed (over its 0.5 s)"}
     assert ended == [(1, failed)]
