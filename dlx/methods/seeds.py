@@ -23,8 +23,6 @@ class Seeds(Method):
         self.count = count
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
-        if done:
-            return {}
         seeds = range(base["seed"], base["seed"] + self.count)
         return {f"seed-{seed}": compose([f"seed={seed}"], base=base) for seed in seeds}
 

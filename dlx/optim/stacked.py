@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 
 from dlx.optim.adamp import SGDP
-from dlx.optim.rules import RULES, Rule, State, split
+from dlx.optim.rules import RULES, Rule, State, flatten, split
 
 
 @dataclass
@@ -49,8 +49,8 @@ class StackedOptimizer:
         groups = [optimizer.param_groups[number] for optimizer in self.optimizers]
         params = [list(group["params"]) for group in groups]
         with torch.no_grad():
-            weights = torch.stack([torch.cat([p.flatten() for p in own]) for own in params])
             like = {str(n): torch.stack([own[n] for own in params]) for n in range(len(params[0]))}
+        weights = flatten(like)
         settings = [{name: group[name] for name in self.rule.defaults if name in group} for group in groups]
         hyper = self.rule.hyper(settings, weights.device)
         state = self.rule.init(like, hyper)

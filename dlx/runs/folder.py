@@ -20,6 +20,7 @@ from dlx.runs.files import loosened, read_json, write_atomic, write_json
 from dlx.runs.lock import RunLock, owner_is_alive
 
 STATUSES = ("running", "finished", "pruned", "failed", "diverged", "interrupted")
+ENDED = ("finished", "pruned", "diverged")  # by themselves: nothing is left to go on with
 
 
 def slug(text: str) -> str:

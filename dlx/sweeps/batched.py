@@ -23,6 +23,7 @@ from dlx.config import own_block
 from dlx.config.errors import UserError
 from dlx.data.stacked import SourceStore
 from dlx.runs.checkpoint import latest_checkpoint, step_of
+from dlx.runs.folder import ENDED
 from dlx.runs.load import without_weights
 from dlx.sweeps.executors import in_this_process
 from dlx.sweeps.plan import Interrupted
@@ -108,7 +109,7 @@ class Batched:
         folder, config = plan.run(name), plan.members[name]
         checkpoint = None
         if folder.config_path.exists():
-            if folder.status()["status"] in ("finished", "diverged", "pruned"):
+            if folder.status()["status"] in ENDED:
                 return None
             checkpoint, _ = latest_checkpoint(folder.checkpoints)
         try:
@@ -162,9 +163,7 @@ def measure(stack: Stack) -> tuple[float, float]:
     buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
     together = _fastest(lambda: stack.program.gradients(stack.params, buffers, batch, draws))
     system = copy.deepcopy(fit.system).train()
-    own = {name: tensor[0] for name, tensor in batch.items()}
-    if stack.channels_last and "image" in own:
-        own["image"] = own["image"].contiguous(memory_format=torch.channels_last)
+    own = stack.own(batch, 0)
     (objective,) = system.objectives()
     alone = _fastest(lambda: system.training_loss(own, objective)[0].backward())
     return together, alone * len(stack.fits)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.runs.folder import ENDED
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.search import watch_of
 from dlx.training import run as training
@@ -79,7 +80,7 @@ def run_member(plan: Plan, name: str) -> Result:
         if not folder.config_path.exists():
             return training.train(config, quiet=True, at=folder.path, watch=watch_of(plan.path, name))
         status = folder.status()
-        if status["status"] in ("finished", "diverged", "pruned"):
+        if status["status"] in ENDED:
             code = 3 if status["status"] == "diverged" else 0
             figures = judged(folder.summary())
             return Result(folder.path, status["status"], code, figures, status.get("reason"))

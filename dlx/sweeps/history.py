@@ -46,10 +46,8 @@ def history(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[str,
             numbers.append(trial.number)
             best.append(better([trial.value, *best[-1:]]))
     if best:
-        axes[0].step(
-            [*numbers, max(numbers[-1], trials[-1].number)], [*best, best[-1]], where="post", color="tab:orange"
-        )
-        axes[0].lines[-1].set_label("best so far")
+        reach = [*numbers, max(numbers[-1], trials[-1].number)]
+        axes[0].step(reach, [*best, best[-1]], where="post", color="tab:orange", label="best so far")
         axes[0].legend()
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set(xlabel="trial", ylabel=name)

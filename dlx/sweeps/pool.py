@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dlx
 from dlx.runs.files import loosened
 from dlx.sweeps.plan import Interrupted
-from dlx.training.run import Result
+from dlx.training.session import Result
+from dlx.training.signals import exit_code
 
 if TYPE_CHECKING:
     from dlx.sweeps.executors import Tell
@@ -89,7 +90,7 @@ def keep_filled(pool: Pool, names: Iterable[str], tell: Tell, *, jobs: int | Non
         finally:
             pool.kill()
     if received:
-        raise Interrupted(143 if received[0] == signal.SIGTERM else 130)
+        raise Interrupted(exit_code(received[0]))
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dlx.sweeps import pool
-from dlx.training.run import Result
+from dlx.training.session import Result
 
 if TYPE_CHECKING:
     from dlx.sweeps.executors import Execution, Tell

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.sweeps import pool, worker
-from dlx.training.run import Result
+from dlx.training.session import Result
 
 if TYPE_CHECKING:
     from dlx.sweeps.executors import Execution, Tell

@@ -30,7 +30,7 @@ from dlx.sweeps import worker
 if TYPE_CHECKING:
     from dlx.sweeps.executors import Execution, Tell
     from dlx.sweeps.plan import Plan
-    from dlx.training.run import Result
+    from dlx.training.session import Result
 
 POLL_SECONDS = 0.5
 STATE_SECONDS = 3.0  # between two questions to Slurm, which serves others too
@@ -236,7 +236,7 @@ class _Jobs:
     def _result(self, name: str, job: _Job) -> Result | None:
         """What a member gave back or wrote; None where it is under way; where its job ended without, how."""
         from dlx.sweeps import pool
-        from dlx.training.run import Result
+        from dlx.training.session import Result
 
         path = self.plan.run(name).path
         if job.job.paths.result_pickle.exists():

@@ -64,7 +64,7 @@ class Fit:
                 self.average.load_state(saved["average"])
             if step.scaler:
                 step.scaler.load_state_dict(saved["scaler"])
-        self.total = trainer.total_steps(job.data.train.steps_per_epoch) if step.objectives else 0
+        self.total = trainer.total_steps(system, job.data.train.steps_per_epoch)
         self.recorder.begin(self.state.step, self.total, job.data.train.steps_per_epoch)
 
     @property

@@ -75,61 +75,72 @@ class Program:
         """Losses [M], logs by name [M], and the gradients of the parameters [M, ...] in their order. All that is given
         is stacked; buffers are changed in place. Raises NotBatchable."""
 
-        def member(
+        return self._run("loss", self._gradients, params, buffers, batch, list(draws))
+
+    def _gradients(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        def loss(
             params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
         ) -> tuple[Tensor, dict[str, Tensor]]:
             with Given(draws):
-                named = {f"system.{name}": tensor for name, tensor in {**params, **buffers}.items()}
-                return functional_call(self._loss, named, (batch,))
+                return functional_call(self._loss, _named(params, buffers), (batch,))
 
-        def stacked(
-            params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
-        ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
-            losses, logs = vmap(member, randomness="error")(leaves, buffers, batch, draws)
-            grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
-            if any(grad is None for grad in grads):
-                raise NotBatchable("some parameters have no gradient")
-            return losses.detach(), logs, list(grads)
-
-        return self._run("loss", stacked, params, buffers, batch, list(draws))
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+        losses, logs = vmap(loss, randomness="error")(leaves, buffers, batch, draws)
+        grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+        if any(grad is None for grad in grads):
+            raise NotBatchable("some parameters have no gradient")
+        return losses.detach(), logs, list(grads)
 
     def evaluate(self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
         """The members' sums of an evaluation, [M, ...] each."""
+        return self._run("evaluation", self._evaluate, params, buffers, batch)
 
-        def member(params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
-            named = {f"system.{name}": tensor for name, tensor in {**params, **buffers}.items()}
-            return functional_call(self._evaluation, named, (batch,))
+    def _evaluate(self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
+        def sums(params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
+            return functional_call(self._evaluation, _named(params, buffers), (batch,))
 
-        return self._run("evaluation", vmap(member, randomness="error"), params, buffers, batch)
+        return vmap(sums, randomness="error")(params, buffers, batch)
 
-    def _run(self, kind: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        key = kind, _shapes(arguments)
+    def _run(
+        self,
+        kind: str,
+        function: Callable[..., Any],
+        params: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        batch: Batch,
+        *rest: Any,
+    ) -> Any:
+        key = kind, _shapes(batch)  # which also say how many members there are
         if key not in self._traces:
-            self._traces[key] = _trace(function, *arguments)
+            self._traces[key] = _trace(function, params, buffers, batch, *rest)
         with torch.no_grad():
-            return self._traces[key](*arguments)
+            return self._traces[key](params, buffers, batch, *rest)
 
 
-def _trace(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+def _named(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As the wrapped system has them."""
+    return {f"system.{name}": tensor for name, tensor in {**params, **buffers}.items()}
+
+
+def _trace(
+    function: Callable[..., Any], params: dict[str, Tensor], buffers: dict[str, Tensor], *rest: Any
+) -> Callable[..., Any]:
     """Raises NotBatchable with what torch says: a call that vmap cannot follow, or only by a loop over members."""
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    params, buffers, *rest = arguments  # as they lie in memory, which a trace depends on; buffers would be changed
+    # All as it lies in memory, which a trace depends on, but for buffers, which would be changed.
     copies = {name: buffer.clone() for name, buffer in buffers.items()}
     try:
         # The fused attention kernels have no rule for stacks; the plain one is matrix products.
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("error", message=".*performance drop because we have not yet implemented.*")
-            return make_fx(function)(params, copies, *rest)
+            return make_fx(lambda *given: function(*given))(params, copies, *rest)  # it counts a method's self
     except (RuntimeError, NotImplementedError, UserWarning, ValueError) as error:
         raise NotBatchable(str(error).strip().splitlines()[0]) from error
 
 
-def _shapes(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return tuple(value.shape), value.dtype
-    if isinstance(value, dict):
-        return tuple((name, _shapes(item)) for name, item in value.items())
-    return tuple(_shapes(item) for item in value)
+def _shapes(batch: Batch) -> tuple[Any, ...]:
+    return tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items())

@@ -62,8 +62,7 @@ class Prepared:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps; none where the system is fitted in closed form."""
-        return self.trainer.total_steps(self.steps_per_epoch) if self.system.objectives() else 0
+        return self.trainer.total_steps(self.system, self.steps_per_epoch)
 
 
 def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:

@@ -121,9 +121,14 @@ class Step:
             micro = regularizer.on_batch(micro, self.system)
         return micro
 
-    def _split(self, batch: Batch) -> list[Batch]:
+    def placed(self, batch: Batch) -> Batch:
+        """The batch in the memory format that the system is in."""
         if self.to_channels_last and "image" in batch:
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+        return batch
+
+    def _split(self, batch: Batch) -> list[Batch]:
+        batch = self.placed(batch)
         if self.accumulate == 1:
             return [batch]
         chunks = {name: value.chunk(self.accumulate) for name, value in batch.items()}

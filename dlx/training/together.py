@@ -8,7 +8,7 @@ run, to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from dlx.data.dataset import Dataset
 from dlx.data.loader import DeviceLoader
 from dlx.data.stacked import StackedLoader
+from dlx.optim.rules import flatten
 from dlx.optim.stacked import StackedOptimizer
 from dlx.random import reseed
 from dlx.tasks.system import System
@@ -61,15 +62,14 @@ class Stack:
     anew. Raises NotBatchable."""
 
     def __init__(self, trainer: Trainer, fits: Sequence[Fit], program: Program | None = None) -> None:
+        for fit in fits:
+            check_batchable(trainer, fit)
         self.trainer, self.fits = trainer, list(fits)
         self.active = [True] * len(fits)
         self.clip_norm = trainer.clip_norm
-        self.channels_last = trainer.to_channels_last
         first = fits[0]
         self.device, self.is_cpu = first.world.device, first.world.device.type == "cpu"
         self.program = program or Program(first.system, first.step.hooks["penalty"])
-        for fit in fits:
-            check_batchable(trainer, fit)
         try:
             self.optimizer = StackedOptimizer([fit.step.optimizers[0] for fit in fits], first.state.step)
         except ValueError as error:
@@ -88,16 +88,10 @@ class Stack:
             self.params[name] = self.optimizer.groups[number].views[key]
             self._place.append((number, key))
         self.buffers = {name: self._stack_buffers(name) for name, _ in first.system.named_buffers()}
-        self.loader = StackedLoader([self._resident(fit.job.data.train) for fit in fits])
+        self.loader = StackedLoader([cast(DeviceLoader, fit.job.data.train) for fit in fits])
         self.pending: dict[str, list[Tensor]] = {}
         self.finite = torch.ones(len(fits), dtype=torch.bool, device=self.device)
         self.bad_step = torch.zeros(len(fits), dtype=torch.int64, device=self.device)
-
-    @staticmethod
-    def _resident(loader: Any) -> DeviceLoader:
-        if not isinstance(loader, DeviceLoader):
-            raise NotBatchable("data that do not stay on the device")
-        return loader
 
     def _stack_buffers(self, name: str) -> Tensor:
         """Stacked, with the members' own as views of it."""
@@ -111,24 +105,22 @@ class Stack:
     def members(self) -> list[tuple[int, Fit]]:
         return [(row, fit) for row, fit in enumerate(self.fits) if self.active[row]]
 
+    def own(self, batch: Batch, row: int) -> Batch:
+        """A member's part of a stacked batch, in memory as it would have it alone."""
+        return self.fits[row].step.placed({name: tensor[row] for name, tensor in batch.items()})
+
     def regularized(self, batch: Batch) -> Batch:
         """Each member's batch as its own regularizers change it."""
         if not self.fits[0].step.places:
             return batch
         changed = []
         for row, fit in enumerate(self.fits):
-            own = {name: tensor[row] for name, tensor in batch.items()}
-            if self.channels_last and "image" in own:
-                own["image"] = own["image"].contiguous(memory_format=torch.channels_last)
-            changed.append(fit.step.regularized(own))
+            changed.append(fit.step.regularized(self.own(batch, row)))
         return {name: torch.stack([own[name] for own in changed]) for name in changed[0]}
 
     def drawn(self, batch: Batch) -> list[Tensor]:
         """The random tensors of the forward pass, each member's from its own counters."""
-        one = {name: tensor[0] for name, tensor in batch.items()}
-        if self.channels_last and "image" in one:
-            one["image"] = one["image"].contiguous(memory_format=torch.channels_last)
-        draws = self.program.draws(one)
+        draws = self.program.draws(self.own(batch, 0))
         if not draws:
             return []
         members = []
@@ -163,9 +155,9 @@ class Stack:
     def _matrices(self, grads: Sequence[Tensor]) -> list[Tensor]:
         named: list[dict[str, Tensor]] = [{} for _ in self.optimizer.groups]
         for (number, key), grad in zip(self._place, grads, strict=True):
-            named[number][key] = grad.flatten(1)
+            named[number][key] = grad
         groups = zip(self.optimizer.groups, named, strict=True)
-        return [torch.cat([own[key] for key in group.views], 1) for group, own in groups]
+        return [flatten({key: own[key] for key in group.views}) for group, own in groups]
 
     def _note(self, name: str, values: Tensor) -> None:
         self.pending.setdefault(f"train/{name}", []).append(values.detach())

@@ -96,7 +96,10 @@ class Trainer:
                 raise ValueError(f"monitor must be given for {name}: this system monitors nothing")
         return monitored
 
-    def total_steps(self, steps_per_epoch: int) -> int:
+    def total_steps(self, system: System, steps_per_epoch: int) -> int:
+        """None where the system is fitted in closed form."""
+        if not system.objectives():
+            return 0
         return self.max_steps or self.epochs * steps_per_epoch
 
     def place(self, system: System, device: torch.device) -> System:

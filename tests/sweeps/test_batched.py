@@ -134,6 +134,12 @@ def test_what_cannot_be_batched_says_why_and_runs(dlx_call):
         assert {row["status"] for row in rows.values()} == {"finished"}
 
 
+def test_what_takes_no_steps_runs_by_itself(dlx_call):
+    _, rows, err = swept(dlx_call, "batched", "model=stump", "data.subset=60", "seed=0,1")
+    assert "2 members run one after another: several objectives, or none" in err
+    assert {row["status"] for row in rows.values()} == {"finished"}
+
+
 def test_different_programs_are_different_stacks(dlx_call):
     _, rows, err = swept(dlx_call, "batched", *MLP[2:], "model=mlp,linear", "seed=0,1", "trainer.max_steps=6")
     assert len(rows) == 4
