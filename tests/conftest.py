@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import torch
 
 import dlx.cli
 from dlx.config.groups import GROUPS
+from dlx.tasks.system import System
 
 torch.set_num_threads(1)
 
@@ -71,6 +76,38 @@ def only_run(here):
         return config.parent
 
     return find
+
+
+@pytest.fixture
+def sigterm_at(monkeypatch):
+    """with sigterm_at(9): the ninth step inside, counted over all trainings, gets SIGTERM."""
+
+    @contextmanager
+    def at(number: int):
+        steps = itertools.count(1)
+
+        def after_step(system, step):
+            if next(steps) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(System, "after_step", after_step)
+            yield
+
+    return at
+
+
+@pytest.fixture
+def write_files(here):
+    """Text files by path, written in the current directory."""
+
+    def write(files: dict[str, str]) -> None:
+        for name, text in files.items():
+            path = here / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return write
 
 
 TINY = ("model=mlp", "model.hidden=[16]", "trainer.max_steps=8", "trainer.log_every=3", "trainer.validate_every=4")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import own_block
 from dlx.config.errors import UserError
 from dlx.data.stacked import SourceStore
 from dlx.runs.checkpoint import latest_checkpoint, step_of
@@ -32,8 +30,8 @@ from dlx.tracking.recorder import Recorder
 from dlx.training.fit import Fit
 from dlx.training.job import Diverged
 from dlx.training.program import NotBatchable
-from dlx.training.progress import Progress
-from dlx.training.run import Prepared, build_job, open_folder, prepare
+from dlx.training.progress import Progress, note
+from dlx.training.run import Prepared, Preparer, build_job, open_folder
 from dlx.training.session import Result, Session
 from dlx.training.signals import exit_code
 from dlx.training.threads import choose_threads
@@ -41,7 +39,6 @@ from dlx.training.together import Stack, fit_together
 from dlx.training.world import World
 
 if TYPE_CHECKING:
-    from dlx.data.dataset import Dataset
     from dlx.runs.folder import RunFolder
     from dlx.sweeps.executors import Execution, Tell
     from dlx.sweeps.plan import Plan
@@ -85,7 +82,7 @@ class Batched:
 
     def __init__(self, execution: Execution, *, chooses: bool = False) -> None:
         self.jobs, self.chooses = execution.jobs, chooses
-        self._datasets: dict[str, Dataset] = {}
+        self._prepare = Preparer()
         self._store = SourceStore()
 
     def __call__(self, plan: Plan, names: Iterable[str], tell: Tell) -> None:
@@ -113,11 +110,9 @@ class Batched:
                 return None
             checkpoint, _ = latest_checkpoint(folder.checkpoints)
         try:
-            key = json.dumps(own_block(config, "dataset"), sort_keys=True, default=str)
-            prepared = prepare(without_weights(config) if checkpoint else config, dataset=self._datasets.get(key))
+            prepared = self._prepare(without_weights(config) if checkpoint else config)
         except UserError:
             return None
-        self._datasets.setdefault(key, prepared.dataset)
         return Member(name, folder, prepared, checkpoint)
 
     def _stack(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
@@ -145,11 +140,11 @@ class Batched:
             stack.evaluate([fit.job.data.val for fit in fits])
             together, alone = measure(stack)
         except NotBatchable as reason:
-            print(f"batched: {len(members)} members run one after another: {reason}", file=sys.stderr)  # noqa: T201
+            note(f"batched: {len(members)} members run one after another: {reason}")
             return None
         if alone < together:
             said = f"{len(members)} members take {1e3 * together:.1f} ms a step as one, {1e3 * alone:.1f} ms one by one"
-            print(f"batched: {said}", file=sys.stderr)  # noqa: T201
+            note(f"batched: {said}")
             return None if self.chooses else stack
         return stack
 

@@ -18,7 +18,7 @@ from dlx.sweeps.samplers import PRUNERS, SAMPLERS, check_sampler
 from dlx.sweeps.space import Space
 from dlx.sweeps.storage import NoStudy, absolute, check_storage, redacted, storage_path
 from dlx.sweeps.study import Study
-from dlx.training.run import prepare
+from dlx.training.run import Preparer
 
 SEARCH = "search.yaml"
 JOURNAL = "study.journal"
@@ -163,10 +163,9 @@ def draft_search(
 def _monitored(configs: Sequence[Config]) -> set[str | None]:
     """What the models of the configurations monitor; all of them are built, without weights."""
     found: set[str | None] = set()
-    prepared = None
+    prepare = Preparer()
     for config in configs:
-        is_read = prepared is not None and prepared.config["dataset"] == config["dataset"]
-        prepared = prepare(config.without("method"), dataset=prepared.dataset if prepared and is_read else None)
+        prepared = prepare(config.without("method"))
         monitored = prepared.trainer.monitored_of(prepared.system, prepared.regularizers)
         found.add(":".join(monitored) if monitored else None)
     return found

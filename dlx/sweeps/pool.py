@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dlx
 from dlx.runs.files import loosened
 from dlx.sweeps.plan import Interrupted
+from dlx.training.progress import note
 from dlx.training.session import Result
 from dlx.training.signals import exit_code
 
@@ -81,7 +81,7 @@ def keep_filled(pool: Pool, names: Iterable[str], tell: Tell, *, jobs: int | Non
                     elif stopped is None and not received:
                         deaths[name] += 1
                         if deaths[name] <= retries:
-                            _say(f"{name}: {result.reason}; it goes on with another worker ({deaths[name]}/{retries})")
+                            note(f"{name}: {result.reason}; it goes on with another worker ({deaths[name]}/{retries})")
                             pool.start([name])
                             running.add(name)
                         else:
@@ -91,10 +91,6 @@ def keep_filled(pool: Pool, names: Iterable[str], tell: Tell, *, jobs: int | Non
             pool.kill()
     if received:
         raise Interrupted(exit_code(received[0]))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
 
 
 def result_of(plan: Plan, name: str, fields: Mapping[str, Any]) -> Result:

@@ -8,13 +8,13 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.sweeps import pool, worker
+from dlx.training.progress import note
 from dlx.training.session import Result
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _connected(log: Path) -> Iterator[Any]:
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             if address:
                 raise UserError(f"RAY_ADDRESS={address}: {str(error).splitlines()[0]}") from None
-            print("no Ray cluster runs here: one is started for this sweep", file=sys.stderr)  # noqa: T201
+            note("no Ray cluster runs here: one is started for this sweep")
             ray.init(address="local", include_dashboard=False, **quiet)
         try:
             yield ray

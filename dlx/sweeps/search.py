@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from dlx.sweeps.samplers import check_pickles
 from dlx.sweeps.space import Space
 from dlx.sweeps.storage import StudyError, mend_journal, redacted
 from dlx.sweeps.study import Study
+from dlx.training.progress import note
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -121,7 +121,7 @@ class Search:
         try:
             importance, trials = self.study.importance(), self.study.trials()
         except StudyError as error:  # what the members found stands without it
-            _warn(error)
+            note(f"warning: {error}")
             return {}
         own = self.study.owner["sweep"]
         write_picture(self.folder.media / "search.png", history(trials, self.settings.metric, importance, own))
@@ -168,12 +168,8 @@ def watch_of(path: Path, member: str) -> Watch | None:
                 opened.append(Study.load(storage, settings.where, study_name, path, pruner=settings.pruner))
             return opened[0].report(member, values) if opened[0] else False
         except UserError as error:
-            _warn(error)
+            note(f"warning: {error}")
             opened[:] = [None]
             return False
 
     return watch
-
-
-def _warn(error: Exception) -> None:
-    print(f"warning: {error}", file=sys.stderr)  # noqa: T201

@@ -95,7 +95,7 @@ def start_sweep(
             made[point] = first_members(point, home_of(folder, point))
     members, differs = expand(made)
     plan = Plan.write(folder.path, members, points[0].base, differs, metric)
-    return run_sweep(folder, plan, FixedPoints(points), execution)
+    return run_sweep(folder, plan, FixedPoints(points), execution, made)
 
 
 def start_search(draft: Draft, execution: Execution, *, command: list[str] | None = None) -> Swept:
@@ -151,13 +151,22 @@ def make_folder(first: Config, configs: Sequence[Config], command: list[str] | N
     return folder
 
 
-def run_sweep(folder: RunFolder, plan: Plan, points: Points, execution: Execution) -> Swept:
-    """Runs what the points ask for, beginning with the plan's members; leaves summary.json and the status."""
+def run_sweep(
+    folder: RunFolder,
+    plan: Plan,
+    points: Points,
+    execution: Execution,
+    made: Mapping[Point, Mapping[str, Config]] | None = None,
+) -> Swept:
+    """Runs what the points ask for, beginning with the plan's members; leaves summary.json and the status.
+
+    made: members of points, where they were made already.
+    """
     started = time.perf_counter()
     try:
         with told(folder) as ending:
             with PlanProgress(max(len(plan.members), points.total)) as progress:
-                running = _Running(folder, plan, points, progress)
+                running = _Running(folder, plan, points, progress, made or {})
                 make_executor(execution)(plan, running.names(), running.tell)
             name, rows = rank(running.rows, plan.metric or monitored(plan))
             bad = sum(row.status not in ("finished", "pruned") for row in rows)
@@ -198,8 +207,15 @@ def expand(members: Mapping[Point, Mapping[str, Config]]) -> tuple[dict[str, Con
 class _Running:
     """A sweep under way: hands out members, hears how they ended, makes a row of each point whose members all ended."""
 
-    def __init__(self, folder: RunFolder, plan: Plan, points: Points, progress: PlanProgress) -> None:
-        self.folder, self.plan, self.points, self.progress = folder, plan, points, progress
+    def __init__(
+        self,
+        folder: RunFolder,
+        plan: Plan,
+        points: Points,
+        progress: PlanProgress,
+        made: Mapping[Point, Mapping[str, Config]],
+    ) -> None:
+        self.folder, self.plan, self.points, self.progress, self.made = folder, plan, points, progress, made
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
         self._waiting: dict[str, tuple[Point, Method | None, list[str]]] = {}  # by point: all of its members are known
@@ -212,7 +228,8 @@ class _Running:
             if method is not None and method.is_chain:
                 yield from self._chain(point, method)
                 continue
-            names = self._add(point, first_members(point, home_of(self.folder, point)))
+            members = self.made.get(point) or first_members(point, home_of(self.folder, point))
+            names = self._add(point, members)
             self._waiting[point.name] = point, method, names
             yield from names
 

@@ -21,6 +21,14 @@ def _console() -> Any:
     return Console(stderr=True)
 
 
+def note(text: str) -> None:
+    """A line on stderr, above the bars where there are any."""
+    if sys.stderr.isatty():
+        _console().print(text, markup=False, highlight=False)
+    else:
+        print(text, file=sys.stderr)  # noqa: T201 (this is the screen's one home)
+
+
 def _live_bar(before: str, after: str) -> Any:
     """A bar of rich's with a text on each side and the time that is left, on stderr."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -74,10 +82,7 @@ class Progress:
         return name in _SHOWN or (name.startswith("train/") and name.endswith("/loss"))
 
     def say(self, text: str) -> None:
-        if self.bar:
-            self.bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr)  # noqa: T201 (this is the screen's one home)
+        note(text)
 
     def end(self) -> None:
         if self.bar:
@@ -114,7 +119,7 @@ class PlanProgress:
         if self.bar:
             self.bar.update(self.task, completed=self.count, description=line)
         elif not self.quiet:
-            print(f"run {self.count}/{self.total}  {line}", file=sys.stderr)  # noqa: T201
+            note(f"run {self.count}/{self.total}  {line}")
 
     def __exit__(self, *exc: object) -> None:
         if self.bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -34,6 +35,7 @@ from dlx.runs.lock import owner_is_alive
 from dlx.tracking.recorder import Recorder
 from dlx.training.evaluate import evaluate
 from dlx.training.job import Data, Job, Watch
+from dlx.training.progress import note
 from dlx.training.session import Result, Session
 from dlx.training.threads import choose_threads
 from dlx.training.trainer import Trainer
@@ -133,6 +135,19 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
             "take at most that, or set dataset.drop_last=false"
         )
     return Prepared(config, trainer, dataset, view, splits, regularizers, system, steps)
+
+
+class Preparer:
+    """`prepare` for several configurations: a dataset that they share is read once."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[str, Dataset] = {}
+
+    def __call__(self, config: Config) -> Prepared:
+        key = json.dumps(own_block(config, "dataset"), sort_keys=True, default=str)
+        prepared = prepare(config, dataset=self._datasets.get(key))
+        self._datasets[key] = prepared.dataset
+        return prepared
 
 
 def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
@@ -245,10 +260,10 @@ def resume(
             folder.lock.acquire()
         checkpoint, problems = latest_checkpoint(folder.checkpoints)
         for problem in problems:
-            print(f"warning: {problem}", file=sys.stderr)  # noqa: T201
+            note(f"warning: {problem}")
         if problems or checkpoint is None:
             where = f"the one before, {checkpoint.name}, is used" if checkpoint else "it begins anew"
-            print(f"warning: {folder.path}: no newer checkpoint that is whole; {where}", file=sys.stderr)  # noqa: T201
+            note(f"warning: {folder.path}: no newer checkpoint that is whole; {where}")
         if world.is_main and changed:
             folder.write_config(config.to_yaml())
         return _run(

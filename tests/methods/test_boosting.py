@@ -1,8 +1,6 @@
 """method=boosting: scikit-learn's AdaBoostClassifier and GradientBoostingRegressor with stumps, and going on."""
 
 import json
-import os
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,14 +42,11 @@ class Cloud(Dataset):
 
 
 @pytest.fixture
-def cloud(here):
+def cloud(write_files):
     """Classes of continuous features, where no two splits are equally good."""
     option = "# Clouds.\n_target_: cloud_pkg.data.Cloud\n"
     files = {"cloud_pkg/__init__.py": "", "cloud_pkg/data.py": CLOUD, "mine/dataset/cloud.yaml": option}
-    for name, text in files.items():
-        path = here / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_files(files)
     return ("model=stump", "data=cloud", "method=boosting", "--conf-dir", "mine", "--trust", "cloud_pkg")
 
 
@@ -200,23 +195,12 @@ def test_given_weights_are_where_it_begins(dlx_call, here):
 
 
 @pytest.mark.parametrize("data", ["digits", "function1d"])
-def test_a_chain_that_was_cut_off_goes_on(data, dlx_call, here, monkeypatch):
+def test_a_chain_that_was_cut_off_goes_on(data, dlx_call, here, sigterm_at):
     folder = here / "a folder = with signs"
     words = ("model=mlp", "model.hidden=[4]", f"data={data}", "trainer.max_steps=4", "method=boosting",
              "method.members=3", f"output_root={folder}")  # fmt: skip
     path, whole, _ = boost(dlx_call, *words)
-    count = 0
-
-    def after_step(system, step):
-        nonlocal count
-        count += 1
-        if count == 6:  # the second step of the second member
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    from dlx.tasks.system import System
-
-    with monkeypatch.context() as patch:
-        patch.setattr(System, "after_step", after_step)
+    with sigterm_at(6):  # the second step of the second member
         cut = dlx_call("train", *words, "--json")
     assert cut.code == 143
     other = Path(json.loads(cut.out)["run"])

@@ -1,8 +1,6 @@
 """method=kfold: every sample once out of fold, the mean over folds, a sweep that chooses by it, going on, bad input."""
 
 import json
-import os
-import signal
 import statistics
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from dlx.data.digits import Digits
 from dlx.data.view import View
 from dlx.runs.folder import RunFolder
 from dlx.runs.load import load_system
-from dlx.tasks.system import System
 
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=6")
 THREE = (*QUICK, "method=kfold", "method.k=3")
@@ -77,18 +74,9 @@ def test_a_sweep_chooses_by_cross_validation(dlx_call):
     assert Path(found["run"], "points", "001-lr-0.01", "out_of_fold.npz").is_file()
 
 
-def test_one_that_was_cut_off_goes_on_inside_its_fold(dlx_call, monkeypatch):
+def test_one_that_was_cut_off_goes_on_inside_its_fold(dlx_call, sigterm_at):
     whole, _ = call_json(dlx_call, "train", *THREE)
-    count = 0
-
-    def after_step(system, step):
-        nonlocal count
-        count += 1
-        if count == 9:  # in the second fold
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(System, "after_step", after_step)
+    with sigterm_at(9):  # in the second fold
         cut, _ = call_json(dlx_call, "train", *THREE, code=143)
     assert not Path(cut["run"], "out_of_fold.npz").exists()
     resumed, _ = call_json(dlx_call, "resume", cut["run"])

@@ -10,15 +10,12 @@ from faults import FAULTY, Meanwhile
 
 
 @pytest.fixture
-def faulty(here):
+def faulty(write_files):
     """The words that choose a model with a fault: `crash`, `kill` or `hang` in the third step; `wait`, in the fifth,
     for a file `go` or a signal."""
     option = "# @package _global_\n# A model with faults.\nmodel:\n  _target_: faulty_pkg.net.Faulty\n"
     files = {"faulty_pkg/__init__.py": "", "faulty_pkg/net.py": FAULTY, "mine/model/faulty.yaml": option}
-    for name, text in files.items():
-        path = here / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_files(files)
     return ("--conf-dir", "mine", "--trust", "faulty_pkg", "model=faulty", "trainer.max_steps=6")
 
 

@@ -1,8 +1,6 @@
 """--executor batched: members that train as one are what they are alone."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ import torch
 from dlx.runs.checkpoint import latest_checkpoint, load_weights
 from dlx.runs.folder import RunFolder
 from dlx.runs.metrics import read_metrics
-from dlx.tasks.system import System
 
 BASE = ("trainer.log_every=10", "trainer.validate_every=25", "data.batch_size=32", "trainer.threads=1")
 MLP = ("model=mlp", "model.hidden=[16]", *BASE)
@@ -102,20 +99,11 @@ def test_members_end_when_they_would_alone(dlx_call, float64):
         assert row["metrics"] == pytest.approx(alone[name]["metrics"], rel=1e-4)
 
 
-def test_what_is_cut_off_goes_on_by_any_executor(dlx_call, monkeypatch):
+def test_what_is_cut_off_goes_on_by_any_executor(dlx_call, sigterm_at):
     words = [*MLP, "trainer.max_steps=60", "seed=0,1"]
     _, whole, _ = swept(dlx_call, "inprocess", *words)
-    cuts = []
     for resumed_by in ("batched", "inprocess"):
-
-        def after_step(system, step):
-            if step == 30 and not cuts:
-                cuts.append(step)
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        cuts.clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(System, "after_step", after_step)
+        with sigterm_at(61):  # the 31st step of the first member
             call = dlx_call("sweep", *words, "--executor", "batched", "--json")
         assert call.code == 143, call.err
         run = json.loads(call.out)["run"]

@@ -1,8 +1,6 @@
 """Plans are whole or absent, go on where they were cut off, and record what fails."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -77,19 +75,10 @@ def test_a_member_that_fails_is_recorded_and_finished_ones_are_left(base, here, 
     assert again["a"].metrics == results["a"].metrics
 
 
-def test_an_experiment_that_was_cut_off_goes_on(dlx_call, monkeypatch):
+def test_an_experiment_that_was_cut_off_goes_on(dlx_call, sigterm_at):
     words = ["experiment=adam_epsilon", "experiment.values=[1e-8,1.0]", "experiment.seeds=1", "trainer.max_steps=9"]
     whole = json.loads(dlx_call("train", *words, "--json").out)
-    count = 0
-
-    def after_step(system, step):
-        nonlocal count
-        count += 1
-        if count == 14:  # in the second member
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(System, "after_step", after_step)
+    with sigterm_at(14):  # in the second member
         cut = dlx_call("train", *words, "--json")
     assert cut.code == 143
     assert "go on with: dlx resume" in cut.err

@@ -55,18 +55,9 @@ def journal(path, sampler="random", pruner="none"):
     return Study.create(str(path / "study.journal"), "here", "s", path, metric="val/loss:min", pruner=pruner)
 
 
-def cut_off(monkeypatch, dlx_call, *words, at=9):
+def cut_off(sigterm_at, dlx_call, *words, at=9):
     """A search that gets SIGTERM in the third step of its second member."""
-    count = 0
-
-    def after_step(system, step):
-        nonlocal count
-        count += 1
-        if count == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(System, "after_step", after_step)
+    with sigterm_at(at):
         found, err = search(dlx_call, *words, code=143)
     assert "go on with: dlx resume" in err
     return Path(found["run"])
@@ -152,8 +143,8 @@ def test_a_search_is_reproducible_and_draws_nothing_twice(dlx_call):
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
-def test_a_search_that_was_cut_off_goes_on_inside_its_member(sampler, dlx_call, monkeypatch):
-    folder = cut_off(monkeypatch, dlx_call, LR, DECAY, "--search", sampler, "--trials", "4")
+def test_a_search_that_was_cut_off_goes_on_inside_its_member(sampler, dlx_call, sigterm_at):
+    folder = cut_off(sigterm_at, dlx_call, LR, DECAY, "--search", sampler, "--trials", "4")
     assert [trial.state for trial in trials_of(folder)] == [COMPLETE, FAIL]
     cut = trials_of(folder)[1]
     first = (folder / "runs" / cut.user_attrs["member"] / "metrics.jsonl").read_bytes()
@@ -276,9 +267,9 @@ def test_a_diverged_member_fails_for_good(dlx_call):
     assert [trial.state for trial in trials_of(found["run"])] == [FAIL]
 
 
-def test_a_search_over_a_method_is_led_by_its_mean(dlx_call, monkeypatch):
+def test_a_search_over_a_method_is_led_by_its_mean(dlx_call, sigterm_at):
     words = (LR, "method=seeds", "method.count=2", "--search", "random", "--trials", "2")
-    folder = cut_off(monkeypatch, dlx_call, *words, at=15)  # in the first member of the second point
+    folder = cut_off(sigterm_at, dlx_call, *words, at=15)  # in the first member of the second point
     found = json.loads(dlx_call("resume", str(folder), "--json").out)
     assert len(found["members"]) == 2
     values = {member["name"]: member["metrics"]["val/accuracy"] for member in found["members"]}
@@ -400,9 +391,9 @@ def test_a_storage_that_is_locked_or_gone_is_said_at_once(dlx_call, here, monkey
     assert {path for path in here.rglob("*") if "outputs" not in str(path)} <= before | {here / "b.db"}
 
 
-def test_a_journal_that_is_gone_or_locked_by_the_dead(dlx_call, monkeypatch):
+def test_a_journal_that_is_gone_or_locked_by_the_dead(dlx_call, monkeypatch, sigterm_at):
     monkeypatch.setattr(storages, "LOCK_SECONDS", 3)
-    folder = cut_off(monkeypatch, dlx_call, LR, "--search", "random", "--trials", "2")
+    folder = cut_off(sigterm_at, dlx_call, LR, "--search", "random", "--trials", "2")
     (folder / "study.journal.lock").touch()
     assert dlx_call("resume", str(folder)).code == 0
     assert [trial.state for trial in trials_of(folder)] == [COMPLETE, FAIL, COMPLETE]

@@ -64,7 +64,8 @@ def hurry(slurm, count):
 
     def all_started():
         for job in slurm.ask("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i").split():
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+            # Refused for a job that has started meanwhile, which needs no hurry.
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
             hurried.add(job)
         return len(hurried) == count
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,6 @@ from dlx.runs.checkpoint import latest_checkpoint
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.sweep import Row, rank
 from dlx.sweeps.worker import die_with
-from dlx.tasks.system import System
 
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=6")
 
@@ -97,18 +95,9 @@ def test_bad_input_writes_nothing(words, text, dlx_call, here):
     assert list(here.iterdir()) == []
 
 
-def test_a_sweep_that_was_cut_off_goes_on_inside_its_member(dlx_call, monkeypatch):
+def test_a_sweep_that_was_cut_off_goes_on_inside_its_member(dlx_call, sigterm_at):
     whole, _ = sweep(dlx_call, "seed=range(3)")
-    count = 0
-
-    def after_step(system, step):
-        nonlocal count
-        count += 1
-        if count == 9:  # the third step of the second member
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(System, "after_step", after_step)
+    with sigterm_at(9):  # the third step of the second member
         cut = dlx_call("sweep", *QUICK, "seed=range(3)", "--json")
     assert cut.code == 143
     run = json.loads(cut.out)["run"]
