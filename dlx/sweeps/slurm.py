@@ -145,7 +145,10 @@ def queue_again() -> None:
     from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
     if "SLURM_JOB_ID" in os.environ:  # where Slurm refuses, the job has failed, and is submitted anew
-        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False, timeout=60)
+        # One task of an array has the array's own number, by which all of it would be queued again.
+        array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+        job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+        subprocess.run(["scontrol", "requeue", job], check=False, timeout=60)
     sys.exit(LOCAL_REQUEUE_RETURN_CODE)
 
 
