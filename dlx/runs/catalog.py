@@ -1,0 +1,217 @@
+"""Catalog: what is known of every run below a folder, without opening more of it than what changed.
+
+`dlx runs`, `dlx compare`, `dlx report` and the dashboard all look at runs through it. Nothing here writes to a run
+folder but `write_notes`, to a file of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dlx.config.errors import UserError
+from dlx.config.yaml import read_frozen
+from dlx.runs.files import read_json, write_json
+from dlx.runs.find import ENSEMBLE, MEMBERS
+from dlx.runs.folder import RunFolder
+from dlx.runs.metrics import last_figures
+
+NOTES = "notes.json"
+WATCHED = ("status.json", "summary.json", "metrics.jsonl", "run.lock", NOTES)
+INSIDE = ("checkpoints", "media", "wandb", "plan", "export")  # folders of a run that hold no runs
+MAX_LEAVES = 2000
+
+Value = str | float | int | bool | None
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a person said about a run."""
+
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run, or a plan of many (`is_plan`), as a list shows it.
+
+    id: its path below the catalog's folder, with `/`; plan: the id of the plan that it is a member of. config: by
+    dotted keys; the groups' own keys say which option was chosen (`model`: resnet), lists are text as in YAML.
+    metrics: the figures of the summary; before there is one, the newest of each. created: seconds since 1970, from the
+    name or the file. monitor: what its best step was chosen by, such as val/accuracy:max.
+    """
+
+    id: str
+    path: Path
+    is_plan: bool
+    plan: str | None
+    created: float
+    config: dict[str, Value] = field(repr=False)
+    status: str = "lost"
+    reason: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    monitor: str | None = None
+    verdict: str | None = None
+    notes: Notes = Notes()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+class Catalog:
+    """The entries below `root`, oldest first. `refresh` looks again and reads only what changed since."""
+
+    def __init__(self, root: str | Path = "outputs") -> None:
+        self.root = Path(root).expanduser()
+        self.entries: dict[str, Entry] = {}
+        self._seen: dict[str, tuple[Any, ...]] = {}
+
+    def refresh(self) -> tuple[set[str], set[str]]:
+        """The ids that are new or changed, and those that are gone."""
+        found: dict[str, Path] = dict(_run_folders(self.root))
+        gone = set(self.entries) - set(found)
+        for name in gone:
+            del self.entries[name], self._seen[name]
+        changed = set()
+        for name, path in found.items():
+            stamp = _stamp(path)
+            # A running run can become `lost` without any file changing.
+            if stamp == self._seen.get(name) and self.entries[name].status != "running":
+                continue
+            before = self.entries.get(name)
+            entry = self._read(name, path, before)
+            self._seen[name] = stamp
+            if entry != before:
+                self.entries[name] = entry
+                changed.add(name)
+        order = sorted(self.entries.values(), key=lambda entry: (entry.created, entry.id))
+        self.entries = {entry.id: entry for entry in order}
+        return changed, gone
+
+    def _read(self, name: str, path: Path, before: Entry | None) -> Entry:
+        folder = RunFolder(path)
+        entry = before or Entry(
+            id=name,
+            path=path,
+            is_plan=folder.is_plan,
+            plan=plan_of(name),
+            created=_created(path),
+            config=read_config(folder.config_path),
+        )
+        status, summary = folder.status(), folder.summary()
+        figures = {key: float(value) for key, value in summary.items() if _is_figure(key, value)}
+        if not summary and not entry.is_plan:
+            figures = last_figures(folder.metrics_path)
+        return replace(
+            entry,
+            is_plan=folder.is_plan,
+            status=status["status"],
+            reason=status["reason"],
+            metrics=figures,
+            monitor=summary.get("monitor"),
+            verdict=summary.get("verdict"),
+            notes=read_notes(path),
+        )
+
+
+def plan_of(name: str) -> str | None:
+    """The id of the plan that the run with this id is a member of."""
+    *parents, _ = parts = name.split("/")
+    if parts[-1] == ENSEMBLE and len(parts) > 1:
+        return "/".join(parents)
+    return "/".join(parents[:-1]) if parents and parents[-1] == MEMBERS else None
+
+
+def _run_folders(root: Path) -> Iterator[tuple[str, Path]]:
+    """Ids and paths; links are not followed."""
+    waiting = [("", root)]
+    while waiting:
+        name, path = waiting.pop()
+        try:
+            inside = list(os.scandir(path))
+        except OSError:
+            continue
+        is_run = any(item.name == "config.yaml" and item.is_file(follow_symlinks=False) for item in inside)
+        if is_run and name:
+            yield name, path
+        for item in inside:
+            if item.name.startswith(".") or (is_run and item.name in INSIDE):
+                continue
+            if item.is_dir(follow_symlinks=False):
+                waiting.append((f"{name}/{item.name}".lstrip("/"), path / item.name))
+
+
+def _stamp(path: Path) -> tuple[Any, ...]:
+    stamp: list[Any] = []
+    for name in WATCHED:
+        try:
+            found = (path / name).stat()
+            stamp.append((found.st_size, found.st_mtime_ns))
+        except OSError:
+            stamp.append(None)
+    return tuple(stamp)
+
+
+def _created(path: Path) -> float:
+    """When the run was started; of a run without that file, when its configuration was written."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(read_json(path / "environment.json")["started"]).timestamp()
+    except (OSError, ValueError, KeyError, TypeError):
+        return (path / "config.yaml").stat().st_mtime
+
+
+def _is_figure(name: str, value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and name != "finished"
+
+
+def read_config(path: Path) -> dict[str, Value]:
+    """A frozen configuration by dotted keys; a file that cannot be read gives an empty one."""
+    try:
+        content = read_frozen(path)
+    except (OSError, UserError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    choices = content.pop("choices", None)
+    values = {} if not isinstance(choices, dict) else {str(key): _text(value) for key, value in choices.items()}
+    for key, value in _leaves(content):
+        if not key.endswith("_target_") and key not in values:
+            values[key] = value
+        if len(values) >= MAX_LEAVES:
+            break
+    return values
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, _text(value)
+
+
+def _text(value: Any) -> Value:
+    if isinstance(value, list):
+        return json.dumps(value) if value else ""
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+
+
+def read_notes(path: Path) -> Notes:
+    """What is said about a run folder; nothing where the file is not there or damaged."""
+    try:
+        found = read_json(path / NOTES)
+        return Notes(tuple(str(tag) for tag in found["tags"]), str(found["notes"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Notes()
+
+
+def write_notes(path: Path, notes: Notes) -> None:
+    write_json(path / NOTES, {"tags": list(notes.tags), "notes": notes.notes})

@@ -1,0 +1,59 @@
+import json
+import math
+from pathlib import Path
+
+from dlx.runs.catalog import Catalog, Notes, write_notes
+from dlx.runs.folder import RunFolder
+
+
+def test_it_holds_runs_and_members_with_what_sets_them_apart(dlx_call, tiny):
+    assert dlx_call("train", *tiny, "data.batch_size=16").code == 0
+    assert dlx_call("sweep", *tiny, "optim.lr=1e-3,1e-2").code == 0
+    catalog = Catalog("outputs")
+    changed, gone = catalog.refresh()
+    assert len(changed) == 4
+    assert not gone
+    run, sweep, *members = catalog.entries.values()
+    assert run.config["model"] == "mlp"
+    assert run.config["optimizer.lr"] == 3e-3
+    assert run.config["model.hidden"] == "[16]"
+    assert "model._target_" not in run.config
+    assert run.status == "finished"
+    assert 0 <= run.metrics["test/accuracy"] <= 1
+    assert run.monitor == "val/accuracy:max"
+    assert sweep.is_plan
+    assert [member.plan for member in members] == [sweep.id] * 2
+    assert catalog.refresh() == (set(), set())
+
+
+def test_it_reads_only_what_changed(tmp_path):
+    first, second = (RunFolder.create(tmp_path, "a", title) for title in ("one", "two"))
+    for folder in (first, second):
+        folder.write_config("seed: 0\nchoices: {model: mlp}\n")
+        folder.write_status("running")
+    catalog = Catalog(tmp_path)
+    catalog.refresh()
+    with second.metrics_path.open("a") as file:
+        file.write(json.dumps({"step": 1, "time": 1.0, "train/loss": "NaN", "lr": 0.1}) + "\n" + '{"torn')
+    assert catalog.refresh() == ({f"a/{second.name}"}, set())
+    figures = catalog.entries[f"a/{second.name}"].metrics
+    assert math.isnan(figures.pop("train/loss"))
+    assert figures == {"lr": 0.1}
+    write_notes(first.path, Notes(("good",), "<b>said</b>"))
+    assert catalog.refresh()[0] >= {f"a/{first.name}"}
+    assert catalog.entries[f"a/{first.name}"].notes == Notes(("good",), "<b>said</b>")
+    second.path.rename(tmp_path / ".trash")
+    assert catalog.refresh()[1] == {f"a/{second.name}"}
+
+
+def test_a_damaged_folder_ends_no_list(tmp_path):
+    folder = RunFolder.create(tmp_path, "a", "b")
+    folder.write_config("a: [")
+    for name in ("status.json", "summary.json", "notes.json", "metrics.jsonl", "environment.json"):
+        (folder.path / name).write_text('{"cut')
+    (Path(tmp_path) / "link").symlink_to(folder.path)
+    catalog = Catalog(tmp_path)
+    catalog.refresh()
+    (entry,) = catalog.entries.values()
+    assert entry.status == "lost"
+    assert entry.config == {}
