@@ -88,13 +88,18 @@ class StackedOptimizer:
         for row, (optimizer, lr) in enumerate(zip(self.optimizers, lrs, strict=True)):
             own = optimizer.param_groups[number]
             alike.setdefault((lr, own["betas"], own["eps"], own["weight_decay"]), []).append(row)
-        state = group.state
-        steps = list(state["step"].unbind())
+        matrices = group.weights, grad, group.state["exp_avg"], group.state["exp_avg_sq"]
+        steps = group.state["step"]
         for (lr, (beta1, beta2), eps, weight_decay), rows in alike.items():
-            means, squares = ([state[slot][row] for row in rows] for slot in ("exp_avg", "exp_avg_sq"))
-            weights, grads = ([matrix[row] for row in rows] for matrix in (group.weights, grad))
+            if len(alike) == 1:  # all members as one tensor
+                weights, grads, means, squares = ([matrix] for matrix in matrices)
+                counts = [steps[0].clone()]
+                steps += 1
+            else:
+                weights, grads, means, squares = ([matrix[row] for row in rows] for matrix in matrices)
+                counts = [steps[row] for row in rows]
             adam(
-                weights, grads, means, squares, [], [steps[row] for row in rows],
+                weights, grads, means, squares, [], counts,
                 amsgrad=False, beta1=beta1, beta2=beta2, lr=lr, weight_decay=weight_decay, eps=eps, maximize=False,
                 fused=True, decoupled_weight_decay=self.kind is AdamW,
             )  # fmt: skip

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from dlx.training.draws import Draw, Given, Recording
+from dlx.training.tidy import tidied
 
 if TYPE_CHECKING:
     from dlx.regularization.regularizer import Regularizer
@@ -137,7 +138,8 @@ def _trace(
         # The fused attention kernels have no rule for stacks; the plain one is matrix products.
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("error", message=".*performance drop because we have not yet implemented.*")
-            return make_fx(lambda *given: function(*given))(params, copies, *rest)  # it counts a method's self
+            traced = make_fx(lambda *given: function(*given))(params, copies, *rest)  # it counts a method's self
+            return tidied(traced)
     except (RuntimeError, NotImplementedError, UserWarning, ValueError) as error:
         raise NotBatchable(str(error).strip().splitlines()[0]) from error
 
