@@ -7,7 +7,22 @@ from collections.abc import Callable
 
 import typer
 
-from dlx.cli import config, doctor, evaluate, export, list_, predict, resume, runs, schema, show, sweep, train
+from dlx.cli import (
+    compare,
+    config,
+    doctor,
+    evaluate,
+    export,
+    list_,
+    predict,
+    report,
+    resume,
+    runs,
+    schema,
+    show,
+    sweep,
+    train,
+)
 
 app = typer.Typer(
     name="dlx",
@@ -25,6 +40,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict.predict,
     "export": export.export,
     "runs": runs.runs,
+    "compare": compare.compare,
+    "report": report.report,
     "list": list_.list_options,
     "show": show.show,
     "config": config.config,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,6 +27,22 @@ def print_json(value: Any) -> None:
     from dlx.runs.files import strict
 
     typer.echo(json.dumps(strict(value), allow_nan=False))
+
+
+def write_output(option: str, file: str, content: str | bytes) -> None:
+    """Writes a file that the person named, whole; what was there is replaced. `-` is stdout."""
+    from dlx.config.errors import UserError
+    from dlx.runs.files import write_atomic
+
+    data = content.encode() if isinstance(content, str) else content
+    if file == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        write_atomic(Path(file).expanduser(), data)
+    except OSError as error:
+        raise UserError(f"{option} {file}: cannot be written ({error.strerror})") from None
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:

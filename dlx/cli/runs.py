@@ -2,50 +2,165 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dlx.cli.options import Json, Root
 
+if TYPE_CHECKING:
+    from dlx.runs.catalog import Entry
+
+MAX_COLUMNS = 8
+MAX_VALUES = 3
+Where = Annotated[
+    str | None, typer.Argument(metavar="[WHERE]", help="Which, such as 'val/accuracy > 0.9 and model in (mlp, cnn)'.")
+]
+
 
 def runs(
+    where: Where = None,
+    sort: Annotated[str | None, typer.Option(help="By this key, such as val/accuracy or optim.lr.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="The first so many; without --sort the newest.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Which, such as model,optim.lr,val/loss.")] = None,
+    members: Annotated[bool, typer.Option("--members", help="Also the runs of sweeps and experiments.")] = False,
     root: Root = Path("outputs"),
-    members: Annotated[bool, typer.Option("--members", help="Also the runs of experiments.")] = False,
     json: Json = False,
 ) -> None:
-    """List the runs, newest last."""
-    from dlx.cli.output import print_json, say, table
-    from dlx.runs.find import all_runs
+    """List the runs, newest last; filter by status, name, tag, note, any metric and any key of the configuration.
 
-    rows: list[dict[str, Any]] = []
-    for folder in all_runs(root, members=members):
-        summary = folder.summary()
-        figure = next((name for name in ("test/accuracy", "test/loss") if name in summary), None)
-        rows.append(
-            {
-                "run": folder.name,
-                "group": folder.path.parent.name,
-                "status": folder.status()["status"],
-                "metric": figure,
-                "value": summary.get(figure) if figure else None,
-                "verdict": summary.get("verdict"),
-                "seconds": summary.get("seconds"),
-            }
-        )
-    if json:
-        print_json(rows)
-    elif not rows:
-        say(f"no runs below {root}/ yet; `dlx train` makes one")
+    dlx runs 'model == resnet and test/accuracy > 0.9 and not status == failed' --sort test/accuracy
+    """
+    from dlx.cli.output import print_json, say
+    from dlx.runs.catalog import Catalog
+    from dlx.runs.expression import parse
+    from dlx.runs.keys import check_keys
+
+    wanted = parse(where) if where is not None else None
+    catalog = Catalog(root)
+    catalog.refresh()
+    # Folders' names begin with their time; a sweep's members follow it, by name.
+    everything = sorted(catalog.entries.values(), key=lambda entry: (entry.id.split("/")[1:], entry.id))
+    keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
+    check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)
+    found = [entry for entry in everything if wanted is None or wanted.matches(entry)]
+    shown = [entry for entry in found if members or entry.plan is None]
+    if sort:
+        shown = _sorted(shown, sort, reverse)[:limit]
     else:
-        shown = [
+        shown = shown[max(0, len(shown) - limit) :] if limit is not None else shown
+        shown = shown[::-1] if reverse else shown
+    if json:
+        print_json([_row(entry) for entry in shown])
+    elif not everything:
+        say(f"no runs below {root}/ yet; `dlx train` makes one")
+    elif not shown:
+        inside = (
+            f"; {len(found)} of the runs inside sweeps and experiments do (--members)"
+            if found and limit is None
+            else ""
+        )
+        say(f"none of the runs below {root}/ match{inside}")
+    else:
+        _show(shown, keys, everything)
+
+
+def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
+    """Numbers before texts; those without the key are last either way."""
+    from dlx.runs.keys import lookup, text_of
+
+    places: dict[str, tuple[int, float, str]] = {}
+    for entry in entries:
+        value = next(iter(lookup(entry, key)), None)
+        if isinstance(value, (int, float)) and value == value:
+            places[entry.id] = (0, float(value), "")
+        elif isinstance(value, str):
+            places[entry.id] = (1, 0.0, text_of(value))
+    there = sorted(
+        (entry for entry in entries if entry.id in places), key=lambda entry: places[entry.id], reverse=reverse
+    )
+    return [*there, *(entry for entry in entries if entry.id not in places)]
+
+
+def _figure(entry: Entry) -> tuple[str | None, float | None]:
+    """What a list shows of a run; of a sweep or method what its best point reached."""
+    from dlx.runs.figures import main_metric
+    from dlx.runs.folder import RunFolder
+
+    if not entry.is_plan:
+        name = main_metric(entry)
+        return name, entry.metrics[name] if name else None
+    summary = RunFolder(entry.path).summary()
+    name, points = summary.get("metric"), summary.get("members")
+    best = points[0] if isinstance(points, list) and points else None
+    value = best["metrics"].get(name) if isinstance(best, dict) and isinstance(best.get("metrics"), dict) else None
+    return (name, float(value)) if isinstance(value, (int, float)) else (None, None)
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    metric, value = _figure(entry)
+    return {
+        "run": entry.name,
+        "group": entry.path.parent.name,
+        "status": entry.status,
+        "metric": metric,
+        "value": value,
+        "verdict": entry.verdict,
+        "seconds": entry.metrics.get("seconds"),
+        "id": entry.id,
+        "path": str(entry.path),
+        "plan": entry.plan,
+        "is_plan": entry.is_plan,
+        "created": entry.created,
+        "reason": entry.reason,
+        "monitor": entry.monitor,
+        "tags": list(entry.notes.tags),
+        "note": entry.notes.notes,
+        "metrics": entry.metrics,
+        "config": entry.config,
+    }
+
+
+def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entry]) -> None:
+    from dlx.cli.tables import STATUS_STYLES, Cell, show_table
+    from dlx.runs.differing import differing, short_names
+    from dlx.runs.figures import figure_text, time_text
+
+    configs = [entry.config for entry in shown if not entry.is_plan]
+    differ = list(keys) or [key for key in differing(configs) if all(key in config for config in configs)][:MAX_COLUMNS]
+    rows = []
+    for entry in shown:
+        metric, value = _figure(entry)
+        result = f"{metric} {figure_text(value)}" if metric and value is not None else ""
+        inside = [member for member in everything if entry.is_plan and member.plan == entry.id]
+        rows.append(
             [
-                row["run"],
-                row["status"],
-                f"{row['metric']} {row['value']:.4f}" if row["metric"] else (row["verdict"] or "")[:60],
-                f"{row['seconds']:.1f} s" if row["seconds"] is not None else "",
+                Cell(entry.name),
+                Cell(entry.status, STATUS_STYLES.get(entry.status, "")),
+                Cell(
+                    f"best {result}"
+                    if entry.is_plan and result
+                    else (entry.verdict or result or entry.reason or "")[:60]
+                ),
+                Cell(time_text(entry.metrics.get("seconds"))),
+                *(Cell(_text(inside or [entry], key)) for key in differ),
             ]
-            for row in rows
-        ]
-        say(table(shown, ["run", "status", "result", "time"]))
+        )
+    optional = () if keys else range(4, 4 + len(differ))
+    show_table(rows, ["run", "status", "result", "time", *short_names(differ)], optional)
+
+
+def _text(entries: Sequence[Entry], key: str) -> str:
+    """What the runs have under a key: a run's value, the first values of a sweep's members."""
+    from dlx.runs.figures import figure_text
+    from dlx.runs.keys import canonical, lookup, text_of
+
+    texts: dict[str, None] = {}
+    for entry in entries:
+        for value in lookup(entry, key):
+            is_figure = canonical(key) in entry.metrics and isinstance(value, float)
+            texts[figure_text(value) if is_figure else text_of(value)] = None  # type: ignore[arg-type]
+    return ", ".join([*list(texts)[:MAX_VALUES], *(["…"] if len(texts) > MAX_VALUES else [])])

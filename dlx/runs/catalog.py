@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,14 @@ class Entry:
 
 
 class Catalog:
-    """The entries below `root`, oldest first. `refresh` looks again and reads only what changed since."""
+    """The entries below `root`, oldest first. `refresh` looks again and reads only what changed since.
 
-    def __init__(self, root: str | Path = "outputs") -> None:
+    read: how a config.yaml is read, for one who keeps what was read before.
+    """
+
+    def __init__(self, root: str | Path = "outputs", read: Callable[[Path], dict[str, Value]] | None = None) -> None:
         self.root = Path(root).expanduser()
+        self._read_config = read or read_config
         self.entries: dict[str, Entry] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}
 
@@ -81,11 +86,15 @@ class Catalog:
         changed = set()
         for name, path in found.items():
             stamp = _stamp(path)
-            # A running run can become `lost` without any file changing.
-            if stamp == self._seen.get(name) and self.entries[name].status != "running":
-                continue
             before = self.entries.get(name)
-            entry = self._read(name, path, before)
+            if before is not None and stamp == self._seen[name] and _is_settled(before):
+                continue
+            try:
+                entry = self._read(name, path, before)
+            except OSError:  # it went meanwhile
+                continue
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                entry = Entry(name, path, False, plan_of(name), 0.0, {}, reason=f"cannot be read: {error}")
             self._seen[name] = stamp
             if entry != before:
                 self.entries[name] = entry
@@ -94,15 +103,25 @@ class Catalog:
         self.entries = {entry.id: entry for entry in order}
         return changed, gone
 
+    def rows_stamp(self, name: str) -> Any:
+        """Another one whenever the metrics.jsonl of that id was found changed."""
+        return self._seen[name][WATCHED.index("metrics.jsonl")]
+
     def _read(self, name: str, path: Path, before: Entry | None) -> Entry:
+        if odd := _odd_file(path):
+            raise ValueError(f"{odd} is not a plain file")
         folder = RunFolder(path)
-        entry = before or Entry(
-            id=name,
-            path=path,
-            is_plan=folder.is_plan,
-            plan=plan_of(name),
-            created=_created(path),
-            config=read_config(folder.config_path),
+        entry = (
+            before
+            if before and before.created
+            else Entry(
+                id=name,
+                path=path,
+                is_plan=folder.is_plan,
+                plan=plan_of(name),
+                created=_created(path),
+                config=self._read_config(folder.config_path),
+            )
         )
         status, summary = folder.status(), folder.summary()
         figures = {key: float(value) for key, value in summary.items() if _is_figure(key, value)}
@@ -112,12 +131,25 @@ class Catalog:
             entry,
             is_plan=folder.is_plan,
             status=status["status"],
-            reason=status["reason"],
+            reason=_said(status.get("reason")),
             metrics=figures,
-            monitor=summary.get("monitor"),
-            verdict=summary.get("verdict"),
+            monitor=_said(summary.get("monitor")),
+            verdict=_said(summary.get("verdict")),
             notes=read_notes(path),
         )
+
+
+def _is_settled(entry: Entry) -> bool:
+    """Whether it is as it was, no file of it having changed: a running run can become `lost`."""
+    return entry.status != "running" or RunFolder(entry.path).status()["status"] == "running"
+
+
+def read_entry(path: Path) -> Entry:
+    """What is known of one run folder; its id is its name. Raises UserError where the folder cannot be read."""
+    try:
+        return Catalog(path.parent)._read(path.name, path, None)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def plan_of(name: str) -> str | None:
@@ -158,6 +190,17 @@ def _stamp(path: Path) -> tuple[Any, ...]:
     return tuple(stamp)
 
 
+def _odd_file(path: Path) -> str | None:
+    """A file of a run that is a link, a pipe or the like: a reader of it would wait, or look elsewhere."""
+    for name in ("config.yaml", "environment.json", "plan.yaml", *WATCHED):
+        try:
+            if not stat.S_ISREG((path / name).lstat().st_mode):
+                return name
+        except OSError:
+            continue
+    return None
+
+
 def _created(path: Path) -> float:
     """When the run was started; of a run without that file, when its configuration was written."""
     from datetime import datetime
@@ -196,6 +239,10 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
             yield from _leaves(item, f"{key}.{name}" if key else str(name))
     else:
         yield key, _text(value)
+
+
+def _said(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _text(value: Any) -> Value:

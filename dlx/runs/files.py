@@ -56,12 +56,12 @@ def strict(value: Any) -> Any:
     return value
 
 
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def loosened(figures: dict[str, Any]) -> dict[str, Any]:
     """Figures as `strict` wrote them, with the three texts as numbers again."""
-    return {name: _NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in figures.items()}
+    return {name: NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in figures.items()}
 
 
 def write_json(path: Path, value: Any) -> None:

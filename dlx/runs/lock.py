@@ -69,9 +69,10 @@ class RunLock:
 
 def read_owner(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text())
+        owner = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+    return owner if isinstance(owner, dict) and {"pid", "host", "boot"} <= set(owner) else None
 
 
 def owner_is_alive(folder: Path) -> bool:
@@ -86,7 +87,7 @@ def owner_is_alive(folder: Path) -> bool:
         return False
     try:
         os.kill(owner["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, TypeError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -1,0 +1,161 @@
+"""dlx compare: runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dlx.cli.options import Json, Root, complete_run
+
+if TYPE_CHECKING:
+    from dlx.runs.compare import Comparison
+
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="Runs, or sweeps and methods, which stand for their members: paths, (parts of) names, or @last",
+        autocompletion=complete_run,
+    ),
+]
+Metrics = Annotated[str | None, typer.Option("--metric", help="Which, such as val/loss,test/accuracy.")]
+COLOURS = ("blue", "red", "green", "magenta", "cyan", "yellow", "white")
+Axis = Literal["step", "epoch", "time", "relative"]
+
+
+def compare(
+    runs: Runs,
+    metric: Metrics = None,
+    everything: Annotated[bool, typer.Option("--all", help="A row for every run: repeats are not grouped.")] = False,
+    curves: Annotated[
+        bool | None, typer.Option("--curves/--no-curves", help="Curves as characters. [default: in a terminal]")
+    ] = None,
+    x: Annotated[Axis, typer.Option(help="What curves are over; relative: seconds since the run began.")] = "step",
+    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write the table for programs (- is stdout).")] = None,
+    md: Annotated[str | None, typer.Option(metavar="FILE", help="Write it as Markdown.")] = None,
+    latex: Annotated[str | None, typer.Option(metavar="FILE", help="Write it for LaTeX's booktabs.")] = None,
+    plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the curves, as .png, .svg or .pdf.")] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write one page that opens without a network.")
+    ] = None,
+    root: Root = Path("outputs"),
+    json: Json = False,
+) -> None:
+    """Compare runs: what differs between their configurations, and their figures; mean ± std over seeds and folds.
+
+    dlx compare @last --plot curves.png --html report.html
+    """
+    from dlx.cli.output import print_json, say
+    from dlx.config.errors import UserError
+    from dlx.runs.compare import compare as compare_runs
+    from dlx.runs.compare import select
+    from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown
+
+    files = {"--csv": csv, "--md": md, "--latex": latex, "--plot": plot, "--html": html}
+    on_stdout = [*(option for option, file in files.items() if file == "-"), *(["--json"] if json else [])]
+    if len(on_stdout) > 1:
+        raise UserError(f"{' and '.join(on_stdout)}: only one of them can be on stdout")
+    metrics = [name.strip() for name in metric.split(",") if name.strip()] if metric else []
+    comparison = compare_runs(select(runs, root), metrics, grouped=not everything)
+    for option, write in {"--csv": as_csv, "--md": as_markdown, "--latex": as_latex}.items():
+        if file := files[option]:
+            _export(option, file, write(comparison))
+    if plot:
+        _export("--plot", plot, _picture(comparison, plot, x))
+    if html:
+        from dlx.runs.compare_page import comparison_page
+        from dlx.runs.find import find_run
+
+        title = f"Comparison of {', '.join(find_run(run, root).name for run in runs)}"
+        _export("--html", html, comparison_page(comparison, title, x))
+    if json:
+        print_json(as_data(comparison))
+    elif not on_stdout:
+        if comparison.rows:
+            _show(comparison, x, curves)
+        else:
+            say(f"{', '.join(runs)}: none of its runs has started yet")
+
+
+def _export(option: str, file: str, content: str | bytes) -> None:
+    from dlx.cli.output import say, write_output
+
+    write_output(option, file, content)
+    if file != "-":
+        say(f"{option[2:]:<16}{file}", json=True)
+
+
+def _picture(comparison: Comparison, file: str, axis: str) -> bytes:
+    from dlx.config.errors import UserError
+    from dlx.runs.compare import curve_panels
+    from dlx.runs.draw import draw_curves, picture, style
+
+    kind = "png" if file == "-" else Path(file).suffix[1:].lower()
+    if kind not in ("png", "svg", "pdf"):
+        raise UserError(f"--plot {file}: must end in .png, .svg or .pdf")
+    panels = curve_panels(comparison, comparison.curve_metrics, axis)
+    if not panels:
+        raise UserError(f"--plot: no run has a curve of {', '.join(comparison.curve_metrics)} with two points yet")
+    with style():
+        return picture(draw_curves(panels, axis, [row.label for row in comparison.rows]), kind)
+
+
+def _show(comparison: Comparison, axis: str, curves: bool | None) -> None:
+    from dlx.cli.tables import STATUS_STYLES, Cell, console, show_table
+    from dlx.runs.tables import cells, config_columns, header, summary_rows
+
+    screen = console()
+    if len(comparison.rows) == 1:
+        row = comparison.rows[0]
+        show_table([[Cell(name), Cell(text)] for name, text in summary_rows(comparison)], [row.label, ""])
+    else:
+        names = header(comparison)
+        rows = []
+        for number in range(len(comparison.rows)):
+            # What is bold on a screen has a star in a file.
+            star = "" if screen.is_terminal else "*"
+            found = [
+                Cell(text + star, "bold green") if best else Cell(text) for text, best in cells(comparison, number)
+            ]
+            if names[-1] == "status":
+                found[-1] = Cell(found[-1].text, STATUS_STYLES.get(found[-1].text, ""))
+            rows.append(found)
+        keys = config_columns(comparison)
+        first = keys.stop + comparison.is_grouped  # of the metrics, which say less the later they come
+        metrics = range(first + 1, first + len(comparison.metrics))
+        show_table(rows, names, [*keys[2:], *metrics])
+    if curves or (curves is None and screen.is_terminal):
+        _show_curves(comparison, axis)
+
+
+def _show_curves(comparison: Comparison, axis: str) -> None:
+    """The first of the metrics that has curves."""
+    from itertools import groupby
+
+    from rich.text import Text
+
+    from dlx.cli.tables import console, printable
+    from dlx.runs.compare import curve_panels
+    from dlx.runs.plot_text import LETTERS, plot_text
+
+    screen = console()
+    for name, panel in curve_panels(comparison, comparison.curve_metrics, axis).items():
+        means = {printable(label): (band.x, band.mean) for label, band in panel.items()}
+        if not (lines := plot_text(means, width=min(screen.width, 100), unit=axis)):
+            continue
+        screen.print()
+        more = f" (the first {len(LETTERS)} of {len(comparison.rows)})" if len(means) > len(LETTERS) else ""
+        screen.print(Text(printable(name) + more, "bold"))
+        for line in lines:
+            text = Text()
+            for number, parts in groupby(line, key=lambda part: part[1]):
+                text.append("".join(part for part, _ in parts), _colour(number))
+            text.rstrip()
+            screen.print(text, no_wrap=True, overflow="ignore", crop=False)
+        return
+
+
+def _colour(number: int | None) -> str:
+    return "dim" if number is None else COLOURS[number % len(COLOURS)]

@@ -1,0 +1,222 @@
+"""Runs side by side: what differs between their configurations, and their figures with repeats as mean ± std."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlx.config.groups import GROUPS
+from dlx.runs.catalog import Catalog, Entry, Value, read_entry
+from dlx.runs.differing import REPEATS, differing, short_names, signature, told
+from dlx.runs.figures import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
+from dlx.runs.find import find_run
+from dlx.runs.keys import text_of
+from dlx.runs.metrics import last_figures
+
+if TYPE_CHECKING:
+    from dlx.runs.curves import Band, Curve
+
+LABEL_KEYS = 3
+POINTS = 500
+MAX_CURVES = 100
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of the runs of a row. std is of the sample (n - 1), None for one run."""
+
+    mean: float
+    std: float | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that are repeats of each other, or one run. config: what all of them have in common, by key."""
+
+    label: str
+    entries: tuple[Entry, ...]
+    config: dict[str, Value]
+    metrics: dict[str, Figure]
+
+    @property
+    def count(self) -> int:
+        return len(self.entries)
+
+    @property
+    def status(self) -> str:
+        """finished, or such as `2 finished, 1 failed`."""
+        counted = Counter(entry.status for entry in self.entries)
+        return next(iter(counted)) if len(counted) == 1 else ", ".join(f"{n} {name}" for name, n in counted.items())
+
+    def text(self, key: str) -> str:
+        """A value of the configuration; of repeats that differ in it all values, shortly."""
+        values = list(
+            dict.fromkeys(text_of(entry.config[key]) if key in entry.config else "" for entry in self.entries)
+        )
+        return values[0] if len(values) == 1 else f"{', '.join(values[:3])}{', …' if len(values) > 3 else ''}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """keys: the configuration's columns; metrics: the figures' columns; goals: which way each is better, None where
+    that is not known; best: the rows (by number) that are best in a metric, none where all are equal."""
+
+    rows: tuple[Row, ...]
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+    goals: dict[str, Goal | None] = field(default_factory=dict)
+    best: dict[str, frozenset[int]] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for row in self.rows for entry in row.entries]
+
+    @property
+    def is_grouped(self) -> bool:
+        return any(row.count > 1 for row in self.rows)
+
+    @property
+    def curve_metrics(self) -> list[str]:
+        """Of what curves are drawn: the metrics over the training (a test figure is one point), then the loss in it."""
+        names = [f"val/{name.removeprefix('test/')}" if name.startswith("test/") else name for name in self.metrics]
+        return list(dict.fromkeys([*names, "train/loss"]))
+
+
+def select(runs: Iterable[str], root: Path | str = "outputs") -> list[Entry]:
+    """The runs that are named; a sweep, method or experiment stands for its members. Raises UserError as find_run."""
+    found: dict[Path, Entry] = {}
+    for name in runs:
+        folder = find_run(name, root)
+        if folder.is_plan:
+            catalog = Catalog(folder.path)
+            catalog.refresh()
+            entries = sorted(catalog.entries.values(), key=lambda entry: entry.id)
+        else:
+            entries = [read_entry(folder.path)]
+        for entry in entries:
+            if not entry.is_plan:
+                found.setdefault(entry.path.resolve(), entry)
+    return list(found.values())
+
+
+def compare(entries: Sequence[Entry], metrics: Sequence[str] = (), *, grouped: bool = True) -> Comparison:
+    """metrics: which; none is a short set of what is judged on val and test. One that the summaries do not have, such
+    as train/loss, is what the runs logged last. grouped: repeats are one row.
+
+    Raises UserError for a metric that no run has.
+    """
+    known = {name for entry in entries for name in entry.metrics}
+    if not known.issuperset(metrics):
+        entries = [
+            replace(entry, metrics=last_figures(entry.path / "metrics.jsonl") | entry.metrics) for entry in entries
+        ]
+        known = {name for entry in entries for name in entry.metrics}
+    if entries:
+        check_metrics(metrics, known)
+    shown = tuple(metrics or shown_metrics(entries))
+    groups: dict[object, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(signature(entry.config) if grouped else entry.path, []).append(entry)
+    members = list(groups.values())
+    has_repeats = any(len(group) > 1 for group in members)
+    keys = differing([group[0].config for group in members], ignore=REPEATS if has_repeats else ())
+    if len(members) == 1:
+        keys = [key for key in GROUPS if members[0][0].config.get(key)]
+    labels = _labels(members, keys)
+    rows = tuple(
+        Row(label, tuple(group), _common(group), {name: figure for name in known if (figure := _figure(group, name))})
+        for label, group in zip(labels, members, strict=True)
+    )
+    monitors = [entry.monitor for entry in entries]
+    goals = {name: goal_of(name, monitors) for name in shown}
+    return Comparison(rows, tuple(keys), shown, goals, {name: _best(rows, name, goals[name]) for name in shown})
+
+
+def curve_panels(comparison: Comparison, metrics: Iterable[str], axis: str = "step") -> dict[str, dict[str, Band]]:
+    """By metric and row: the mean of the repeats' curves, with their standard deviation. A curve has two points at
+    least; metrics without one are left out, and so are rows after the first MAX_CURVES."""
+    from dlx.runs.curves import Columns
+
+    found: dict[str, dict[str, list[Curve]]] = {name: {} for name in metrics}
+    for row in comparison.rows[:MAX_CURVES]:
+        for entry in row.entries:
+            columns = Columns(entry.path / "metrics.jsonl")
+            columns.refresh()
+            for name in found.keys() & set(columns.names):
+                if len((curve := columns.curve(name, axis)).x) > 1:
+                    found[name].setdefault(row.label, []).append(curve)
+    return {name: {label: _band(curves) for label, curves in panel.items()} for name, panel in found.items() if panel}
+
+
+def _band(curves: Sequence[Curve]) -> Band:
+    from dlx.runs.curves import Band, band, decimate
+
+    if len(curves) > 1:
+        return band(curves, POINTS)
+    curve = decimate(curves[0], POINTS)  # which keeps the spikes, as a mean over thinned points would not
+    return Band(curve.x, curve.y, np.zeros(len(curve.x)), np.ones(len(curve.x), np.int64))
+
+
+def _common(group: Sequence[Entry]) -> dict[str, Value]:
+    first, *rest = (entry.config for entry in group)
+    return {key: first[key] for key in first if all(told(config, key) == told(first, key) for config in rest)}
+
+
+def _labels(groups: Sequence[Sequence[Entry]], keys: Sequence[str]) -> list[str]:
+    """What sets a row apart, shortly; its first run's name where that would not tell rows apart."""
+    shown = [key for key in keys if any(key in group[0].config for group in groups)][:LABEL_KEYS]
+    names = dict(zip(shown, short_names(shown), strict=True))
+    labels = [
+        ", ".join(
+            text_of(group[0].config[key]) if key in GROUPS else f"{names[key]} {text_of(group[0].config[key])}"
+            for key in shown
+            if key in group[0].config
+        )
+        for group in groups
+    ]
+    counted = Counter(labels)
+    labels = [
+        label if label and counted[label] == 1 and len(groups) > 1 else _name(group)
+        for label, group in zip(labels, groups, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    for i, label in enumerate(labels):  # members of two sweeps can have one name
+        seen[label] += 1
+        labels[i] = label if seen[label] == 1 else f"{label} ({seen[label]})"
+    return labels
+
+
+def _name(group: Sequence[Entry]) -> str:
+    return group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+
+
+def _figure(group: Sequence[Entry], name: str) -> Figure | None:
+    values = tuple(entry.metrics[name] for entry in group if name in entry.metrics)
+    if not values:
+        return None
+    if not all(map(math.isfinite, values)):
+        return Figure(math.nan, None, values)
+    return Figure(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, values)
+
+
+def _best(rows: Sequence[Row], name: str, goal: Goal | None) -> frozenset[int]:
+    found = {i: row.metrics[name].mean for i, row in enumerate(rows) if name in row.metrics}
+    found = {i: mean for i, mean in found.items() if math.isfinite(mean)}
+    if goal is None or len(set(found.values())) < 2:
+        return frozenset()
+    best = max(found.values()) if goal == "max" else min(found.values())
+    return frozenset(i for i, mean in found.items() if mean == best)
+
+
+def metric_names(entries: Sequence[Entry]) -> list[str]:
+    """All of them, those that say how good a run is first."""
+    ranked = ranked_metrics(entries)
+    return [*ranked, *sorted({name for entry in entries for name in entry.metrics} - set(ranked))]

@@ -1,0 +1,72 @@
+"""What differs between configurations, which are given by dotted keys (as in a catalog's entries)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dlx.config.groups import GROUPS
+
+if TYPE_CHECKING:
+    from dlx.runs.catalog import Value
+
+# What a run writes, not what it computes.
+OUTPUTS = ("name", "output_root", "tracker", "trainer.log_every", "trainer.checkpoint_every")
+REPEATS = ("seed", "dataset.fold", "dataset.bootstrap")  # runs that differ in nothing else are repeats
+
+
+def differing(configs: Sequence[Mapping[str, Value]], ignore: Collection[str] = ()) -> list[str]:
+    """Keys whose values are not the same in all: choices of groups first, then what is set, then what follows from a
+    choice and is in all of them. What only some options of a group have, always the same, is left out."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    differ = [
+        key
+        for key in keys
+        if not _is_output(key) and key not in ignore and len({told(config, key) for config in configs}) > 1
+    ]
+    choices = [key for key in GROUPS if key in differ and not _is_recipe(configs, key)]
+    values = [key for key in differ if key not in GROUPS]
+    follows = {key for key in values if _follows(configs, key, key.partition(".")[0])}
+    later = [key for key in values if key in follows and all(key in config for config in configs)]
+    return [*choices, *(key for key in values if key not in follows), *later]
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """The last part of each key where that is enough to tell them apart."""
+    ends = Counter(key.rpartition(".")[2] for key in keys)
+    return [end if ends[end := key.rpartition(".")[2]] == 1 else key for key in keys]
+
+
+def _is_output(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in OUTPUTS)
+
+
+def told(config: Mapping[str, Value], key: str) -> tuple[str, Value] | None:
+    """A value that equals another only where both are of one kind: 1 is not true; 1 is 1.0."""
+    if key not in config:
+        return None
+    value = config[key]
+    return ("flag" if isinstance(value, bool) else "value", value)
+
+
+def signature(config: Mapping[str, Value]) -> frozenset[tuple[str, object]]:
+    """The same for repeats. A fold or bootstrap sample differs from all of the data, not from another one."""
+    values: dict[str, object] = {key: told(config, key) for key in config if not _is_output(key)}
+    for key in REPEATS:
+        values[key] = config.get(key) is not None
+    return frozenset(values.items())
+
+
+def _follows(configs: Sequence[Mapping[str, Value]], key: str, group: str) -> bool:
+    """Whether the options chosen of a group, which differ, decide a key's value."""
+    found: dict[object, set[object]] = {}
+    for config in configs:
+        found.setdefault(told(config, group), set()).add(told(config, key))
+    return len(found) > 1 and all(len(values) == 1 for values in found.values())
+
+
+def _is_recipe(configs: Sequence[Mapping[str, Value]], group: str) -> bool:
+    """Whether an option is the one that comes with the model."""
+    is_named = any(str(config.get(group, "")).startswith("recipe/") for config in configs)
+    return group != "model" and is_named and _follows(configs, group, "model")

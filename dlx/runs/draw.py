@@ -1,0 +1,120 @@
+"""Curves of several runs as a picture: the mean of repeats, and a band of one standard deviation around it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlx.runs.figures import goal_of
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from dlx.runs.curves import Band
+
+# Okabe and Ito's colours, which those who do not see red or green tell apart, without the yellow that white hides.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
+ON_DARK = ("#5db0ee", "#f08c4f", "#3fcf9c", "#e39cc8", "#a5d8f7", "#f2bd45", "#b0b0b0")
+DASHES = ("-", "--", ":", "-.")
+MAX_LABELS = 12
+FEW = 15
+DECADES = 50
+DARK = {
+    "text.color": "#e6e6e6", "axes.labelcolor": "#c9c9c9", "axes.edgecolor": "#6b6b6b", "xtick.color": "#c9c9c9",
+    "ytick.color": "#c9c9c9", "grid.color": "#3a3a3a", "axes.facecolor": "none", "figure.facecolor": "none",
+    "legend.facecolor": "#222222", "legend.edgecolor": "#444444",
+}  # fmt: skip
+LIGHT = {"grid.color": "#e3e3e3", "axes.edgecolor": "#9a9a9a", "figure.facecolor": "white"}
+AXIS_NAMES = {"step": "step", "epoch": "epoch", "time": "time (s since 1970)", "relative": "time (s)"}
+
+
+def style(*, dark: bool = False) -> AbstractContextManager[None]:
+    import matplotlib as mpl
+
+    settings: Any = {
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "font.size": 9, "axes.titlesize": 10,
+        "svg.hashsalt": "dlx",
+    }  # fmt: skip
+    return mpl.rc_context(settings | (DARK if dark else LIGHT))
+
+
+def is_log(metric: str, panel: Mapping[str, Band]) -> bool:
+    """Whether a logarithmic axis shows more: of a loss above 0 whose largest is far above its smallest."""
+    if goal_of(metric) != "min":
+        return False
+    values = np.concatenate([band.mean[np.isfinite(band.mean)] for band in panel.values()])
+    return len(values) > 0 and bool(values.min() > 0 and values.max() > DECADES * values.min())
+
+
+def edges(band: Band, *, log: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """One standard deviation below and above the mean; on a logarithmic axis the lower edge stays above 0."""
+    std = np.nan_to_num(band.std)
+    low = band.mean - std
+    return (np.maximum(low, band.mean / 10) if log else low), band.mean + std
+
+
+def draw_curves(
+    panels: Mapping[str, Mapping[str, Band]], axis: str = "step", labels: Sequence[str] = (), *, dark: bool = False
+) -> Figure:
+    """One panel a metric. labels: of all panels, in order, so that a run has one colour."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys([*labels, *(label for panel in panels.values() for label in panel)]))
+    columns = 3 if len(panels) == 3 and len(names) == 1 else min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns if columns > 1 else 6.4, 3 * lines), layout="constrained")
+    grid = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for (metric, panel), axes in zip(panels.items(), grid, strict=False):
+        log = is_log(metric, panel)
+        for label, band in panel.items():
+            number = names.index(label)
+            palette = ON_DARK if dark else COLOURS
+            colour, dash = palette[number % len(palette)], DASHES[number // len(palette) % len(DASHES)]
+            # So few points that a line would hide where they are.
+            marker = "o" if len(band.x) <= FEW else None
+            axes.plot(band.x, band.mean, dash, color=colour, label=label, marker=marker, markersize=3, linewidth=1.4)
+            if np.any(band.count > 1):
+                axes.fill_between(band.x, *edges(band, log=log), color=colour, alpha=0.18, linewidth=0)
+        axes.set(title=_no_formula(metric), xlabel=AXIS_NAMES[axis], yscale="log" if log else "linear")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    _legend(figure, names, columns, grid[-1] if len(panels) < len(grid) else None)
+    return figure
+
+
+def _legend(figure: Figure, names: Sequence[str], columns: int, free: Axes | None) -> None:
+    """Once for all panels, in a free place or below them."""
+    handles: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if len(handles) < 2:
+        return
+    shown = [name for name in names if name in handles][:MAX_LABELS]
+    texts = [_no_formula(name) for name in shown]
+    rest = len(handles) - len(shown)
+    told = {"title": f"the first {len(shown)} of {len(handles)}" if rest else None, "frameon": False}
+    if free is not None:
+        free.legend([handles[name] for name in shown], texts, loc="center", **told)
+    else:
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + 0.22 * -(-len(shown) // columns) + 0.2)
+        figure.legend([handles[name] for name in shown], texts, loc="outside lower center", ncols=columns, **told)
+
+
+def _no_formula(text: str) -> str:
+    return text.replace("$", r"\$")
+
+
+def picture(figure: Figure, kind: str = "png") -> bytes:
+    """kind: png, svg or pdf. The same figure gives the same bytes."""
+    image = io.BytesIO()
+    date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    figure.savefig(image, format=kind, dpi=150, metadata=date)
+    return image.getvalue()

@@ -1,0 +1,48 @@
+"""The names under which runs have something: their own, those of their figures and those of their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from dlx.config.errors import UserError
+from dlx.config.groups import SHORT_NAMES, nearest
+
+if TYPE_CHECKING:
+    from dlx.runs.catalog import Entry, Value
+
+OWN_KEYS = ("status", "reason", "name", "id", "plan", "tag", "note")
+
+
+def canonical(key: str) -> str:
+    """The key with a group's full name: optim.lr is optimizer.lr."""
+    group, dot, rest = key.partition(".")
+    return {"tags": "tag", "notes": "note"}.get(key) or SHORT_NAMES.get(group, group) + dot + rest
+
+
+def lookup(entry: Entry, key: str) -> tuple[Value, ...]:
+    """What a run has under a key: one value, none, or several (tags)."""
+    if key == "tag":
+        return entry.notes.tags
+    if key in OWN_KEYS:
+        value = entry.notes.notes if key == "note" else getattr(entry, key)
+        return (value,) if value else ()
+    key = canonical(key)
+    if key in entry.metrics:
+        return (entry.metrics[key],)
+    return (entry.config[key],) if key in entry.config else ()
+
+
+def check_keys(keys: Iterable[str], entries: Collection[Entry]) -> None:
+    """Raises UserError for a key that none of the entries has, with the nearest that one has."""
+    known = {*OWN_KEYS, *(key for entry in entries for key in (*entry.metrics, *entry.config))}
+    for key in sorted(keys):
+        if entries and canonical(key) not in known:
+            raise UserError(f"{key}: no run has this key{nearest(canonical(key), sorted(known))}")
+
+
+def text_of(value: Value) -> str:
+    """A value as it is written in an expression."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

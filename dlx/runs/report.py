@@ -1,0 +1,241 @@
+"""The page one would hand in: what was run, on what, what came out and what it looks like. One file, no scripts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dlx.config.groups import GROUPS
+from dlx.runs import page
+from dlx.runs.catalog import Entry, read_entry
+from dlx.runs.compare import Comparison, compare, curve_panels, metric_names, select
+from dlx.runs.compare_page import comparison_table, said
+from dlx.runs.curves import Band
+from dlx.runs.differing import differing
+from dlx.runs.draw import draw_curves, picture, style
+from dlx.runs.figures import figure_text, ranked_metrics, time_text
+from dlx.runs.files import read_json
+from dlx.runs.find import MEMBERS
+from dlx.runs.folder import RunFolder
+from dlx.runs.keys import canonical, text_of
+from dlx.runs.page import Html, tag
+
+MAX_PICTURES = 24
+MAX_PICTURE_BYTES = 8 << 20
+PNG = b"\x89PNG\r\n\x1a\n"
+COSTS = ("parameters", "steps", "best_step", "seconds", "train/throughput")
+COST_NAMES = {"seconds": "training time", "train/throughput": "samples a second", "best_step": "best step"}
+
+Panels = Mapping[str, Mapping[str, Band]]
+
+
+def report(folder: RunFolder) -> str:
+    """The page of a run, or of a sweep, method or experiment with what it compares."""
+    entry = read_entry(folder.path)
+    environment, summary = _environment(folder.path), folder.summary()
+    comparison = compare(select([str(folder.path)]))
+    results = _plan_results(entry, summary, comparison) if entry.is_plan else _run_results(entry)
+    panels = curve_panels(comparison, comparison.curve_metrics) if entry.is_plan else _run_panels(comparison)
+    labels = [row.label for row in comparison.rows] if entry.is_plan else []
+    media = [(entry.name, folder.path / "media")]
+    if entry.is_plan and isinstance(best := summary.get("best"), str) and best and Path(best).name == best:
+        media.append((best, folder.path / MEMBERS / best / "media"))
+    body = [
+        tag("h1", entry.name),
+        tag("p", " · ".join(_facts(entry, summary)), class_="soft"),
+        *_remarks(entry),
+        tag("h2", "Command"),
+        tag("pre", command(environment)),
+        *([] if entry.is_plan else [_again(entry)]),
+        tag("h2", "Results"),
+        *results,
+        *([tag("h2", "Curves"), _curves(panels, labels)] if panels else []),
+        *_pictures(media),
+        tag("h2", "Configuration"),
+        *_configuration(comparison, environment),
+        tag("h2", "Environment"),
+        page.pairs(_machine(environment)),
+    ]
+    return page.page(entry.name, page.join(body, "\n"))
+
+
+def command(environment: Mapping[str, Any]) -> str:
+    """What was typed; a password inside a URL is left out."""
+    if (words := _words(environment)) is None:
+        return "(not known)"
+    return re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:…@", shlex.join(["dlx", *words]))
+
+
+def _words(environment: Mapping[str, Any]) -> list[str] | None:
+    """What came after `dlx` on the command line."""
+    words = environment.get("command")
+    return [str(word) for word in words[1:]] if isinstance(words, list) and words else None
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path / "environment.json")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _facts(entry: Entry, summary: Mapping[str, Any]) -> Iterator[str]:
+    if not entry.is_plan and entry.config.get("model"):
+        yield f"{text_of(entry.config['model'])} on {text_of(entry.config.get('dataset'))}"
+    yield entry.status
+    yield datetime.fromtimestamp(entry.created, UTC).strftime("%d %B %Y, %H:%M UTC")
+    seconds = summary.get("seconds")
+    if isinstance(seconds, (int, float)):
+        yield time_text(seconds)
+
+
+def _remarks(entry: Entry) -> Iterator[Html]:
+    if entry.reason:
+        yield tag("p", tag("span", entry.status, class_=entry.status), f": {entry.reason}")
+    if entry.verdict:
+        yield tag("p", entry.verdict)
+    if entry.notes.tags:
+        yield tag("p", "Tags: ", ", ".join(entry.notes.tags), class_="soft")
+    if entry.notes.notes:
+        yield tag("p", entry.notes.notes)
+
+
+def _again(entry: Entry) -> Html:
+    words = f"dlx train --from {shlex.quote(entry.name)}"
+    return tag("p", "Again, with the same configuration: ", tag("code", words), class_="soft")
+
+
+def _run_results(entry: Entry) -> list[Html]:
+    """A table of figures by split, and what the training cost."""
+    ranked = [name for name in ranked_metrics([entry]) if name.startswith(("val/", "test/"))]
+    kinds = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
+    splits = [split for split in ("val", "test") if any(name.startswith(f"{split}/") for name in ranked)]
+    rows = [[kind, *(_text(entry.metrics.get(f"{split}/{kind}")) for split in splits)] for kind in kinds]
+    costs = [(COST_NAMES.get(name, name), entry.metrics[name]) for name in COSTS if name in entry.metrics]
+    told = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
+    if not rows:
+        figures = [(name, _text(entry.metrics[name])) for name in metric_names([entry]) if name not in COSTS]
+        return (
+            [page.pairs([*figures, *told])] if figures or told else [tag("p", "Nothing was measured.", class_="soft")]
+        )
+    columns = [page.table(["", *splits], rows, range(1, 1 + len(splits))), tag("div", page.pairs(told))]
+    return [tag("div", *columns, class_="halves")]
+
+
+def _plan_results(entry: Entry, summary: Mapping[str, Any], comparison: Comparison) -> list[Html]:
+    if not comparison.rows:
+        return [tag("p", "None of its runs has started.", class_="soft")]
+    parts = [tag("p", said(comparison), class_="soft"), comparison_table(comparison)]
+    best = summary.get("best")
+    if best and isinstance(best, str):
+        parts.append(tag("p", "Best by ", tag("code", str(summary.get("metric"))), ": ", tag("code", best)))
+    points = summary.get("members")
+    if isinstance(points, list) and len(points) == 1 and isinstance(points[0], dict):
+        details = points[0].get("details")
+        told = details.items() if isinstance(details, dict) else ()
+        lines = [(name, value) for name, value in told if isinstance(value, str)]
+        parts += [page.pairs(lines)] if lines else []
+    return parts
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else figure_text(value)
+
+
+def _run_panels(comparison: Comparison) -> Panels:
+    """One panel a kind of figure, with training and validation in it; and the learning rate."""
+    kinds = dict.fromkeys(name.rpartition("/")[2] for name in comparison.curve_metrics)
+    names = {kind: {"train": f"train/{kind}", "val": f"val/{kind}"} for kind in kinds} | {"lr": {"train": "lr"}}
+    found = curve_panels(comparison, [name for panel in names.values() for name in panel.values()])
+    panels = {
+        kind: {label: next(iter(found[name].values())) for label, name in panel.items() if name in found}
+        for kind, panel in names.items()
+    }
+    return {kind: panel for kind, panel in panels.items() if panel}
+
+
+def _curves(panels: Panels, labels: list[str]) -> Html:
+    urls = []
+    for dark in (False, True):
+        with style(dark=dark):
+            drawn = picture(draw_curves(panels, labels=labels, dark=dark), "svg")
+        urls.append(page.data_url(drawn, "image/svg+xml"))
+    caption = "Mean and one standard deviation over repeats." if _has_bands(panels) else None
+    light, dark_url = urls
+    alt = f"Curves of {', '.join(panels)}"
+    return page.picture(light, dark_url, caption=caption, alt=alt, full=len(panels) > 1)
+
+
+def _has_bands(panels: Panels) -> bool:
+    return any((band.count > 1).any() for panel in panels.values() for band in panel.values())
+
+
+def _pictures(folders: list[tuple[str, Path]]) -> Iterator[Html]:
+    """The newest picture of each name. Links are not followed: what they lead to is no part of the run."""
+    for owner, folder in folders:
+        newest: dict[str, tuple[int, Path]] = {}
+        for path in sorted(folder.glob("*.png")):
+            match = re.fullmatch(r"(.+?)(?:-(\d{8}))?", path.stem)
+            if match and not path.is_symlink():
+                name, step = match[1], int(match[2] or -1)
+                newest[name] = max(newest.get(name, (-1, path)), (step, path))
+        shown = []
+        for name, (step, path) in sorted(newest.items())[:MAX_PICTURES]:
+            try:
+                content = path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
+            except OSError:
+                continue
+            if content.startswith(PNG):
+                caption = f"{name}, step {step}" if step >= 0 else name
+                shown.append(page.picture(page.data_url(content, "image/png"), caption=caption, alt=name))
+        if shown:
+            yield tag("h2", "Pictures" if owner == folders[0][0] else f"Pictures of the best, {owner}")
+            yield tag("div", *shown, class_="pictures")
+
+
+def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[Html]:
+    """What the command line chose, then all of it by group; of many runs what they have in common."""
+    entries = comparison.entries
+    if not entries:
+        yield tag("p", "None.", class_="soft")
+        return
+    configs = [entry.config for entry in entries]
+    varied = set(differing(configs)) | {key for config in configs for key in config if key not in configs[0]}
+    shared = {key: value for key, value in configs[0].items() if all(config.get(key) == value for config in configs)}
+    words = [word.lstrip("+~").partition("=")[0] for word in _words(environment) or () if "=" in word]
+    asked = [key for key in dict.fromkeys(map(canonical, words)) if key in shared]
+    if asked:
+        yield tag("h3", "Set on the command line")
+        yield page.pairs([(key, text_of(shared[key])) for key in asked])
+    if len(entries) > 1:
+        yield tag(
+            "p", f"Varied: {', '.join(sorted(varied)) or 'nothing'}. The rest is the same in all runs.", class_="soft"
+        )
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for key, value in shared.items():
+        if value is None or value == "":
+            continue
+        group, _, rest = key.partition(".")
+        if rest and group in GROUPS:
+            groups.setdefault(group, []).append((rest, text_of(value)))
+        elif group not in GROUPS:
+            groups.setdefault("general", []).append((key, text_of(value)))
+    columns = [
+        tag("div", tag("h3", f"{group}: {choice}" if (choice := shared.get(group)) else group), page.pairs(rows))
+        for group, rows in groups.items()
+    ]
+    yield tag("p", "What is null or empty is left out.", class_="soft")
+    yield tag("div", *columns, class_="columns")
+
+
+def _machine(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    versions = environment.get("versions")
+    told = {name: version for name, version in versions.items() if version} if isinstance(versions, dict) else {}
+    known = {name: environment.get(name) for name in ("started", "git", "python", "platform", "cpus")}
+    rows = [(name, str(value)) for name, value in [*known.items(), *told.items()] if value is not None]
+    return rows or [("environment", "not known")]
