@@ -86,7 +86,13 @@ def figure_text(value: float) -> str:
 
 
 def spread_text(mean: float, std: float | None, *, sign: str = "±") -> str:
-    return figure_text(mean) if std is None else f"{figure_text(mean)} {sign} {figure_text(std)}"
+    """The deviation has the mean's decimals."""
+    text = figure_text(mean)
+    if std is None:
+        return text
+    decimals = re.fullmatch(r"-?\d+(?:\.(\d+))?", text)
+    own = f"{std:.{len(decimals[1] or '')}f}" if decimals and math.isfinite(std) and "." in text else figure_text(std)
+    return f"{text} {sign} {own}"
 
 
 def time_text(seconds: float | None) -> str:

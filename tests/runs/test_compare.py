@@ -11,7 +11,7 @@ from dlx.config.errors import UserError
 from dlx.runs.catalog import Entry
 from dlx.runs.compare import compare, curve_panels, select
 from dlx.runs.differing import differing, short_names
-from dlx.runs.figures import figure_text, goal_of, main_metric, shown_metrics, time_text
+from dlx.runs.figures import figure_text, goal_of, main_metric, shown_metrics, spread_text, time_text
 from dlx.runs.folder import RunFolder
 from dlx.runs.plot_text import plot_text
 from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown, cells, header, summary_rows
@@ -218,3 +218,9 @@ def test_a_plot_of_hard_cases():
 def test_members_of_two_sweeps_with_one_name_are_two_rows(tmp_path):
     entries = [entry(tmp_path / plan, "same", {"val/loss": 1.0}) for plan in "ab"]
     assert [row.label for row in compare(entries, grouped=False).rows] == ["same", "same (2)"]
+
+
+def test_a_deviation_has_the_decimals_of_its_mean():
+    assert spread_text(0.2152, 0.000435) == "0.2152 ± 0.0004"
+    assert spread_text(2e-5, 1e-6) == "2e-05 ± 1e-06"
+    assert spread_text(19210.0, 0.0) == "19210 ± 0.0000"
