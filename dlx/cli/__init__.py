@@ -21,6 +21,7 @@ from dlx.cli import (
     schema,
     show,
     sweep,
+    sync,
     train,
 )
 
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "runs": runs.runs,
     "compare": compare.compare,
     "report": report.report,
+    "sync": sync.sync,
     "list": list_.list_options,
     "show": show.show,
     "config": config.config,

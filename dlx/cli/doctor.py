@@ -16,7 +16,7 @@ def doctor(json: Json = False, root: Root = Path("outputs")) -> None:
     Ends with 0 when all is well, with 1 when the training fails or learns too little.
     """
     from dlx.cli.output import print_json, say
-    from dlx.tracking.wandb import has_key
+    from dlx.tracking.reach import has_key
     from dlx.training import doctor as looks
 
     versions, devices, places = looks.versions(), looks.devices(), looks.places(root)
@@ -27,7 +27,7 @@ def doctor(json: Json = False, root: Root = Path("outputs")) -> None:
         say(f"{name:<16}{_device(device)}", json)
     for name, place in places.items():
         say(f"{name:<16}{_place(place)}", json)
-    say(f"{'W&B':<16}{'a key is there' if key else 'no key: tracker=wandb keeps runs for `wandb sync`'}", json)
+    say(f"{'W&B':<16}{'a key is there' if key else 'no key: tracker=wandb keeps runs for `dlx sync`'}", json)
     for extra, packages in extras.items():
         remedy = "" if all(packages.values()) else f": pip install 'dlx[{extra}]'"
         listed = ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items())

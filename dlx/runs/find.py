@@ -19,6 +19,7 @@ def all_runs(root: str | Path = "outputs", *, members: bool = False) -> list[Run
     """
     root = Path(root).expanduser()
     found = [path.parent.relative_to(root) for path in root.glob("**/config.yaml") if not path.is_symlink()]
+    found = [path for path in found if not (path.name == "files" and "wandb" in path.parts)]  # that of W&B's client
     ordered = sorted(found, key=lambda path: (path.parts[1:], str(path)))
     return [RunFolder(root / path) for path in ordered if members or not _is_inside(path)]
 
@@ -53,6 +54,15 @@ def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
     near = difflib.get_close_matches(run, [folder.name for folder in runs], n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"{run}: no such run below {root}/{hint} `dlx runs` lists them")
+
+
+def plan_folder(run: Path) -> Path | None:
+    """The folder of the sweep, method or experiment that a run is a member of."""
+    path = run.resolve()
+    around = path.parent.parent if path.parent.name == MEMBERS else path.parent if path.name == ENSEMBLE else None
+    if around is not None and around.parent.name == "points":
+        around = around.parent.parent
+    return around if around is not None and RunFolder(around).is_plan else None
 
 
 def find_trained(run: str, root: str | Path = "outputs") -> RunFolder:

@@ -51,7 +51,7 @@ class Recorder:
     def sync(self) -> None:
         """What was recorded survives a power cut."""
 
-    def close(self, status: str, summary: dict[str, Any]) -> None:
+    def close(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
         """The end of the session."""
 
 
@@ -80,9 +80,10 @@ class RunRecorder(Recorder):
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
         self.best_throughput = max(self.best_throughput, scalars.get("train/throughput", 0.0))
-        self.metrics.write({"step": step, "epoch": round(epoch, 4), **scalars})
+        figures = {"epoch": round(epoch, 4), **scalars}
+        self.metrics.write({"step": step, **figures})
         for guard in self.guards:
-            guard.call("log", step, {"epoch": epoch, **scalars})
+            guard.call("log", step, figures)
         self.display.row(step, epoch, scalars)
         if any(name.startswith("val/") for name in scalars):
             self.note(f"step {step} " + " ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
@@ -114,11 +115,11 @@ class RunRecorder(Recorder):
     def sync(self) -> None:
         self.metrics.sync()
 
-    def close(self, status: str, summary: dict[str, Any]) -> None:
+    def close(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
         self.display.end()
         self.system.stop()
         for guard in self.guards:
-            guard.call("finish", status, summary)
+            guard.call("finish", status, summary, reason)
         for guard in self.guards:
             guard.close()
         self.metrics.close()

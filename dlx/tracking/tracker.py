@@ -16,7 +16,7 @@ class Tracker:
         """Tells the person something; the guard puts the screen and the log behind it."""
 
     def start(self, run: RunFolder, config: dict[str, Any]) -> None:
-        """Called once; on a resume with the same run."""
+        """Called once; on a resume with the same run. config: as config.yaml has it, with the groups' `choices`."""
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         """One row of figures at a step."""
@@ -24,5 +24,5 @@ class Tracker:
     def log_media(self, step: int, name: str, path: str) -> None:
         """A picture that was written to `path`."""
 
-    def finish(self, status: str, summary: dict[str, Any]) -> None:
-        """Called once at the end: finished, failed, diverged or interrupted."""
+    def finish(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
+        """Called once at the end: finished, pruned, failed, diverged or interrupted, and why."""

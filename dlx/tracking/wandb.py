@@ -1,51 +1,49 @@
-"""Weights & Biases: online where there is a key and a network, else an offline run that `wandb sync` sends later."""
+"""Weights & Biases: online where there is a key and a network, else an offline run; `dlx sync` sends it later.
+
+Its steps are the training's. They only go up, so what it has already is not sent again: neither by a run that was
+resumed nor by `dlx sync`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import socket
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlparse
 
+from dlx.config.yaml import read_frozen
+from dlx.runs.figures import goal_of
+from dlx.runs.files import loosened, write_json
+from dlx.runs.find import plan_folder
+from dlx.runs.metrics import read_metrics
+from dlx.tracking.reach import missing
 from dlx.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
 
-PROBE_SECONDS = 2.0
+MEMORY = "wandb.json"  # in the run folder: which run of W&B it is, and what `dlx sync` sent
+INIT_SECONDS = 20
 FINISH_SECONDS = 45
+LONGEST_ID = 128
+EXIT_CODES = {"finished": 0, "pruned": 0, "diverged": 3, "interrupted": 130}
 
-
-def has_key() -> bool:
-    """Whether the client would find an API key; it is never asked itself, because it may prompt and wait for ever."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import netrc
-
-    host = urlparse(_base_url()).hostname or ""
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _base_url() -> str:
-    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-
-
-def is_reachable() -> bool:
-    """Whether the server answers a connection within seconds: the client itself would wait 103 s, measured."""
-    url = urlparse(_base_url())
-    port = url.port or (80 if url.scheme == "http" else 443)
-    try:
-        socket.create_connection((url.hostname or "", port), timeout=PROBE_SECONDS).close()
-    except OSError:
-        return False
-    return True
+ClientMode = Literal["online", "offline", "disabled"]
 
 
 class Wandb(Tracker):
-    """mode: auto is online where a key and the server are there, else offline."""
+    """mode: auto is online where a key and the server are there, else offline; online fails where they are not.
+
+    group: of a member of a sweep or method, by default, the name of the sweep's folder. job_type: by default `train`;
+    of a member what it is a member of, such as sweep, kfold or an experiment's name.
+    """
+
+    finish_seconds = FINISH_SECONDS
+    stats = True  # whether W&B's client measures the machine
 
     def __init__(
         self,
@@ -54,50 +52,164 @@ class Wandb(Tracker):
         entity: str | None = None,
         mode: Literal["auto", "online", "offline"] = "auto",
         group: str | None = None,
+        job_type: str | None = None,
         tags: list[str] | None = None,
         notes: str | None = None,
     ) -> None:
         self.project, self.entity, self.mode = project, entity, mode
-        self.group, self.tags, self.notes = group, tags, notes
+        self.group, self.job_type, self.tags, self.notes = group, job_type, tags, notes
         self.run: Any = None
-
-    def _choose_mode(self) -> Literal["online", "offline"]:
-        if self.mode == "offline" or os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
-            return "offline"
-        missing = "no API key" if not has_key() else "no connection" if not is_reachable() else None
-        if missing is None:
-            return "online"
-        self.warn(f"wandb: {missing}, so this run is offline; `wandb sync` sends it later")
-        return "offline"
+        self.newest = 0  # the step of the newest row; there is no going back
+        self._time: float | None = None  # of that row, where one was logged here
+        self._defined: set[str] = set()
 
     def start(self, run: RunFolder, config: dict[str, Any]) -> None:
         mode = self._choose_mode()
-        import wandb
+        try:
+            self._open(run, config, mode)
+        except Exception as error:
+            if mode != "online" or self.mode == "online":
+                raise
+            # Its client cannot open the same run a second time, offline, in one process.
+            first = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.warn(f"wandb: {first}; nothing is sent now, `dlx sync` sends the run later")
+            return
+        if mode == "online":
+            self.remember(run)
+            self.catch_up(run)
 
+    def _choose_mode(self) -> ClientMode:
+        asked = os.environ.get("WANDB_MODE") if self.mode == "auto" else None
+        if asked == "disabled":
+            return "disabled"
+        if self.mode == "offline" or asked in ("offline", "dryrun"):
+            return "offline"
+        lacks = missing()
+        if lacks and self.mode == "online":
+            raise ConnectionError(lacks)
+        if lacks:
+            self.warn(f"wandb: {lacks}, so this run is offline; `dlx sync` sends it later")
+        return "offline" if lacks else "online"
+
+    def _open(self, run: RunFolder, config: dict[str, Any], mode: ClientMode) -> None:
+        wandb = client()
+        plan = plan_folder(run.path)
+        group = self.group or os.environ.get("WANDB_RUN_GROUP") or (plan.name if plan else None)
         # The command line is left out (x_disable_meta): it may hold secrets, and W&B would store it.
         settings = wandb.Settings(
-            x_disable_meta=True, init_timeout=20, finish_timeout=FINISH_SECONDS, console="off", silent=True
-        )
-        self.run = wandb.init(
-            project=self.project, entity=self.entity, mode=mode, group=self.group, tags=self.tags, notes=self.notes,
-            dir=str(run.path), id=run.name, name=run.name, resume="allow", config=config, job_type="train",
-            settings=settings,
+            x_disable_meta=True, x_disable_stats=not self.stats, init_timeout=INIT_SECONDS, console="off", silent=True,
+            finish_timeout=self.finish_seconds, finish_timeout_raises=True, x_save_requirements=self.stats,
         )  # fmt: skip
+        # create_new: members that train as one program have each their own run in this process.
+        self.run = wandb.init(
+            project=self.project, entity=self.entity, mode=mode, dir=str(self.place(run).absolute()),
+            id=run_id(run.path), name=run.path.resolve().name, group=group,
+            job_type=self.job_type or (_kind_of(plan) if plan else "train"), tags=self.tags, notes=self.notes,
+            config=redacted(config), resume="allow", reinit="create_new", settings=settings,
+        )  # fmt: skip
+        self.newest = self.run.starting_step
         self.run.define_metric("*", step_metric="step")
-        monitored = {"accuracy": "max", "loss": "min"}
-        for name, goal in monitored.items():
-            self.run.define_metric(f"val/{name}", step_metric="step", summary=goal)
+
+    def place(self, run: RunFolder) -> Path:
+        """The folder in which W&B's client keeps its files."""
+        return run.path
+
+    def remember(self, run: RunFolder, **further: Any) -> None:
+        """Writes down which run of W&B this is."""
+        known = {"id": self.run.id, "entity": self.run.entity, "project": self.run.project, "url": self.run.url}
+        write_json(run.path / MEMORY, known | further)
+
+    def catch_up(self, run: RunFolder) -> tuple[int, int]:
+        """Logs from the run's files what W&B does not have. Returns how many rows and pictures."""
+        rows = [row for row in read_metrics(run.metrics_path) if row["step"] >= self.newest]
+        # A picture of a step that is not there (again) yet would take the place of its row.
+        steps = range(self.newest, rows[-1]["step"] + 1 if rows else 0)
+        dated = [(step, name, path) for step, name, path in pictures_of(run) if step is not None and step in steps]
+        events: list[tuple[int, Callable[[], None]]] = [(row["step"], partial(self._log_row, row)) for row in rows]
+        events += [(step, partial(self.log_media, step, name, str(path))) for step, name, path in dated]
+        for _, event in sorted(events, key=lambda event: event[0]):
+            event()
+        return len(rows), len(dated)
+
+    def _log_row(self, row: dict[str, Any]) -> None:
+        """A row of metrics.jsonl."""
+        figures = {name: value for name, value in loosened(row).items() if name not in ("step", "time")}
+        self._log(row["step"], figures, row["time"])
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
-        self.run.log({"step": step, **scalars})
+        self._log(step, scalars)
 
     def log_media(self, step: int, name: str, path: str) -> None:
-        import wandb
+        if self.run is not None:
+            self._log(step, {f"media/{name}": client().Image(path)}, self._time)
 
-        self.run.log({"step": step, f"media/{name}": wandb.Image(path)})
+    def _log(self, step: int, values: dict[str, Any], at: float | None = None) -> None:
+        """A row; what is logged at one step becomes one row of W&B. at: seconds since 1970; None is now."""
+        if self.run is None or step < self.newest:
+            return
+        for name in values:
+            if name not in self._defined and name.startswith("val/") and (goal := goal_of(name)):
+                self.run.define_metric(name, step_metric="step", summary=goal)
+            self._defined.add(name)
+        self.newest, self._time = step, at or time.time()
+        self.run.log({"step": step, **values, "_timestamp": self._time}, step=step)
 
-    def finish(self, status: str, summary: dict[str, Any]) -> None:
+    def finish(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
         if self.run is None:
             return
-        self.run.summary.update({"status": status, **summary})
-        self.run.finish(exit_code=0 if status == "finished" else 1)
+        if self._time is not None:  # the newest row would be written after the summary, and over it
+            self.run.log({"_timestamp": self._time}, step=self.newest, commit=True)
+        figures = {name: value for name, value in summary.items() if name != "finished"}
+        self.run.summary.update({**figures, "status": status, **({"reason": reason} if reason else {})})
+        try:
+            self.run.finish(exit_code=EXIT_CODES.get(status, 1))
+        except TimeoutError:
+            raise TimeoutError(f"not all was sent in {self.finish_seconds} s; `dlx sync` sends the rest") from None
+
+
+_PICTURE = re.compile(r"(?P<name>.+?)(-(?P<step>\d{8}))?\.(png|jpg|jpeg|gif|webp)")
+_SECRET = re.compile(r"(^|_)((api|access|private|secret)_?key|secret|password|passwd|token|credentials?)$", re.I)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
+
+
+def client() -> Any:
+    """W&B's package, quiet, and without the telemetry of its own, which a server that is away makes wait for at exit:
+    10 to 20 s, measured."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    return wandb
+
+
+def run_id(path: Path) -> str:
+    """The id of a run at W&B, the same wherever its folder lies: its name; of a member the plan's before it."""
+    plan, own = plan_folder(path), path.resolve().name
+    name = f"{plan.name}.{own}" if plan else own
+    return name if len(name) <= LONGEST_ID else hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _kind_of(plan: Path) -> str:
+    """What made a plan: an experiment or a method, by its name, a search or a sweep."""
+    choices = read_frozen(plan / "config.yaml").get("choices", {})
+    kind = "search" if (plan / "search.yaml").is_file() else "sweep"
+    return choices.get("experiment") or choices.get("method") or kind
+
+
+def pictures_of(run: RunFolder) -> Iterator[tuple[int | None, str, Path]]:
+    """Step, name and file of the pictures in media/; those that belong to no step (`dlx eval` draws some) have None."""
+    for path in sorted(run.media.glob("*")):
+        if (found := _PICTURE.fullmatch(path.name)) and not path.is_symlink():
+            yield int(found["step"]) if found["step"] else None, found["name"], path
+
+
+def redacted(config: Any) -> Any:
+    """A configuration with *** in place of what looks secret: values under such keys, logins in addresses."""
+    if isinstance(config, dict):
+        return {
+            key: "***" if value and isinstance(value, str) and _SECRET.search(key) else redacted(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return [redacted(value) for value in config]
+    return _LOGIN.sub("***", config) if isinstance(config, str) else config

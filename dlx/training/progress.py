@@ -112,10 +112,13 @@ class PlanProgress:
 
     def done(self, name: str, result: Result) -> None:
         """A run ended."""
-        self.count += 1
         figures = "  ".join(f"{k} {v:.4g}" for k, v in result.metrics.items() if k.startswith("test/"))
         how = "" if result.status == "finished" else f"  {result.status}"
-        line = f"{name}  {figures or result.reason or ''}{how}"
+        self.step(f"{name}  {figures or result.reason or ''}{how}")
+
+    def step(self, line: str) -> None:
+        """One run more is done, of which the line tells."""
+        self.count += 1
         if self.bar:
             self.bar.update(self.task, completed=self.count, description=line)
         elif not self.quiet:

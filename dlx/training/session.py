@@ -50,7 +50,8 @@ class Session:
         self._summary: dict[str, Any] = {}
         if world.is_main:
             folder.write_status("running")
-            self.recorder = RunRecorder(folder, build_all(config, "tracker"), Progress(quiet), config.values)
+            told = {**config.values, "choices": config.choices}
+            self.recorder = RunRecorder(folder, build_all(config, "tracker"), Progress(quiet), told)
 
     def __enter__(self) -> Session:
         return self
@@ -80,7 +81,7 @@ class Session:
         elif error is not None:
             self._end("failed", 1, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         if self.world.is_main:
-            self.recorder.close(self.result.status, self._summary)
+            self.recorder.close(self.result.status, self._summary, self.result.reason)
             if self.result.code == 0 and self.recorder.lost:
                 self._end(self.result.status, 5, "; ".join(self.recorder.lost))
             if self._summary:

@@ -1,0 +1,98 @@
+"""dlx sync: runs sent to Weights & Biases later."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dlx.cli.options import Json, Root, complete_run
+
+if TYPE_CHECKING:
+    from dlx.runs.folder import RunFolder
+    from dlx.tracking.sync import Parcel, Sent
+
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Paths, names or parts of names, or @last; of a sweep its members",
+        autocompletion=complete_run,
+    ),
+]
+
+
+def sync(
+    runs: Runs = None,
+    everything: Annotated[bool, typer.Option("--all", help="All runs below --root.")] = False,
+    project: Annotated[str | None, typer.Option(help="Where to, instead of where the run says.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Whose project, instead of your own.")] = None,
+    mode: Annotated[str, typer.Option(help="online, or offline: write what `wandb sync` can send.")] = "online",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
+    json: Json = False,
+    root: Root = Path("outputs"),
+) -> None:
+    """Send runs to Weights & Biases, also those that were not tracked; nothing is sent twice."""
+    from dlx.cli.output import print_json
+    from dlx.config.errors import UserError
+    from dlx.tracking.reach import missing
+    from dlx.tracking.sync import pack, would_send
+
+    if mode not in ("online", "offline"):
+        raise UserError(f"--mode {mode}: must be online or offline")
+    parcels = [pack(run, project, entity) for run in _chosen(runs, everything, root)]
+    if dry_run:
+        sent = [would_send(parcel) for parcel in parcels]
+    else:
+        needs_server = mode == "online" and any(parcel.waits for parcel in parcels)
+        if needs_server and (lacks := missing()):
+            remedy = "; `wandb login` or WANDB_API_KEY gives one" if "key" in lacks else ""
+            raise UserError(f"{lacks}{remedy}; nothing was sent")
+        sent = _send(parcels, mode)
+    for one in sent:
+        _report(one, json)
+    if json:
+        print_json({"runs": [{**vars(one), "run": str(one.run)} for one in sent]})
+    raise typer.Exit(1 if any(one.status == "failed" for one in sent) else 0)
+
+
+def _chosen(runs: list[str] | None, everything: bool, root: Path) -> list[RunFolder]:
+    """Each run once."""
+    from dlx.config.errors import UserError
+    from dlx.runs.find import find_run
+    from dlx.tracking.sync import runs_of
+
+    if bool(runs) == everything:
+        raise UserError("RUN: name runs, or say --all" if not runs else "--all: means every run; name none beside it")
+    found = runs_of(root.expanduser()) if everything else []
+    for run in runs or ():
+        folder = find_run(run, root)
+        found += runs_of(folder.path) if folder.is_plan else [folder]
+    if not found:
+        raise UserError(f"{root if everything else ' '.join(runs or ())}: there are no runs in it to send")
+    return list({run.path.resolve(): run for run in found}.values())
+
+
+def _send(parcels: list[Parcel], mode: Any) -> list[Sent]:
+    from dlx.tracking.sync import send
+    from dlx.training.progress import PlanProgress
+
+    sent = []
+    with PlanProgress(len(parcels), quiet=not sys.stderr.isatty()) as progress:
+        for parcel in parcels:
+            sent.append(send(parcel, mode))
+            progress.step(f"{parcel.run.name}  {sent[-1].status}")
+    return sent
+
+
+def _report(sent: Sent, json: bool) -> None:
+    from dlx.cli.output import say
+
+    if sent.status in ("sent", "written", "would be sent"):
+        said = f"{sent.rows} rows, {sent.pictures} pictures"
+        said += f"  {sent.url}" if sent.url else ""
+    else:
+        said = sent.reason or ""
+    say(f"{sent.run.name}  {sent.status}  {said}".rstrip(), json)

@@ -1,0 +1,63 @@
+"""Whether Weights & Biases can be talked to, found out without its client: that may prompt, or wait for 103 s."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import http.client
+import netrc
+import os
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlparse
+
+PROBE_SECONDS = 4.0
+FIRST_SERVER_ERROR = 500
+
+
+def base_url() -> str:
+    """Of the server: what the environment says, else what `wandb login --host` left."""
+    if url := os.environ.get("WANDB_BASE_URL"):
+        return url
+    folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
+    kept = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error):
+        kept.read(Path(folder).expanduser() / "settings")
+    return kept.get("default", "base_url", fallback="https://api.wandb.ai")
+
+
+def has_key() -> bool:
+    """Whether the client would find an API key."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        return netrc.netrc(path).authenticators(urlparse(base_url()).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def is_reachable() -> bool:
+    """Whether the server answers at the client's own door within seconds, and with no error of its own. Its answer is
+    not looked at: without the key it may well be a refusal."""
+    door = urllib.request.Request(
+        f"{base_url().rstrip('/')}/graphql",
+        data=b'{"query": "{ __typename }"}',
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(door, timeout=PROBE_SECONDS):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < FIRST_SERVER_ERROR
+    except urllib.error.URLError as error:  # the client has certificates of its own
+        return isinstance(error.reason, ssl.SSLError)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def missing() -> str | None:
+    """What there is not, or None."""
+    return "no API key" if not has_key() else None if is_reachable() else f"no connection to {base_url()}"

@@ -1,0 +1,155 @@
+"""Runs sent to Weights & Biases later, from their own files: these are the truth, whatever its client left in wandb/.
+
+A run has one id at W&B, which says how far its rows are there: what it has is not sent again. `wandb.json` in the run
+folder remembers what was sent, so that a run with nothing new is left alone without asking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from dlx.config.yaml import read_frozen
+from dlx.runs.catalog import Catalog, read_notes
+from dlx.runs.files import read_json
+from dlx.runs.folder import RunFolder
+from dlx.runs.metrics import read_metrics
+from dlx.tracking.wandb import MEMORY, Wandb, client, pictures_of, run_id
+
+SendMode = Literal["online", "offline"]
+SETTINGS = ("project", "entity", "group", "job_type", "tags", "notes")
+TARGET = f"{Wandb.__module__}.{Wandb.__qualname__}"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A run and how it is sent. settings: of `Wandb`; digest: of all that there is to send, and where to."""
+
+    run: RunFolder
+    config: dict[str, Any]
+    status: dict[str, Any]
+    settings: dict[str, Any]
+    digest: str
+    sent_to: int | None  # the step up to which it was sent; None: it never was
+    is_sent: bool  # and nothing is new
+
+    @property
+    def waits(self) -> bool:
+        return not self.is_sent and self.status["status"] != "running"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of sending a run. status: sent, written (offline), would be sent, nothing new, running or failed; rows
+    and pictures: those sent now."""
+
+    run: Path
+    status: str
+    rows: int = 0
+    pictures: int = 0
+    id: str = ""
+    url: str | None = None
+    reason: str | None = None
+
+
+class Replay(Wandb):
+    """A run as it would have been tracked while it ran. place: the folder in which W&B's client keeps its files."""
+
+    finish_seconds = 600
+    stats = False  # they would be of this machine, and of now
+
+    def __init__(self, place: Path, mode: SendMode, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.client_mode, self.client_files = mode, place
+        self.rows = self.pictures = 0
+
+    def place(self, run: RunFolder) -> Path:
+        return self.client_files
+
+    def start(self, run: RunFolder, config: dict[str, Any]) -> None:
+        self._open(run, config, self.client_mode)
+        self.rows, self.pictures = self.catch_up(run)
+        self.undated = [(name, path) for step, name, path in pictures_of(run) if step is None]
+
+    def finish(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
+        # Pictures that belong to no step go to the summary: a row for them would take a step that a resume needs.
+        pictures = {f"media/{name}": client().Image(str(path)) for name, path in self.undated}
+        self.pictures += len(pictures)
+        super().finish(status, {**summary, **pictures}, reason)
+
+
+def runs_of(folder: Path) -> list[RunFolder]:
+    """Every run below a folder that has rows: of a plan its members."""
+    catalog = Catalog(folder)
+    catalog.refresh()
+    runs = [RunFolder(entry.path) for entry in catalog.entries.values() if not entry.is_plan]
+    return [run for run in runs if run.metrics_path.is_file()]
+
+
+def pack(run: RunFolder, project: str | None = None, entity: str | None = None) -> Parcel:
+    """What there is to send of a run. It goes where it was sent before, else where its configuration says."""
+    config, memory, notes, status = read_frozen(run.config_path), _memory(run), read_notes(run.path), run.status()
+    tracked: dict[str, Any] = next(
+        (block for block in config["tracker"].values() if block.get("_target_") == TARGET), {}
+    )
+    settings = {name: tracked[name] for name in SETTINGS if tracked.get(name) is not None}
+    if tags := [*dict.fromkeys((*settings.get("tags", ()), *notes.tags))]:
+        settings["tags"] = tags
+    if notes.notes:
+        settings["notes"] = notes.notes
+    for name, given in (("project", project), ("entity", entity)):
+        if value := given or memory.get(name):
+            settings[name] = value
+    described = {name: value for name, value in settings.items() if name not in ("project", "entity")}
+    pictures = [(path.name, path.stat().st_size) for _, _, path in pictures_of(run)]
+    digest = hashlib.sha256(json.dumps([status, run.summary(), pictures, described], sort_keys=True).encode())
+    for path in (run.config_path, run.metrics_path):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    is_there = all(settings.get(name) == memory.get(name) for name in ("project", "entity"))
+    is_sent = is_there and memory.get("sent") == digest.hexdigest()
+    sent_to = memory.get("step") if is_there else None
+    return Parcel(run, config, status, settings, digest.hexdigest(), sent_to, is_sent)
+
+
+def _memory(run: RunFolder) -> dict[str, Any]:
+    try:
+        found = read_json(run.path / MEMORY)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def would_send(parcel: Parcel) -> Sent:
+    """As `send`, without doing it."""
+    if not parcel.waits:
+        return send(parcel)
+    done = -1 if parcel.sent_to is None else parcel.sent_to
+    rows = [row for row in read_metrics(parcel.run.metrics_path) if row["step"] > done]
+    pictures = [step for step, _, _ in pictures_of(parcel.run) if step is None or step > done]
+    return Sent(parcel.run.path, "would be sent", len(rows), len(pictures), run_id(parcel.run.path))
+
+
+def send(parcel: Parcel, mode: SendMode = "online") -> Sent:
+    """Sends what W&B does not have yet. offline: writes all of it to the run's wandb/, which `wandb sync` can send, and
+    remembers nothing. Whatever goes wrong is in the result; what was sent by then is found out the next time."""
+    run = parcel.run
+    if parcel.status["status"] == "running":
+        return Sent(run.path, "running", reason="it is sent when it has ended")
+    if parcel.is_sent and mode == "online":
+        return Sent(run.path, "nothing new")
+    with TemporaryDirectory(ignore_cleanup_errors=True) as nowhere:
+        replay = Replay(run.path if mode == "offline" else Path(nowhere), mode, **parcel.settings)
+        try:
+            replay.start(run, parcel.config)
+            replay.finish(parcel.status["status"], run.summary(), parcel.status["reason"])
+            if mode == "online":
+                replay.remember(run, step=replay.newest, sent=parcel.digest)
+        except Exception as error:  # whatever the client raises, the other runs are sent
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            return Sent(run.path, "failed", id=run_id(run.path), reason=reason)
+    status, url = ("sent", replay.run.url) if mode == "online" else ("written", None)
+    return Sent(run.path, status, replay.rows, replay.pictures, replay.run.id, url)
