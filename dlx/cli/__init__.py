@@ -10,6 +10,7 @@ import typer
 from dlx.cli import (
     compare,
     config,
+    dashboard,
     doctor,
     evaluate,
     export,
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export.export,
     "runs": runs.runs,
     "compare": compare.compare,
+    "dashboard": dashboard.dashboard,
     "report": report.report,
     "sync": sync.sync,
     "list": list_.list_options,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,12 @@ from dlx.runs.metrics import last_figures
 
 NOTES = "notes.json"
 WATCHED = ("status.json", "summary.json", "metrics.jsonl", "run.lock", NOTES)
+READ = {*WATCHED, "config.yaml", "environment.json", "plan.yaml"}
 INSIDE = ("checkpoints", "media", "wandb", "plan", "export")  # folders of a run that hold no runs
 MAX_LEAVES = 2000
 
 Value = str | float | int | bool | None
+Files = dict[str, os.DirEntry[str]]
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,18 @@ class Catalog:
 
     def refresh(self) -> tuple[set[str], set[str]]:
         """The ids that are new or changed, and those that are gone."""
-        found: dict[str, Path] = dict(_run_folders(self.root))
+        found = {name: (path, files) for name, path, files in _run_folders(self.root)}
         gone = set(self.entries) - set(found)
         for name in gone:
             del self.entries[name], self._seen[name]
         changed = set()
-        for name, path in found.items():
-            stamp = _stamp(path)
+        for name, (path, files) in found.items():
+            stamp = _stamp(files)
             before = self.entries.get(name)
             if before is not None and stamp == self._seen[name] and _is_settled(before):
                 continue
             try:
-                entry = self._read(name, path, before)
+                entry = self._read(name, path, files, before)
             except OSError:  # it went meanwhile
                 continue
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -107,9 +108,8 @@ class Catalog:
         """Another one whenever the metrics.jsonl of that id was found changed."""
         return self._seen[name][WATCHED.index("metrics.jsonl")]
 
-    def _read(self, name: str, path: Path, before: Entry | None) -> Entry:
-        if odd := _odd_file(path):
-            raise ValueError(f"{odd} is not a plain file")
+    def _read(self, name: str, path: Path, files: Files, before: Entry | None) -> Entry:
+        _check_plain(files)
         folder = RunFolder(path)
         entry = (
             before
@@ -147,7 +147,7 @@ def _is_settled(entry: Entry) -> bool:
 def read_entry(path: Path) -> Entry:
     """What is known of one run folder; its id is its name. Raises UserError where the folder cannot be read."""
     try:
-        return Catalog(path.parent)._read(path.name, path, None)
+        return Catalog(path.parent)._read(path.name, path, _files(os.scandir(path)), None)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
@@ -160,8 +160,8 @@ def plan_of(name: str) -> str | None:
     return "/".join(parents[:-1]) if parents and parents[-1] == MEMBERS else None
 
 
-def _run_folders(root: Path) -> Iterator[tuple[str, Path]]:
-    """Ids and paths; links are not followed."""
+def _run_folders(root: Path) -> Iterator[tuple[str, Path, Files]]:
+    """Ids, paths, and those of their files that a catalog reads; links are not followed."""
     waiting = [("", root)]
     while waiting:
         name, path = waiting.pop()
@@ -171,7 +171,7 @@ def _run_folders(root: Path) -> Iterator[tuple[str, Path]]:
             continue
         is_run = any(item.name == "config.yaml" and item.is_file(follow_symlinks=False) for item in inside)
         if is_run and name:
-            yield name, path
+            yield name, path, _files(inside)
         for item in inside:
             if item.name.startswith(".") or (is_run and item.name in INSIDE):
                 continue
@@ -179,26 +179,26 @@ def _run_folders(root: Path) -> Iterator[tuple[str, Path]]:
                 waiting.append((f"{name}/{item.name}".lstrip("/"), path / item.name))
 
 
-def _stamp(path: Path) -> tuple[Any, ...]:
+def _files(inside: Iterable[os.DirEntry[str]]) -> Files:
+    return {item.name: item for item in inside if item.name in READ}
+
+
+def _stamp(files: Files) -> tuple[Any, ...]:
     stamp: list[Any] = []
     for name in WATCHED:
         try:
-            found = (path / name).stat()
+            found = files[name].stat(follow_symlinks=False)
             stamp.append((found.st_size, found.st_mtime_ns))
-        except OSError:
+        except (KeyError, OSError):
             stamp.append(None)
     return tuple(stamp)
 
 
-def _odd_file(path: Path) -> str | None:
-    """A file of a run that is a link, a pipe or the like: a reader of it would wait, or look elsewhere."""
-    for name in ("config.yaml", "environment.json", "plan.yaml", *WATCHED):
-        try:
-            if not stat.S_ISREG((path / name).lstat().st_mode):
-                return name
-        except OSError:
-            continue
-    return None
+def _check_plain(files: Files) -> None:
+    """Raises ValueError for a link, a pipe or the like: a reader of it would look elsewhere, or wait."""
+    for name, item in files.items():
+        if not item.is_file(follow_symlinks=False):
+            raise ValueError(f"{name} is not a plain file")
 
 
 def _created(path: Path) -> float:

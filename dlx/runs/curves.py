@@ -13,7 +13,7 @@ __all__ = ["AXES", "Band", "Columns", "Curve", "band", "decimate", "smooth", "th
 
 
 def decimate(curve: Curve, points: int) -> Curve:
-    """At most `points` (4 at least) of its points: the ends, and the least, the greatest and the first non-finite of
+    """At most `points` (5 at least) of its points: the ends, and the least, the greatest and the first non-finite of
     each of equal parts, so that a spike or a gap stays where it is."""
     return thinned(curve, points)[0]
 
@@ -21,7 +21,7 @@ def decimate(curve: Curve, points: int) -> Curve:
 def thinned(curve: Curve, points: int) -> tuple[Curve, np.ndarray]:
     """As `decimate`, with the indices of the points that stay."""
     n = len(curve.y)
-    points = max(points, 4)
+    points = max(points, 5)
     if n <= points:
         return curve, np.arange(n)
     finite = np.isfinite(curve.y)

@@ -1,8 +1,12 @@
 import json
 import math
+import os
 from pathlib import Path
 
-from dlx.runs.catalog import Catalog, Notes, write_notes
+import pytest
+
+from dlx.config.errors import UserError
+from dlx.runs.catalog import Catalog, Notes, read_entry, write_notes
 from dlx.runs.folder import RunFolder
 
 
@@ -57,3 +61,50 @@ def test_a_damaged_folder_ends_no_list(tmp_path):
     (entry,) = catalog.entries.values()
     assert entry.status == "lost"
     assert entry.config == {}
+
+
+ODD = {
+    "status.json": ['{"status": "running"}', "[]", "{}", "[" * 100_000, '{"status": "failed", "reason": [1]}'],
+    "summary.json": ["[]", '{"val/loss": 1' + "0" * 400 + "}", '{"monitor": 3, "verdict": {}}', "[" * 100_000],
+    "run.lock": ["[]", "{}", '{"pid": "x", "host": "h", "boot": "b"}', "null"],
+    "environment.json": ["[]", '{"started": 3}'],
+    "notes.json": ["[]", '{"tags": 3, "notes": 1}'],
+    "metrics.jsonl": ["[1]\n", '{"step": 1, "a": 1' + "0" * 400 + "}\n"],
+    "config.yaml": ["[", "- 1", "a: {b: &x [*x]}"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in ODD.items() for text in texts])
+def test_files_that_are_not_as_dlx_writes_them_end_no_list(tmp_path, name, text):
+    for title in ("good", "odd"):
+        folder = RunFolder(tmp_path / title / "run")
+        folder.path.mkdir(parents=True)
+        folder.write_config("seed: 0\n")
+        folder.write_status("running")
+        (folder.path / "run.lock").write_text(json.dumps({"pid": os.getpid(), "host": "elsewhere", "boot": ""}))
+    (tmp_path / "odd" / "run" / name).write_text(text)
+    catalog = Catalog(tmp_path)
+    catalog.refresh()
+    assert set(catalog.entries) == {"good/run", "odd/run"}
+    assert catalog.entries["good/run"].status == "running"
+    assert isinstance(catalog.entries["odd/run"].reason, str | None)
+    assert catalog.refresh() == (set(), set())
+
+
+def test_links_and_pipes_in_a_run_are_not_read(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text('{"status": "failed", "reason": "a secret"}')
+    for title in ("link", "pipe"):
+        folder = RunFolder(tmp_path / "root" / title)
+        folder.path.mkdir(parents=True)
+        folder.write_config("seed: 0\n")
+    (tmp_path / "root" / "link" / "status.json").symlink_to(secret)
+    os.mkfifo(tmp_path / "root" / "pipe" / "metrics.jsonl")
+    catalog = Catalog(tmp_path / "root")
+    catalog.refresh()
+    assert {name: entry.reason for name, entry in catalog.entries.items()} == {
+        "link": "cannot be read: status.json is not a plain file",
+        "pipe": "cannot be read: metrics.jsonl is not a plain file",
+    }
+    with pytest.raises(UserError, match=r"link: cannot be read: status\.json"):
+        read_entry(tmp_path / "root" / "link")

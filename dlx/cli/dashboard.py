@@ -1,0 +1,25 @@
+"""dlx dashboard: the runs as a local web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def dashboard(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where runs are.")] = Path("outputs"),
+    port: Annotated[
+        int | None, typer.Option(help="Default: the first free one from 8008 on.", min=1, max=65535)
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="An address of this machine; other than loopback it needs a token.")
+    ] = "127.0.0.1",
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+) -> None:
+    """Show the runs below DIR in the browser: table, curves, comparison, pictures, logs; live while they train."""
+    from dlx.cli.output import say
+    from dlx.dashboard.serve import serve
+
+    serve(folder.expanduser(), host, port, browser=not no_open, say=say)

@@ -1,0 +1,106 @@
+// The runs, as the server last told of them, and what follows from all of them together.
+
+const NUMBERS = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
+export const runs = new Map();
+export const info = { root: "", version: 0, loaded: false };
+const listeners = new Set();
+let derived = null;
+
+export function onRuns(listener) {
+  listeners.add(listener);
+}
+
+export function applyAll(answer) {
+  runs.clear();
+  info.root = answer.root;
+  info.loaded = true;
+  apply(answer);
+}
+
+export function apply(answer) {
+  info.version = answer.version ?? info.version;
+  for (const id of answer.gone ?? []) runs.delete(id);
+  for (const run of answer.runs) runs.set(run.id, ready(run));
+  derived = null;
+  const changed = new Set([...answer.runs.map((run) => run.id), ...(answer.gone ?? [])]);
+  for (const listener of listeners) listener(changed);
+}
+
+function ready(run) {
+  for (const [name, value] of Object.entries(run.metrics))
+    if (typeof value === "string") run.metrics[name] = NUMBERS[value] ?? NaN;
+  run.short = run.name.replace(/^\d{8}-\d{6}-/, "");
+  run.text = [
+    run.id,
+    run.status,
+    run.reason,
+    run.verdict,
+    run.notes,
+    ...run.tags,
+    ...Object.values(run.config).filter((value) => typeof value === "string"),
+  ]
+    .join("\n")
+    .toLowerCase();
+  return run;
+}
+
+// members: plan id -> ids, keys: config keys that differ, metrics: names of figures; both most common first.
+export function known() {
+  derived ??= derive();
+  return derived;
+}
+
+function derive() {
+  const members = new Map();
+  const keys = new Map();
+  const metrics = new Map();
+  let count = 0;
+  for (const run of runs.values()) {
+    if (run.plan !== null) members.set(run.plan, [...(members.get(run.plan) ?? []), run.id]);
+    if (run.is_plan) continue;
+    count += 1;
+    for (const [key, value] of Object.entries(run.config)) {
+      const seen = keys.get(key) ?? { count: 0, values: new Set() };
+      seen.count += 1;
+      if (seen.values.size < 500) seen.values.add(value);
+      keys.set(key, seen);
+    }
+    for (const name of Object.keys(run.metrics)) metrics.set(name, (metrics.get(name) ?? 0) + 1);
+  }
+  for (const ids of members.values()) ids.sort();
+  const common = (list) => list.sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([name]) => name);
+  const differs = ([, seen]) => seen.values.size > 1 || seen.count < count;
+  return {
+    members,
+    count,
+    values: keys,
+    keys: common([...keys].filter(differs).map(([key, seen]) => [key, seen.count])),
+    allKeys: [...keys.keys()].sort(),
+    metrics: common([...metrics]),
+  };
+}
+
+// The runs below a plan, at any depth.
+export function leaves(id) {
+  const found = [];
+  for (const child of known().members.get(id) ?? []) {
+    const run = runs.get(child);
+    if (run && !run.is_plan) found.push(child);
+    if (run?.is_plan || known().members.has(child)) found.push(...leaves(child));
+  }
+  return found;
+}
+
+// The keys whose values differ between these runs; a key that one of them lacks differs.
+export function differing(list) {
+  const keys = new Set(list.flatMap((run) => Object.keys(run.config)));
+  return [...keys].filter((key) => list.some((run) => run.config[key] !== list[0].config[key])).sort();
+}
+
+// "val/accuracy:max" -> ["val/accuracy", "max"], of the run or of the first in a list that has one.
+export function monitorOf(list) {
+  const found = list.find((run) => run.monitor)?.monitor;
+  if (!found) return null;
+  const at = found.lastIndexOf(":");
+  return at < 0 ? [found, "min"] : [found.slice(0, at), found.slice(at + 1)];
+}

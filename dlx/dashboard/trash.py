@@ -1,0 +1,81 @@
+"""Deleting is a rename into ROOT/.trash/KEY, with a manifest of where each run was; restoring is the way back."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from pathlib import Path
+
+from dlx.runs.catalog import Entry
+from dlx.runs.files import read_json, write_json
+from dlx.runs.lock import owner_is_alive
+
+TRASH = ".trash"
+MANIFEST = "manifest.json"
+
+
+class Refused(Exception):
+    """Why nothing was moved: one line for a person."""
+
+
+def throw_away(root: Path, entries: dict[str, Entry], ids: list[str]) -> tuple[str, list[str]]:
+    """Moves runs with all that is inside them. Returns the key that restores them, and the ids that are gone.
+
+    Raises Refused where one of them, or of their members, is alive.
+    """
+    chosen = [name for name in dict.fromkeys(ids) if not any(name.startswith(f"{other}/") for other in ids)]
+    gone = [name for name in entries if any(name == one or name.startswith(f"{one}/") for one in chosen)]
+    for name in gone:
+        if owner_is_alive(entries[name].path):
+            raise Refused(f"{entries[name].name} is running: stop it first, then delete it")
+    trash = root / TRASH
+    if trash.is_symlink():
+        raise Refused(f"{trash} is a link: nothing is moved through it")
+    key = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
+    place = trash / key
+    try:
+        place.mkdir(parents=True)
+        # First of all, so that what a crash leaves half moved can still be restored.
+        write_json(place / MANIFEST, {"moved": dict(enumerate(chosen)), "time": time.time()})
+        for number, name in enumerate(chosen):
+            entries[name].path.rename(place / str(number))
+    except OSError as error:
+        with contextlib.suppress(Refused):
+            restore(root, key)
+        raise Refused(f"not deleted: {error.strerror}") from error
+    return key, gone
+
+
+def restore(root: Path, key: str) -> list[str]:
+    """The ids that are back. Raises Refused where there is no such key, or something else is in a run's place."""
+    trash = root / TRASH
+    if trash.is_symlink() or not trash.is_dir() or key not in [item.name for item in trash.iterdir()]:
+        raise Refused("nothing to restore: it is not in the trash any more")
+    place = trash / key
+    try:
+        moved = {str(number): str(name) for number, name in read_json(place / MANIFEST)["moved"].items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise Refused(f"{place / MANIFEST} cannot be read") from error
+    back = []
+    try:
+        for number, name in moved.items():
+            target = root / name
+            if not (place / number).exists():
+                continue
+            if not _is_inside(root, name) or target.exists():
+                raise Refused(f"not restored: something is at {target} already")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (place / number).rename(target)
+            back.append(name)
+        (place / MANIFEST).unlink()
+        place.rmdir()
+    except OSError as error:
+        raise Refused(f"not restored: {error.strerror}") from error
+    return back
+
+
+def _is_inside(root: Path, name: str) -> bool:
+    """A manifest may come from anywhere."""
+    parts = Path(name).parts
+    return bool(parts) and ".." not in parts and (root / name).resolve().is_relative_to(root.resolve())

@@ -1,0 +1,543 @@
+"""The dashboard's page, driven in a browser over run folders that dlx wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+import dlx.cli
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+BROWSER = os.environ.get("PLAYWRIGHT_CHROMIUM") or shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SCRIPT = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
+WATCH = """
+addEventListener("securitypolicyviolation", (event) => {
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`);
+});
+"""
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH and no PLAYWRIGHT_CHROMIUM")
+
+
+def dlx_main(*words: str) -> None:
+    """dlx in this process."""
+    code: object = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["dlx", *words])
+        try:
+            dlx.cli.main()
+        except SystemExit as end:
+            code = end.code
+    assert not code, words
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """A sweep of four, a run whose every name holds a script, and one that failed."""
+    root = tmp_path_factory.mktemp("dashboard")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        tiny = [
+            "model=mlp",
+            "model.hidden=[16]",
+            "trainer.max_steps=20",
+            "trainer.log_every=2",
+            "trainer.validate_every=4",
+        ]
+        dlx_main("sweep", *tiny, "optim.lr=1e-3,1e-2", "seed=0,1")
+        dlx_main("train", *tiny, "name=poison")
+        dlx_main("train", *tiny, "name=broken")
+    (poisoned,) = (root / "outputs/poison").iterdir()
+    poison(poisoned)
+    (broken,) = (root / "outputs/broken").iterdir()
+    failed = {"status": "failed", "reason": "out of memory at step 12", "time": 0}
+    (broken / "status.json").write_text(json.dumps(failed))
+    return root / "outputs"
+
+
+def poison(run: Path) -> None:
+    name = SCRIPT.replace("/", "")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config + f"'{SCRIPT}': '{SCRIPT}'\n")
+    row = json.dumps({"step": 20, "epoch": 1.0, "time": time.time(), f"train/{name}": 1.0})
+    (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text() + row + "\n")
+    (run / "notes.json").write_text(json.dumps({"tags": [SCRIPT], "notes": SCRIPT}))
+    (run / "log.txt").write_text(SCRIPT)
+    (run / "status.json").write_text(json.dumps({"status": "diverged", "reason": SCRIPT, "time": 0}))
+    run.rename(run.with_name(name))
+
+
+def start(*words: str, **options) -> subprocess.Popen[str]:
+    home = str(Path(dlx.cli.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": home, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([sys.executable, "-m", "dlx", *words], env=environment, text=True, **options)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def serve(folder: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
+    """A dashboard and its http://127.0.0.1:PORT."""
+    process = start("dashboard", str(folder), "--no-open", *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said += line
+        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            return process, found.group()
+    pytest.fail(f"dlx dashboard did not start: {said}")
+
+
+@pytest.fixture(scope="module")
+def address(outputs):
+    process, address = serve(outputs)
+    yield address
+    stop(process)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def open_context(browser, **options):
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce", **options)
+    context.add_init_script(WATCH)
+    context.set_default_timeout(15_000)
+    return context
+
+
+@pytest.fixture(scope="module")
+def shared(browser):
+    """Where most pages are opened, so that the charts' code comes from the browser's cache."""
+    return open_context(browser)
+
+
+@pytest.fixture
+def visit(browser, shared, address):
+    """visit(view): the page at that view of the URL; with options of a context, in one of its own.
+
+    Afterwards: nothing left the machine, and the browser complained of nothing.
+    """
+    opened, requests, complaints = [], [], []
+
+    def go(view: dict | None = None, **options):
+        context = open_context(browser, **options) if options else shared
+        page = context.new_page()
+        opened.append(context if options else page)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda said: said.type in ("error", "warning") and complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address + (f"/#{urlencode(view, doseq=True)}" if view else "/"))
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    go.expected = None  # what the browser will complain of in this test
+    yield go
+    for item in opened:
+        item.close()
+    addresses = [urlsplit(url) for url in requests]
+    assert addresses
+    assert not [url for url in addresses if url.scheme not in ("data", "blob") and url.hostname != "127.0.0.1"]
+    assert [text for text in complaints if go.expected is None or go.expected not in text] == []
+
+
+@pytest.fixture(scope="module")
+def members(outputs):
+    """Ids of the four runs of the sweep."""
+    found = sorted(str(path.relative_to(outputs)) for path in outputs.glob("sweep/*/runs/*"))
+    assert len(found) == 4
+    return found
+
+
+def names(page) -> list[str]:
+    return page.locator("#grid tbody tr .label").all_inner_texts()
+
+
+def until(page, true: str) -> None:
+    """Playwright's own wait_for_function evaluates text in the page, which the page's policy forbids."""
+    deadline = time.monotonic() + 15
+    while not page.evaluate(true):
+        assert time.monotonic() < deadline, true
+        time.sleep(0.03)
+
+
+def column(page, title: str) -> list[str]:
+    """What the rows of runs say below that heading."""
+    head = page.locator("#grid thead th .sort span").all_inner_texts()
+    return page.locator(f"#grid tbody tr.run td:nth-child({head.index(title) + 1})").all_inner_texts()
+
+
+def test_table_shows_what_differs_and_the_reasons(visit):
+    page = visit()
+    assert [name for name in names(page) if re.match(r"00\d-", name)] == [
+        "000-lr-0.001-seed-0", "001-lr-0.001-seed-1", "002-lr-0.01-seed-0", "003-lr-0.01-seed-1",
+    ]  # fmt: skip
+    head = page.locator("#grid thead th .sort span").all_inner_texts()
+    assert {"Name", "Status", "lr", "seed", "val/accuracy"} <= set(head)
+    assert not any("hidden" in title or "batch_size" in title for title in head)
+    assert "out of memory at step 12" in page.locator("#grid tr.run", has_text="failed").inner_text()
+    assert page.locator("#root").inner_text().strip().endswith("outputs")
+    page.wait_for_selector("#live[data-state=live]")
+
+
+def test_sweep_folds_below_its_plan(visit):
+    page = visit()
+    plan = page.locator("#grid tr.plan")
+    assert plan.get_attribute("aria-expanded") == "true"
+    plan.locator(".fold").click()
+    assert "000-lr-0.001-seed-0" not in names(page)
+    page.reload()
+    page.wait_for_selector("#grid tr.plan")
+    assert "000-lr-0.001-seed-0" not in names(page)
+    page.focus("#grid")
+    while "cursor" not in plan.get_attribute("class"):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert "000-lr-0.001-seed-0" in names(page)
+
+
+def test_filter_by_text(visit):
+    page = visit()
+    page.keyboard.press("/")
+    page.keyboard.type("seed-1")
+    until(page, "document.querySelectorAll('#grid tr.run').length === 2")
+    assert "2 of 6 runs" in page.locator("#bar").inner_text()
+    page.fill("#filter", "nothing has this")
+    page.get_by_text("No run matches", exact=True).wait_for()
+    page.get_by_role("button", name="Clear the filter").click()
+    assert len(names(page)) == 7
+
+
+def test_filter_by_expression(visit):
+    page = visit()
+    page.fill("#filter", "optimizer.lr > 0.005 and seed == 0")
+    until(page, "document.querySelectorAll('#grid tr.run').length === 1")
+    assert "002-lr-0.01-seed-0" in names(page)
+    page.fill("#filter", "optimizer.lr >")
+    page.wait_for_selector("#filter[aria-invalid=true]")
+    assert "expected" in page.locator("#filter-note").inner_text()
+    assert len(names(page)) == 2, "the rows stay while an expression is being typed"
+    # The browser itself notes an answer of 400.
+    visit.expected = "status of 400"
+
+
+def test_sort_and_group(visit):
+    page = visit({"q": "00"})
+    head = page.get_by_role("button", name="val/accuracy", exact=True)
+    head.click()
+    values = [float(text) for text in column(page, "val/accuracy")]
+    assert values == sorted(values, reverse=True)
+    assert page.locator("th[aria-sort=descending]").inner_text().strip().startswith("val/accuracy")
+    head.click()
+    values = [float(text) for text in column(page, "val/accuracy")]
+    assert values == sorted(values)
+    page.get_by_role("button", name="Group").click()
+    page.locator(".sheet:popover-open").get_by_label("optimizer.lr").check()
+    page.locator(".sheet:popover-open").get_by_label("seed", exact=True).check()
+    groups = page.locator("#grid tr.group")
+    assert groups.count() == 2 + 4
+    assert "±" in groups.first.inner_text()
+    page.keyboard.press("Escape")
+    assert urlsplit(page.url).fragment.count("group=") == 2
+
+
+def test_columns_are_chosen(visit):
+    page = visit()
+    page.get_by_role("button", name="Columns").click()
+    sheet = page.locator(".sheet:popover-open")
+    sheet.get_by_label("Search this list").fill("batch_size")
+    sheet.get_by_label("dataset.batch_size").check()
+    assert "32" in column(page, "batch_size")
+
+
+def test_selected_runs_are_drawn(visit):
+    page = visit()
+    page.get_by_text("No runs selected").wait_for()
+    assert "plotly" not in "".join(page.evaluate("performance.getEntriesByType('resource').map(r => r.name)"))
+    page.locator("#grid tr.run", has_text="000-").click()
+    page.locator("#grid tr.run", has_text="003-").click(modifiers=["Shift"])
+    card = page.locator("[data-metric='val/loss'][data-curves='4'] .plot .scatterlayer .trace")
+    card.first.wait_for()
+    assert card.count() == 4
+    colors = page.evaluate("document.querySelector('[data-metric=\"val/loss\"] .plot').data.map(t => t.line.color)")
+    assert len(set(colors)) == 4
+    page.get_by_role("button", name="Mean ± std").click()
+    page.get_by_text("lr 0.001").wait_for()
+    assert page.locator(".legend").inner_text().count("n 2") == 2
+    page.wait_for_selector("[data-metric='val/loss'][data-curves='2']")
+    assert "3-" in page.locator("#grid tr[aria-selected=true]").last.inner_text()
+
+
+def test_smoothing_keeps_the_raw_curve_and_axes_change(visit, members):
+    page = visit({"sel": members[:1], "metrics": ["train/loss"], "smooth": 0.8, "logy": 1, "x": "epoch"})
+    page.wait_for_selector("[data-metric='train/loss'][data-curves='1']")
+    plot = page.evaluate("""() => {
+        const plot = document.querySelector(".plot");
+        const [raw, smooth] = plot.data.map((trace) => [...trace.y]);
+        return {y: plot.layout.yaxis.type, x: plot.layout.xaxis.title.text, n: plot.data.length, raw, smooth};
+    }""")
+    assert (plot["y"], plot["x"], plot["n"]) == ("log", "epoch", 2)
+    assert plot["raw"] != plot["smooth"]
+
+
+def test_keyboard_selects_and_shows_help(visit):
+    page = visit()
+    page.focus("#grid")
+    page.keyboard.press("End")
+    page.keyboard.press("Space")
+    assert page.locator("#grid tr[aria-selected=true]").count() == 1
+    page.keyboard.press("Shift+ArrowUp")
+    assert page.get_by_text("2 selected").count() == 1
+    assert page.evaluate("document.activeElement.id") == "grid"
+    assert page.locator("#" + page.get_attribute("#grid", "aria-activedescendant")).count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("#grid tr[aria-selected=true]").count() == 0
+    page.keyboard.press("?")
+    page.get_by_role("heading", name="Keys and filters").wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("2")
+    assert page.get_by_role("tab", name="Config").get_attribute("aria-selected") == "true"
+
+
+def test_config_shows_only_what_differs(visit, members):
+    page = visit({"sel": members[:4:3], "tab": "config"})
+    keys = page.locator("#diff tbody").first.locator("th").all_inner_texts()
+    assert keys == ["optimizer.lr", "seed"]
+    assert page.locator("#diff tbody").first.locator("td").all_inner_texts() == ["0.001", "0.01", "0", "1"]
+    assert page.locator("#diff .best").count() > 0
+    page.get_by_role("button", name="All settings").click()
+    assert "dataset.batch_size" in page.locator("#diff tbody").first.locator("th").all_inner_texts()
+
+
+def test_parameters_and_media(visit):
+    page = visit({"tab": "parameters", "q": "seed"})
+    page.locator(".parallel path.run").first.wait_for(state="attached")
+    assert page.locator(".parallel path.run").count() == 4
+    page.locator("#scatter-card .points path").first.wait_for()
+    page.evaluate("document.querySelector('#tab-media').click()")
+    page.get_by_text("No runs selected").wait_for()
+    page.locator("#grid tr.run", has_text="000-").click()
+    page.locator("#grid tr.run", has_text="001-lr").click(modifiers=["Control"])
+    until(page, "[...document.querySelectorAll('.gallery img')].filter(i => i.naturalWidth > 0).length === 2")
+    page.locator(".picture").first.click()
+    assert page.locator("#zoom[open] img").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("#zoom[open]").count() == 0
+
+
+def test_notes_and_tags_survive_a_reload(visit, outputs):
+    page = visit()
+    page.locator("#grid tr.run", has_text="001-lr").click()
+    page.get_by_role("tab", name="Run", exact=True).click()
+    page.fill("#tags", "baseline, again")
+    page.fill("#notes", "a second try")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Saved").wait_for()
+    page.reload()
+    until(page, "document.querySelector('#notes')?.value === 'a second try'")
+    assert page.input_value("#tags") == "baseline, again"
+    assert "baseline" in page.locator("#grid tr.run", has_text="001-lr").inner_text()
+    (file,) = outputs.glob("sweep/*/runs/001-*/notes.json")
+    assert json.loads(file.read_text()) == {"tags": ["baseline", "again"], "notes": "a second try"}
+
+
+def test_details_reproduce_and_log(visit, members):
+    page = visit({"run": members[0], "tab": "run"}, permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy: Reproduce").click()
+    page.get_by_text("Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("dlx train --from ")
+    until(page, "document.querySelector('.log')?.textContent.length > 0")
+    assert "optimizer" in page.locator("details", has_text="Configuration").locator("pre").text_content()
+
+
+def test_csv_has_what_the_table_shows(visit):
+    page = visit({"q": "seed-0"})
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="CSV").click()
+    lines = Path(caught.value.path()).read_text().splitlines()
+    assert lines[0].startswith("run,Status")
+    assert "optimizer.lr" in lines[0]
+    assert len(lines) == 3
+
+
+def test_trash_and_undo(visit, outputs):
+    page = visit()
+    page.locator("#grid tr.run", has_text="003-").click()
+    page.locator("#bar").get_by_role("button", name="Delete").click()
+    page.get_by_text("to the trash").wait_for()
+    until(page, "!document.querySelector('#grid').innerText.includes('003-')")
+    assert not list(outputs.glob("sweep/*/runs/003-*"))
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Restored").wait_for()
+    assert "003-lr-0.01-seed-1" in names(page)
+    assert len(list(outputs.glob("sweep/*/runs/003-*"))) == 1
+
+
+def test_url_holds_the_view(visit):
+    page = visit()
+    page.locator("#grid tr.run", has_text="000-").click()
+    page.locator("#grid tr.run", has_text="002-").click(modifiers=["Control"])
+    page.fill("#filter", "seed-0")
+    until(page, "document.querySelectorAll('#grid tr.run').length === 2")
+    page.get_by_role("button", name="seed", exact=True).click()
+    page.get_by_label("log y").check()
+    page.get_by_role("tab", name="Config").click()
+    page.reload()
+    page.wait_for_selector("#diff")
+    assert page.input_value("#filter") == "seed-0"
+    assert page.locator("#grid tr.run[aria-selected=true]").count() == 2
+    assert page.locator("th[aria-sort=ascending]").inner_text().strip().startswith("seed")
+    page.go_back()
+    page.wait_for_selector(".board .card")
+    assert page.get_by_label("log y").is_checked()
+    page.go_back()
+    until(page, "!document.querySelector('.pair input:last-child, .pair label:last-child input').checked")
+    page.go_forward()
+    page.go_forward()
+    page.wait_for_selector("#diff")
+
+
+def test_scripts_in_names_notes_and_settings_run_nothing(visit):
+    page = visit({"cols": ["status", "tags", "notes", f"config:{SCRIPT}"]})
+    row = page.locator("#grid tr.run", has_text="diverged")
+    row.click()
+    assert SCRIPT in row.inner_text()
+    page.wait_for_selector(".board .card[data-curves='1']")
+    page.get_by_role("button", name="Figures").click()
+    page.locator(".sheet:popover-open").get_by_label(re.compile("^train/<img")).check()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".card[data-metric^='train/<img'][data-curves='1']")
+    box = page.locator(".card[data-metric^='train/<img'] .plot").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for name in ("Config", "Parameters", "Media", "Run"):
+        page.get_by_role("tab", name=name, exact=True).click()
+        page.wait_for_timeout(150)
+    until(page, "document.querySelector('.log')?.textContent.includes('<script>')")
+    assert page.input_value("#notes") == SCRIPT
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("body script").count() == 0
+
+
+@pytest.fixture
+def training(outputs):
+    """A training that goes on, with a row every few steps."""
+    words = ["model=mlp", "model.hidden=[16]", "name=live", "trainer.max_steps=1000000", "trainer.log_every=200"]
+    process = start("train", *words, cwd=outputs.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield process
+    stop(process)
+    shutil.rmtree(outputs / "live", ignore_errors=True)
+
+
+def test_new_points_arrive_while_a_training_runs(visit, training):
+    page = visit({"q": "live"})
+    page.get_by_text("No run matches", exact=True).wait_for()
+    row = page.locator("#grid tr.run", has_text="running")
+    row.wait_for(timeout=30_000)
+    row.click()
+    page.wait_for_selector("[data-metric='train/loss'][data-last]", timeout=20_000)
+    last = "Number(document.querySelector('[data-metric=\"train/loss\"]')?.dataset.last)"
+    first = page.evaluate(last)
+    until(page, f"{last} > {first}")
+    stop(training)
+    page.locator("#grid tr.run .badge.interrupted").wait_for()
+
+
+CONTRAST = """
+() => {
+  const style = getComputedStyle(document.documentElement);
+  const light = (name) => {
+    const canvas = document.createElement("canvas").getContext("2d");
+    canvas.fillStyle = style.getPropertyValue(name).trim();
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ratio = (a, b) => {
+    const [low, high] = [light(a), light(b)].sort((x, y) => x - y);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const surfaces = ["--page", "--raised", "--sunken", "--tint", "--hover"];
+  const result = {};
+  for (const text of ["--text", "--muted", "--accent"]) {
+    for (const below of surfaces) result[`${text} on ${below}`] = ratio(text, below);
+  }
+  for (const below of ["--raised", "--page", "--bad-tint"]) result[`--bad on ${below}`] = ratio("--bad", below);
+  result["--warn on --warn-tint"] = ratio("--warn", "--warn-tint");
+  result["--on-accent on --accent"] = ratio("--on-accent", "--accent");
+  const lines = {};
+  for (let i = 0; i < 8; i += 1) lines[`--run-${i}`] = ratio(`--run-${i}`, "--raised");
+  return {text: result, lines};
+}
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast(visit, theme):
+    """WCAG 2.2: text at least 4.5, lines of charts at least 3, in both themes."""
+    page = visit(color_scheme=theme)
+    found = page.evaluate(CONTRAST)
+    assert {name: value for name, value in found["text"].items() if value < 4.5} == {}
+    assert {name: value for name, value in found["lines"].items() if value < 3} == {}
+    other = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.locator("#theme").click()  # light
+    if theme == "light":
+        page.locator("#theme").click()  # dark
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != other
+
+
+def test_nothing_is_wider_than_a_small_screen(visit):
+    page = visit(has_touch=True)
+    page.locator("#grid tr.run", has_text="000-").click()
+    for width, height in ((820, 1180), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        for name in ("Curves", "Config", "Parameters", "Media", "Run"):
+            page.get_by_role("tab", name=name, exact=True).click()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+    # A phone shows one thing at a time.
+    assert not page.locator("#grid").is_visible()
+    page.get_by_role("tab", name="Runs").click()
+    assert page.locator("#grid").is_visible()
+    assert not page.locator("#body").is_visible()
+
+
+def test_empty_folder_and_a_lost_connection(visit, tmp_path):
+    process, address = serve(tmp_path)
+    page = visit()
+    page.goto(address)
+    page.get_by_text("No runs yet").wait_for()
+    page.wait_for_selector("#live[data-state=live]")
+    stop(process)
+    page.wait_for_selector("#live[data-state=lost]")
+    process, again = serve(tmp_path, "--port", str(urlsplit(address).port))
+    assert again == address
+    page.wait_for_selector("#live[data-state=live]")
+    stop(process)
+    # The browser itself notes that nobody answered.
+    visit.expected = "ERR_"
