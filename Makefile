@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test quality lint bench
+.PHONY: help train test quality lint bench pictures
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ lint: .venv/.lint ## ruff (rules and format) and mypy
 bench: .venv/.bench ## time dlx beside a bare loop, other trainers, and many runs as one
 	$(BIN)/python tests/benchmarks/loop.py
 	$(BIN)/python tests/benchmarks/many.py
+
+pictures: .venv/.test ## make the pictures of the README
+	$(BIN)/python docs/pictures.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
