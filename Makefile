@@ -22,9 +22,10 @@ lint: .venv/.lint ## ruff (rules and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.bench ## time dlx beside a bare loop, other trainers, and many runs as one
+bench: .venv/.bench ## time dlx beside a bare loop and other trainers, many runs as one, the dashboard over many runs
 	$(BIN)/python tests/benchmarks/loop.py
 	$(BIN)/python tests/benchmarks/many.py
+	$(BIN)/python tests/benchmarks/dashboard.py --page
 
 pictures: .venv/.test ## make the pictures of the README
 	$(BIN)/python docs/pictures.py

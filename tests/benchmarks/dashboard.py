@@ -1,17 +1,17 @@
 """What `dlx dashboard` costs over many long runs: until it answers, lists and draws, and its memory.
 
     python tests/benchmarks/dashboard.py                              1,000 runs of 10,000 rows: 1.5 GB in $TMPDIR
-    python tests/benchmarks/dashboard.py --runs 100 --rows 1000 --peers
+    python tests/benchmarks/dashboard.py --runs 100 --rows 1000 --page
 
 One run is trained, its folder multiplied with other seeds and learning rates, its metrics replaced by noise of 7
-figures. The server starts without a cache, and again with it. Everything is removed afterwards. The bars: the first
+figures. The server starts without a cache, and again with it; with --page a headless Chromium opens the page too.
+Everything is removed afterwards. The bars: the first
 page within 1.5 s, an overlay of 50 runs within 0.5 s after the first time, less than 1 GiB of memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -30,7 +30,6 @@ import numpy as np
 
 FIGURES = ("train/loss", "train/accuracy", "train/grad_norm", "lr", "val/loss", "val/accuracy", "time/step_ms")
 BODIES = 8  # contents of metrics.jsonl that are made; the runs take turns
-PEERS = ("tensorboard", "mlflow", "aim", "trackio")
 
 
 def make(folder: Path, runs: int, rows: int) -> Path:
@@ -135,6 +134,29 @@ def measure(root: Path, cache: Path, say: str, counts: list[int]) -> None:
         show(f"{say}: memory {memory(pid)}")
 
 
+def look(root: Path, cache: Path, counts: list[int]) -> None:
+    """In a browser: until the table is there, and until the curves of so many runs are drawn, one panel each."""
+    from playwright.sync_api import sync_playwright
+
+    with server(root, cache) as (_, address, _), sync_playwright() as playwright:
+        ids = [run["id"] for run in json.loads(ask(f"{address}api/runs")[1])["runs"] if not run["is_plan"]]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        begin = time.perf_counter()
+        page.goto(address)
+        page.wait_for_selector("body[data-ready] [role=row]:nth-child(5)")
+        show(f"page: the table {time.perf_counter() - begin:.2f} s after the navigation")
+        for count in counts:
+            for panel in ("train/loss", "val/loss", "val/accuracy"):
+                view = {"tab": "curves", "metrics": panel, "sel": ids[:count]}
+                begin = time.perf_counter()
+                page.evaluate("view => { location.hash = view }", urllib.parse.urlencode(view, doseq=True))
+                card = f"[data-metric='{panel}'][data-curves='{count}'] .plot .scatterlayer .trace"
+                page.locator(card).nth(count - 1).wait_for(state="attached")
+                show(f"page: {count} curves of {panel} {time.perf_counter() - begin:.2f} s after they were asked for")
+        browser.close()
+
+
 def show(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
@@ -144,7 +166,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 50, 200], help="runs that are drawn at once")
-    parser.add_argument("--peers", action="store_true", help="say which other dashboards are installed")
+    parser.add_argument("--page", action="store_true", help="also in a browser (playwright and chromium)")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="dlx-dashboard-"))
     try:
@@ -153,11 +175,10 @@ def main() -> None:
         show(f"{options.runs} runs of {options.rows} rows of {len(FIGURES)} figures: {size / 1e9:.2f} GB")
         measure(root, folder / "cache", "no cache", options.counts)
         measure(root, folder / "cache", "cached", options.counts)
+        if options.page:
+            look(root, folder / "cache", options.counts)
     finally:
         shutil.rmtree(folder)
-    if options.peers:
-        missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
-        show(f"not installed, not measured: {', '.join(missing) or 'none'}")
 
 
 if __name__ == "__main__":
