@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -110,7 +108,7 @@ def run_points(
 ) -> None:
     """Runs and reports them; of a dry run the plan alone."""
     if dry_run:
-        _print_plan(points)
+        _print_plan(points, metric)
         return
     from dlx.sweeps.sweep import start_sweep
 
@@ -180,14 +178,13 @@ def _print_space(draft: Draft) -> None:
     say(f"trials          {draft.settings.trials} by {draft.settings.sampler}{pruned} (not started: --dry-run)")
 
 
-def _print_plan(points: Sequence[Point]) -> None:
+def _print_plan(points: Sequence[Point], metric: str | None) -> None:
     """Each point, with the runs that its method makes of it (of a chain those that can start at once)."""
     from dlx.cli.output import say, table
-    from dlx.sweeps.sweep import expand, first_members
+    from dlx.sweeps.check import check_points
+    from dlx.sweeps.sweep import expand
 
-    with TemporaryDirectory() as nowhere:
-        made = {point: first_members(point, Path(nowhere)) for point in points}
-    _, differs = expand(made)
+    _, differs = expand(check_points(points, metric))
     keys = list(dict.fromkeys(key for values in differs.values() for key in values))
     rows = [[name, *(str(values.get(key, "")) for key in keys)] for name, values in differs.items()]
     say(table(rows, ["member", *keys]))

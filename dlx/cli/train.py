@@ -102,6 +102,9 @@ def report_finding(finding: Finding, json: bool) -> None:
     for name, result in lost.items():
         say(f"{result.status:<16}{name}: {result.reason or ''}", json)
     say(f"{'experiment':<16}{finding.path}", json)
+    if finding.code == 1:
+        count = sum(result.status == "failed" for result in lost.values())
+        say(f"{count} of {len(finding.results)} members failed; dlx resume {finding.path} tries them again", json)
     if finding.status == "interrupted":
         say(f"interrupted; go on with: dlx resume {finding.path}", json)
     if json:

@@ -108,7 +108,7 @@ class BiasVarianceTradeoff(Experiment):
             axes.plot(x, measured["truth"], color="black", linewidth=1.5, label="truth")
             axes.plot(x, part["mean"], color="tab:orange", linewidth=3, label=f"mean of {self.replicates} fits")
             low, high = min(measured["truth"]), max(measured["truth"])
-            axes.set(title=f"degree {degree}", ylim=(low - 0.8 * (high - low), high + 0.8 * (high - low)))
+            axes.set(title=f"degree {degree}", xlabel="x", ylim=(low - 0.8 * (high - low), high + 0.8 * (high - low)))
         axes.legend(fontsize=8)
         return figure
 
@@ -117,17 +117,25 @@ class BiasVarianceTradeoff(Experiment):
         parts = list(measured[family].values())
         # An unbiased estimate of a bias of 0 may be below it, where a logarithm has no place.
         floor = 1e-4
-        axes.plot(at, [max(part["bias2"], floor) for part in parts], "o-", color="tab:blue", label="bias²")
+        bias2 = [part["bias2"] for part in parts]
+        axes.plot(at, [max(value, floor) for value in bias2], "o-", color="tab:blue", label="bias²")
+        below = [place for place, value in zip(at, bias2, strict=True) if value < floor]
+        axes.plot(
+            below, [floor] * len(below), "o", color="tab:blue", markerfacecolor="white", zorder=3,
+            label=f"bias² below {floor:g}",
+        )  # fmt: skip
         axes.plot(at, [part["variance"] for part in parts], "o-", color="tab:orange", label="variance")
         axes.axhline(measured["noise"], color="0.6", linestyle="--", label="noise")
         axes.plot(at, [mean(part) for part in parts], "-", color="black", linewidth=2, label="their sum")
         axes.plot(at, [part["error"] for part in parts], "x", color="tab:red", label="error that was measured")
-        axes.set(yscale="log", xlabel=FAMILIES[family], title=family, ylim=(floor, None))
+        axes.set(yscale="log", xlabel=FAMILIES[family], title=family, ylim=(0.7 * floor, None))
         if family == "mlp":
             axes.set_xscale("log", base=2)
         axes.set_xticks(at, [str(capacity) for capacity in at])
         axes.minorticks_off()
-        axes.legend(fontsize=8)
+        if family == "polynomial":
+            axes.set(ylabel="mean squared error")
+            axes.legend(fontsize=8, loc="lower left")
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:
         judged = {family: judge(measured[family]) for family in FAMILIES}

@@ -85,20 +85,20 @@ class Bootstrap(Experiment):
         figure = Figure(figsize=(11, 4.4), layout="constrained")
         shares, errors = figure.subplots(1, 2)
         sizes, line = [int(n) for n in measured["sizes"]], range(1, SIZES[-1] + 1)
-        shares.plot(
-            line, [1 - (1 - 1 / n) ** n for n in line], "o-", markersize=2, color="0.6", label="1 - (1 - 1/n)^n"
-        )
+        shares.plot(line, [1 - (1 - 1 / n) ** n for n in line], color="0.6", label="1 - (1 - 1/n)^n")
         shares.plot(sizes, [mean for mean, _ in measured["sizes"].values()], "o", label=f"{DRAWS} replicates")
         shares.errorbar(
             [measured["n"]], [measured["share"][0]], yerr=[2 * measured["share"][1]], fmt="s", color="tab:orange",
             capsize=3, label="the ones that were trained on",
         )  # fmt: skip
         shares.axhline(KEPT, color="black", linestyle="--", linewidth=0.8, label="1 - 1/e")
-        shares.set(xscale="log", xlabel="samples", ylabel="share of them in a replicate")
+        shares.set(
+            xscale="log", xlabel="samples", ylabel="share of them in a replicate", title="what a replicate holds"
+        )
         shares.legend(fontsize=8)
         for at, name in enumerate(NAMES):
             off = [a - b for a, b in zip(measured[name], measured["test"], strict=True)]
-            errors.plot([at] * len(off), off, "o", color="0.7")
+            errors.plot([at] * len(off), off, "o", color="0.5", alpha=0.4)
             errors.errorbar([at], [mean_and_error(off)[0]], yerr=[2 * mean_and_error(off)[1]], fmt="s", capsize=4)
         errors.axhline(0, color="black", linewidth=0.8)
         errors.set(

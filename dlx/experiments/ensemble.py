@@ -86,7 +86,11 @@ class EnsembleSize(Experiment):
             axes.fill_between(count, low, high, alpha=0.15)
         alone = mean_and_error([errors[0] for errors in measured["seeds"]])[0]
         axes.axhline(alone, color="black", linestyle="--", linewidth=1, label="one network")
-        axes.set(xlabel="members", ylabel=f"test error, mean of {self.sets} training sets", ylim=(0, None))
+        axes.set(
+            xlabel="members",
+            ylabel=f"test error, mean of {self.sets} training sets ± its standard error",
+            ylim=(0, None),
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=9)
         return figure

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build
+from dlx.config.errors import UserError
 from dlx.runs.files import write_picture
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors import in_this_process
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """What an experiment left: its folder, what was measured, the verdict; `code` is the exit code."""
+    """What an experiment left: its folder, what was measured, the verdict. code: 0, 1 (a member failed; to diverge may
+    be what is looked for) or 130."""
 
     path: Path
     status: str
@@ -65,7 +68,7 @@ def resume_experiment(folder: RunFolder, config: Config, *, quiet: bool = False)
 def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, quiet: bool) -> Finding:
     started = time.perf_counter()
     try:
-        with told(folder):
+        with told(folder) as ending:
             results: dict[str, Result] = {}
             with PlanProgress(len(plan.members), quiet or not plan.members) as progress:
 
@@ -75,7 +78,13 @@ def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, 
 
                 in_this_process(plan, plan.members, tell)
             runs = {name: plan.run(name) for name in plan.members}
-            measured = experiment.measure(config.without("experiment"), runs)
+            failed = [name for name, result in results.items() if result.status == "failed"]
+            try:
+                measured = experiment.measure(config.without("experiment"), runs)
+            except Exception as error:
+                if failed:  # which is why
+                    raise _nothing_to_measure(folder, failed, len(results)) from error
+                raise
             verdict = experiment.verdict(measured)
             write_picture(folder.media / "figure.png", experiment.figure(measured))
             folder.write_summary(
@@ -87,6 +96,16 @@ def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, 
                     "seconds": round(time.perf_counter() - started, 3),
                 }
             )
-            return Finding(folder.path, "finished", 0, measured, verdict, results)
+            ending["reason"] = f"{len(failed)} of {len(results)} members failed" if failed else None
+            return Finding(folder.path, "finished", 1 if failed else 0, measured, verdict, results)
     except Interrupted as error:
         return Finding(folder.path, "interrupted", error.code)
+
+
+def _nothing_to_measure(folder: RunFolder, failed: Sequence[str], count: int) -> UserError:
+    error = UserError(
+        f"{len(failed)} of {count} members failed ({', '.join(failed[:3])}), and without them nothing can be measured; "
+        f"dlx resume {folder.path} tries them again"
+    )
+    error.exit_code = 1  # nothing was wrong with the request
+    return error

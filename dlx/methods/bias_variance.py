@@ -20,7 +20,6 @@ from dlx.methods.method import Answer, Method
 from dlx.methods.outputs import Samples, answers
 from dlx.methods.spread import spread
 from dlx.random import generator
-from dlx.training.run import prepare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,12 +43,10 @@ class BiasVariance(Method):
             raise ConfigError([Problem("method.resample", f"data needs a dataset with data_seed, {name} has none")])
         fresh = first is not None and self.resample != "bootstrap"
         keys = ("dataset.data_seed", first) if fresh else ("dataset.bootstrap", 0)
-        members = {
+        return {
             f"replicate-{n}": compose([f"{keys[0]}={keys[1] + n}", f"seed={base['seed'] + n}"], base=base)
             for n in range(self.replicates)
         }
-        prepare(members["replicate-0"])
-        return members
 
     def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
         if len(runs) < 2:
@@ -124,15 +121,40 @@ def draw_fits(samples: Samples, output_MND: Tensor) -> Figure:
     return figure
 
 
+TERMS = {
+    "bias2": "bias²", "bias2_noise": "bias²\nand noise", "bias": "bias", "variance": "variance", "noise": "noise",
+    "variance_unbiased": "variance\nwhere it costs", "variance_biased": "variance\nwhere it helps",
+}  # fmt: skip
+
+
 def _bars(metrics: Mapping[str, float]) -> Figure:
+    """The terms one upon the other, beside the error that they add up to."""
     from matplotlib.figure import Figure
 
-    shown = {name: value for name, value in metrics.items() if not name.endswith("standard_error")}
+    of_labels = "variance_unbiased" in metrics
+    terms = [name for name in TERMS if name in metrics and not (of_labels and name == "variance")]
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
-    spans = [metrics.get("error_standard_error", 0.0) if name == "error" else 0.0 for name in shown]
-    names = [name.replace("_", "\n") for name in shown]
-    axes.bar(names, list(shown.values()), yerr=spans, color=["tab:gray" if n == "error" else "tab:blue" for n in shown])
+
+    def bar(value: float, bottom: float, color: str, span: float = 0.0) -> None:
+        place = len(tops)
+        axes.bar(place, value, bottom=bottom, yerr=span or None, capsize=4, color=color)
+        tops.append(max(bottom, bottom + value) + span)
+        axes.annotate(f"{value:.4g}", (place, tops[-1]), (0, 3), textcoords="offset points", ha="center")
+
+    tops: list[float] = []
+    levels = [0.0]
+    for name in terms:
+        value = -metrics[name] if name == "variance_biased" else metrics[name]
+        bar(value, levels[-1], "tab:blue" if value >= 0 else "tab:green")
+        levels.append(levels[-1] + value)
+        axes.plot([len(tops) - 1.4, len(tops) + 0.4], levels[-1:] * 2, color="0.3", linewidth=0.8)
+    bar(metrics["error"], 0.0, "tab:gray", metrics.get("error_standard_error", 0.0))
     axes.axhline(0, color="0.3", linewidth=0.8)
-    axes.set(title="what the test error is made of")
+    axes.set_xticks(range(len(tops)), [*(TERMS[name] for name in terms), "test error"])
+    axes.set(
+        ylabel="0-1 loss" if of_labels else "mean squared error",
+        ylim=(1.1 * min(levels), 1.15 * max(tops) or None),
+        title="what the test error is made of",
+    )
     return figure

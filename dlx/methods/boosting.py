@@ -52,7 +52,8 @@ class Chain:
 
 
 class Boosting(Method):
-    """members: at most so many. learning_rate: scales what each member counts; smaller needs more members."""
+    """members: at most so many, each from a seed of its own. learning_rate: scales what each member counts; smaller
+    needs more members."""
 
     is_chain: ClassVar[bool] = True
 
@@ -69,18 +70,19 @@ class Boosting(Method):
         runs, name = list(done.values()), f"member-{len(done):03d}"
         if len(runs) >= self.count:
             return {}
+        own = compose([f"seed={base['seed'] + len(runs)}"], base=base)  # as one, networks would err alike
         if self._classes(base):
             if not runs:
-                return {name: base}
+                return {name: own}
             chain, weight_N = self._samme(base, runs)
             if chain.ended:
                 return {}
             train = self._data(base).splits["train"]
             numbers = np.zeros(len(train.source))
             numbers[train.index.numpy()] = weight_N
-            return {name: _with_file(base, "weights", folder / "weights" / f"{name}.npy", numbers)}
+            return {name: _with_file(own, "weights", folder / "weights" / f"{name}.npy", numbers)}
         numbers = self._residuals(base, runs)
-        return {name: _with_file(base, "targets", folder / "targets" / f"{name}.npy", numbers)}
+        return {name: _with_file(own, "targets", folder / "targets" / f"{name}.npy", numbers)}
 
     def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
         classes = self._classes(base)

@@ -20,7 +20,6 @@ from dlx.methods.spread import spread, strip
 from dlx.runs.files import write_atomic
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.spec import ImageSpec
-from dlx.training.run import prepare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,9 +39,7 @@ class KFold(Method):
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         words = [[f"dataset.folds={self.k}", f"dataset.fold={fold}"] for fold in range(self.k)]
-        members = {f"fold-{fold}": compose(own, base=base) for fold, own in enumerate(words)}
-        prepare(members["fold-0"])  # the largest fold, which leaves the fewest samples to train on
-        return members
+        return {f"fold-{fold}": compose(own, base=base) for fold, own in enumerate(words)}
 
     def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
         """Beside the figures, `out_of_fold.npz`: for each training sample its `index` in the source, its `fold`, its

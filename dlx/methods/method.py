@@ -38,8 +38,9 @@ class Method:
         """The members that can start now, by short names that are file names, made from `base`; empty when there are no
         more.
 
-        Asked once, with nothing done, unless it is a chain: then again after each member that finished. done: folders
-        of the finished members. folder: where the method may write what its members read.
+        Asked once, with nothing done, unless it is a chain: then again after each member that finished. The first of
+        them asks the most of the data: it is built before anything is written. done: folders of the finished members.
+        folder: where the method may write what its members read.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no members")
 

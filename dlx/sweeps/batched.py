@@ -23,6 +23,7 @@ from dlx.data.stacked import SourceStore
 from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.folder import ENDED
 from dlx.runs.load import without_weights
+from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import in_this_process
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.search import watch_of
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 OWN_GROUPS = ("seed", "name", "output_root", "tracker", "scheduler")
 OWN_DATA = ("fold", "folds", "bootstrap", "split_seed", "subset", "weights", "targets")
+ASKED = 8  # a search's members at a time: more of them, and it would learn nothing between
 TIMED = 3  # steps, of which the fastest counts
 
 
@@ -77,8 +79,8 @@ class Member:
 
 
 class Batched:
-    """jobs: members of a stack, at most; None is all that there are. chooses: they run one after another where that is
-    measured to be faster (`--executor auto`)."""
+    """jobs: members of a stack, at most; None is all that there are, of a search ASKED. chooses: they run one after
+    another where that is measured to be faster (`--executor auto`)."""
 
     def __init__(self, execution: Execution, *, chooses: bool = False) -> None:
         self.jobs, self.chooses = execution.jobs, chooses
@@ -86,8 +88,8 @@ class Batched:
         self._store = SourceStore()
 
     def __call__(self, plan: Plan, names: Iterable[str], tell: Tell) -> None:
-        asked = iter(names)
-        while chunk := list(islice(asked, self.jobs)):
+        asked, jobs = iter(names), self.jobs or (ASKED if (plan.path / SEARCH).is_file() else None)
+        while chunk := list(islice(asked, jobs)):
             programs: dict[str, list[Member]] = {}
             for name in chunk:
                 if member := self._member(plan, name):

@@ -14,6 +14,7 @@ from dlx.config import Config
 from dlx.config.errors import UserError
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic
+from dlx.sweeps.check import check_metric, figures_of
 from dlx.sweeps.samplers import PRUNERS, SAMPLERS, check_sampler
 from dlx.sweeps.space import Space
 from dlx.sweeps.storage import NoStudy, absolute, check_storage, redacted, storage_path
@@ -133,7 +134,9 @@ def draft_search(
     methods = [str(config.choices["method"]) for config in configs if "method" in config.values]
     if methods and settings.pruner != "none":
         raise UserError(f"--pruner {settings.pruner}: the runs of method={methods[0]} are not pruned; leave it out")
-    monitored = _monitored(configs)
+    monitored, figures = _prepared(configs)
+    if settings.metric and figures and not methods:
+        check_metric(settings.metric, figures)
     if not settings.metric:
         if len(monitored) > 1 or None in monitored:
             said = ", ".join(sorted(text or "nothing" for text in monitored))
@@ -160,12 +163,15 @@ def draft_search(
     return Draft(settings, space, configs[0], storage, base)
 
 
-def _monitored(configs: Sequence[Config]) -> set[str | None]:
-    """What the models of the configurations monitor; all of them are built, without weights."""
-    found: set[str | None] = set()
+def _prepared(configs: Sequence[Config]) -> tuple[set[str | None], set[str]]:
+    """What the models of the configurations monitor, and the figures that all of them will have, as far as that is
+    known; all are built, without weights."""
+    monitored: set[str | None] = set()
+    figures: list[set[str]] = []
     prepare = Preparer()
     for config in configs:
         prepared = prepare(config.without("method"))
-        monitored = prepared.trainer.monitored_of(prepared.system, prepared.regularizers)
-        found.add(":".join(monitored) if monitored else None)
-    return found
+        said = prepared.trainer.monitored_of(prepared.system, prepared.regularizers)
+        monitored.add(":".join(said) if said else None)
+        figures.append(figures_of(prepared))
+    return monitored, set.intersection(*[found for found in figures if found] or [set()])

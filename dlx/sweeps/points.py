@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dlx.config import Config, build
+from dlx.sweeps.check import check_metric
 
 if TYPE_CHECKING:
     from dlx.methods.method import Method
@@ -34,6 +36,14 @@ class Point:
         """The plan's name for what a method calls `short`."""
         return "-".join(part for part in (self.name, short) if part)
 
+    def first_members(self, home: Path) -> dict[str, Config]:
+        """By short names, those that can start at once; without a method it is its own only member, with none.
+
+        home: where a method may write what its members read.
+        """
+        method = self.method
+        return method.members(self.base, {}, home) if method else {"": self.config}
+
 
 class Points(Protocol):
     """Where a sweep's points come from: a grid has them, a search decides on one when it is asked."""
@@ -52,10 +62,10 @@ class Points(Protocol):
 
 
 class FixedPoints:
-    """Points that are known from the start."""
+    """Points that are known from the start. metric: what they are ranked by, such as val/loss:min; None: not said."""
 
-    def __init__(self, points: Iterable[Point]) -> None:
-        self.points = list(points)
+    def __init__(self, points: Iterable[Point], metric: str | None = None) -> None:
+        self.points, self.metric = list(points), metric
 
     @property
     def total(self) -> int:
@@ -65,7 +75,14 @@ class FixedPoints:
         return iter(self.points)
 
     def told(self, point: Point, status: str, figures: Mapping[str, float]) -> None:
-        """Nothing depends on it."""
+        """Raises UserError where a point that finished lacks the metric, and the others are of its kind."""
+        if self.metric and status == "finished" and len({_kind(other) for other in self.points}) == 1:
+            check_metric(self.metric, figures, point.name)
 
     def findings(self) -> dict[str, Any]:
         return {}
+
+
+def _kind(point: Point) -> tuple[str, ...]:
+    """Points of one kind have figures of the same names."""
+    return tuple(str(point.config.choices.get(group)) for group in ("model", "dataset", "method"))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config import Config
 from dlx.config.errors import UserError
 from dlx.runs.files import write_atomic, write_picture
+from dlx.sweeps.check import check_metric
 from dlx.sweeps.draft import SEARCH, STORAGE, Draft, Settings
 from dlx.sweeps.points import Point
 from dlx.sweeps.samplers import check_pickles
@@ -109,10 +110,9 @@ class Search:
         number = self._running.pop(point.name, None)
         if number is None:
             return
-        name = self.settings.metric.rpartition(":")[0]
-        self.study.tell(number, status, figures.get(name))
-        if status == "finished" and name not in figures:
-            raise UserError(f"--metric {name}: {point.name} has no such figure, but {', '.join(sorted(figures))}")
+        self.study.tell(number, status, figures.get(self.settings.metric.rpartition(":")[0]))
+        if status == "finished":
+            check_metric(self.settings.metric, figures, point.name)
 
     def findings(self) -> dict[str, Any]:
         """What of the result each key accounts for; and media/search.png."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.sweeps import worker
+from dlx.training.progress import note
 
 if TYPE_CHECKING:
     from dlx.sweeps.executors import Execution, Tell
@@ -36,6 +37,7 @@ POLL_SECONDS = 0.5
 STATE_SECONDS = 3.0  # between two questions to Slurm, which serves others too
 RESULT_SECONDS = 5.0  # that a result may take to be seen through a shared file system; of a job that completed:
 COMPLETED_SECONDS = 60.0
+WAITING_SECONDS = 60.0  # in the queue, after which it is said why
 WARNING_SECONDS = 90  # before a job's time is over, unless signal_delay_s says otherwise
 MAX_ARRAY = 1000  # Slurm's default limit
 PARAMETERS = (
@@ -171,6 +173,8 @@ class _Jobs:
         self.running: dict[str, _Job] = {}
         self.asked = -math.inf
         self.stopping = False
+        self.waiting: dict[str, float] = {}  # in the queue, since when (monotonic seconds)
+        self.said: set[str] = set()
         folder = plan.path.absolute() / "plan" / "slurm"
         if local:
             self.submitter: Any = submitit.LocalExecutor(folder)
@@ -228,13 +232,26 @@ class _Jobs:
             known = _states([job.job.job_id for job in self.running.values()])
             if known is None:
                 return
-            states = {job.job.job_id: known.get(job.job.job_id, GONE) for job in self.running.values()}
+            asked = [job.job.job_id for job in self.running.values()]
+            states = {number: known[number][0] if number in known else GONE for number in asked}
+            self._say_what_waits({number: known[number][1] for number in asked if states[number] == "PENDING"})
         for job in self.running.values():
             state = states.get(job.job.job_id)
             if state not in ENDED and state != GONE:
                 job.state = None  # queued again, also by someone's scontrol
             elif job.state is None:
                 job.state, job.since = state, time.monotonic()
+
+    def _say_what_waits(self, reasons: dict[str, str]) -> None:
+        """Once for each reason that Slurm gives. reasons: by the jobs in its queue."""
+        now = time.monotonic()
+        self.waiting = {number: self.waiting.get(number, now) for number in reasons}
+        for reason in set(reasons.values()) - self.said:
+            late = [n for n, since in self.waiting.items() if reasons[n] == reason and now - since > WAITING_SECONDS]
+            if late:
+                self.said.add(reason)
+                more = f" and {len(late) - 1} more wait" if len(late) > 1 else " waits"
+                note(f"slurm: job {late[0]}{more} in the queue for {WAITING_SECONDS:g} s ({reason})")
 
     def _result(self, name: str, job: _Job) -> Result | None:
         """What a member gave back or wrote; None where it is under way; where its job ended without, how."""
@@ -282,20 +299,21 @@ def _scancel(*words: str) -> None:
     subprocess.run(["scancel", *words], check=False, capture_output=True, timeout=60)
 
 
-def _states(ids: Sequence[str]) -> dict[str, str] | None:
-    """The jobs that Slurm knows, with their states; None where it does not answer.
+def _states(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
+    """The jobs that Slurm knows, with their states and the reasons that it gives; None where it does not answer.
 
     By squeue, not sacct as submitit has it: that needs a database, which not every cluster runs.
     """
     numbers = {number.partition("_")[0] for number in ids}
-    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(numbers)}", "--format=%i %T"]
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(numbers)}", "--format=%i %T %r"]
     try:
         said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         return None
     if said.returncode != 0 and "Invalid job id" not in said.stderr:
         return None
-    return dict(line.split(maxsplit=1) for line in said.stdout.splitlines())
+    rows = (line.split(maxsplit=2) for line in said.stdout.splitlines())
+    return {number: (state, " ".join(reason)) for number, state, *reason in rows}
 
 
 @contextlib.contextmanager

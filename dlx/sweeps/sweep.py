@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
@@ -28,6 +27,7 @@ from dlx.config.errors import UserError
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic, write_picture
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.check import check_points
 from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import make_executor
 from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
@@ -85,24 +85,26 @@ def start_sweep(
     """Writes the plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
     check_alone()
     _check_chains(points, execution)
-    with TemporaryDirectory() as nowhere:  # what is wrong with them is said before anything is written
-        made = {point: first_members(point, Path(nowhere)) for point in points}
+    made = check_points(points, metric)
     folder = make_folder(points[0].config, [point.config for point in points], command)
     if any("method" in point.config.values for point in points):
         _write_points(folder, points)
     for point in points:
         if (method := point.method) and method.is_chain:  # what its members read lies in the folder
-            made[point] = first_members(point, home_of(folder, point))
+            made[point] = point.first_members(home_of(folder, point))
     members, differs = expand(made)
     plan = Plan.write(folder.path, members, points[0].base, differs, metric)
-    return run_sweep(folder, plan, FixedPoints(points), execution, made)
+    return run_sweep(folder, plan, FixedPoints(points, metric), execution, made)
 
 
 def start_search(draft: Draft, execution: Execution, *, command: list[str] | None = None) -> Swept:
     """Begins a search that was found good, and runs it."""
     check_alone()
     first = draft.first
-    _check_chains([Point("", first, {})], execution)
+    point = Point("", first, {})
+    _check_chains([point], execution)
+    if point.method:
+        check_points([point])
     command = command or sys.argv
     if draft.storage:  # its password is written nowhere
         command = [word.replace(draft.storage, redacted(draft.storage)) for word in command]
@@ -123,7 +125,7 @@ def resume_sweep(folder: RunFolder, execution: Execution, *, storage: str | None
     folder.lock.acquire()
     known = _read_points(folder, plan, execution.trust)
     if not (folder.path / SEARCH).is_file():
-        return run_sweep(folder, plan, FixedPoints(known), execution)
+        return run_sweep(folder, plan, FixedPoints(known, plan.metric), execution)
     with _released_on_error(folder):
         search = open_search(folder, known, trust=execution.trust, given=storage)
     with search.under_way():
@@ -187,12 +189,6 @@ def home_of(folder: RunFolder, point: Point) -> Path:
     return folder.path / "points" / point.name if point.name else folder.path
 
 
-def first_members(point: Point, home: Path) -> dict[str, Config]:
-    """By short names; a point without a method is its own only member, with none."""
-    method = point.method
-    return method.members(point.base, {}, home) if method else {"": point.config}
-
-
 def expand(members: Mapping[Point, Mapping[str, Config]]) -> tuple[dict[str, Config], dict[str, dict[str, Any]]]:
     """The plan's members, and what sets each apart."""
     configs, differs = {}, {}
@@ -228,7 +224,7 @@ class _Running:
             if method is not None and method.is_chain:
                 yield from self._chain(point, method)
                 continue
-            members = self.made.get(point) or first_members(point, home_of(self.folder, point))
+            members = self.made.get(point) or point.first_members(home_of(self.folder, point))
             names = self._add(point, members)
             self._waiting[point.name] = point, method, names
             yield from names

@@ -53,6 +53,9 @@ class Classification:
         self.spec = spec
         self.num_classes = spec.num_outputs
         self.name = loss
+        top5 = ("top5_error",) if self.num_classes >= TOP5_CLASSES else ()
+        human = ("top5_error_human",) if self.num_classes == 1000 else ()
+        self.figures: tuple[str, ...] = ("loss", "accuracy", "nll", *top5, *human)
 
     def _per_sample(self, logits_BK: Tensor, label: Tensor) -> Tensor:
         if self.name == "cross_entropy":

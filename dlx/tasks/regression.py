@@ -30,6 +30,7 @@ class Regression:
             raise ValueError(f"loss must be one of {', '.join(_LOSSES)} for real targets, got {loss!r}")
         self.spec = spec
         self.name = loss
+        self.figures: tuple[str, ...] = ("loss", "mse", "mae", "r2")
 
     def _per_sample(self, output: Tensor, target: Tensor) -> Tensor:
         return _LOSSES[self.name](output, target, reduction="none").flatten(1).mean(-1)

@@ -35,6 +35,7 @@ class Target(Protocol):
 
     monitor: tuple[str, str]
     gaps: ClassVar[dict[str, int]]
+    figures: tuple[str, ...]
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor: ...
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]: ...
@@ -77,6 +78,11 @@ class Supervised(System):
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
         return self.target.metrics(statistics)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Those of the target, unless a subclass has metrics of its own."""
+        return self.target.figures if type(self).metrics is Supervised.metrics else ()
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Classifiers: `label` int64 [B] and `probability` float [B, K]. Regressors: `target` float [B, D]."""

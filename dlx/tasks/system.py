@@ -79,6 +79,11 @@ class System(nn.Module):
         """Figures from the joined sums of a whole split, without the split's prefix: {"loss": ..., "accuracy": ...}."""
         return {}
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names that `metrics` gives, where they are known before an evaluation; else empty."""
+        return ()
+
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """What a person asks a trained system for; the kind says which entries."""
         raise NotImplementedError(f"{type(self).__name__} has no predict")

@@ -67,10 +67,10 @@ class Prepared:
         return self.trainer.total_steps(self.system, self.steps_per_epoch)
 
 
-def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
+def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str, Split] | None = None) -> Prepared:
     """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once.
 
-    dataset: the configuration's, where it is there already.
+    dataset, splits: the configuration's, where they are there already.
     """
     problems: list[Problem] = []
 
@@ -113,7 +113,7 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
             problems += _check_closed_form(config, trainer)
     if problems:
         raise ConfigError(problems)
-    splits = view.split(dataset)
+    splits = splits or view.split(dataset)
     if view.batch_size % trainer.accumulate:
         raise ConfigError(
             [
@@ -138,15 +138,17 @@ def prepare(config: Config, *, dataset: Dataset | None = None) -> Prepared:
 
 
 class Preparer:
-    """`prepare` for several configurations: a dataset that they share is read once."""
+    """`prepare` for several configurations: a dataset that they share is read once, and split once for each view."""
 
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}
+        self._splits: dict[str, dict[str, Split]] = {}
 
     def __call__(self, config: Config) -> Prepared:
-        key = json.dumps(own_block(config, "dataset"), sort_keys=True, default=str)
-        prepared = prepare(config, dataset=self._datasets.get(key))
-        self._datasets[key] = prepared.dataset
+        blocks = own_block(config, "dataset"), config["dataset"]
+        data, view = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
+        prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(view))
+        self._datasets[data], self._splits[view] = prepared.dataset, prepared.splits
         return prepared
 
 

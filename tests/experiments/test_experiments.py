@@ -1,6 +1,7 @@
 """Each claim runs at a small size through the command line, leaves its figure, and says whether it held."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from dlx.config import compose
 from dlx.config.groups import options
 from dlx.config.signature import read
+from dlx.runs.folder import RunFolder
+from dlx.training import run as training
 
 QUICK = ("trainer.epochs=2", "model.hidden=[8]")
 SMALL = {
@@ -85,6 +88,40 @@ def test_a_diverged_member_is_said_and_the_rest_go_on(dlx_call):
     assert call.code == 0, call.err
     assert "diverged        lr-1e30: " in call.out
     assert "run 3/3" in call.err
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes the members whose names begin so fail."""
+
+    def fail(start):
+        train = training.train
+
+        def maybe(config, *, at=None, **given):
+            if at.name.startswith(start):
+                raise OSError("the disk is full")
+            return train(config, at=at, **given)
+
+        monkeypatch.setattr(training, "train", maybe)
+
+    return fail
+
+
+def test_a_failed_member_is_said_by_the_exit_code(dlx_call, failing):
+    failing("adam-0")
+    call = dlx_call("train", "experiment=optimizers", *QUICK, "experiment.seeds=2")
+    assert call.code == 1, call.err
+    assert "failed          adam-0: OSError: the disk is full" in call.out
+    folder = Path(re.search(r"1 of \d+ members failed; dlx resume (\S+) tries them again", call.out)[1])
+    assert re.fullmatch(r"1 of \d+ members failed", RunFolder(folder).status()["reason"])
+
+
+def test_an_experiment_of_failed_members_measures_nothing(dlx_call, failing):
+    failing("")
+    call = dlx_call("train", "experiment=ensemble", "experiment.members=3", "experiment.sets=2")
+    assert call.code == 1
+    assert "12 of 12 members failed (" in call.err
+    assert "Traceback" not in call.err
 
 
 @pytest.mark.parametrize(

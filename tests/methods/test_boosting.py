@@ -11,6 +11,7 @@ from sklearn.ensemble import AdaBoostClassifier, GradientBoostingRegressor
 from sklearn.tree import DecisionTreeClassifier
 
 from dlx.config import build, compose, settings
+from dlx.config.yaml import read_yaml
 from dlx.methods.boosting import samme
 from dlx.models.stump import Stump
 from dlx.runs.folder import RunFolder
@@ -215,8 +216,10 @@ def test_a_chain_that_was_cut_off_goes_on(data, dlx_call, here, sigterm_at):
 
 def test_members_of_a_network_learn_what_was_missed(dlx_call):
     """The second member is right more often than the first where the first was wrong."""
-    words = ("model=linear", "data.subset=300", "trainer.epochs=3", "method=boosting", "method.members=2")
+    words = ("model=linear", "data.subset=300", "trainer.epochs=8", "seed=5", "method=boosting", "method.members=2")
     path, _, _ = boost(dlx_call, *words)
+    seeds = [read_yaml(path / "runs" / f"member-{number:03d}" / "config.yaml")["seed"] for number in range(2)]
+    assert seeds == [5, 6]
     weight = np.load(path / "weights" / "member-001.npy")
     wrong = []
     for number in range(2):

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from dlx.runs.checkpoint import latest_checkpoint, load_weights
 from dlx.runs.folder import RunFolder
 from dlx.runs.metrics import read_metrics
+from dlx.sweeps import batched
 
 BASE = ("trainer.log_every=10", "trainer.validate_every=25", "data.batch_size=32", "trainer.threads=1")
 MLP = ("model=mlp", "model.hidden=[16]", *BASE)
@@ -145,3 +147,36 @@ def test_auto_takes_what_is_faster(dlx_call, monkeypatch):
         assert bool(trained) == together
         assert ("one by one" in err) == (not together)
         assert len(rows) == (0 if together else 2)
+
+
+@pytest.mark.parametrize("data", ["digits", "function1d"])
+@pytest.mark.parametrize("method", [["kfold", "method.k=4"], ["bagging", "method.members=3"]])
+def test_the_members_of_a_method_are_what_they_are_alone(method, data, dlx_call, float64, monkeypatch):
+    """Folds of unequal size, replicates; two points of a sweep in one stack. What the methods leave is the same too."""
+    words = [*MLP, f"data={data}", f"method={method[0]}", method[1], "optim.lr=1e-3,1e-2", "trainer.max_steps=30"]
+    stacks = []
+    train = batched._train
+    monkeypatch.setattr(
+        batched, "_train", lambda stack, members, tell: stacks.append(members) or train(stack, members, tell)
+    )
+    alone, rows_alone, _ = swept(dlx_call, "inprocess", *words)
+    together, rows, _ = swept(dlx_call, "batched", *words)
+    names = {path.name for path in (alone / "runs").iterdir()}
+    assert len(names) == 2 * int(method[1][-1])
+    assert [{member.name for member in members} for members in stacks] == [names]
+    for name in names:
+        first, second = (last_weights(folder / "runs" / name) for folder in (alone, together))
+        for key, tensor in first.items():
+            torch.testing.assert_close(second[key], tensor, rtol=1e-4, atol=1e-7)
+    for name, row in rows.items():
+        assert row["metrics"] == pytest.approx(rows_alone[name]["metrics"], rel=1e-4, abs=1e-8)
+        homes = [folder / "points" / name for folder in (alone, together)]
+        if method[0] == "kfold":
+            first, second = (np.load(home / "out_of_fold.npz") for home in homes)
+            assert len(first["index"]) > 100
+            for key in first:
+                np.testing.assert_allclose(second[key], first[key], rtol=1e-4, atol=1e-6)
+        else:
+            first, second = (json.loads(dlx_call("eval", str(home / "ensemble"), "--json").out) for home in homes)
+            assert first["metrics"] == pytest.approx(second["metrics"], rel=1e-4, abs=1e-8)
+            assert first["metrics"]["test/loss"] == pytest.approx(row["metrics"]["test/loss"], rel=1e-4)

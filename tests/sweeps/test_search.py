@@ -15,6 +15,7 @@ import yaml
 
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
+from dlx.sweeps import batched
 from dlx.sweeps import storage as storages
 from dlx.sweeps.samplers import check_pickles, check_sampler
 from dlx.sweeps.search import watch_of
@@ -93,12 +94,14 @@ def killed(here, *words):
     return folder
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
-def test_each_sampler_finds_better_points_than_its_first(sampler, dlx_call):
-    found, err = search(dlx_call, LR, DECAY, "--search", sampler, "--trials", "5", "--metric", "val/loss:min")
-    assert len(found["members"]) == 5
+@pytest.mark.parametrize(("sampler", "count"), [("tpe", 5), ("cmaes", 5), ("random", 5), ("gp", 12)])
+def test_each_sampler_finds_better_points_than_its_first(sampler, count, dlx_call):
+    """The first ten points of a Gaussian process are random: it decides on two."""
+    words = (LR, DECAY, "--search", sampler, "--trials", str(count), "--metric", "val/loss:min")
+    found, err = search(dlx_call, *words)
+    assert len(found["members"]) == count
     trials = trials_of(found["run"])
-    assert [trial.state for trial in trials] == [COMPLETE] * 5
+    assert [trial.state for trial in trials] == [COMPLETE] * count
     values = [trial.value for trial in trials]
     assert min(values) < values[0]
     best = found["members"][0]
@@ -114,7 +117,21 @@ def test_each_sampler_finds_better_points_than_its_first(sampler, dlx_call):
     assert Path(found["run"], "media", "search.png").stat().st_size > 1000
     again = json.loads(dlx_call("resume", found["run"], "--json").out)
     assert again["members"] == found["members"]
-    assert len(trials_of(found["run"])) == 5
+    assert len(trials_of(found["run"])) == count
+
+
+@pytest.mark.parametrize(("jobs", "groups"), [([], [8, 3]), (["--jobs", "6"], [6, 5])])
+def test_a_batched_search_learns_between_its_groups(jobs, groups, dlx_call, monkeypatch):
+    stacks, train = [], batched._train
+    monkeypatch.setattr(
+        batched, "_train", lambda stack, members, tell: stacks.append(members) or train(stack, members, tell)
+    )
+    found, _ = search(dlx_call, LR, "--search", "tpe", "--trials", "11", "--executor", "batched", *jobs)
+    assert [len(members) for members in stacks] == groups
+    trials = trials_of(found["run"])
+    first, second = trials[: groups[0]], trials[groups[0] :]
+    assert [len(first), len(second)] == groups
+    assert max(trial.datetime_complete for trial in first) < min(trial.datetime_start for trial in second)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
@@ -349,11 +366,18 @@ def test_a_metric_with_its_goal_apart(dlx_call):
     assert json.loads(call.out)["best"] == "001-lr-0.01"
 
 
-def test_a_figure_that_is_not_there_is_said_by_the_first_member(dlx_call):
-    call = dlx_call("sweep", *QUICK, LR, "--search", "random", "--trials", "3", "--metric", "val/acuracy:max")
+def test_a_figure_that_is_not_there(dlx_call, here):
+    """It is said before the start; of a method by its first answer."""
+    words = (*QUICK, LR, "--search", "random", "--trials", "3", "--metric", "val/acuracy:max")
+    call = dlx_call("sweep", *words)
+    assert call.code == 2
+    assert "--metric val/acuracy: there is no such figure; did you mean val/accuracy?" in call.err
+    assert list(here.iterdir()) == []
+    call = dlx_call("sweep", *words, "method=seeds", "method.count=1")
     assert call.code == 2
     assert "--metric val/acuracy: 000-lr-" in call.err
-    assert "val/accuracy" in call.err
+    assert "did you mean val/accuracy?" in call.err
+    assert len(list(here.glob("outputs/*/*/runs/*"))) == 1
 
 
 def test_a_study_is_about_one_thing(dlx_call):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -140,6 +142,30 @@ def test_members_save_at_ctrl_c_and_the_sweep_goes_on(grid, alone_as, meanwhile,
     assert call.code == 0, call.err
     assert [resumed_at(folder, number) for number in ("000", "001")] == [[5], [5]]
     alone_as("wait,wait,none", {member["name"][:3]: member for member in json.loads(call.out)["members"]})
+
+
+def test_a_job_that_does_not_start_says_why(grid, monkeypatch, real):
+    said = []
+
+    def partition(state):
+        subprocess.run(["scontrol", "update", "PartitionName=test", f"State={state}"], check=True)
+
+    def note(text):
+        said.append(text)
+        partition("UP")
+
+    monkeypatch.setattr("dlx.sweeps.slurm.WAITING_SECONDS", 1.0)
+    monkeypatch.setattr("dlx.sweeps.slurm.note", note)
+    partition("DOWN")
+    late = threading.Timer(40, partition, ["UP"])
+    late.start()
+    try:
+        grid("none,none", *SLURM)
+    finally:
+        late.cancel()
+        partition("UP")
+    (text,) = said
+    assert re.fullmatch(r"slurm: job \d+_0 and 1 more wait in the queue for 1 s \(PartitionDown\)", text)
 
 
 def test_what_slurm_refuses_is_said(dlx_call, real):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dlx.data.digits import Digits
+from dlx.data.view import View
 from dlx.runs.checkpoint import latest_checkpoint
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.sweep import Row, rank
@@ -86,6 +88,24 @@ def test_metric_and_goal(dlx_call):
         (["seed=1,2", "--random", "3"], "--random: 3 of a grid of 2"),
         (["seed=1,2", "--seeds", "2"], "--seeds: seed is given as well"),
         (["experiment=bottleneck,convolution"], "experiment: a claim is run by"),
+        (["data.subset=50,5000"], "error: 001-subset-5000: dataset.subset: 5000 of 1437 samples"),
+        (["data.subset=5000", "optim.lr=1,2,3"], "error: 000-lr-1 (and 2 more): dataset.subset: 5000 of 1437 samples"),
+        (["model.dropout=0,2"], "error: 001-dropout-2: model.dropout: must be in [0, 1), got 2.0"),
+        (
+            ["seed=1,2", "data.subset=40", "data.batch_size=41"],
+            "000-seed-1 (and 1 more): dataset.batch_size: 41 is more",
+        ),
+        (["method=kfold", "method.k=2,2000"], "error: 001-k-2000: dataset.folds: 2000 folds of 1437 samples"),
+        (["method=seeds,bagging", "data.subset=5000"], "000-method-seeds (and 1 more): dataset.subset: 5000 of 1437"),
+        (["data.subset=range(5000,5010)"], "error: and 6 more"),
+        (
+            ["seed=1,2", "--metric", "val/acuracy:max"],
+            "--metric val/acuracy: there is no such figure; did you mean val/acc",
+        ),
+        (
+            ["seed=1,2", "--metric", "loss:min", "--dry-run"],
+            "did you mean val/loss? test/accuracy, test/loss, test/nll",
+        ),
     ],
 )
 def test_bad_input_writes_nothing(words, text, dlx_call, here):
@@ -93,6 +113,32 @@ def test_bad_input_writes_nothing(words, text, dlx_call, here):
     assert call.code == 2, call.out
     assert text in call.err
     assert list(here.iterdir()) == []
+    assert len(call.err.splitlines()) <= 5
+
+
+def test_a_metric_that_only_some_members_have(dlx_call):
+    found, _ = sweep(
+        dlx_call, "data=digits,function1d", "data.subset=100", "data.batch_size=8", "--metric", "val/r2:max"
+    )
+    assert found["best"] == "001-dataset-function1d"
+    assert dlx_call("resume", found["run"]).code == 0
+
+
+def test_a_metric_that_a_method_lacks_is_said_by_its_first_answer(dlx_call, here):
+    words = ("method=kfold", "method.k=2", "seed=1,2", "--metric", "val/acuracy:max")
+    call = dlx_call("sweep", *QUICK, *words)
+    assert call.code == 2
+    assert "--metric val/acuracy: 000-seed-1 has no such figure; did you mean val/accuracy?" in call.err
+    assert len(list(here.glob("outputs/*/*/runs/*"))) == 2  # those of the second point did not start
+
+
+def test_members_are_found_good_without_opening_their_data_each_time(dlx_call, here, monkeypatch):
+    opened, split = [], []
+    monkeypatch.setattr(Digits, "splits", lambda self, splits=Digits.splits: opened.append(1) or splits(self))
+    monkeypatch.setattr(View, "split", lambda self, data, of=View.split: split.append(1) or of(self, data))
+    call = dlx_call("sweep", *QUICK, "optim.lr=range(1,6)", "seed=range(20)", "data.subset=100,200", "--dry-run")
+    assert call.code == 0, call.err
+    assert (len(opened), len(split)) == (1, 2)
 
 
 def test_a_sweep_that_was_cut_off_goes_on_inside_its_member(dlx_call, sigterm_at):

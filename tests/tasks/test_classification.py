@@ -136,3 +136,22 @@ def test_many_classes_have_a_top5_error(count, names):
         assert figures["top5_error"] == 0.5
     if "human" in names:
         assert figures["top5_error_human"] == 0.051  # Russakovsky et al. 2015, section 6.4
+
+
+@pytest.mark.parametrize("classes", [3, 100, 1000])
+def test_the_names_of_its_figures_are_known_before(classes):
+    spec = ImageSpec(
+        channels=1, height=2, width=2, classes=tuple(str(k) for k in range(classes)), mean=(0.5,), std=(0.5,)
+    )
+    target = Classification(spec, "cross_entropy")
+    found = target.metrics(target.statistics(torch.zeros(2, classes), {"label": LABEL}))
+    assert tuple(found) == target.figures
+
+
+def test_a_system_with_metrics_of_its_own_does_not_say_the_targets():
+    class Own(Flat):
+        def metrics(self, statistics):
+            return {"cost": 1.0}
+
+    assert Flat(spec=SPEC).figures == ("loss", "accuracy", "nll")
+    assert Own(spec=SPEC).figures == ()

@@ -56,6 +56,12 @@ def test_r2_is_one_for_the_target_and_zero_for_its_mean():
         assert target.metrics(target.statistics(output, {"target": real}))["r2"] == pytest.approx(r2, abs=1e-6)
 
 
+def test_the_names_of_its_figures_are_known_before():
+    system, batch = Linear(spec=SPEC), {"features": torch.randn(4, 3), "target": torch.randn(4, 2)}
+    with torch.no_grad():
+        assert tuple(system.metrics(system.evaluate(batch))) == system.figures
+
+
 def test_predict_and_monitor():
     system = Linear(spec=SPEC)
     x_BF = torch.randn(4, 3)

@@ -1,0 +1,83 @@
+"""What is wrong with the points of a sweep, found before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from dlx.config.errors import UserError
+from dlx.config.groups import nearest
+from dlx.training.run import Preparer
+
+if TYPE_CHECKING:
+    from dlx.config import Config
+    from dlx.sweeps.points import Point
+    from dlx.training.run import Prepared
+
+SAID = 4  # lines
+WITHOUT = ("seed", "name")  # what nothing that can be wrong depends on
+
+
+def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Point, dict[str, Config]]:
+    """The first members of each point, by short names. The first of these is built, without weights: what data and
+    network cannot go together, or are asked for more than there is, would otherwise fail when its turn comes.
+
+    Raises UserError naming the points, and for a metric, such as val/accuracy:max, that none of them will have. Data
+    that members share are opened once.
+    """
+    prepare = Preparer()
+    good: set[str] = set()
+    figures: list[set[str]] = []
+    made: dict[Point, dict[str, Config]] = {}
+    wrong: dict[str, tuple[UserError, list[str]]] = {}
+    with TemporaryDirectory() as nowhere:
+        for point in points:
+            try:
+                made[point] = point.first_members(Path(nowhere))
+                first = next(iter(made[point].values()))
+                key = _key(first)
+                if key not in good:
+                    prepared = prepare(first)
+                    figures.append(set() if point.method else figures_of(prepared))
+                    good.add(key)
+            except UserError as error:
+                wrong.setdefault(str(error), (error, []))[1].append(point.name)
+    if wrong:
+        raise _named(wrong)
+    if metric and all(figures):
+        check_metric(metric, set().union(*figures))
+    return made
+
+
+def figures_of(prepared: Prepared) -> set[str]:
+    """What a run will be judged by, such as val/loss; empty where that is not known before it is."""
+    return {f"{split}/{name}" for split in ("val", "test") for name in prepared.system.figures}
+
+
+def check_metric(metric: str, known: Collection[str], where: str = "") -> None:
+    """Raises UserError where no figure has its name. metric: such as val/loss:min. known: the figures, of `where`."""
+    name = metric.rpartition(":")[0]
+    if name not in known:
+        names = sorted(name for name in known if not name.endswith("_std"))
+        said = f"{where} has no such figure" if where else "there is no such figure"
+        raise UserError(f"--metric {name}: {said}{nearest(name, names) or ';'} {', '.join(names)} are there")
+
+
+def _key(config: Config) -> str:
+    return json.dumps({key: v for key, v in config.values.items() if key not in WITHOUT}, sort_keys=True, default=str)
+
+
+def _named(wrong: dict[str, tuple[UserError, list[str]]]) -> UserError:
+    """One error with the mistakes, each with the points that make it; that of an only point is said as it is."""
+    (first, names), *_ = wrong.values()
+    if names == [""]:
+        return first
+    lines = []
+    for message, (_, names) in wrong.items():
+        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        lines += [f"{names[0]}{others}: {line}" for line in message.splitlines()]
+    more = len(lines) - SAID
+    return UserError("\n".join([*lines[:SAID], *([f"and {more} more"] if more > 0 else [])]))
