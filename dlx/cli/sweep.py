@@ -216,6 +216,8 @@ def report_sweep(swept: Swept, json: bool) -> None:
     say(f"sweep           {swept.path}", json)
     if swept.status == "interrupted":
         say(f"interrupted; go on with: dlx resume {swept.path}", json)
+    elif len(swept.rows) > 1:
+        say(f"next            dlx compare {swept.path.name}    dlx report {swept.path.name}    dlx dashboard", json)
     if json:
         print_json(
             {

@@ -153,11 +153,13 @@ def read_entry(path: Path) -> Entry:
 
 
 def plan_of(name: str) -> str | None:
-    """The id of the plan that the run with this id is a member of."""
-    *parents, _ = parts = name.split("/")
-    if parts[-1] == ENSEMBLE and len(parts) > 1:
+    """The id of the plan that the run with this id is a member of, at whatever depth below the plan's runs."""
+    parents = name.split("/")[:-1]
+    if parents and name.endswith(f"/{ENSEMBLE}"):
         return "/".join(parents)
-    return "/".join(parents[:-1]) if parents and parents[-1] == MEMBERS else None
+    if MEMBERS not in parents[1:]:
+        return None
+    return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
 
 
 def _run_folders(root: Path) -> Iterator[tuple[str, Path, Files]]:

@@ -350,6 +350,27 @@ def test_parameters_and_media(visit):
     assert page.locator("#zoom[open]").count() == 0
 
 
+def test_pictures_by_step(visit, members, outputs):
+    """The slider goes to the step before; a run without a picture by then says so; the URL holds the step."""
+    media = outputs / members[0] / "media"
+    (last,) = media.glob("predictions-*.png")
+    (media / "predictions-00000008.png").write_bytes(last.read_bytes())
+    page = visit({"tab": "media", "sel": members[:2]})
+    slider = page.get_by_role("slider", name="Step")
+    slider.wait_for()
+    captions = page.locator(".gallery figcaption small")
+    assert captions.all_inner_texts() == ["step 20", "step 20"]
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("No predictions at this step").wait_for()
+    assert captions.all_inner_texts() == ["step 8"]
+    page.reload()
+    page.get_by_text("No predictions at this step").wait_for()
+    page.get_by_role("slider", name="Step").focus()
+    page.keyboard.press("ArrowRight")
+    until(page, "document.querySelectorAll('.gallery figcaption small').length === 2")
+
+
 def test_notes_and_tags_survive_a_reload(visit, outputs):
     page = visit()
     page.locator("#grid tr.run", has_text="001-lr").click()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dlx.config.errors import UserError
-from dlx.runs.catalog import Catalog, Notes, read_entry, write_notes
+from dlx.runs.catalog import Catalog, Notes, plan_of, read_entry, write_notes
 from dlx.runs.folder import RunFolder
 
 
@@ -108,3 +108,18 @@ def test_links_and_pipes_in_a_run_are_not_read(tmp_path):
     }
     with pytest.raises(UserError, match=r"link: cannot be read: status\.json"):
         read_entry(tmp_path / "root" / "link")
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("mlp/a", None),
+        ("runs/a", None),
+        ("sweep/a/runs/b", "sweep/a"),
+        ("bagging/a/ensemble", "bagging/a"),
+        ("ensemble/a/runs/set-0/b", "ensemble/a"),
+        ("ensemble/a/runs/set-0/b/runs/member-1", "ensemble/a/runs/set-0/b"),
+    ],
+)
+def test_a_member_knows_its_plan(name, plan):
+    assert plan_of(name) == plan
