@@ -84,6 +84,10 @@ FASHION = {
     "vit": (0.88, ["trainer.epochs=14"]),
     "alexnet": (0.90, ["trainer.epochs=4"]),
     "nin": (0.92, ["trainer.epochs=9", "trainer.precision=bf16"]),
+    "googlenet": (
+        0.93,
+        ["model.batch_norm=true", "optim=adam", "optim.lr=2e-3", "trainer.epochs=7", "trainer.precision=bf16"],
+    ),
 }
 
 
