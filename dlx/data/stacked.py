@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch
 
+AT_ONCE = 1 << 22  # bytes of batches that are taken from the data together
+
 
 class SourceStore(DeviceStore):
     """Whole sources on a device, one copy each, however many splits of however many members are made of them."""
@@ -52,20 +54,32 @@ class StackedLoader:
         residents = [loader.resident for loader in self.loaders]
         pairs = zip(residents, positions, strict=True)
         rows_MN = torch.stack([resident.row[position] for resident, position in pairs]).to(self.device)
-        first = residents[0]
-        wide = [name for name, tensor in first.tensors.items() if tensor.dim() > 1]
-        flat = {name: self._take(residents, name, rows_MN) for name in first.tensors if name not in wide}
-        for at in range(start * size, rows_MN.shape[1], size):
-            rows_MB = rows_MN[:, at : at + size]
-            batch = {name: self._take(residents, name, rows_MB) for name in wide}
-            if not first.normalized:
-                x = batch[self.spec.input_key]
-                batch[self.spec.input_key] = self.spec.normalize(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            yield {**batch, **{name: tensor[:, at : at + size].contiguous() for name, tensor in flat.items()}}
+        whole = (rows_MN.shape[1] - start * size) // size
+        full_MKB = rows_MN[:, start * size : (start + whole) * size].unflatten(1, (whole, size))
+        for rows_MKB in full_MKB.split(self._at_once(residents, size), 1) if whole else ():
+            yield from self._take_all(residents, rows_MKB.transpose(0, 1))
+        if (start + whole) * size < rows_MN.shape[1]:
+            yield from self._take_all(residents, rows_MN[None, :, (start + whole) * size :])
 
-    def _take(self, residents: Sequence[Resident], name: str, rows_MB: Tensor) -> Tensor:
+    def _at_once(self, residents: Sequence[Resident], size: int) -> int:
+        """Batches that are taken from the data together: for small samples a call costs more than its work."""
+        sample = sum(tensor[:1].numel() * tensor.element_size() for tensor in residents[0].tensors.values())
+        return max(1, AT_ONCE // (sample * size * len(residents)))
+
+    def _take_all(self, residents: Sequence[Resident], rows_KMB: Tensor) -> Iterator[Batch]:
+        """K batches."""
+        several = {name: self._take(residents, name, rows_KMB) for name in residents[0].tensors}
+        if not residents[0].normalized:
+            x = several[self.spec.input_key]
+            several[self.spec.input_key] = self.spec.normalize(x.flatten(0, 2)).unflatten(0, x.shape[:3])
+        for each in zip(*(tensor.unbind() for tensor in several.values()), strict=True):
+            yield dict(zip(several, each, strict=True))
+
+    def _take(self, residents: Sequence[Resident], name: str, rows_KMB: Tensor) -> Tensor:
         tensors = [resident.tensors[name] for resident in residents]
         if all(tensor is tensors[0] for tensor in tensors):
-            return tensors[0].index_select(0, rows_MB.flatten()).unflatten(0, rows_MB.shape)
-        pairs = zip(tensors, rows_MB, strict=True)
-        return torch.stack([tensor.index_select(0, rows) for tensor, rows in pairs])
+            return tensors[0].index_select(0, rows_KMB.flatten()).unflatten(0, rows_KMB.shape)
+        pairs = zip(tensors, rows_KMB.unbind(1), strict=True)
+        return torch.stack(
+            [tensor.index_select(0, rows.flatten()).unflatten(0, rows.shape) for tensor, rows in pairs], 1
+        )

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,9 @@ class RunFolder:
         return loosened(found) if isinstance(found, dict) else {}
 
 
+@cache
 def _git_revision() -> str | None:
+    """Of the code that this process imported."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -144,21 +146,23 @@ def _git_revision() -> str | None:
     return done.stdout.strip() or None
 
 
+@cache
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def environment(command: list[str]) -> dict[str, Any]:
     """What a run ran on. No environment variables: they hold secrets."""
     packages = ("dlx", "torch", "torchvision", "hydra-core", "omegaconf", "numpy")
-    versions: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     return {
         "command": command,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "versions": versions,
+        "versions": {package: _version(package) for package in packages},
         "git": _git_revision(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Batch, Statistics, System
 
 
+Passes = Callable[..., tuple[list[str], list[Tensor]]]  # of stacked parameters, buffers, batch and draws
+Trace = tuple[list[str], Callable[..., list[Tensor]]]  # names of what is logged or summed; what is run
+
+
 class NotBatchable(Exception):
     """Why members cannot train as one program."""
 
@@ -57,16 +61,16 @@ class Program:
     def __init__(self, system: System, penalties: Sequence[Regularizer]) -> None:
         self._loss = _Loss(copy.deepcopy(system), penalties)
         self._evaluation = _Evaluation(copy.deepcopy(system))
-        self._traces: dict[Any, Callable[..., Any]] = {}
+        self._traces: dict[Any, Trace] = {}
         self._draws: dict[Any, list[Draw]] = {}
 
     def draws(self, batch: Batch) -> list[Draw]:
-        """What one member draws in its forward pass on such a batch ([B, ...])."""
+        """What one member draws in its forward pass on such a stacked batch."""
         key = _shapes(batch)
         if key not in self._draws:
             module = copy.deepcopy(self._loss)  # whose buffers may change
             with Recording() as recording, torch.no_grad():
-                module(batch)
+                module({name: tensor[0] for name, tensor in batch.items()})
             self._draws[key] = recording.found
         return self._draws[key]
 
@@ -75,12 +79,13 @@ class Program:
     ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
         """Losses [M], logs by name [M], and the gradients of the parameters [M, ...] in their order. All that is given
         is stacked; buffers are changed in place. Raises NotBatchable."""
-
-        return self._run("loss", self._gradients, params, buffers, batch, list(draws))
+        names, values = self._run("loss", self._gradients, params, buffers, batch, draws)
+        count = len(values) - len(params)
+        return values[0], dict(zip(names, values[1:count], strict=True)), values[count:]
 
     def _gradients(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+    ) -> tuple[list[str], list[Tensor]]:
         def loss(
             params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
         ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,32 +97,37 @@ class Program:
         grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         if any(grad is None for grad in grads):
             raise NotBatchable("some parameters have no gradient")
-        return losses.detach(), logs, list(grads)
+        return list(logs), [losses.detach(), *logs.values(), *grads]
 
     def evaluate(self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
         """The members' sums of an evaluation, [M, ...] each."""
-        return self._run("evaluation", self._evaluate, params, buffers, batch)
+        names, values = self._run("evaluation", self._evaluate, params, buffers, batch, ())
+        return dict(zip(names, values, strict=True))
 
-    def _evaluate(self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
+    def _evaluate(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, _: Sequence[Tensor]
+    ) -> tuple[list[str], list[Tensor]]:
         def sums(params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch) -> Statistics:
             return functional_call(self._evaluation, _named(params, buffers), (batch,))
 
-        return vmap(sums, randomness="error")(params, buffers, batch)
+        found = vmap(sums, randomness="error")(params, buffers, batch)
+        return list(found), list(found.values())
 
     def _run(
         self,
         kind: str,
-        function: Callable[..., Any],
+        passes: Passes,
         params: dict[str, Tensor],
         buffers: dict[str, Tensor],
         batch: Batch,
-        *rest: Any,
-    ) -> Any:
+        draws: Sequence[Tensor],
+    ) -> tuple[list[str], list[Tensor]]:
         key = kind, _shapes(batch)  # which also say how many members there are
         if key not in self._traces:
-            self._traces[key] = _trace(function, params, buffers, batch, *rest)
+            self._traces[key] = _trace(passes, params, buffers, batch, draws)
+        names, run = self._traces[key]
         with torch.no_grad():
-            return self._traces[key](params, buffers, batch, *rest)
+            return names, run(*params.values(), *buffers.values(), *batch.values(), *draws)
 
 
 def _named(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,20 +136,28 @@ def _named(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, T
 
 
 def _trace(
-    function: Callable[..., Any], params: dict[str, Tensor], buffers: dict[str, Tensor], *rest: Any
-) -> Callable[..., Any]:
+    passes: Passes, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
+) -> Trace:
     """Raises NotBatchable with what torch says: a call that vmap cannot follow, or only by a loop over members."""
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     # All as it lies in memory, which a trace depends on, but for buffers, which would be changed.
-    copies = {name: buffer.clone() for name, buffer in buffers.items()}
+    given = [*params.values(), *(buffer.clone() for buffer in buffers.values()), *batch.values(), *draws]
+    names: list[str] = []
+
+    def flat(*tensors: Tensor) -> list[Tensor]:
+        """Tensors in, tensors out: with dictionaries each call of the trace would look through them in Python."""
+        rest = iter(tensors)
+        named = [{name: next(rest) for name in like} for like in (params, buffers, batch)]
+        names[:], values = passes(*named, list(rest))
+        return values
+
     try:
         # The fused attention kernels have no rule for stacks; the plain one is matrix products.
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("error", message=".*performance drop because we have not yet implemented.*")
-            traced = make_fx(lambda *given: function(*given))(params, copies, *rest)  # it counts a method's self
-            return tidied(traced)
+            return names, tidied(make_fx(flat)(*given))
     except (RuntimeError, NotImplementedError, UserWarning, ValueError) as error:
         raise NotBatchable(str(error).strip().splitlines()[0]) from error
 

@@ -3,12 +3,13 @@
 Each operation of a trace costs a Python call, which for small networks is as much as its arithmetic. What autograd and
 vmap leave behind is taken out: views that change nothing, multiplications by one, what is computed twice, what depends
 on no input, what nobody reads. A transposed product becomes the product of the transposed: the gradient of a weight
-then lies in memory as the weight does, and small matrices are multiplied up to four times as fast.
+then lies in memory as the weight does, and small matrices are multiplied up to four times as fast. A softmax over few
+classes is taken with the samples innermost, where the kernel works on many of them at once: a tenth of the time.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +31,17 @@ FILLS = {  # by the shape and type of their result alone
     aten.new_ones.default: 1,
 }
 MAX_CONSTANT = 1 << 20  # elements
+FEW = 32  # classes, up to which a softmax over the innermost axis is slow
+SOFTMAX = (aten._log_softmax.default, aten._softmax.default)
+SOFTMAX_BACKWARD = (aten._log_softmax_backward_data.default, aten._softmax_backward_data.default)
+OF_ANY_STRIDES = (
+    *SOFTMAX,
+    *SOFTMAX_BACKWARD,
+    aten.argmax.default,
+    aten.gather.default,
+    aten.bmm.default,
+    aten.transpose.int,
+)  # whose results lie in memory as they would whatever the strides of [M, B, C] are
 
 
 def tidied(program: GraphModule) -> GraphModule:
@@ -47,6 +59,9 @@ def tidied(program: GraphModule) -> GraphModule:
         elif pure and node.target is aten.add.Tensor:
             _add_product(node)
     if pure:
+        for node in list(graph.nodes):
+            if node.target in SOFTMAX + SOFTMAX_BACKWARD:
+                _turn_softmax(node)
         _fold(program)
         _share(program)
     graph.eliminate_dead_code()
@@ -150,6 +165,58 @@ def _transposed(graph: torch.fx.Graph, factor: Node) -> Node:
     node = graph.call_function(aten.transpose.int, (factor, 1, 2))
     node.meta["val"] = factor.meta["val"].transpose(1, 2)
     return node
+
+
+def _turn_softmax(node: Node) -> None:
+    """Softmax over axis 2 of [M, B, C] as one over axis 1 of [M, C, B]."""
+    graph, forward = node.graph, node.target in SOFTMAX
+    softmax: Any = node.target
+    tensors: Any = node.args[: 1 if forward else 2]
+    axis = node.args[len(tensors)]
+    value = node.meta["val"]
+    if axis not in (2, -1) or value.ndim != 3 or value.shape[2] > FEW or value.device.type != "cpu":
+        return
+    if not _may_be_strided(node):
+        return
+    with graph.inserting_before(node):
+        turned = [_turned(graph, tensor) for tensor in tensors]
+        same = graph.call_function(softmax, (*turned, 1, *node.args[len(tensors) + 1 :]), node.kwargs)
+        same.meta["val"] = value.transpose(1, 2).contiguous()
+        back = graph.call_function(aten.transpose.int, (same, 1, 2))
+        back.meta["val"] = same.meta["val"].transpose(1, 2)
+    node.replace_all_uses_with(back)
+    graph.erase_node(node)
+
+
+def _may_be_strided(node: Node) -> bool:
+    def sums_inner_axes(user: Node) -> bool:
+        return user.target is aten.sum.dim_IntList and 0 not in cast(list[int], user.args[1])
+
+    return all(user.target in OF_ANY_STRIDES or sums_inner_axes(user) for user in node.users)
+
+
+def _turned(graph: torch.fx.Graph, x: Node) -> Node:
+    """[M, B, C] as [M, C, B], contiguous; a product is computed so at once."""
+    if _is_transpose(x):
+        return x.args[0]  # type: ignore[return-value]
+    product = x.target is aten.baddbmm.default and _may_be_strided(x)
+    if product:
+        bias, left, right = cast(tuple[Node, ...], x.args)
+        with graph.inserting_before(x):
+            factors = [_transposed(graph, factor) for factor in (bias, right, left)]
+            turned = graph.call_function(aten.baddbmm.default, tuple(factors))
+            back = graph.call_function(aten.transpose.int, (turned, 1, 2))
+            plain = graph.call_function(aten.clone.default, (back,), {"memory_format": torch.contiguous_format})
+        plain.meta["val"] = x.meta["val"]
+        x.replace_all_uses_with(plain, lambda user: user.target is aten.argmax.default)  # slow where they are strided
+        x.replace_all_uses_with(back)
+        graph.erase_node(x)
+    else:
+        back = _transposed(graph, x)
+        turned = graph.call_function(aten.clone.default, (back,), {"memory_format": torch.contiguous_format})
+    turned.meta["val"] = x.meta["val"].transpose(1, 2).contiguous()
+    back.meta["val"] = turned.meta["val"].transpose(1, 2) if product else x.meta["val"].transpose(1, 2)
+    return turned
 
 
 def _fold(program: GraphModule) -> None:

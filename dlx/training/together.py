@@ -120,7 +120,7 @@ class Stack:
 
     def drawn(self, batch: Batch) -> list[Tensor]:
         """The random tensors of the forward pass, each member's from its own counters."""
-        draws = self.program.draws(self.own(batch, 0))
+        draws = self.program.draws(batch)
         if not draws:
             return []
         members = []

@@ -49,6 +49,14 @@ def test_gradients_are_the_same_with_far_fewer_operations():
     assert not {"aten.alias.default", "aten.mul.Scalar", "aten.zeros.default"} & set(names)
 
 
+def test_a_softmax_over_few_classes_has_the_samples_innermost():
+    nodes = [node for node in tidied(traced(gradients)).graph.nodes if "softmax" in str(node.target)]
+    assert [(str(node.target), 1 in node.args) for node in nodes] == [
+        ("aten._log_softmax.default", True),
+        ("aten._log_softmax_backward_data.default", True),
+    ]
+
+
 def test_a_weights_gradient_lies_in_memory_as_the_weight_does():
     assert all(tensor.is_contiguous() for tensor in tidied(traced(gradients))(*inputs()))
 
@@ -60,6 +68,13 @@ def test_a_weights_gradient_lies_in_memory_as_the_weight_does():
         lambda x, w, *_: (torch.bmm(x, w.transpose(1, 2)).transpose(1, 2), x.transpose(1, 2).transpose(1, 2)),
         lambda x, w, b, *_: (b + torch.bmm(x, w.transpose(1, 2)).sum(1), torch.bmm(x, w.mT) + torch.bmm(x, w.mT)),
         lambda x, w, b, *_: (torch.bmm(x, w.mT) + b.double().unsqueeze(1), b.unsqueeze(1) + 2 * torch.bmm(x, w.mT)),
+        lambda x, *_: (x.log_softmax(-1).sum(1), x.softmax(-1).argmax(-1), x.softmax(-1).sum(0).view(-1)),
+        lambda x, w, b, *_: (
+            torch.baddbmm(b.unsqueeze(1), x, w.mT).softmax(-1).exp().view(-1),
+            torch.baddbmm(b.unsqueeze(1), x, w.mT).log_softmax(-1).mT.reshape(-1),
+            torch.baddbmm(b.unsqueeze(1), x, w.mT).argmax(-1),
+        ),
+        lambda x, w, b, *_: torch.baddbmm(b.unsqueeze(1), x, w.mT).view(-1).log_softmax(0),
         lambda x, *_: (x.max(-1).values, x.max(-1).indices, torch.ones_like(x).cumsum(0)),
     ],
 )
