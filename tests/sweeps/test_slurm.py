@@ -61,13 +61,14 @@ def job_of(folder, member):
 
 
 def hurry(slurm, count):
-    """Starts that many jobs that were queued again; Slurm lets them rest for two minutes."""
+    """Starts that many jobs that were queued again; Slurm lets them rest for two minutes, and would refuse to start one
+    in the second in which it ended."""
     hurried = set()
 
     def all_started():
         for job in slurm.ask("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i").split():
             # Refused for a job that has started meanwhile, which needs no hurry.
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now+2"], check=False)
             hurried.add(job)
         return len(hurried) == count
 
