@@ -53,7 +53,7 @@ def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
         raise UserError(f"{run}: {len(matches)} runs match, such as {names}; give more of the name")
     near = difflib.get_close_matches(run, [folder.name for folder in runs], n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise UserError(f"{run}: no such run below {root}/{hint} `dlx runs` lists them")
+    raise UserError(f"{run}: no such run below {root}/{hint}; `dlx runs` lists them")
 
 
 def plan_folder(run: Path) -> Path | None:

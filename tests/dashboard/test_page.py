@@ -266,6 +266,31 @@ def test_sort_and_group(visit):
     assert urlsplit(page.url).fragment.count("group=") == 2
 
 
+def test_columns_that_follow_from_a_choice_are_left_out(visit):
+    page = visit()
+    configs = [
+        {"model": "mlp", "model.hidden": "[64]", "model.bias": True, "trainer": "recipe/mlp", "trainer.epochs": 30},
+        {"model": "mlp", "model.hidden": "[64]", "model.bias": True, "trainer": "recipe/mlp", "trainer.epochs": 30},
+        {"model": "cnn", "model.width": 32, "model.bias": False, "trainer": "default", "trainer.epochs": 15},
+    ]
+    common = {"is_plan": False, "plan": None, "status": "finished", "tags": [], "metrics": {}}
+    runs = [
+        {**common, "id": f"{n}", "name": f"{n}", "config": {**config, "seed": n, "tracker.project": f"p{n}"}}
+        for n, config in enumerate(configs)
+    ]
+    found = page.evaluate(
+        """async (runs) => {
+          const store = await import("/static/store.js");
+          store.applyAll({ root: "", version: 1, runs });
+          return (await import("/static/columns.js")).automatic();
+        }""",
+        runs,
+    )
+    assert [name for name in found if name.startswith("config:")] == [
+        "config:model", "config:seed", "config:model.bias", "config:trainer.epochs",
+    ]  # fmt: skip
+
+
 def test_columns_are_chosen(visit):
     page = visit()
     page.get_by_role("button", name="Columns").click()

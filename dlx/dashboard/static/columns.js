@@ -71,7 +71,7 @@ export function automatic() {
   return [
     "status",
     ...known()
-      .keys.slice(0, MAX_KEYS)
+      .telling.slice(0, MAX_KEYS)
       .map((key) => `config:${key}`),
     ...mainMetrics(MAX_METRICS).map((name) => `metric:${name}`),
     any((run) => run.tags.length > 0) && "tags",

@@ -44,7 +44,10 @@ function ready(run) {
   return run;
 }
 
+const OUTPUTS = ["name", "output_root", "tracker", "trainer.log_every", "trainer.checkpoint_every"];
+
 // members: plan id -> ids, keys: config keys that differ, metrics: names of figures; both most common first.
+// telling: of the keys, choices of groups first, then what was set, then what follows from a choice and all runs have.
 export function known() {
   derived ??= derive();
   return derived;
@@ -70,14 +73,42 @@ function derive() {
   for (const ids of members.values()) ids.sort();
   const common = (list) => list.sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([name]) => name);
   const differs = ([, seen]) => seen.values.size > 1 || seen.count < count;
+  const differ = common([...keys].filter(differs).map(([key, seen]) => [key, seen.count]));
   return {
     members,
     count,
     values: keys,
-    keys: common([...keys].filter(differs).map(([key, seen]) => [key, seen.count])),
+    keys: differ,
+    telling: telling(differ, (key) => keys.get(key).count === count),
     allKeys: [...keys.keys()].sort(),
     metrics: common([...metrics]),
   };
+}
+
+// As dlx/runs/differing.py has it for the terminal.
+function telling(keys, everywhere) {
+  const list = [...runs.values()].filter((run) => !run.is_plan);
+  const isGroup = (key) => keys.some((other) => other.startsWith(`${key}.`)) || key === "model";
+  const shown = keys.filter((key) => !OUTPUTS.some((name) => key === name || key.startsWith(`${name}.`)));
+  // Whether the options chosen of a group, which differ, decide a key's value.
+  const follows = (key, group) => {
+    const found = new Map();
+    for (const { config } of list) {
+      const option = config[group];
+      if (!found.has(option)) found.set(option, config[key]);
+      else if (found.get(option) !== config[key]) return false;
+    }
+    return found.size > 1;
+  };
+  const isRecipe = (key) => list.some((run) => String(run.config[key]).startsWith("recipe/")) && follows(key, "model");
+  const choices = shown.filter((key) => isGroup(key));
+  const values = shown.filter((key) => !isGroup(key));
+  const later = values.filter((key) => key.includes(".") && follows(key, key.split(".")[0]));
+  return [
+    ...choices.filter((key) => key === "model" || !isRecipe(key)),
+    ...values.filter((key) => !later.includes(key)),
+    ...later.filter(everywhere),
+  ];
 }
 
 // The runs below a plan, at any depth.
