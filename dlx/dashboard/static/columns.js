@@ -1,6 +1,6 @@
 // The columns of the table: which there are, which are shown, what each says of a run.
 
-import { full, number, text, when } from "./format.js";
+import { brief, full, number, text, when } from "./format.js";
 import { known, monitorOf, runs } from "./store.js";
 
 const FIXED = {
@@ -32,7 +32,8 @@ export function column(id) {
       title: name,
       numeric: false,
       value: (run) => run.config[name],
-      show: (run) => text(run.config[name]),
+      show: (run) => brief(run.config[name]),
+      tip: (run) => `${name}: ${text(run.config[name])}`,
     };
   }
   if (kind === "metric") {
@@ -68,12 +69,14 @@ export function shownColumns(chosen) {
 export function automatic() {
   const list = [...runs.values()];
   const any = (test) => list.some(test);
+  const [judged, ...more] = mainMetrics(MAX_METRICS).map((name) => `metric:${name}`);
   return [
     "status",
+    judged, // seen without scrolling, whatever differs
     ...known()
       .telling.slice(0, MAX_KEYS)
       .map((key) => `config:${key}`),
-    ...mainMetrics(MAX_METRICS).map((name) => `metric:${name}`),
+    ...more,
     any((run) => run.tags.length > 0) && "tags",
     any((run) => run.notes) && "notes",
     any((run) => run.verdict) && "verdict",

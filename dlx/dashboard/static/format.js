@@ -28,6 +28,13 @@ export function text(value) {
   return String(value);
 }
 
+// The same where there is little room: what a search drew has sixteen digits.
+export function brief(value) {
+  if (typeof value !== "number" || !Number.isFinite(value)) return text(value);
+  const rounded = String(Number(value.toPrecision(4)));
+  return String(value).length > rounded.length + 2 ? rounded : String(value);
+}
+
 export function spread(values) {
   const found = values.filter((value) => Number.isFinite(value));
   if (found.length === 0) return "";
