@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from dlx.config.groups import nearest
 from dlx.data.dataset import Dataset
 from dlx.training.clock import Clock
 from dlx.training.fit import Fit
@@ -82,7 +83,8 @@ class Trainer:
     def monitored_of(self, system: System, regularizers: Mapping[str, Regularizer]) -> tuple[str, str] | None:
         """What "best" means: what the trainer or a regularizer says, else the system.
 
-        Raises ValueError where they say different things, or a regularizer needs a figure and nobody names one.
+        Raises ValueError where they say different things, or what no validation has, or a regularizer needs a figure
+        and nobody names one.
         """
         said = {name: part.monitor for name, part in regularizers.items() if part.monitor}
         if self.monitor:
@@ -91,6 +93,12 @@ class Trainer:
             each = ", ".join(f"{name} {text}" for name, text in said.items())
             raise ValueError(f"monitor must be one: what is best is said in several ways: {each}")
         monitored = parse_monitor(next(iter(said.values()))) if said else system.monitor
+        known = [f"val/{name}" for name in system.figures]  # none where they are not known before they are there
+        known += [f"{kind}/{name}" for kind in ("probe", "gap") for name in system.gaps] if known else []
+        if monitored and known and (name := monitored[0]) not in known:
+            raise ValueError(
+                f"monitor {name}: no such figure{nearest(name, known) or ';'} {', '.join(known)} are there"
+            )
         for name, part in regularizers.items():
             if part.needs_monitor and monitored is None:
                 raise ValueError(f"monitor must be given for {name}: this system monitors nothing")

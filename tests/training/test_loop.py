@@ -86,10 +86,14 @@ def test_the_average_of_weights_is_what_is_judged(dlx_call):
     assert any(not torch.equal(last[name], best[name]) for name in last)
 
 
-def test_monitor_chooses_the_best(dlx_call):
-    call = dlx_call("train", *QUICK, "trainer.monitor=val/nothing:max")
+def test_a_monitored_figure_that_there_is_not_is_refused_before_anything_is_written(dlx_call, here):
+    call = dlx_call("train", *QUICK, "trainer.monitor=val/acuracy:max")
     assert call.code == 2
-    assert "trainer.monitor: val/nothing is not among val/loss" in call.err
+    assert "trainer.monitor: val/acuracy: no such figure; did you mean val/accuracy? val/loss, " in call.err
+    assert list(here.iterdir()) == []
+
+
+def test_monitor_chooses_the_best(dlx_call):
     by_loss = dlx_call(
         "train", *QUICK, "optim.lr=1e-2", "trainer.validate_every=1", "trainer.monitor=val/loss:min", "--json"
     )
