@@ -59,11 +59,11 @@ def tidied(program: GraphModule) -> GraphModule:
         elif pure and node.target is aten.add.Tensor:
             _add_product(node)
     if pure:
+        _fold(program)
+        _share(program)
         for node in list(graph.nodes):
             if node.target in SOFTMAX + SOFTMAX_BACKWARD:
                 _turn_softmax(node)
-        _fold(program)
-        _share(program)
     graph.eliminate_dead_code()
     program.recompile()
     return program
