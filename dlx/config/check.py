@@ -58,10 +58,6 @@ class Checker:
 
     def check(self) -> None:
         trust_here(self.trust)
-        known = [*TOP_LEVEL, *GROUPS]
-        for key in self.input:
-            if key not in known:
-                self._problem(key, f"unknown key{nearest(key, [*known, *SHORT_NAMES])}", "conf/config.yaml")
         for key, param in TOP_LEVEL.items():
             self.values[key] = self._convert(key, self.input.get(key, param.default), param, "conf/config.yaml")
         for name, group in GROUPS.items():
@@ -76,7 +72,17 @@ class Checker:
             else:
                 file = self._file(name, self.choices.get(name))
                 self.values[name] = self._check_block(name, group, block, file)
+        self._check_top()
         self._check_pair()
+
+    def _check_top(self) -> None:
+        known = [*TOP_LEVEL, *GROUPS]
+        for key in self.input:
+            if key in known:
+                continue
+            homes = [f"{name}.{key}" for name in GROUPS if key in (self.values.get(name) or {})]
+            near = f"; did you mean {' or '.join(homes)}?" if homes else nearest(key, [*known, *SHORT_NAMES])
+            self._problem(key, f"unknown key{near}", "conf/config.yaml")
 
     def _problem(self, key: str, message: str, file: str | None = None) -> None:
         self.problems.append(Problem(key, message, self.origin or file))

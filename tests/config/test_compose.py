@@ -54,6 +54,7 @@ def test_every_file_says_what_it_is(path):
     ("overrides", "expected"),
     [
         ("optm=adam", "optm: unknown key; did you mean optim? (conf/config.yaml)"),
+        ("epochs=3", "epochs: unknown key; did you mean trainer.epochs? (conf/config.yaml)"),
         ("optim.lr=abc", "optimizer.lr: must be a number, got 'abc'"),
         ("optim.lr=true", "optimizer.lr: must be a number, got True"),
         ("seed=1.5", "seed: must be a whole number, got 1.5"),
