@@ -107,19 +107,39 @@ def decode_image(content: bytes, channels: int, size: tuple[int, int] | None = N
 
 
 def read_inputs(path: Path, spec: Spec) -> Tensor:
-    """A file as a normalized batch for a trained system: an image [1, C, H, W], or rows [N, F] of .csv or .npy."""
+    """A file as a normalized batch for a trained system: an image [1, C, H, W], or rows [N, F] of .csv or .npy.
+
+    A .csv may begin with a line of names.
+    """
     if isinstance(spec, ImageSpec):
         return spec.normalize(read_image(path, spec).unsqueeze(0))
     if not isinstance(spec, VectorSpec):
         raise UserError(f"{path}: files can be read for images and feature vectors, not for {type(spec).__name__}")
     try:
-        rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
+        rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_csv(path)
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {str(error).partition('; use `usecols`')[0]}") from error
+    if rows.size == 0:
+        raise UserError(f"{path}: holds no rows")
     values = torch.from_numpy(np.atleast_2d(rows)).float()
     if values.dim() != 2 or values.shape[1] != spec.num_features:
         raise UserError(f"{path}: must have {spec.num_features} numbers per row, got shape {tuple(values.shape)}")
     return values
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if lines and not any(_is_number(cell) for cell in lines[0].split(",")):
+        del lines[0]
+    return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.empty((0, 0))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_image(path: Path, spec: ImageSpec) -> Tensor:

@@ -47,6 +47,22 @@ def test_rows_become_a_batch(tmp_path, name):
         read_inputs(tmp_path / name, VectorSpec(num_features=3))
 
 
+@pytest.mark.parametrize("text", ["a,b\n1,2\n3,4\n", "\ufeff1,2\r\n3,4", "# a, b\n\n1,2\n3,4\n\n"])
+def test_a_line_of_names_and_empty_lines_are_no_rows(tmp_path, text):
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+    assert torch.equal(read_inputs(tmp_path / "x.csv", VectorSpec(num_features=2)), torch.tensor([[1.0, 2], [3, 4]]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "holds no rows"), ("a,b\n", "holds no rows"), ("1,2\n3\n", "number of columns changed from 2 to 1 at row 2")],
+)
+def test_what_is_wrong_with_rows_is_said(tmp_path, text, said):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_inputs(tmp_path / "x.csv", VectorSpec(num_features=2))
+
+
 @pytest.mark.parametrize(("name", "spec"), [("x.png", SPEC), ("x.csv", VectorSpec(num_features=1))])
 def test_unreadable_files_are_named(tmp_path, name, spec):
     (tmp_path / name).write_text("nothing of use")
