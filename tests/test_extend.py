@@ -1,5 +1,6 @@
 """README's "add your own", done: one Python file, one YAML file, from a folder of one's own."""
 
+import re
 from pathlib import Path
 
 MODEL = '''
@@ -49,6 +50,7 @@ def test_a_model_of_ones_own(dlx_call, here):
     mine = ("--conf-dir", "my_conf", "--trust", "my_pkg")
     call = dlx_call("train", *mine, "model=my_net", "trainer.epochs=5")
     assert call.code == 0, call.err
+    assert re.search(r"dlx eval \S+ --trust my_pkg  ", call.out)
     assert "AdamW" in dlx_call("config", *mine, "model=my_net").out
     assert "A network of my own." in dlx_call("list", "model", "--conf-dir", "my_conf").out
     assert "did you mean width?" in dlx_call("train", *mine, "model=my_net", "model.widht=3").err

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dlx.config import Config
 
 
@@ -61,3 +63,8 @@ def trusted(trust: list[str] | None) -> tuple[str, ...]:
     """--trust and DLX_TRUST (separated by commas)."""
     from_environment = [name for name in os.environ.get("DLX_TRUST", "").split(",") if name]
     return (*(trust or ()), *from_environment)
+
+
+def again(trust: Sequence[str] | None) -> str:
+    """What a command must be given that loads a run of this one: what configurations name is not trusted for ever."""
+    return "".join(f" --trust {name}" for name in trust or ())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, trusted
+from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, again, trusted
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
 
@@ -44,13 +44,13 @@ def resume(
     if "experiment" in frozen.values:
         from dlx.experiments.run import resume_experiment
 
-        report_finding(resume_experiment(folder, frozen), json)
+        report_finding(resume_experiment(folder, frozen), json, again(trust))
         return
     if folder.is_plan:
         from dlx.sweeps.sweep import resume_sweep
 
         execution = make_execution(executor, jobs, time_limit, slurm, trusted(trust))
-        report_sweep(resume_sweep(folder, execution, storage=storage), json)
+        report_sweep(resume_sweep(folder, execution, storage=storage), json, again(trust))
         return
 
     config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen
@@ -59,4 +59,4 @@ def resume(
     from dlx.training import run as training
 
     result = training.train(config, fork=folder) if fork else training.resume(folder, config, changed=changed)
-    report(result, json)
+    report(result, json, again(trust))

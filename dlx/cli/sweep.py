@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trusted
+from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, again, frozen, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,7 +112,7 @@ def run_points(
         return
     from dlx.sweeps.sweep import start_sweep
 
-    report_sweep(start_sweep(points, execution, metric=metric), json)
+    report_sweep(start_sweep(points, execution, metric=metric), json, again(execution.trust))
 
 
 def seconds(limit: str | None) -> float | None:
@@ -166,7 +166,7 @@ def run_search(draft: Draft, execution: Execution, *, dry_run: bool = False, jso
         return
     from dlx.sweeps.sweep import start_search
 
-    report_sweep(start_search(draft, execution), json)
+    report_sweep(start_search(draft, execution), json, again(execution.trust))
 
 
 def _print_space(draft: Draft) -> None:
@@ -191,8 +191,8 @@ def _print_plan(points: Sequence[Point], metric: str | None) -> None:
     say(f"runs            {len(rows)} (not started: --dry-run)")
 
 
-def report_sweep(swept: Swept, json: bool) -> None:
-    """The table, the best point and how to go on with it; ends the process with the sweep's code."""
+def report_sweep(swept: Swept, json: bool, flags: str = "") -> None:
+    """The table, the best point and how to go on with it, with those flags; ends the process with the sweep's code."""
     from dlx.cli.output import print_json, say, table
     from dlx.sweeps.space import text_of
 
@@ -209,13 +209,13 @@ def report_sweep(swept: Swept, json: bool) -> None:
         say(table(cells, header), json)
     if swept.best and swept.best.name:
         home = swept.path / "runs" / swept.best.name
-        best = f"dlx train --from {home}" if home.is_dir() else swept.path / "points" / swept.best.name
+        best = f"dlx train --from {home}{flags}" if home.is_dir() else swept.path / "points" / swept.best.name
         say(f"best            {best}", json)
     if importance := swept.findings.get("importance"):
         say("importance      " + "  ".join(f"{key} {share:.2f}" for key, share in importance.items()), json)
     say(f"sweep           {swept.path}", json)
     if swept.status == "interrupted":
-        say(f"interrupted; go on with: dlx resume {swept.path}", json)
+        say(f"interrupted; go on with: dlx resume {swept.path}{flags}", json)
     elif len(swept.rows) > 1:
         say(f"next            dlx compare {swept.path.name}    dlx report {swept.path.name}    dlx dashboard", json)
     if json:

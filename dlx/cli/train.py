@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, frozen, trusted
+from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, again, frozen, trusted
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, make_execution, run_points, sweep
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def train(
         if dry_run:
             _print_members(config)
         else:
-            report_finding(run_experiment(config), json)
+            report_finding(run_experiment(config), json, again(trust))
         return
     if "method" in config.values:
         from dlx.sweeps.points import Point
@@ -65,11 +65,11 @@ def train(
     if dry_run:
         _print_plan(prepare(config))
         return
-    report(run(config), json)
+    report(run(config), json, again(trust))
 
 
-def report(result: Result, json: bool) -> None:
-    """What came out, where it lies, what to try next; ends the process with the result's code."""
+def report(result: Result, json: bool, flags: str = "") -> None:
+    """What came out, where it lies, what to try next, with those flags; ends the process with the result's code."""
     from dlx.cli.output import print_json, say
 
     if result.code == 0 or result.metrics:
@@ -78,9 +78,10 @@ def report(result: Result, json: bool) -> None:
         for name, value in shown.items():
             say(f"{name:<16}{value:.4f}", json)
         say(f"{'run':<16}{run}", json)
-        say(f"next            dlx eval {run.name}    dlx predict {run.name} FILE    dlx runs", json)
+        name = f"{run.name}{flags}"
+        say(f"next            dlx eval {name}    dlx predict {name} FILE    dlx runs", json)
     if result.status == "interrupted":
-        say(f"interrupted ({result.reason}); go on with: dlx resume {result.run}", json)
+        say(f"interrupted ({result.reason}); go on with: dlx resume {result.run}{flags}", json)
     elif result.status == "diverged":
         say(f"diverged: {result.reason}", json)
         say(f"run             {result.run}; a smaller optim.lr or trainer.clip_norm=1 often helps", json)
@@ -91,7 +92,7 @@ def report(result: Result, json: bool) -> None:
     raise typer.Exit(result.code)
 
 
-def report_finding(finding: Finding, json: bool) -> None:
+def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
     """What an experiment found, and where its figure is; ends the process with its code."""
     from dlx.cli.output import print_json, say
 
@@ -104,9 +105,11 @@ def report_finding(finding: Finding, json: bool) -> None:
     say(f"{'experiment':<16}{finding.path}", json)
     if finding.code == 1:
         count = sum(result.status == "failed" for result in lost.values())
-        say(f"{count} of {len(finding.results)} members failed; dlx resume {finding.path} tries them again", json)
+        say(
+            f"{count} of {len(finding.results)} members failed; dlx resume {finding.path}{flags} tries them again", json
+        )
     if finding.status == "interrupted":
-        say(f"interrupted; go on with: dlx resume {finding.path}", json)
+        say(f"interrupted; go on with: dlx resume {finding.path}{flags}", json)
     if json:
         print_json(
             {
