@@ -13,6 +13,7 @@ from dlx.cli.options import Json, Root
 if TYPE_CHECKING:
     from dlx.runs.catalog import Entry
 
+DEFAULT_ROOT = Path("outputs")
 MAX_COLUMNS = 8
 MAX_VALUES = 3
 Where = Annotated[
@@ -27,7 +28,7 @@ def runs(
     limit: Annotated[int | None, typer.Option(min=0, help="The first so many; without --sort the newest.")] = None,
     columns: Annotated[str | None, typer.Option(help="Which, such as model,optim.lr,val/loss.")] = None,
     members: Annotated[bool, typer.Option("--members", help="Also the runs of sweeps and experiments.")] = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
     """List the runs, newest last; filter by status, name, tag, note, any metric and any key of the configuration.
@@ -35,17 +36,25 @@ def runs(
     dlx runs 'model == resnet and test/accuracy > 0.9 and not status == failed' --sort test/accuracy
     """
     from dlx.cli.output import print_json, say
+    from dlx.config.errors import UserError
     from dlx.runs.catalog import Catalog
-    from dlx.runs.expression import parse
+    from dlx.runs.expression import check_orders, parse
+    from dlx.runs.find import outermost
     from dlx.runs.keys import check_keys
 
     wanted = parse(where) if where is not None else None
+    if root != DEFAULT_ROOT and not root.expanduser().is_dir():
+        raise UserError(f"--root {root}: there is no such folder")
     catalog = Catalog(root)
     catalog.refresh()
-    # Folders' names begin with their time; a sweep's members follow it, by name.
-    everything = sorted(catalog.entries.values(), key=lambda entry: (entry.id.split("/")[1:], entry.id))
+    entries = catalog.entries
+    begun = {name: (entry.created, entry.name) for name, entry in entries.items()}
+    # A sweep's members follow it, by name.
+    everything = sorted(entries.values(), key=lambda entry: (begun.get(outermost(entry.id), (0.0, "")), entry.id))
     keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
     check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)
+    if wanted:
+        check_orders(wanted, everything)
     found = [entry for entry in everything if wanted is None or wanted.matches(entry)]
     shown = [entry for entry in found if members or entry.plan is None]
     if sort:

@@ -38,19 +38,19 @@ def sync(
     from dlx.cli.output import print_json
     from dlx.config.errors import UserError
     from dlx.tracking.reach import missing
-    from dlx.tracking.sync import pack, would_send
+    from dlx.tracking.sync import pack_all, would_send
 
     if mode not in ("online", "offline"):
         raise UserError(f"--mode {mode}: must be online or offline")
-    parcels = [pack(run, project, entity) for run in _chosen(runs, everything, root)]
+    parcels, failed = pack_all(_chosen(runs, everything, root), project, entity)
     if dry_run:
-        sent = [would_send(parcel) for parcel in parcels]
+        sent = [*failed, *(would_send(parcel) for parcel in parcels)]
     else:
         needs_server = mode == "online" and any(parcel.waits for parcel in parcels)
         if needs_server and (lacks := missing()):
             remedy = "; `wandb login` or WANDB_API_KEY gives one" if "key" in lacks else ""
             raise UserError(f"{lacks}{remedy}; nothing was sent")
-        sent = _send(parcels, mode)
+        sent = [*failed, *_send(parcels, mode)]
     for one in sent:
         _report(one, json)
     if json:

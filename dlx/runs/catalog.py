@@ -11,19 +11,20 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.yaml import read_frozen
 from dlx.runs.files import read_json, write_json
-from dlx.runs.find import ENSEMBLE, MEMBERS
+from dlx.runs.find import created, plan_of, run_folders
 from dlx.runs.folder import RunFolder
-from dlx.runs.metrics import last_figures
+
+if TYPE_CHECKING:
+    from dlx.runs.columns import Columns
 
 NOTES = "notes.json"
-WATCHED = ("status.json", "summary.json", "metrics.jsonl", "run.lock", NOTES)
-READ = {*WATCHED, "config.yaml", "environment.json", "plan.yaml"}
-INSIDE = ("checkpoints", "media", "wandb", "plan", "export")  # folders of a run that hold no runs
+WATCHED = ("config.yaml", "status.json", "summary.json", "metrics.jsonl", "run.lock", NOTES)
+READ = {*WATCHED, "environment.json", "plan.yaml"}
 MAX_LEAVES = 2000
 
 Value = str | float | int | bool | None
@@ -77,21 +78,24 @@ class Catalog:
         self._read_config = read or read_config
         self.entries: dict[str, Entry] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}
+        self._growing: dict[str, Columns] = {}  # of runs under way: read on from where it stopped
 
     def refresh(self) -> tuple[set[str], set[str]]:
         """The ids that are new or changed, and those that are gone."""
-        found = {name: (path, files) for name, path, files in _run_folders(self.root)}
+        found = {name: (path, _files(inside)) for name, path, inside in run_folders(self.root)}
         gone = set(self.entries) - set(found)
         for name in gone:
             del self.entries[name], self._seen[name]
+            self._growing.pop(name, None)
         changed = set()
         for name, (path, files) in found.items():
             stamp = _stamp(files)
             before = self.entries.get(name)
             if before is not None and stamp == self._seen[name] and _is_settled(before):
                 continue
+            is_same = before is not None and stamp[0] == self._seen[name][0]  # a resume can change its configuration
             try:
-                entry = self._read(name, path, files, before)
+                entry = self._read(name, path, files, before if is_same else None)
             except OSError:  # it went meanwhile
                 continue
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -108,6 +112,13 @@ class Catalog:
         """Another one whenever the metrics.jsonl of that id was found changed."""
         return self._seen[name][WATCHED.index("metrics.jsonl")]
 
+    def _newest(self, name: str, path: Path) -> dict[str, float]:
+        from dlx.runs.columns import Columns
+
+        columns = self._growing.setdefault(name, Columns(path))
+        columns.refresh()
+        return columns.newest()
+
     def _read(self, name: str, path: Path, files: Files, before: Entry | None) -> Entry:
         _check_plain(files)
         folder = RunFolder(path)
@@ -119,14 +130,16 @@ class Catalog:
                 path=path,
                 is_plan=folder.is_plan,
                 plan=plan_of(name),
-                created=_created(path),
+                created=created(path),
                 config=self._read_config(folder.config_path),
             )
         )
         status, summary = folder.status(), folder.summary()
         figures = {key: float(value) for key, value in summary.items() if _is_figure(key, value)}
         if not summary and not entry.is_plan:
-            figures = last_figures(folder.metrics_path)
+            figures = self._newest(name, folder.metrics_path)
+        if summary or status["status"] != "running":
+            self._growing.pop(name, None)
         return replace(
             entry,
             is_plan=folder.is_plan,
@@ -152,35 +165,6 @@ def read_entry(path: Path) -> Entry:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
-def plan_of(name: str) -> str | None:
-    """The id of the plan that the run with this id is a member of, at whatever depth below the plan's runs."""
-    parents = name.split("/")[:-1]
-    if parents and name.endswith(f"/{ENSEMBLE}"):
-        return "/".join(parents)
-    if MEMBERS not in parents[1:]:
-        return None
-    return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
-
-
-def _run_folders(root: Path) -> Iterator[tuple[str, Path, Files]]:
-    """Ids, paths, and those of their files that a catalog reads; links are not followed."""
-    waiting = [("", root)]
-    while waiting:
-        name, path = waiting.pop()
-        try:
-            inside = list(os.scandir(path))
-        except OSError:
-            continue
-        is_run = any(item.name == "config.yaml" and item.is_file(follow_symlinks=False) for item in inside)
-        if is_run and name:
-            yield name, path, _files(inside)
-        for item in inside:
-            if item.name.startswith(".") or (is_run and item.name in INSIDE):
-                continue
-            if item.is_dir(follow_symlinks=False):
-                waiting.append((f"{name}/{item.name}".lstrip("/"), path / item.name))
-
-
 def _files(inside: Iterable[os.DirEntry[str]]) -> Files:
     return {item.name: item for item in inside if item.name in READ}
 
@@ -201,16 +185,6 @@ def _check_plain(files: Files) -> None:
     for name, item in files.items():
         if not item.is_file(follow_symlinks=False):
             raise ValueError(f"{name} is not a plain file")
-
-
-def _created(path: Path) -> float:
-    """When the run was started; of a run without that file, when its configuration was written."""
-    from datetime import datetime
-
-    try:
-        return datetime.fromisoformat(read_json(path / "environment.json")["started"]).timestamp()
-    except (OSError, ValueError, KeyError, TypeError):
-        return (path / "config.yaml").stat().st_mtime
 
 
 def _is_figure(name: str, value: Any) -> bool:

@@ -203,6 +203,10 @@ class Columns:
             x = x - position[np.isfinite(position)][0]
         return Curve(x, y)
 
+    def newest(self) -> dict[str, float]:
+        """The last value of each figure."""
+        return {name: float(values.array()[-1]) for name, (_, values) in self._figures.items() if len(values.array())}
+
     def arrays(self) -> dict[str, list[np.ndarray]]:
         """All that was read, for a cache: [values] of each position, [rows, values] of each figure."""
         positions = {name: [series.array()] for name, series in self._position.items()}

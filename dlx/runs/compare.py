@@ -18,9 +18,9 @@ from dlx.runs.differing import REPEATS, differing, short_names, signature, told
 from dlx.runs.figures import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
 from dlx.runs.find import find_run
 from dlx.runs.keys import text_of
-from dlx.runs.metrics import last_figures
 
 if TYPE_CHECKING:
+    from dlx.runs.columns import Columns
     from dlx.runs.curves import Band, Curve
 
 LABEL_KEYS = 3
@@ -113,12 +113,13 @@ def compare(entries: Sequence[Entry], metrics: Sequence[str] = (), *, grouped: b
 
     Raises UserError for a metric that no run has.
     """
+    entries = [
+        entry
+        if entry.metrics.keys() >= set(metrics)
+        else replace(entry, metrics=_columns(entry).newest() | entry.metrics)
+        for entry in entries
+    ]
     known = {name for entry in entries for name in entry.metrics}
-    if not known.issuperset(metrics):
-        entries = [
-            replace(entry, metrics=last_figures(entry.path / "metrics.jsonl") | entry.metrics) for entry in entries
-        ]
-        known = {name for entry in entries for name in entry.metrics}
     if entries:
         check_metrics(metrics, known)
     shown = tuple(metrics or shown_metrics(entries))
@@ -143,17 +144,22 @@ def compare(entries: Sequence[Entry], metrics: Sequence[str] = (), *, grouped: b
 def curve_panels(comparison: Comparison, metrics: Iterable[str], axis: str = "step") -> dict[str, dict[str, Band]]:
     """By metric and row: the mean of the repeats' curves, with their standard deviation. A curve has two points at
     least; metrics without one are left out, and so are rows after the first MAX_CURVES."""
-    from dlx.runs.curves import Columns
-
     found: dict[str, dict[str, list[Curve]]] = {name: {} for name in metrics}
     for row in comparison.rows[:MAX_CURVES]:
         for entry in row.entries:
-            columns = Columns(entry.path / "metrics.jsonl")
-            columns.refresh()
+            columns = _columns(entry)
             for name in found.keys() & set(columns.names):
                 if len((curve := columns.curve(name, axis)).x) > 1:
                     found[name].setdefault(row.label, []).append(curve)
     return {name: {label: _band(curves) for label, curves in panel.items()} for name, panel in found.items() if panel}
+
+
+def _columns(entry: Entry) -> Columns:
+    from dlx.runs.columns import Columns
+
+    columns = Columns(entry.path / "metrics.jsonl")
+    columns.refresh()
+    return columns
 
 
 def _band(curves: Sequence[Curve]) -> Band:

@@ -15,7 +15,7 @@ A key is status, reason, name, id, plan, tag or note, else a metric (val/accurac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -121,6 +121,19 @@ Expression = Compare | Not | Joined
 def parse(text: str) -> Expression:
     """Raises UserError that says what was expected, and where in the text."""
     return _Parser(text).whole()
+
+
+def check_orders(expression: Expression, entries: Collection[Entry]) -> None:
+    """Raises UserError for an order of numbers and a text, such as `val/accuracy > 90%`, which no run could match."""
+    if isinstance(expression, Not):
+        check_orders(expression.part, entries)
+    elif isinstance(expression, Joined):
+        for part in expression.parts:
+            check_orders(part, entries)
+    elif expression.operator in _ORDER and expression.values[0].number is None:
+        kinds = {type(value) for entry in entries for value in lookup(entry, expression.key)}
+        if kinds and kinds <= {int, float}:
+            raise UserError(f"filter: {expression}: {expression.key} is a number, {expression.values[0]} is none")
 
 
 def _equal(value: Value, literal: Literal) -> bool:

@@ -3,30 +3,77 @@
 from __future__ import annotations
 
 import difflib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dlx.config.errors import UserError
+from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
 
 MEMBERS = "runs"  # the folder, inside that of a plan, of the plan's runs
+INSIDE = ("checkpoints", "media", "wandb", "plan", "export")  # folders of a run that hold no runs
 ENSEMBLE = "ensemble"  # the run, inside the folder of a method, that its members are together
 
 
+def run_folders(root: Path) -> Iterator[tuple[str, Path, list[os.DirEntry[str]]]]:
+    """Every run folder below `root`: its id (the path below, with `/`), its path, and what lies in it. Links are not
+    followed, and what begins with a dot (the trash) holds no runs."""
+    waiting = [("", root)]
+    while waiting:
+        name, path = waiting.pop()
+        try:
+            inside = list(os.scandir(path))
+        except OSError:
+            continue
+        is_run = any(item.name == "config.yaml" and item.is_file(follow_symlinks=False) for item in inside)
+        if is_run and name:
+            yield name, path, inside
+        for item in inside:
+            if item.name.startswith(".") or (is_run and item.name in INSIDE):
+                continue
+            if item.is_dir(follow_symlinks=False):
+                waiting.append((f"{name}/{item.name}".lstrip("/"), path / item.name))
+
+
+def plan_of(name: str) -> str | None:
+    """The id of the plan that the run with this id is a member of, at whatever depth below the plan's runs."""
+    parents = name.split("/")[:-1]
+    if parents and name.endswith(f"/{ENSEMBLE}"):
+        return "/".join(parents)
+    if MEMBERS not in parents[1:]:
+        return None
+    return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
+
+
+def outermost(name: str) -> str:
+    """The id of the run or plan that was started for the run with this id."""
+    while (plan := plan_of(name)) is not None:
+        name = plan
+    return name
+
+
+def created(path: Path) -> float:
+    """When a run was started, in seconds since 1970: by its name, else by what it wrote."""
+    with suppress(ValueError):
+        return datetime.strptime(path.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
+    try:
+        return datetime.fromisoformat(read_json(path / "environment.json")["started"]).timestamp()
+    except (OSError, ValueError, KeyError, TypeError):
+        return (path / "config.yaml").stat().st_mtime
+
+
 def all_runs(root: str | Path = "outputs", *, members: bool = False) -> list[RunFolder]:
-    """Every run folder below `root`, oldest first (folder names begin with their UTC time).
+    """Every run folder below `root`, oldest first.
 
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
-    root = Path(root).expanduser()
-    found = [path.parent.relative_to(root) for path in root.glob("**/config.yaml") if not path.is_symlink()]
-    found = [path for path in found if not (path.name == "files" and "wandb" in path.parts)]  # that of W&B's client
-    ordered = sorted(found, key=lambda path: (path.parts[1:], str(path)))
-    return [RunFolder(root / path) for path in ordered if members or not _is_inside(path)]
-
-
-def _is_inside(path: Path) -> bool:
-    """Whether a run folder lies in a plan's; a folder of its own is named after its time."""
-    return MEMBERS in path.parts or path.name == ENSEMBLE
+    found = {name: path for name, path, _ in run_folders(Path(root).expanduser())}
+    begun = {name: (created(path), path.name) for name, path in found.items() if plan_of(name) is None}
+    ordered = sorted(found, key=lambda name: (begun.get(outermost(name), (0.0, "")), name))
+    return [RunFolder(found[name]) for name in ordered if members or name in begun]
 
 
 def find_run(run: str, root: str | Path = "outputs") -> RunFolder:

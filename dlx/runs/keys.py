@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
-from dlx.config.groups import SHORT_NAMES, nearest
+from dlx.config.groups import GROUPS, SHORT_NAMES, nearest
 
 if TYPE_CHECKING:
     from dlx.runs.catalog import Entry, Value
@@ -21,7 +22,7 @@ def canonical(key: str) -> str:
 
 
 def lookup(entry: Entry, key: str) -> tuple[Value, ...]:
-    """What a run has under a key: one value, none, or several (tags)."""
+    """What a run has under a key: one value, none, or several (tags, the options of a group that takes many)."""
     if key == "tag":
         return entry.notes.tags
     if key in OWN_KEYS:
@@ -30,7 +31,12 @@ def lookup(entry: Entry, key: str) -> tuple[Value, ...]:
     key = canonical(key)
     if key in entry.metrics:
         return (entry.metrics[key],)
-    return (entry.config[key],) if key in entry.config else ()
+    if key not in entry.config:
+        return ()
+    value = entry.config[key]
+    if key in GROUPS and GROUPS[key].many and isinstance(value, str) and value.startswith("["):
+        return tuple(json.loads(value))
+    return (value,)
 
 
 def check_keys(keys: Iterable[str], entries: Collection[Entry]) -> None:

@@ -37,9 +37,7 @@ class RunLock:
     def acquire(self) -> None:
         """Raises RunInUse (exit code 4) when a living process owns the folder."""
         self._file = self.path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not self._try():
             self._file.seek(0)
             owner = read_owner(self.path) or {}
             self._file.close()
@@ -51,6 +49,17 @@ class RunLock:
         self._file.write(json.dumps(owner) + "\n")
         self._file.flush()
         threading.Thread(target=self._beat, daemon=True, name="run-lock").start()
+
+    def _try(self) -> bool:
+        """A reader that asks whether somebody holds it (`_is_held`) does so itself for a moment."""
+        for wait in (0.01, 0.02, 0.04, 0.08, 0.0):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(wait)
+            else:
+                return True
+        return False
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -76,19 +85,24 @@ def read_owner(path: Path) -> dict[str, Any] | None:
 
 
 def owner_is_alive(folder: Path) -> bool:
-    """Whether a process still works on a run folder: by its pid on this host, by its heartbeat on others."""
+    """Whether a process still works on a run folder: on this host the kernel knows, of others the heartbeat tells."""
     path = folder / "run.lock"
     owner = read_owner(path)
     if owner is None:
         return False
-    if owner["host"] != socket.gethostname():
-        return time.time() - path.stat().st_mtime < SILENT_SECONDS
-    if owner["boot"] != _boot_id():
-        return False
     try:
-        os.kill(owner["pid"], 0)
-    except (ProcessLookupError, TypeError, OverflowError):
+        if owner["host"] != socket.gethostname():
+            return time.time() - path.stat().st_mtime < SILENT_SECONDS
+        return owner["boot"] == _boot_id() and _is_held(path)
+    except FileNotFoundError:  # it was released meanwhile
         return False
-    except PermissionError:
-        return True
-    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Not by its pid, which another process can have by now."""
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

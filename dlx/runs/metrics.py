@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dlx.runs.files import loosened, strict
+from dlx.runs.files import strict
 
 MAX_ROW = 64 * 1024
 
@@ -60,7 +60,8 @@ class MetricsWriter:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All rows that count: a resume event drops earlier rows past its step; a torn last line is dropped too."""
+    """All rows that count: a resume event drops earlier rows past its step; a torn last line, and what has no step, is
+    dropped too."""
     rows: list[dict[str, Any]] = []
     if not path.exists():
         return rows
@@ -69,33 +70,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if not isinstance(row, dict):
+        step = row.get("step") if isinstance(row, dict) else None
+        if not isinstance(step, (int, float)):
             continue
         if row.get("_event") == "resume":
-            rows = [earlier for earlier in rows if earlier.get("step", 0) <= row["step"]]
-        else:
+            rows = [earlier for earlier in rows if earlier["step"] <= step]
+        elif "_event" not in row:
             rows.append(row)
     return rows
 
 
 POSITION = ("step", "epoch", "time")  # where a row is; all else in it is a figure
-
-
-def last_figures(path: Path) -> dict[str, float]:
-    """The newest figure of each name in the last rows, read from the end of the file: of a run that is under way."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 2 * MAX_ROW))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return {}
-    figures: dict[str, float] = {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "_event" not in row:
-            figures |= {name: value for name, value in loosened(row).items() if isinstance(value, (int, float))}
-    return {name: float(value) for name, value in figures.items() if name not in POSITION}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from dlx.config.errors import UserError
 from dlx.config.yaml import read_frozen
 from dlx.runs.catalog import Catalog, read_notes
 from dlx.runs.files import read_json
@@ -113,6 +115,19 @@ def pack(run: RunFolder, project: str | None = None, entity: str | None = None) 
     is_sent = is_there and memory.get("sent") == digest.hexdigest()
     sent_to = memory.get("step") if is_there else None
     return Parcel(run, config, status, settings, digest.hexdigest(), sent_to, is_sent)
+
+
+def pack_all(
+    runs: Iterable[RunFolder], project: str | None = None, entity: str | None = None
+) -> tuple[list[Parcel], list[Sent]]:
+    """The parcels, and what became of the runs that cannot be read: the others are sent."""
+    parcels, failed = [], []
+    for run in runs:
+        try:
+            parcels.append(pack(run, project, entity))
+        except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+            failed.append(Sent(run.path, "failed", reason=f"cannot be read: {type(error).__name__}: {error}"))
+    return parcels, failed
 
 
 def _memory(run: RunFolder) -> dict[str, Any]:

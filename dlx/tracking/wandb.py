@@ -30,6 +30,7 @@ MEMORY = "wandb.json"  # in the run folder: which run of W&B it is, and what `dl
 INIT_SECONDS = 20
 FINISH_SECONDS = 45
 LONGEST_ID = 128
+NOT_IN_IDS = ":;,#?/'"  # which W&B refuses there
 EXIT_CODES = {"finished": 0, "pruned": 0, "diverged": 3, "interrupted": 130}
 
 ClientMode = Literal["online", "offline", "disabled"]
@@ -183,10 +184,12 @@ def client() -> Any:
 
 
 def run_id(path: Path) -> str:
-    """The id of a run at W&B, the same wherever its folder lies: its name; of a member the plan's before it."""
+    """The id of a run at W&B, the same wherever its folder lies: its name, of a member the plan's before it; a hash of
+    that where W&B would refuse it."""
     plan, own = plan_folder(path), path.resolve().name
     name = f"{plan.name}.{own}" if plan else own
-    return name if len(name) <= LONGEST_ID else hashlib.sha256(name.encode()).hexdigest()[:32]
+    is_taken = len(name) <= LONGEST_ID and not set(name) & set(NOT_IN_IDS)
+    return name if is_taken else hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _kind_of(plan: Path) -> str:

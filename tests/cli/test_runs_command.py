@@ -42,7 +42,8 @@ def test_mistakes_are_said(dlx_call, outputs):
     assert "did you mean optimizer.lr?" in dlx_call("runs", "--sort", "optim.rl").err
     assert "did you mean status?" in dlx_call("runs", "--columns", "stats").err
     assert "expected a value after == at the end" in dlx_call("runs", "seed ==").err
-    assert dlx_call("runs", "model == mlp", "--root", "nowhere").out.startswith("no runs below nowhere/")
+    assert "--root nowhere: there is no such folder" in dlx_call("runs", "--root", "nowhere").err
+    assert "val/accuracy is a number, 90% is none" in dlx_call("runs", "val/accuracy > 90%").err
 
 
 def test_runs_inside_a_sweep_are_mentioned(dlx_call, outputs):

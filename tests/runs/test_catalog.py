@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dlx.config.errors import UserError
-from dlx.runs.catalog import Catalog, Notes, plan_of, read_entry, write_notes
+from dlx.runs.catalog import Catalog, Notes, read_entry, write_notes
+from dlx.runs.find import plan_of
 from dlx.runs.folder import RunFolder
 
 
@@ -48,6 +49,34 @@ def test_it_reads_only_what_changed(tmp_path):
     assert catalog.entries[f"a/{first.name}"].notes == Notes(("good",), "<b>said</b>")
     second.path.rename(tmp_path / ".trash")
     assert catalog.refresh()[1] == {f"a/{second.name}"}
+
+
+def test_a_configuration_that_a_resume_changed_is_read_again(tmp_path):
+    folder = RunFolder.create(tmp_path, "a", "b")
+    folder.write_config("seed: 0\ntrainer: {epochs: 3}\n")
+    catalog = Catalog(tmp_path)
+    catalog.refresh()
+    folder.write_config("seed: 0\ntrainer: {epochs: 50}\n")
+    catalog.refresh()
+    (entry,) = catalog.entries.values()
+    assert entry.config["trainer.epochs"] == 50
+
+
+def test_figures_of_a_run_under_way_are_the_newest_that_count(tmp_path):
+    folder = RunFolder.create(tmp_path, "a", "b")
+    folder.write_config("seed: 0\n")
+    folder.write_status("running")
+    rows = [{"step": 1, "time": 1.0, "val/loss": 0.5}]
+    rows += [{"step": step, "time": 2.0, "train/loss": 1.0} for step in range(2, 9_000)]  # far more than a tail holds
+    folder.metrics_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    catalog = Catalog(tmp_path)
+    catalog.refresh()
+    (name,) = catalog.entries
+    assert catalog.entries[name].metrics == {"val/loss": 0.5, "train/loss": 1.0}
+    with folder.metrics_path.open("a") as file:
+        file.write('{"_event": "resume", "step": 0}\n{"step": 1, "time": 3.0, "train/loss": 2.0}\n')
+    catalog.refresh()
+    assert catalog.entries[name].metrics == {"train/loss": 2.0}
 
 
 def test_a_damaged_folder_ends_no_list(tmp_path):

@@ -93,6 +93,14 @@ def test_missing_and_broken_figures(tmp_path):
         assert "diverged" in write(comparison)
 
 
+def test_a_figure_that_one_summary_has_is_not_missing_in_the_others(tmp_path):
+    group = [entry(tmp_path, "a", {"train/loss": 0.5}, seed=0), entry(tmp_path, "b", {"val/loss": 0.4}, seed=1)]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/metrics.jsonl").write_text('{"step": 1, "time": 1.0, "train/loss": 0.7}\n')
+    (row,) = compare(group, ["train/loss"]).rows
+    assert row.metrics["train/loss"].values == (0.5, 0.7)
+
+
 def test_one_run_and_none(tmp_path):
     one = compare([entry(tmp_path, "a", {"val/accuracy": 0.5, "val/loss": 1.0})])
     assert summary_rows(one) == [

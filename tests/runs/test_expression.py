@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dlx.config.errors import UserError
 from dlx.runs.catalog import Entry, Notes
-from dlx.runs.expression import Compare, Expression, Joined, Literal, Not, parse
+from dlx.runs.expression import Compare, Expression, Joined, Literal, Not, check_orders, parse
 from dlx.runs.keys import check_keys
 
 
@@ -94,6 +94,21 @@ def test_an_unknown_key_has_the_nearest_name():
         check_keys(["optim.rl"], [entry()])
     check_keys(parse("tag == x or model == y or optim.lr > 1 or val/loss < 1").keys(), [entry()])
     check_keys(["anything"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("reg == mixup", True), ("reg in (cutmix, dropout)", True), ("reg != dropout", False), ("reg == mix", False)],
+)
+def test_one_of_several_options_is_enough(text, expected):
+    assert parse(text).matches(entry(regularization='["mixup", "dropout"]')) is expected
+
+
+def test_an_order_of_numbers_and_a_text_is_a_mistake():
+    for text in ("val/accuracy > 90%", "not (model == x or val/accuracy < abc)"):
+        with pytest.raises(UserError, match="val/accuracy is a number, (90%|abc) is none"):
+            check_orders(parse(text), [entry()])
+    check_orders(parse("name > abc and val/accuracy > 0.9 and dataset.fold > x"), [entry()])
 
 
 TEXT = st.text() | st.sampled_from(["resnet", "and", "1e-3", "optim.lr", "-inf", "", 'a"b\\', "null", "a b"])

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from dlx.config.errors import UserError
 from dlx.runs.files import write_atomic
 from dlx.runs.find import find_run
 from dlx.runs.folder import RunFolder, slug
-from dlx.runs.lock import RunInUse
+from dlx.runs.lock import RunInUse, owner_is_alive
 from dlx.runs.metrics import MetricsWriter, read_metrics
 
 
@@ -49,6 +50,36 @@ def test_a_living_owner_keeps_others_out_and_a_dead_one_does_not(tmp_path):
     (run.path / "run.lock").write_text(json.dumps(owner))
     assert run.status()["status"] == "lost"
     RunFolder(run.path).lock.acquire()
+
+
+def test_a_process_that_has_the_number_of_a_dead_owner_is_none(tmp_path):
+    run = RunFolder.create(tmp_path, "a", "b")
+    owner = (run.path / "run.lock").read_text()
+    run.write_status("running")
+    run.lock.release()
+    (run.path / "run.lock").write_text(owner)  # as a kill leaves it: this process lives, and does not hold it
+    assert run.status()["status"] == "lost"
+
+
+def test_a_reader_keeps_nobody_out(tmp_path):
+    run = RunFolder.create(tmp_path, "a", "b")
+    run.lock.release()
+    stop = threading.Event()
+
+    def look():
+        while not stop.is_set():
+            owner_is_alive(run.path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(50):
+            lock = RunFolder(run.path).lock
+            lock.acquire()
+            lock.release()
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_rows_are_strict_json_and_survive_a_torn_end(tmp_path):

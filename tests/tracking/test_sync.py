@@ -12,7 +12,7 @@ import dlx.tracking.sync as sync
 from dlx.runs.catalog import Notes, write_notes
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
-from dlx.tracking.wandb import Wandb
+from dlx.tracking.wandb import Wandb, run_id
 
 
 @pytest.fixture
@@ -208,6 +208,26 @@ def test_a_dry_run_needs_no_network_and_does_nothing(dlx_call, trained, no_key):
     count = len((trained / "metrics.jsonl").read_text().splitlines())
     assert f"would be sent  {count} rows, 1 pictures" in call.out
     assert files_of(trained) == before
+
+
+def test_a_damaged_run_keeps_no_other_from_being_sent(dlx_call, trained, tiny, no_key):
+    with (trained / "metrics.jsonl").open("a") as file:
+        file.write('{"note": "by hand"}\n{"_event": "resume"}\n')
+    assert dlx_call("train", *tiny, "name=other").code == 0
+    (other,) = (trained.parents[1] / "other").iterdir()
+    (other / "config.yaml").write_text("a: [")
+    call = dlx_call("sync", "--all", "--dry-run")
+    assert call.code == 1
+    assert f"{other.name}  failed  cannot be read: " in call.out
+    assert f"{trained.name}  would be sent  " in call.out
+
+
+def test_an_id_holds_nothing_that_is_refused(tmp_path):
+    assert run_id(tmp_path / "20261101-000000-mlp-00aa") == "20261101-000000-mlp-00aa"
+    found = run_id(tmp_path / "000-lr=0.1,seed=2")
+    assert len(found) == 32
+    assert found.isalnum()
+    assert found == run_id(tmp_path / "000-lr=0.1,seed=2") != run_id(tmp_path / "000-lr=0.1,seed=3")
 
 
 def test_a_run_that_is_under_way_is_left_alone(dlx_call, trained, wandb_server, monkeypatch):
