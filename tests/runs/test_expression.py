@@ -106,7 +106,7 @@ def test_one_of_several_options_is_enough(text, expected):
 
 def test_an_order_of_numbers_and_a_text_is_a_mistake():
     for text in ("val/accuracy > 90%", "not (model == x or val/accuracy < abc)"):
-        with pytest.raises(UserError, match="val/accuracy is a number, (90%|abc) is none"):
+        with pytest.raises(UserError, match=r"val/accuracy is a number, (90%|abc) is none"):
             check_orders(parse(text), [entry()])
     check_orders(parse("name > abc and val/accuracy > 0.9 and dataset.fold > x"), [entry()])
 
