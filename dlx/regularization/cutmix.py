@@ -29,6 +29,7 @@ class CutMix(Regularizer):
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be in [0, 1], got {probability}")
         self.alpha, self.probability = alpha, probability
+        self.soft_labels = probability
 
     def check(self, system: System) -> None:
         if not isinstance(system.spec, ImageSpec):

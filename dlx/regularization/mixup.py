@@ -20,6 +20,7 @@ class Mixup(Regularizer):
     """
 
     place = 2
+    soft_labels = 1.0
 
     def __init__(self, *, alpha: float = 0.2) -> None:
         if alpha <= 0:

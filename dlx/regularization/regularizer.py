@@ -25,6 +25,9 @@ class Regularizer:
     needs_monitor: ClassVar[bool] = False
     """Whether it can do nothing where no figure says what "best" means."""
 
+    soft_labels: float = 0.0
+    """The share of batches whose labels it turns into float [B, K]."""
+
     def check(self, system: System) -> None:
         """Raises ValueError where it cannot work on such a system (which may be on the meta device)."""
 

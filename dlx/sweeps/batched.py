@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -96,12 +96,12 @@ class Batched:
                     programs.setdefault(member.program, []).append(member)
                 else:
                     in_this_process(plan, [name], tell)
+            if len(programs) > 1:
+                note(f"batched: {_parted(list(programs.values()))}")
             for members in programs.values():
                 stack = self._stack(plan, members) if len(members) > 1 else None
-                if stack:
-                    _train(stack, members, tell)
-                else:
-                    in_this_process(plan, [member.name for member in members], tell)
+                left = _train(stack, members, tell) if stack else [member.name for member in members]
+                in_this_process(plan, left, tell)
 
     def _member(self, plan: Plan, name: str) -> Member | None:
         """None for what has ended, or cannot start: the run itself says so."""
@@ -119,6 +119,16 @@ class Batched:
 
     def _stack(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
         """The members ready to train as one; None where they do not, or are faster alone (if that is asked)."""
+        try:
+            return self._stacked(plan, members)
+        except NotBatchable as reason:
+            said = str(reason)
+        except Exception as error:  # of whichever member: each says its own when it runs alone
+            said = f"{type(error).__name__}: {error}"
+        note(f"batched: {len(members)} members run one after another: {said}")
+        return None
+
+    def _stacked(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
         first = members[0].prepared
         world = World.join(first.trainer.device)
         if world.device.type == "cpu":
@@ -137,13 +147,9 @@ class Batched:
             for member in members
         ]
         fits = [Fit(member.prepared.trainer, job) for member, job in zip(members, jobs, strict=True)]
-        try:
-            stack = Stack(first.trainer, fits)
-            stack.evaluate([fit.job.data.val for fit in fits])
-            together, alone = measure(stack)
-        except NotBatchable as reason:
-            note(f"batched: {len(members)} members run one after another: {reason}")
-            return None
+        stack = Stack(first.trainer, fits)
+        stack.evaluate([fit.job.data.val for fit in fits])
+        together, alone = measure(stack)
         if alone < together:
             said = f"{len(members)} members take {1e3 * together:.1f} ms a step as one, {1e3 * alone:.1f} ms one by one"
             note(f"batched: {said}")
@@ -177,12 +183,32 @@ def _fastest(run: Callable[[], Any]) -> float:
     return min(times[1:])  # the first traces
 
 
-def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> None:
-    """Trains a stack; each member's folder is opened now and closed when the member ends."""
+def _parted(programs: Sequence[Sequence[Member]]) -> str:
+    """How many programs there are, and a key that parts the first two."""
+    first, second = (dict(_leaves(json.loads(members[0].program)[0])) for members in programs[:2])
+    key = next((key for key in first | second if first.get(key) != second.get(key)), "the size of the data")
+    return f"{sum(map(len, programs))} members are {len(programs)} programs, since {key} differs; each trains apart"
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:
+    """Trains a stack; each member's folder is opened now and closed when the member ends.
+
+    Returns the members that are left where the stack itself failed: they go on alone, from their checkpoints.
+    """
     sessions: dict[Fit, tuple[str, Session]] = {}
+    left = [member.name for member in members]
 
     def ended(fit: Fit, outcome: Outcome | Diverged) -> None:
         name, session = sessions.pop(fit)
+        left.remove(name)
         try:
             with session:
                 if isinstance(outcome, Diverged):
@@ -201,12 +227,19 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> None:
             fit.job.recorder = fit.recorder = session.recorder
             fit.recorder.begin(fit.state.step, fit.total, fit.job.data.train.steps_per_epoch)
         received = fit_together(stack, ended, Progress())
+    except Exception as error:  # whose it is shows when each runs alone
+        note(f"batched: {len(left)} members go on one after another: {type(error).__name__}: {error}")
+        for _, session in sessions.values():
+            with session:
+                session.left("the stack that it trained in failed")
+        return left
     except BaseException as error:
         for _, session in sessions.values():
             session.__exit__(type(error), error, error.__traceback__)
         raise
     if received:
         raise Interrupted(exit_code(received))
+    return []
 
 
 def _open(member: Member, world: World) -> Session:

@@ -43,9 +43,15 @@ def told(folder: RunFolder) -> Iterator[dict[str, Any]]:
     try:
         yield ending
         ending["status"] = "finished"
+    except Interrupted as error:
+        ending |= {"status": "interrupted", "reason": str(error)}
+        raise
+    except KeyboardInterrupt:  # while nothing trains, which catches signals itself
+        stop = Interrupted(130)
+        ending |= {"status": "interrupted", "reason": str(stop)}
+        raise stop from None
     except BaseException as error:
-        interrupted = isinstance(error, Interrupted)
-        ending |= {"status": "interrupted", "reason": str(error)} if interrupted else {"reason": repr(error)}
+        ending |= {"reason": repr(error)}
         raise
     finally:
         folder.write_status(ending["status"], ending["reason"])

@@ -35,10 +35,10 @@ class Clock:
         return batch
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """What happens inside does not count."""
+    def stopped(self) -> Iterator[float]:
+        """What happens inside does not count. Yields the seconds since the last reading."""
         outside = time.perf_counter()
-        yield
+        yield outside - self._start
         self._start += time.perf_counter() - outside
 
     def read(self, step: int) -> Times:

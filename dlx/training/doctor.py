@@ -152,7 +152,7 @@ def try_training(seconds: float = SECONDS) -> dict[str, Any]:
     if result.code or not summary:
         return {**told, "reason": f"{result.status}: {result.reason}"}
     accuracy = summary["test/accuracy"]
-    told |= {"accuracy": accuracy, "throughput": summary["train/throughput"], "seconds": summary["seconds"]}
+    told |= {"accuracy": accuracy, "throughput": summary.get("train/throughput", 0.0), "seconds": summary["seconds"]}
     if accuracy < GOOD_ACCURACY:
         return {**told, "reason": f"accuracy {accuracy:.4f}, where {GOOD_ACCURACY} is the least to expect"}
     return {**told, "ok": True}

@@ -60,12 +60,17 @@ class Session:
         """The training came to this outcome; its weights are judged on the test split if they are final."""
         if outcome.signal:
             self._end("interrupted", exit_code(outcome.signal), f"signal {outcome.signal}")
+            self._summary = _best_figures(job, outcome)  # for who lists runs; no result of a run that goes on
         elif outcome.pruned:
             self._summary = _best_figures(job, outcome)
             self._end("pruned", 0, f"at step {outcome.state.step}: others did better by then")
         else:
             self._summary = _summarize(job, outcome)
             self._end("finished", 0)
+
+    def left(self, reason: str) -> None:
+        """It ends here, and another goes on with it."""
+        self._end("interrupted", 1, reason)
 
     def _end(self, status: str, code: int, reason: str | None = None) -> None:
         self.result = Result(self.folder.path, status, code, judged(self._summary), reason)
@@ -115,15 +120,15 @@ def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
 def _best_figures(job: Job, outcome: Outcome) -> dict[str, Any]:
     """The validation figures of the best weights, and what the training cost."""
     state = outcome.state
-    best = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
+    found = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
     return {
-        **{name: value for name, value in best.items() if name != "step"},
+        **{name: value for name, value in found.items() if name != "step"},
         "best_step": state.best_step,
         "monitor": ":".join(outcome.monitored) if outcome.monitored else None,
         "steps": state.step,
         "parameters": sum(p.numel() for p in job.system.parameters()),
         "seconds": round(state.seconds, 3),
-        "train/throughput": round(job.recorder.best_throughput, 1),
+        **({"train/throughput": round(best, 1)} if (best := job.recorder.best_throughput) else {}),
     }
 
 

@@ -57,6 +57,12 @@ def check_batchable(trainer: Trainer, fit: Fit) -> None:
             raise NotBatchable(reason)
 
 
+def _labels_vary(fit: Fit) -> bool:
+    """Whether a coin decides which form the labels of a batch have."""
+    shares = [sum(part.soft_labels for part in place) / len(place) for place in fit.step.places]
+    return any(shares) and 1 not in shares
+
+
 class Stack:
     """Members at the same step. `fits[row]` stays in its row when it has ended: a passenger, until the stack is made
     anew. Raises NotBatchable."""
@@ -64,6 +70,8 @@ class Stack:
     def __init__(self, trainer: Trainer, fits: Sequence[Fit], program: Program | None = None) -> None:
         for fit in fits:
             check_batchable(trainer, fit)
+        if len({fit.job.seed for fit in fits}) > 1 and _labels_vary(fits[0]):
+            raise NotBatchable("labels are soft in some batches only, and in others of each member")
         self.trainer, self.fits = trainer, list(fits)
         self.active = [True] * len(fits)
         self.clip_norm = trainer.clip_norm
@@ -89,7 +97,7 @@ class Stack:
             self._place.append((number, key))
         self.buffers = {name: self._stack_buffers(name) for name, _ in first.system.named_buffers()}
         self.loader = StackedLoader([cast(DeviceLoader, fit.job.data.train) for fit in fits])
-        self.pending: dict[str, list[Tensor]] = {}
+        self.pending = self._take_pending()
         self.finite = torch.ones(len(fits), dtype=torch.bool, device=self.device)
         self.bad_step = torch.zeros(len(fits), dtype=torch.int64, device=self.device)
 
@@ -100,6 +108,21 @@ class Stack:
         for buffer, row in zip(own, stacked, strict=True):
             buffer.data = row
         return stacked
+
+    def _take_pending(self) -> dict[str, list[Tensor]]:
+        """What the members noted since their last row, which a checkpoint can hold."""
+        noted = [fit.state.pending for fit in self.fits]
+        if len({tuple((name, len(values)) for name, values in own.items()) for own in noted}) > 1:
+            raise NotBatchable("the members noted different figures since their last row")
+        for fit in self.fits:
+            fit.state.pending = {}
+        return {
+            name: [torch.stack(values) for values in zip(*(own[name] for own in noted), strict=True)]
+            for name in noted[0]
+        }
+
+    def _give_pending(self, row: int) -> None:
+        self.fits[row].state.pending = {name: [own[row] for own in noted] for name, noted in self.pending.items()}
 
     @property
     def members(self) -> list[tuple[int, Fit]]:
@@ -215,14 +238,23 @@ class Stack:
         display.row(fit.state.step, fit.epoch, means)
         return ends
 
-    def save(self) -> None:
+    def save(self) -> dict[int, Diverged]:
+        """Checkpoints of all; returns those whose weights cannot be saved."""
+        diverged = {}
         for row, fit in self.members:
             self.optimizer.write_back(row)
-            fit.save()
+            self._give_pending(row)
+            try:
+                fit.save()
+            except Diverged as error:
+                diverged[row] = error
+            fit.state.pending = {}
+        return diverged
 
     def release(self, row: int) -> Fit:
         """The member is its own again, and in the stack only a passenger."""
         fit = self.fits[row]
+        self._give_pending(row)
         self.optimizer.write_back(row)
         self.optimizer.release(row)
         for buffer in fit.system.buffers():
@@ -234,10 +266,8 @@ class Stack:
         """A stack of the members that are left, without passengers."""
         for row, _ in self.members:
             self.optimizer.write_back(row)
-        rows = [row for row, _ in self.members]
-        stack = Stack(self.trainer, [self.fits[row] for row in rows], self.program)
-        stack.pending = {name: [values[rows] for values in noted] for name, noted in self.pending.items()}
-        return stack
+            self._give_pending(row)
+        return Stack(self.trainer, [fit for _, fit in self.members], self.program)
 
 
 Ended = Callable[["Fit", Outcome | Diverged], None]
@@ -254,8 +284,9 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
     saving = Due(Interval.parse(trainer.checkpoint_every, per_epoch))
     received = 0
 
-    def end(row: int, diverged: Diverged | None = None, signum: int = 0) -> None:
+    def end(row: int, spent: float, diverged: Diverged | None = None, signum: int = 0) -> None:
         fit = stack.release(row)
+        fit.state.seconds += spent
         try:
             ended(fit, diverged or fit.end(signum))
         except Diverged as error:  # its last weights cannot be saved
@@ -277,9 +308,9 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
                 if logging:
                     rows, found = stack.read_pending()
                     diverged |= found
-                with clock.stopped():
+                with clock.stopped() as spent:
                     for row, error in diverged.items():
-                        end(row, error)
+                        end(row, spent, error)
                 step += 1
                 for _, fit in stack.members:
                     fit.system.after_step(fit.state.step)
@@ -289,17 +320,21 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
                     times = clock.read(step)
                     for row, fit in stack.members:
                         fit.log(rows[row], fit.step.lr, times)
-                with clock.stopped():
+                with clock.stopped() as spent:
                     stops: list[int] = []
                     if stack.members and (validation.at(step) or step == total):
                         stops = stack.validate(display)
                         for row in stops if step < total else ():
-                            end(row)
+                            end(row, spent)
                     if saving.at(step) and step < total:
-                        stack.save()
+                        unsaved = stack.save()
+                        for row, error in unsaved.items():
+                            end(row, spent, error)
+                        diverged |= unsaved
                 if diverged or stops or received:
                     break
-        for row, _ in stack.members:
-            end(row, signum=received if step < total else 0)
+        with clock.stopped() as spent:
+            for row, _ in stack.members:
+                end(row, spent, signum=received if step < total else 0)
     display.end()
     return received if step < total else 0

@@ -135,6 +135,75 @@ def test_different_programs_are_different_stacks(dlx_call):
     assert len(rows) == 4
     assert {row["status"] for row in rows.values()} == {"finished"}
     assert "one after another" not in err
+    assert "4 members are 2 programs, since model._target_ differs; each trains apart" in err
+
+
+def test_weights_that_cannot_be_saved_are_their_members_alone(dlx_call):
+    words = [*MLP, "optim=sgd", "optim.lr=0.1,1e30", "optim.weight_decay=0.0,1e10", "--zip"]
+    words += ["trainer.max_steps=6", "trainer.checkpoint_every=1"]
+    _, rows, _ = swept(dlx_call, "batched", *words, code=1)
+    assert [row["status"] for row in rows.values()] == ["finished", "diverged"]
+    assert "non-finite" in rows[max(rows)]["reason"]
+
+
+def test_labels_of_several_forms_are_no_program(dlx_call):
+    words = [*MLP, "reg=[cutmix]", "trainer.max_steps=6", "seed=0,1,2"]
+    _, rows, err = swept(dlx_call, "batched", *words)
+    assert "3 members run one after another: labels are soft in some batches only" in err
+    assert {row["status"] for row in rows.values()} == {"finished"}
+    _, rows, err = swept(dlx_call, "batched", *words, "reg.cutmix.probability=1")
+    assert "one after another" not in err
+
+
+def test_what_a_stack_fails_of_its_members_go_on_alone(dlx_call, monkeypatch):
+    """From their last checkpoints, each to its own end."""
+    words = [*MLP, "trainer.max_steps=30", "trainer.checkpoint_every=10", "seed=0,1,2"]
+    _, whole, _ = swept(dlx_call, "inprocess", *words)
+    gradients = batched.Stack.step
+
+    def step(self, batch, at, total, logging):
+        if at == 14:
+            raise ValueError("a shape that it does not know")
+        return gradients(self, batch, at, total, logging)
+
+    monkeypatch.setattr(batched.Stack, "step", step)
+    folder, rows, err = swept(dlx_call, "batched", *words)
+    assert "3 members go on one after another: ValueError: a shape that it does not know" in err
+    for name, row in rows.items():
+        assert row["status"] == "finished"
+        assert row["metrics"] == pytest.approx(whole[name]["metrics"], rel=1e-3)
+        assert '"_event": "resume", "step": 10' in (folder / "runs" / name / "metrics.jsonl").read_text()
+
+
+def test_a_member_that_somebody_else_holds_keeps_no_other(dlx_call, sigterm_at):
+    words = [*MLP, "trainer.max_steps=60", "seed=0,1"]
+    with sigterm_at(61):
+        run = json.loads(dlx_call("sweep", *words, "--executor", "batched", "--json").out)["run"]
+    held = RunFolder(max(Path(run, "runs").iterdir()))
+    held.lock.acquire()
+    call = dlx_call("resume", run, "--executor", "batched", "--json")
+    held.lock.release()
+    found = {row["name"]: row for row in json.loads(call.out)["members"]}
+    assert [found[name]["status"] for name in sorted(found)] == ["finished", "failed"]
+    assert "in use by process" in found[held.name]["reason"]
+
+
+def test_rows_and_seconds_are_whole_after_an_interruption(dlx_call, sigterm_at, float64):
+    words = [*MLP, "trainer.log_every=20", "trainer.max_steps=60", "seed=0,1"]
+    alone, _, _ = swept(dlx_call, "inprocess", *words)
+    for resumed_by in ("batched", "inprocess"):
+        with sigterm_at(61):  # within what a row is the mean of
+            run = Path(json.loads(dlx_call("sweep", *words, "--executor", "batched", "--json").out)["run"])
+        for member in (run / "runs").iterdir():
+            assert RunFolder(member).summary()["seconds"] > 0
+        assert dlx_call("resume", str(run), "--executor", resumed_by).code == 0
+        for member in (alone / "runs").iterdir():
+            rows = [
+                [row["train/loss"] for row in read_metrics(folder / "runs" / member.name / "metrics.jsonl")
+                 if "train/loss" in row]
+                for folder in (alone, run)
+            ]  # fmt: skip
+            assert rows[1] == pytest.approx(rows[0], rel=1e-6)
 
 
 def test_auto_takes_what_is_faster(dlx_call, monkeypatch):
@@ -142,7 +211,7 @@ def test_auto_takes_what_is_faster(dlx_call, monkeypatch):
     for times, together in (((1.0, 2.0), True), ((2.0, 1.0), False)):
         monkeypatch.setattr("dlx.sweeps.batched.measure", lambda stack, times=times: times)
         trained = []
-        monkeypatch.setattr("dlx.sweeps.batched._train", lambda *a, kept=trained: kept.append(a))
+        monkeypatch.setattr("dlx.sweeps.batched._train", lambda *a, kept=trained: kept.append(a) or [])
         _, rows, err = swept(dlx_call, "auto", *words)
         assert bool(trained) == together
         assert ("one by one" in err) == (not together)
