@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         elif "_event" not in row:
             rows.append(row)
     return rows
+
+
+def read_resumes(path: Path) -> list[dict[str, Any]]:
+    """The events of a run that went on: `step`, and `changed` where its configuration did."""
+    try:
+        lines = [line for line in path.read_bytes().split(b"\n") if b'"_event"' in line]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and event.get("_event") == "resume":
+                found.append(event)
+    return found
 
 
 POSITION = ("step", "epoch", "time")  # where a row is; all else in it is a figure

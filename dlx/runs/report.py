@@ -19,9 +19,10 @@ from dlx.runs.differing import differing
 from dlx.runs.draw import draw_curves, picture, style
 from dlx.runs.figures import figure_text, ranked_metrics, time_text
 from dlx.runs.files import read_json
-from dlx.runs.find import MEMBERS
+from dlx.runs.find import MEMBERS, plan_folder
 from dlx.runs.folder import RunFolder
 from dlx.runs.keys import canonical, text_of
+from dlx.runs.metrics import read_resumes
 from dlx.runs.page import Html, tag
 
 MAX_PICTURES = 24
@@ -50,11 +51,11 @@ def report(folder: RunFolder) -> str:
         *_remarks(entry),
         tag("h2", "Command"),
         tag("pre", command(environment)),
-        *([] if entry.is_plan else [_again(entry)]),
+        *([] if entry.is_plan else [*_resumes(folder), _again(entry)]),
         tag("h2", "Results"),
         *results,
         *([tag("h2", "Curves"), _curves(panels, labels)] if panels else []),
-        *_pictures(media),
+        *_pictures(media, summary.get("finished")),
         tag("h2", "Configuration"),
         *_configuration(comparison, environment),
         tag("h2", "Environment"),
@@ -106,8 +107,19 @@ def _remarks(entry: Entry) -> Iterator[Html]:
 
 
 def _again(entry: Entry) -> Html:
-    words = f"dlx train --from {shlex.quote(entry.name)}"
+    # A member's name is that of others too.
+    name = str(entry.path) if plan_folder(entry.path) else entry.name
+    words = f"dlx train --from {shlex.quote(name)}"
     return tag("p", "Again, with the same configuration: ", tag("code", words), class_="soft")
+
+
+def _resumes(folder: RunFolder) -> Iterator[Html]:
+    """What the command does not say: where the run went on, and with what."""
+    for event in read_resumes(folder.metrics_path):
+        changed = event.get("changed")
+        words = [f"{key}={value}" for key, value in changed.items()] if isinstance(changed, dict) else []
+        told = f"Resumed at step {event.get('step')}{', with ' if words else ''}{', '.join(words)}."
+        yield tag("p", told, class_="soft")
 
 
 def _run_results(entry: Entry) -> list[Html]:
@@ -175,13 +187,17 @@ def _has_bands(panels: Panels) -> bool:
     return any((band.count > 1).any() for panel in panels.values() for band in panel.values())
 
 
-def _pictures(folders: list[tuple[str, Path]]) -> Iterator[Html]:
-    """The newest picture of each name. Links are not followed: what they lead to is no part of the run."""
+def _pictures(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
+    """The newest picture of each name. Links are not followed: what they lead to is no part of the run.
+
+    finished: seconds since 1970; what `dlx eval` drew of a run that then went on shows weights that are no more.
+    """
+    began = finished if isinstance(finished, (int, float)) else 0.0
     for owner, folder in folders:
         newest: dict[str, tuple[int, Path]] = {}
         for path in sorted(folder.glob("*.png")):
             match = re.fullmatch(r"(.+?)(?:-(\d{8}))?", path.stem)
-            if match and not path.is_symlink():
+            if match and not path.is_symlink() and (match[2] or path.stat().st_mtime >= began):
                 name, step = match[1], int(match[2] or -1)
                 newest[name] = max(newest.get(name, (-1, path)), (step, path))
         shown = []

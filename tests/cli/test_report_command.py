@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_nothing_of_a_run_is_markup_and_links_are_not_followed(report, outputs, 
     assert page.tags.count("img") == 2  # the curves and the fit
     assert all(url.startswith("data:image/") for url in page.loads)
     assert "link" not in page.text
+
+
+def test_a_run_that_went_on_says_with_what_and_shows_no_picture_of_before(report, outputs):
+    run = next(outputs.glob("mlp/*function1d*"))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"_event": "resume", "step": 7, "changed": {"trainer.epochs": 9}}\n')
+    old = run / "media" / "confusion.png"
+    old.write_bytes(next((run / "media").glob("*.png")).read_bytes())
+    assert report("function1d").tags.count("img") == 3
+    os.utime(old, (1, 1))
+    page = report("function1d")
+    assert "Resumed at step 7, with trainer.epochs=9." in page.text
+    assert page.tags.count("img") == 2
 
 
 @pytest.mark.parametrize("content", ["{junk", "[]", '{"command": 3, "versions": [1]}', '{"command": []}'])
