@@ -24,11 +24,11 @@ WORTH = 4096  # bytes: less is not packed
 
 
 class Problem(Exception):
-    """A request that cannot be answered: the status, and one line for a person."""
+    """A request that cannot be answered: the status, one line for a person, and what else the page should know."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, **more: Any) -> None:
         super().__init__(text)
-        self.status = status
+        self.status, self.more = status, more
 
 
 def json_answer(request: Request, value: Any, status: int = 200) -> Response:

@@ -52,4 +52,5 @@ def _on_failure(request: Request, error: Exception) -> Response:
 
 def _on_problem(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, Problem) else 409 if isinstance(error, Refused) else 400
-    return json_answer(request, {"error": str(error)}, status)
+    more = error.more if isinstance(error, Problem) else {}
+    return json_answer(request, {"error": str(error)} | more, status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from dlx.dashboard.answers import Problem, json_answer
 from dlx.dashboard.index import Index, one, run_json
 from dlx.dashboard.trash import restore, throw_away
-from dlx.runs.catalog import Entry, Notes, write_notes
+from dlx.runs.catalog import Entry, Notes, read_notes, write_notes
 
 MAX_TAGS, MAX_TAG, MAX_NOTES = 100, 200, 100_000  # characters of one tag, of the notes
 
@@ -22,6 +23,7 @@ MAX_TAGS, MAX_TAG, MAX_NOTES = 100, 200, 100_000  # characters of one tag, of th
 class Changes:
     def __init__(self, index: Index) -> None:
         self.index = index
+        self._writing = threading.Lock()
 
     def all(self) -> list[Route]:
         changes = {"/api/notes": self.notes, "/api/trash": self.trash, "/api/restore": self.restore}
@@ -34,18 +36,23 @@ class Changes:
         return await _changed(request, self._write_notes)
 
     def _write_notes(self, body: dict[str, Any]) -> dict[str, Any]:
+        """before: what was there when the change was begun; what somebody else wrote since is not overwritten."""
         entry = self._one(body.get("id"))
-        tags, notes = body.get("tags"), body.get("notes")
-        if not isinstance(tags, list) or len(tags) > MAX_TAGS or not all(_is_text(tag, MAX_TAG) for tag in tags):
-            raise Problem(400, f"tags: a list of at most {MAX_TAGS} texts of at most {MAX_TAG} characters")
-        if not isinstance(notes, str) or not _is_text(notes, MAX_NOTES):
-            raise Problem(400, f"notes: a text of at most {MAX_NOTES} characters")
+        before = body.get("before")
+        if not isinstance(before, dict) or not before.keys() >= {"tags", "notes"}:
+            raise Problem(400, "before: the tags and notes that were there when the change was begun")
+        wanted = _notes(body)
         if not entry.path.resolve().is_relative_to(self.index.root.resolve()):
             raise Problem(404, "no such run")
-        try:
-            write_notes(entry.path, Notes(tuple(dict.fromkeys(tags)), notes))
-        except OSError as error:
-            raise Problem(409, f"not saved: {error.strerror}") from error
+        with self._writing:
+            found = read_notes(entry.path)
+            now = {"tags": list(found.tags), "notes": found.notes}
+            if found != wanted and any(before[key] != now[key] for key in now):
+                raise Problem(409, "not saved: the tags or notes of this run were changed elsewhere", now=now)
+            try:
+                write_notes(entry.path, wanted)
+            except OSError as error:
+                raise Problem(409, f"not saved: {error.strerror}") from error
         self.index.look(within=0)
         return {"run": run_json(self._one(entry.id))}
 
@@ -81,6 +88,15 @@ async def _changed(request: Request, change: Callable[[dict[str, Any]], dict[str
     if not isinstance(body, dict):
         raise Problem(400, "an object is expected")
     return json_answer(request, await run_in_threadpool(change, body))
+
+
+def _notes(body: dict[str, Any]) -> Notes:
+    tags, notes = body.get("tags"), body.get("notes")
+    if not isinstance(tags, list) or len(tags) > MAX_TAGS or not all(_is_text(tag, MAX_TAG) for tag in tags):
+        raise Problem(400, f"tags: a list of at most {MAX_TAGS} texts of at most {MAX_TAG} characters")
+    if not isinstance(notes, str) or not _is_text(notes, MAX_NOTES):
+        raise Problem(400, f"notes: a text of at most {MAX_NOTES} characters")
+    return Notes(tuple(dict.fromkeys(tags)), notes)
 
 
 def _is_text(value: Any, most: int) -> bool:

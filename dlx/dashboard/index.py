@@ -16,6 +16,7 @@ from dlx.dashboard.answers import Problem
 from dlx.dashboard.cache import ColumnCache, ConfigCache, cache_folder
 from dlx.runs.catalog import Catalog, Entry
 from dlx.runs.columns import Columns, Curve
+from dlx.runs.differing import signature
 from dlx.runs.files import strict
 
 LOOK_SECONDS = 0.3  # between two looks while somebody listens; ten times as long as a look takes, if that is more
@@ -200,11 +201,12 @@ def one(index: Index, name: Any) -> Entry:
 
 
 def run_json(entry: Entry) -> dict[str, Any]:
-    """A run as the page takes it."""
+    """A run as the page takes it. signature: the same for repeats, as long as this process lives."""
     return {
         "id": entry.id, "name": entry.name, "plan": entry.plan, "is_plan": entry.is_plan, "created": entry.created,
         "status": entry.status, "reason": entry.reason, "verdict": entry.verdict, "monitor": entry.monitor,
         "config": entry.config, "metrics": entry.metrics, "tags": list(entry.notes.tags), "notes": entry.notes.notes,
+        "signature": f"{hash(signature(entry.config)):x}",
     }  # fmt: skip
 
 

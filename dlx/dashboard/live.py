@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 from dlx.dashboard.index import Index
+from dlx.runs.differing import OUTPUTS, REPEATS
 
 HEARTBEAT_SECONDS = 15
 
@@ -42,7 +44,9 @@ async def news(index: Index) -> AsyncIterator[bytes]:
 
 
 def runs_json(version: int, runs: list[bytes], gone: list[str], root: str | None = None) -> bytes:
-    about = {"version": version, "gone": gone} | ({} if root is None else {"root": root})
+    about: dict[str, Any] = {"version": version, "gone": gone}
+    if root is not None:
+        about |= {"root": root, "outputs": OUTPUTS, "repeats": REPEATS}
     return json.dumps(about).encode()[:-1] + b', "runs": [' + b",".join(runs) + b"]}"
 
 

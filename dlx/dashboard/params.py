@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from starlette.requests import Request
@@ -21,6 +22,17 @@ def axis_of(request: Request) -> str:
     if axis not in AXES:
         raise Problem(400, f"x: one of {', '.join(AXES)}")
     return axis
+
+
+def ids_of(text: str) -> list[str]:
+    """A group of runs: ids hold any sign, so that only JSON parts them."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise Problem(400, "group: a JSON list of ids")
+    return found
 
 
 def number(request: Request, name: str, default: float, least: float, most: float) -> float:

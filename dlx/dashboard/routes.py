@@ -18,9 +18,10 @@ from dlx.dashboard.answers import Problem, json_answer, raw_json, static_answer
 from dlx.dashboard.index import Index, one
 from dlx.dashboard.live import news, runs_json
 from dlx.dashboard.media import Pictures, read_inside, read_log
-from dlx.dashboard.params import axis_of, metric_of, number
+from dlx.dashboard.params import axis_of, ids_of, metric_of, number
 from dlx.runs.catalog import Entry
 from dlx.runs.curves import band, smooth, thinned
+from dlx.runs.figures import goal_of
 
 MAX_TEXT = 1 << 20  # bytes of a file of a run that are read
 MOST_POINTS = 20_000
@@ -36,7 +37,7 @@ class Routes:
             "/": self.page, "/static/{name}": self.static, "/media/{key}": self.picture, "/api/runs": self.runs,
             "/api/filter": self.filter, "/api/curves": self.curves, "/api/series": self.series,
             "/api/bands": self.bands, "/api/media": self.media, "/api/run": self.run, "/api/log": self.log,
-            "/api/importance": self.importance, "/api/live": self.live,
+            "/api/importance": self.importance, "/api/goals": self.goals, "/api/live": self.live,
         }  # fmt: skip
         return [Route(path, endpoint, methods=["GET"]) for path, endpoint in asked.items()]
 
@@ -57,10 +58,9 @@ class Routes:
 
     # Runs
 
-    def _known(self, texts: list[str]) -> list[Entry]:
-        """The runs with these ids, each text one or several with commas; those that are not there are left out."""
+    def _known(self, ids: list[str]) -> list[Entry]:
+        """The runs with these ids; those that are not there are left out."""
         entries = self.index.entries
-        ids = [name for text in texts for name in ([text] if text in entries else text.split(","))]
         return [entries[name] for name in dict.fromkeys(ids) if name in entries]
 
     def _runs(self, request: Request) -> list[Entry]:
@@ -114,6 +114,13 @@ class Routes:
         except OSError:
             raise Problem(404, "this run has no log") from None
 
+    def goals(self, request: Request) -> Response:
+        """Which way the figures of these runs are better, as `dlx compare` has it for them."""
+        entries = self._runs(request)
+        monitors = [entry.monitor for entry in entries]
+        names = dict.fromkeys(name for entry in entries for name in entry.metrics)
+        return json_answer(request, {"goals": {name: goal_of(name, monitors) for name in names}})
+
     def media(self, request: Request) -> Response:
         found = [picture for entry in self._runs(request) for picture in self.pictures.of(entry.id, entry.path)]
         return json_answer(request, {"media": found})
@@ -147,8 +154,8 @@ class Routes:
         metric, axis = metric_of(request), axis_of(request)
         points = int(number(request, "points", 500, 2, MOST_POINTS))
         bands = []
-        for group in request.query_params.getlist("group"):
-            asked = [self.index.curve(entry, metric, axis) for entry in self._known([group])]
+        for group in map(ids_of, request.query_params.getlist("group")):
+            asked = [self.index.curve(entry, metric, axis) for entry in self._known(group)]
             curves = [curve for curve in asked if len(curve.x)]
             found = band(curves, points)
             shown = {name: _finite(getattr(found, name)) for name in ("x", "mean", "std")}

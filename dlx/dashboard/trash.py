@@ -7,7 +7,7 @@ import secrets
 import time
 from pathlib import Path
 
-from dlx.runs.catalog import Entry
+from dlx.runs.catalog import Entry, plan_of
 from dlx.runs.files import read_json, write_json
 from dlx.runs.lock import owner_is_alive
 
@@ -20,10 +20,12 @@ class Refused(Exception):
 
 
 def throw_away(root: Path, entries: dict[str, Entry], ids: list[str]) -> tuple[str, list[str]]:
-    """Moves runs with all that is inside them. Returns the key that restores them, and the ids that are gone.
+    """Moves runs with all that is inside them; a plan all of whose runs are chosen goes too, and no empty one is left.
+    Returns the key that restores them, and the ids that are gone.
 
     Raises Refused where one of them, or of their members, is alive.
     """
+    ids = [*ids, *_emptied(entries, set(ids))]
     chosen = [name for name in dict.fromkeys(ids) if not any(name.startswith(f"{other}/") for other in ids)]
     gone = [name for name in entries if any(name == one or name.startswith(f"{one}/") for one in chosen)]
     for name in gone:
@@ -45,6 +47,18 @@ def throw_away(root: Path, entries: dict[str, Entry], ids: list[str]) -> tuple[s
             restore(root, key)
         raise Refused(f"not deleted: {error.strerror}") from error
     return key, gone
+
+
+def _emptied(entries: dict[str, Entry], ids: set[str]) -> list[str]:
+    """The plans that have runs, at whatever depth, and of those none that stays."""
+    runs: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        plan = entry.plan if not entry.is_plan else None
+        while plan is not None:
+            runs.setdefault(plan, []).append(name)
+            plan = plan_of(plan)
+    goes = {name for name in entries if any(name == one or name.startswith(f"{one}/") for one in ids)}
+    return [plan for plan, members in runs.items() if plan in entries and goes.issuperset(members)]
 
 
 def restore(root: Path, key: str) -> list[str]:

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ import pytest
 from dlx.dashboard import cache as caches
 from dlx.dashboard.cache import ColumnCache, ConfigCache
 from dlx.dashboard.importance import importance
-from dlx.dashboard.index import Index
+from dlx.dashboard.index import Index, run_json
 from dlx.dashboard.live import news
 from dlx.runs.catalog import Catalog, Entry, read_config
 from dlx.runs.columns import Columns
@@ -77,6 +79,39 @@ def test_runs_are_listed_whole_and_then_by_what_changed(client, root):
     assert client.get("/api/runs", params={"since": "x"}).status_code == 400
 
 
+def test_goals_are_those_of_the_runs_that_are_asked_for(client, root):
+    """What a run monitors says it of its figure, even against the figure's name."""
+    alone, _, members = by_kind(client)
+    for run, monitor in ((alone, "val/accuracy:min"), (members[0], "val/accuracy:max")):
+        folder = RunFolder(root / run["id"])
+        folder.write_summary({**folder.summary(), "monitor": monitor, "val/odd": 1.0})
+    time.sleep(0.35)
+    listed(client)
+    found = [client.get("/api/goals", params={"runs": run["id"]}).json()["goals"] for run in (alone, members[0])]
+    assert [(goals["val/accuracy"], goals["val/loss"], goals["val/odd"]) for goals in found] == [
+        ("min", "min", None), ("max", "min", None),
+    ]  # fmt: skip
+
+
+def test_repeats_have_one_signature(client):
+    """As for `dlx compare`: what a run writes does not count; a learning rate does."""
+    _, _, members = by_kind(client)
+    assert members[0]["signature"] != members[1]["signature"]
+    entry = Entry("a", Path(), False, None, 0.0, {"seed": 0, "optimizer.lr": 1, "dataset.fold": 0, "name": "a"})
+    signatures = [
+        run_json(replace(entry, config=entry.config | other))["signature"]
+        for other in (
+            {}, {"seed": 1}, {"dataset.fold": 4}, {"name": "b", "trainer.checkpoint_every": 9}, {"optimizer.lr": 1.0},
+            {"optimizer.lr": True}, {"dataset.split_seed": 1}, {"dataset.fold": None},
+        )
+    ]  # fmt: skip
+    assert len(set(signatures[:5])) == 1
+    assert len(set(signatures)) == 4
+    first = listed(client)
+    assert "dataset.fold" in first["repeats"]
+    assert "name" in first["outputs"]
+
+
 def test_a_diverged_figure_is_strict_json(client, root):
     alone, *_ = by_kind(client)
     folder = RunFolder(root / alone["id"])
@@ -106,7 +141,7 @@ def test_series_are_the_rows(client, root):
             rows = [row for row in rows if "train/loss" in row]
             np.testing.assert_array_equal(x, [row[key] - first for row in rows])
             np.testing.assert_array_equal(y, [row["train/loss"] for row in rows])
-    names = client.get("/api/curves", params={"runs": ",".join(ids)}).json()["names"]
+    names = client.get("/api/curves", params={"runs": ids}).json()["names"]
     assert {"train/loss", "val/accuracy"} <= set(names)
     assert len(names) == len(set(names))
     assert unpacked(client.get("/api/series", params={"metric": "none", "runs": ids})) == {}
@@ -140,7 +175,8 @@ def test_long_curves_are_thinned_and_keep_their_spike(client, root):
 
 def test_bands_are_by_group(client, root):
     alone, _, members = by_kind(client)
-    asked = {"metric": "val/loss", "group": [",".join(run["id"] for run in members), alone["id"], "nobody"]}
+    groups = ([run["id"] for run in members], [alone["id"]], ["nobody"])
+    asked = {"metric": "val/loss", "group": [json.dumps(ids) for ids in groups]}
     both, one, none = client.get("/api/bands", params=asked).json()["bands"]
     assert (both["n"], one["n"], none["n"]) == (2, 1, 0)
     assert set(both["count"]) == {2}
@@ -154,8 +190,24 @@ def test_bands_are_by_group(client, root):
     assert none["x"] == []
     with (root / alone["id"] / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "time": 1, "gap": 1}\n{"step": 10, "time": 2, "gap": "NaN"}\n')
-    (gap,) = client.get("/api/bands", params={"metric": "gap", "group": alone["id"]}).json()["bands"]
+    (gap,) = client.get("/api/bands", params={"metric": "gap", "group": json.dumps([alone["id"]])}).json()["bands"]
     assert gap["mean"] == [1, None]
+    for wrong in (alone["id"], "[1]", "{}", "[" * 10_000):
+        assert client.get("/api/bands", params={"metric": "gap", "group": wrong}).status_code == 400
+
+
+def test_an_id_may_hold_a_comma(client, root):
+    alone, *_ = by_kind(client)
+    name = "odd/a,b"
+    shutil.copytree(root / alone["id"], root / name)
+    time.sleep(0.35)
+    assert name in [run["id"] for run in listed(client)["runs"]]
+    asked = {"runs": ["x", name], "metric": "val/loss"}
+    assert client.get("/api/curves", params=asked).json()["names"]
+    assert {item["run"] for item in client.get("/api/media", params=asked).json()["media"]} == {name}
+    assert client.get("/api/importance", params=asked).json()["n"] == 1
+    (band,) = client.get("/api/bands", params={"metric": "val/loss", "group": json.dumps(["x", name])}).json()["bands"]
+    assert band["n"] == 1
 
 
 def test_a_run_tells_how_to_make_it_again(client, root):
@@ -194,7 +246,7 @@ def test_a_log_is_read_from_where_one_stopped(client, root):
 
 def test_pictures_by_run_and_step(client, root):
     alone, _, members = by_kind(client)
-    found = client.get("/api/media", params={"runs": ",".join([alone["id"], members[0]["id"]])}).json()["media"]
+    found = client.get("/api/media", params={"runs": [alone["id"], members[0]["id"]]}).json()["media"]
     assert {(item["run"], item["name"], item["step"]) for item in found} == {
         (alone["id"], "predictions", 8),
         (members[0]["id"], "predictions", 8),
@@ -238,19 +290,42 @@ def test_filter_speaks_the_language_of_the_terminal(client):
 def test_notes_are_written_and_nothing_else(client, root, tree):
     alone, *_ = by_kind(client)
     before = tree(root / alone["id"])
-    said = {"id": alone["id"], "tags": ["good", "good", "<b>"], "notes": "line\nline é"}
+    begun = {"tags": [], "notes": ""}
+    said = {"id": alone["id"], "before": begun, "tags": ["good", "good", "<b>"], "notes": "line\nline é"}
     run = client.post("/api/notes", json=said).json()["run"]
     assert (run["tags"], run["notes"]) == (["good", "<b>"], "line\nline é")
     assert by_kind(client)[0]["tags"] == ["good", "<b>"]
     after = tree(root / alone["id"])
     assert set(after) - set(before) == {"notes.json"}
     assert {name: after[name] for name in before} == before
-    for wrong in ({"tags": "good"}, {"tags": [1]}, {"notes": None}, {"tags": ["x" * 1000]}, {"notes": "\ud800"}):
+    for wrong in (
+        {"tags": "good"},
+        {"tags": [1]},
+        {"notes": None},
+        {"tags": ["x" * 1000]},
+        {"notes": "\ud800"},
+        {"before": 0},
+    ):
         data = json.dumps(said | wrong)
         answer = client.post("/api/notes", content=data, headers={"content-type": "application/json"})
         assert answer.status_code == 400, wrong
     assert client.post("/api/notes", json=said | {"id": "../.."}).status_code == 404
     assert by_kind(client)[0]["notes"] == "line\nline é"
+
+
+def test_notes_that_were_changed_elsewhere_are_not_overwritten(client, root):
+    alone, *_ = by_kind(client)
+    mine, other = {"tags": ["mine"], "notes": "a"}, {"tags": ["other", "other"], "notes": "b"}
+    (root / alone["id"] / "notes.json").write_text(json.dumps(other))
+    answer = client.post("/api/notes", json={"id": alone["id"], "before": {"tags": [], "notes": ""}, **mine})
+    assert answer.status_code == 409
+    assert "changed elsewhere" in answer.json()["error"]
+    assert answer.json()["now"] == other
+    assert json.loads((root / alone["id"] / "notes.json").read_text()) == other
+    answer = client.post("/api/notes", json={"id": alone["id"], "before": other, **mine})
+    assert answer.status_code == 200
+    again = client.post("/api/notes", json={"id": alone["id"], "before": other, **mine})
+    assert again.status_code == 200, "it is there already: nothing is lost"
 
 
 def test_deleted_runs_come_back_as_they_were(client, root, tree):
@@ -268,6 +343,30 @@ def test_deleted_runs_come_back_as_they_were(client, root, tree):
     assert len(listed(client)["runs"]) == 4
     for undo in (answer["undo"], "..", "nothing", ""):
         assert client.post("/api/restore", json={"undo": undo}).status_code == 409
+
+
+def test_a_sweep_goes_with_the_last_of_its_members(client, root, tree):
+    alone, sweep, members = by_kind(client)
+    before = tree(root)
+    first, *rest = (run["id"] for run in members)
+    inner = f"{sweep['id']}/runs/inner"  # a method that is a member: its last run takes it along, and it the sweep
+    shutil.copytree(root / sweep["id"], "inner")
+    shutil.move("inner", root / inner)
+    time.sleep(0.35)
+    inside = [run["id"] for run in listed(client)["runs"] if run["plan"] == inner]
+    assert len(inside) == 2
+    some = client.post("/api/trash", json={"ids": [first, *inside]}).json()
+    assert set(some["gone"]) == {first, inner, *inside}
+    assert (root / sweep["id"]).exists()
+    shutil.rmtree(root / ".trash" / some["undo"] / "1")
+    assert client.post("/api/restore", json={"undo": some["undo"]}).json() == {"restored": [first]}
+    answer = client.post("/api/trash", json={"ids": [first, *rest, alone["id"]]}).json()
+    assert set(answer["gone"]) == {alone["id"], sweep["id"], first, *rest}
+    assert not (root / sweep["id"]).exists()
+    restored = client.post("/api/restore", json={"undo": answer["undo"]}).json()["restored"]
+    assert set(restored) == {alone["id"], sweep["id"]}
+    files = {name: found[0] for name, found in before.items() if not name.startswith(".trash")}
+    assert {name: found[0] for name, found in tree(root).items() if not name.startswith(".trash")} == files
 
 
 def test_what_is_alive_is_not_deleted_and_what_is_in_the_way_stays(client, root):
@@ -352,12 +451,14 @@ def test_nothing_is_looked_at_while_nobody_listens(index, monkeypatch):
 
 def test_browsing_writes_nothing(client, root, tree):
     alone, sweep, members = by_kind(client)
-    ids = ",".join(run["id"] for run in (alone, sweep, *members))
+    ids = urlencode([("runs", run["id"]) for run in (alone, sweep, *members)])
+    group = urlencode({"group": json.dumps([alone["id"], sweep["id"]])})
     before = tree(root)
     for path in (
-        "/", "/static/main.js", "/api/runs", f"/api/curves?runs={ids}", f"/api/series?metric=lr&runs={ids}",
-        f"/api/bands?metric=lr&group={ids}", f"/api/media?runs={ids}", f"/api/run?id={alone['id']}",
-        f"/api/log?id={alone['id']}&offset=-1", f"/api/importance?metric=val/loss&runs={ids}",
+        "/", "/static/main.js", "/api/runs", f"/api/curves?{ids}", f"/api/series?metric=lr&{ids}",
+        f"/api/bands?metric=lr&{group}", f"/api/media?{ids}", f"/api/run?id={alone['id']}",
+        f"/api/log?id={alone['id']}&offset=-1", f"/api/importance?metric=val/loss&{ids}",
+        f"/api/goals?{ids}",
     ):  # fmt: skip
         assert client.get(path).status_code == 200, path
     assert tree(root) == before

@@ -10,10 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import reduce
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
+from urllib.request import urlopen
 
 import pytest
+import yaml
 
 import dlx.cli
 
@@ -174,6 +177,64 @@ def members(outputs):
     return found
 
 
+@pytest.fixture
+def copied(outputs, members, address):
+    """copied(name): a run of that name, to be written to. Afterwards the server knows no more of it: a test names this
+    before `visit`, whose page would ask for it still."""
+    made = []
+
+    def copy(name: str, source: str = members[0]) -> Path:
+        made.append(Path(shutil.copytree(outputs / source, outputs / name)))
+        return made[-1]
+
+    yield copy
+    for path in made:
+        shutil.rmtree(path, ignore_errors=True)
+    deadline = time.monotonic() + 15
+    while any(run["id"] in {path.name for path in made} for run in listed(address)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def listed(address: str) -> list[dict]:
+    with urlopen(f"{address}/api/runs") as answer:
+        return json.load(answer)["runs"]
+
+
+def told(page, run: Path) -> None:
+    """Waits until the page has heard of all that was written to a run so far: news come in their order, those of rows
+    after those of runs, so that the second note is told when the first one's rows are."""
+    for word in ("told", "told again"):
+        tags = [f"{word} {time.monotonic_ns()}"]
+        (run / "notes.json").write_text(json.dumps({"tags": tags, "notes": ""}))
+        page.locator("#grid tr.run", has_text=tags[0]).wait_for()
+
+
+def add_row(run: Path, **figures) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"time": time.time(), **figures}) + "\n")
+
+
+def set_config(run: Path, **values) -> None:
+    """Sets keys of a frozen configuration, given as dataset__fold."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for key, value in values.items():
+        *groups, name = key.split("__")
+        reduce(dict.__getitem__, groups, config)[name] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def set_summary(run: Path, **values) -> None:
+    """Sets figures, given as val__loss; None takes one away."""
+    summary = json.loads((run / "summary.json").read_text())
+    summary |= {key.replace("__", "/"): value for key, value in values.items()}
+    (run / "summary.json").write_text(json.dumps({key: value for key, value in summary.items() if value is not None}))
+
+
+def legend(page) -> list[str]:
+    return page.locator(".legend .key > span").all_inner_texts()
+
+
 def names(page) -> list[str]:
     return page.locator("#grid tbody tr .label").all_inner_texts()
 
@@ -281,7 +342,7 @@ def test_columns_that_follow_from_a_choice_are_left_out(visit):
     found = page.evaluate(
         """async (runs) => {
           const store = await import("/static/store.js");
-          store.applyAll({ root: "", version: 1, runs });
+          store.applyAll({ ...store.info, runs });
           return (await import("/static/columns.js")).automatic();
         }""",
         runs,
@@ -312,9 +373,9 @@ def test_selected_runs_are_drawn(visit):
     colors = page.evaluate("document.querySelector('[data-metric=\"val/loss\"] .plot').data.map(t => t.line.color)")
     assert len(set(colors)) == 4
     page.get_by_role("button", name="Mean ± std").click()
-    page.get_by_text("lr 0.001").wait_for()
-    assert page.locator(".legend").inner_text().count("n 2") == 2
     page.wait_for_selector("[data-metric='val/loss'][data-curves='2']")
+    assert legend(page) == ["lr 0.001", "lr 0.01"]
+    until(page, "[...document.querySelectorAll('.legend small')].map((item) => item.textContent).join() === 'n 2,n 2'")
     assert "3-" in page.locator("#grid tr[aria-selected=true]").last.inner_text()
 
 
@@ -354,7 +415,7 @@ def test_config_shows_only_what_differs(visit, members):
     keys = page.locator("#diff tbody").first.locator("th").all_inner_texts()
     assert keys == ["optimizer.lr", "seed"]
     assert page.locator("#diff tbody").first.locator("td").all_inner_texts() == ["0.001", "0.01", "0", "1"]
-    assert page.locator("#diff .best").count() > 0
+    page.locator("#diff .best").first.wait_for()
     page.get_by_role("button", name="All settings").click()
     assert "dataset.batch_size" in page.locator("#diff tbody").first.locator("th").all_inner_texts()
 
@@ -444,6 +505,20 @@ def test_trash_and_undo(visit, outputs):
     assert len(list(outputs.glob("sweep/*/runs/003-*"))) == 1
 
 
+def test_a_sweep_is_deleted_by_its_row(copied, visit, members):
+    plan = copied("sweeping", members[0].partition("/runs/")[0])
+    page = visit()
+    page.locator("#grid tr.plan[data-id=sweeping]").click()
+    page.get_by_text("4 selected").wait_for()
+    page.locator("#bar").get_by_role("button", name="Delete").click()
+    page.get_by_text("to the trash").wait_for()
+    until(page, "!document.querySelector('#grid tr[data-id^=sweeping]')")
+    assert not plan.exists()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Restored").wait_for()
+    assert page.locator("#grid tr[data-id^='sweeping/runs/']").count() == 4
+
+
 def test_url_holds_the_view(visit):
     page = visit()
     page.locator("#grid tr.run", has_text="000-lr").click()
@@ -512,6 +587,122 @@ def test_new_points_arrive_while_a_training_runs(visit, training):
     until(page, f"{last} > {first}")
     stop(training)
     page.locator("#grid tr.run .badge.interrupted").wait_for()
+
+
+def test_a_curve_grows_while_another_tab_is_open(copied, visit):
+    run = copied("watched")
+    page = visit({"sel": "watched", "metrics": "train/loss", "cols": "tags"})
+    page.wait_for_selector("[data-metric='train/loss'][data-last='20']")
+    page.get_by_role("button", name="Mean ± std").click()
+    page.wait_for_selector(".board .fill, .board .scatterlayer .js-fill", state="attached")
+    page.get_by_role("tab", name="Config").click()
+    page.wait_for_selector("#diff")
+    add_row(run, step=40, **{"train/loss": 0.5})
+    told(page, run)
+    page.get_by_role("tab", name="Curves").click()
+    page.wait_for_selector("[data-metric='train/loss'][data-last='40']")
+    page.get_by_role("button", name="Runs", exact=True).click()
+    until(page, "document.querySelector('.plot').data.length === 1")
+    page.wait_for_selector("[data-metric='train/loss'][data-last='40']")
+
+
+def test_details_follow_a_run_and_keep_what_is_folded(copied, visit):
+    run = copied("watched")
+    page = visit({"run": "watched", "tab": "run"})
+    figures, config = (page.locator("details", has=page.locator("h3", has_text=name)) for name in ("Figures", "Config"))
+    config.locator("summary").click()
+    config.get_by_text("split_seed").wait_for()
+    figures.locator("summary").click()
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "config.yaml").write_text((run / "config.yaml").read_text() + "written_later: 7\n")
+    (run / "summary.json").write_text(json.dumps({**summary, "val/loss": 0.0625, "val/later": 0.125}))
+    config.get_by_text("written_later: 7").wait_for()
+    assert not figures.locator("dl").is_visible()
+    figures.locator("summary").click()
+    assert figures.locator("div", has=page.get_by_text("val/later", exact=True)).last.inner_text().endswith("0.1250")
+    assert figures.locator("div", has=page.get_by_text("val/loss", exact=True)).last.inner_text().endswith("0.0625")
+
+
+def test_notes_from_elsewhere_are_kept(copied, visit):
+    run = copied("watched")
+    file = run / "notes.json"
+    page = visit({"run": "watched", "tab": "run"})
+    file.write_text(json.dumps({"tags": ["from elsewhere"], "notes": "first"}))
+    until(page, "document.querySelector('#notes').value === 'first'")
+    page.fill("#notes", "mine")
+    file.write_text(json.dumps({"tags": ["a", "b"], "notes": "second"}))
+    until(page, "document.querySelector('#tags').value === 'a, b'")
+    assert page.input_value("#notes") == "mine", "what is typed stays"
+    page.evaluate("import('/static/detail.js').then((m) => m.detail.mount(document.getElementById('body')))")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("alert").get_by_text("changed elsewhere").wait_for()
+    assert "second" in page.get_by_role("alert").inner_text()
+    assert page.input_value("#notes") == "mine"
+    assert json.loads(file.read_text()) == {"tags": ["a", "b"], "notes": "second"}
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Saved", exact=True).wait_for()
+    assert json.loads(file.read_text()) == {"tags": ["a", "b"], "notes": "mine"}
+    assert page.get_by_role("button", name="Save").is_disabled()
+    # The browser itself notes an answer of 409.
+    visit.expected = "status of 409"
+
+
+def test_details_of_a_sweep_count_its_members(copied, visit, members):
+    plan = copied("sweeping", members[0].partition("/runs/")[0])
+    page = visit({"run": "sweeping", "tab": "run"})
+    page.get_by_text("4 runs belong to it").wait_for()
+    shutil.rmtree(next(plan.glob("runs/003-*")))
+    page.get_by_text("3 runs belong to it").wait_for()
+
+
+def test_groups_are_what_the_terminal_calls_repeats(copied, visit):
+    """Folds are repeats, whatever their names and how often they are saved; another split of the data is none."""
+    for fold in range(3):
+        set_config(copied(f"fold-{fold}"), dataset__fold=fold, name=f"fold {fold}", trainer__checkpoint_every=fold + 1)
+    set_config(copied("other-split"), dataset__fold=0, dataset__split_seed=7)
+    page = visit({"sel": ["fold-0", "fold-1", "fold-2", "other-split"], "metrics": "val/loss", "bands": 1})
+    page.wait_for_selector("[data-metric='val/loss'][data-curves='2']")
+    assert legend(page) == ["split_seed 0", "split_seed 7"]
+    assert page.locator(".legend .key small").all_inner_texts() == ["n 3", "n 1"]
+    set_config(copied("all-data"))
+    page = visit({"sel": ["fold-0", "fold-1", "all-data"], "metrics": "val/loss", "bands": 1})
+    page.wait_for_selector("[data-metric='val/loss'][data-curves='2']")
+    assert sorted(legend(page)) == ["all-data", "fold-0 and 1 more"]
+
+
+def test_the_legend_counts_what_is_drawn(copied, visit):
+    """Also of runs whose names hold what parts others."""
+    runs = [copied(name) for name in ("a,b", "c,d", "none")]
+    (runs[2] / "metrics.jsonl").write_text("")
+    add_row(runs[1], step=21, **{"val/later": 1.0})
+    add_row(runs[1], step=22, **{"val/later": 2.0})
+    sel = [run.name for run in runs]
+    page = visit({"sel": sel, "metrics": ["val/loss"], "bands": 1})
+    page.wait_for_selector("[data-metric='val/loss'][data-curves='1']")
+    assert page.locator(".legend .key small").all_inner_texts() == ["n 2"]
+    page = visit({"sel": sel, "metrics": ["val/loss", "val/later"], "bands": 1})
+    page.wait_for_selector("[data-metric='val/loss'][data-curves='1']")
+    page.wait_for_selector("[data-metric='val/later'][data-curves='1']")
+    assert page.locator(".legend .key small").all_inner_texts() == ["n 1 to 2"]
+
+
+def test_groups_say_how_many_of_their_runs_have_a_figure(copied, visit):
+    for number, loss in enumerate((0.25, 0.75, None)):
+        set_summary(copied(f"some-{number}"), val__loss=loss)
+    page = visit({"q": "some-", "group": "model", "cols": ["metric:val/loss", "metric:val/accuracy"]})
+    cells = page.locator("#grid tr.group td.total").all_inner_texts()
+    assert cells[0] == "0.5000 ± 0.3536 (2 of 3)"
+    assert "of" not in cells[1]
+
+
+def test_best_is_what_the_terminal_calls_better(copied, visit):
+    set_summary(copied("one"), val__wer=0.5, val__return=3, val__odd=1, val__psnr=4, gap__loss=1)
+    set_summary(copied("two"), val__wer=0.25, val__return=2, val__odd=2, val__psnr=4, gap__loss=2)
+    page = visit({"sel": ["one", "two"], "tab": "config"})
+    page.locator("#diff .best").first.wait_for()
+    rows = {name: page.locator("#diff tr", has=page.get_by_text(name, exact=True)).locator(".best").all_inner_texts()
+            for name in ("val/wer", "val/return", "val/odd", "val/psnr", "gap/loss")}  # fmt: skip
+    assert rows == {"val/wer": ["0.2500"], "val/return": ["3"], "val/odd": [], "val/psnr": [], "gap/loss": []}
 
 
 CONTRAST = """

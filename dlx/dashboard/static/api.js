@@ -16,13 +16,13 @@ async function ask(path, options) {
     throw new Error("The dashboard does not answer. Is `dlx dashboard` still running?", { cause: error });
   }
   if (answer.ok) return answer;
-  let text = `${answer.status} ${answer.statusText}`;
+  let said = {};
   try {
-    text = (await answer.json()).error ?? text;
+    said = await answer.json();
   } catch {
     // Not from our server: the status says enough.
   }
-  throw Object.assign(new Error(text), { status: answer.status });
+  throw Object.assign(new Error(said.error ?? `${answer.status} ${answer.statusText}`), { answer: said });
 }
 
 const get = async (path, params = {}) => (await ask(`${path}?${query(params)}`)).json();
@@ -39,13 +39,15 @@ const post = async (path, body) =>
 export const api = {
   runs: () => get("/api/runs"),
   filter: (where) => get("/api/filter", { where }),
-  curves: (ids) => get("/api/curves", { runs: ids.join() }),
-  bands: (metric, x, groups) => get("/api/bands", { metric, x, points: 500, group: groups.map((ids) => ids.join()) }),
-  media: (ids) => get("/api/media", { runs: ids.join() }),
+  curves: (ids) => get("/api/curves", { runs: ids }),
+  bands: (metric, x, groups) =>
+    get("/api/bands", { metric, x, points: 500, group: groups.map((ids) => JSON.stringify(ids)) }),
+  media: (ids) => get("/api/media", { runs: ids }),
   run: (id) => get("/api/run", { id }),
   log: (id, offset) => get("/api/log", { id, offset }),
-  importance: (metric, ids) => get("/api/importance", { metric, runs: ids.join() }),
-  notes: (id, tags, notes) => post("/api/notes", { id, tags, notes }),
+  goals: (ids) => get("/api/goals", { runs: ids }),
+  importance: (metric, ids) => get("/api/importance", { metric, runs: ids }),
+  notes: (id, before, { tags, notes }) => post("/api/notes", { id, before, tags, notes }),
   trash: (ids) => post("/api/trash", { ids }),
   restore: (undo) => post("/api/restore", { undo }),
   series,

@@ -111,9 +111,8 @@ function total(row, item) {
   const list = row.ids.map((id) => runs.get(id));
   if (item.kind === "metric") {
     const values = list.map(item.value).filter((value) => Number.isFinite(value));
-    if (row.kind === "group") return spread(values);
-    if (values.length < 2) return values.map(number).join("");
-    return "";
+    const shown = row.kind === "group" ? spread(values) : values.length === 1 ? number(values[0]) : "";
+    return shown && values.length < list.length ? `${shown} (${values.length} of ${list.length})` : shown;
   }
   const values = new Set(list.map((run) => item.show(run)));
   if (item.id === "status") return [...values].join(", ");

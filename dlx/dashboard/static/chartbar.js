@@ -93,13 +93,14 @@ export function drawControls(controls, { metrics, names, many, closed }) {
   });
 }
 
-// list: the runs, or, drawn as groups: the groups shown of all that there are.
-export function drawLegend(legend, { list, groups, every, many }) {
+// list: the runs, or, drawn as groups: the groups shown of all that there are. counts: of each group how many of its
+// runs have each figure, as far as that is known.
+export function drawLegend(legend, { list, groups, counts, every, many }) {
   const items = groups
     ? groups.map((group, i) => [
         groupLine(i),
         group.label,
-        `n ${group.ids.length}`,
+        range(counts[i]),
         group.ids.length > 1 ? `${group.ids.length} runs` : "one run",
       ])
     : list.map((run) => [lineOf(run.id), run.short, "", run.id]);
@@ -127,4 +128,10 @@ export function drawLegend(legend, { list, groups, every, many }) {
         `The first ${groups.length} of ${every.length} groups: group the table by one setting to have fewer.`,
       ),
   );
+}
+
+function range(counts) {
+  if (counts.length === 0) return "";
+  const [low, high] = [Math.min(...counts), Math.max(...counts)];
+  return low === high ? `n ${low}` : `n ${low} to ${high}`;
 }

@@ -9,13 +9,13 @@ import { selectedRuns, setSelected } from "./selection.js";
 import { monitorOf } from "./store.js";
 import { state } from "./state.js";
 import { suggest } from "./toolbar.js";
-import { bandTraces, forget, runTraces } from "./traces.js";
+import { bandTraces, bandsOf, runTraces } from "./traces.js";
 
 const MANY = 100; // more curves than this say nothing: bands of groups instead
 const GROUPS = 50;
 const PANELS = 4;
 
-const panels = new Map(); // metric -> {card, plot, note}
+const panels = new Map(); // metric -> {card, plot, note, counts: of each group the runs that have it}
 let names = []; // figures that the selected runs have
 let namesOf = "";
 let controls, legend, board;
@@ -39,15 +39,11 @@ function changed(keys) {
   if (mine.some((key) => keys.has(key))) (keys.has("sel") || keys.has("runs") ? refresh : draw)();
 }
 
-// Only the series of the shown runs that grew are fetched again.
 const pending = new Set();
 const later = debounce(() => {
-  const shown = selectedRuns()
-    .filter((run) => pending.has(run.id))
-    .map((run) => run.id);
-  forget(pending);
+  const shown = selectedRuns().some((run) => pending.has(run.id));
   pending.clear();
-  if (shown.length > 0) refresh(true);
+  if (shown) refresh(true);
 }, 250);
 
 function grew(ids) {
@@ -124,9 +120,15 @@ function draw() {
   const groups = every?.slice(0, GROUPS);
   const many = list.length > MANY;
   drawControls(controls, { metrics, names, many, closed: draw });
-  drawLegend(legend, { list, groups, every, many });
   arrange(metrics);
-  for (const name of metrics) drawPanel(name, list, groups).catch((error) => toast(error.message, { kind: "error" }));
+  const explain = () => {
+    const counts = groups?.map((_, i) => metrics.map((name) => panels.get(name)?.counts?.[i] ?? []).flat());
+    drawLegend(legend, { list, groups, counts, every, many });
+  };
+  for (const panel of panels.values()) panel.counts = null;
+  explain();
+  for (const name of metrics)
+    drawPanel(name, list, groups, explain).catch((error) => toast(error.message, { kind: "error" }));
 }
 
 function arrange(metrics) {
@@ -150,11 +152,16 @@ function arrange(metrics) {
   if (cards.length !== board.children.length || cards.some((card, i) => board.children[i] !== card)) fill(board, cards);
 }
 
-async function drawPanel(metric, list, groups) {
+async function drawPanel(metric, list, groups, explain) {
   const panel = panels.get(metric);
   const mine = (panel.turn = (panel.turn ?? 0) + 1);
-  const [Plotly, traces] = await Promise.all([plotly(), groups ? bandTraces(metric, groups) : runTraces(metric, list)]);
+  const [Plotly, found] = await Promise.all([plotly(), groups ? bandsOf(metric, groups) : runTraces(metric, list)]);
   if (panel.turn !== mine || !panel.card.isConnected) return;
+  const traces = groups ? bandTraces(found, groups) : found;
+  if (groups) {
+    panel.counts = found.map((band) => band.n);
+    explain();
+  }
   const { x, logx, logy } = state();
   const title = x === "relative" ? "seconds since start" : x === "time" ? "" : x;
   const has = new Set(traces.map((trace) => trace.meta)).size;

@@ -1,15 +1,18 @@
 // Configurations and figures of the selected runs beside each other.
 
+import { api } from "./api.js";
 import { variable } from "./colors.js";
-import { empty, fill, h } from "./dom.js";
+import { empty, fill, h, toast } from "./dom.js";
 import { number, text } from "./format.js";
 import { selectedRuns, toggleSelected } from "./selection.js";
-import { differing, monitorOf } from "./store.js";
+import { differing } from "./store.js";
 import { state, update } from "./state.js";
 import { segmented } from "./widgets.js";
 
 const LIMIT = 30;
 let body;
+let goals = {}; // of figures: "min", "max", or null where nobody can say
+let asked = ""; // what they were asked for
 
 export const compare = {
   mount(target) {
@@ -33,6 +36,7 @@ function draw() {
   const keys = all ? [...new Set(list.flatMap((run) => Object.keys(run.config)))].sort() : differing(list);
   const differs = new Set(differing(list));
   const metrics = [...new Set(list.flatMap((run) => Object.keys(run.metrics)))].sort();
+  learn(list, metrics);
   fill(
     body,
     h(
@@ -119,6 +123,22 @@ function draw() {
   );
 }
 
+// Which way each figure is better follows from the runs' own monitors: the server says it.
+async function learn(list, metrics) {
+  const key = JSON.stringify([list.map((run) => [run.id, run.monitor]), metrics]);
+  if (key === asked) return;
+  asked = key;
+  try {
+    const answer = await api.goals(list.map((run) => run.id));
+    if (key !== asked) return;
+    goals = answer.goals;
+    if (body.querySelector("#diff")) draw();
+  } catch (error) {
+    asked = "";
+    toast(error.message, { kind: "error" });
+  }
+}
+
 function settings(key, list, differs) {
   return h(
     "tr",
@@ -136,21 +156,10 @@ function settings(key, list, differs) {
   );
 }
 
-// Bold is best: by the run's own monitor, else a loss is better small and an accuracy large; else nobody can say.
+// Bold is best, where there is something to choose and it is known which way is better.
 function figures(name, list) {
-  const judged = monitorOf(list);
-  const gap = name.startsWith("gap/");
-  const down = gap
-    ? null
-    : judged?.[0] === name
-      ? judged[1] === "min"
-      : /(loss|nll|error|perplexity|fid)$/.test(name)
-        ? true
-        : /(accuracy|top5|f1|r2)$/.test(name)
-          ? false
-          : null;
   const values = list.map((run) => run.metrics[name]).filter((value) => Number.isFinite(value));
-  const best = down === null || list.length < 2 ? null : down ? Math.min(...values) : Math.max(...values);
+  const best = new Set(values).size < 2 || !goals[name] ? null : Math[goals[name]](...values);
   return h(
     "tr",
     {},

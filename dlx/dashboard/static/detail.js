@@ -1,7 +1,7 @@
 // One run: how it ended, how to make it again, notes and tags, figures, configuration, environment, log.
 
 import { api } from "./api.js";
-import { copy, empty, fill, h, icon, toast } from "./dom.js";
+import { copy, empty, fill, h, icon, paced, toast } from "./dom.js";
 import { full, number } from "./format.js";
 import { selected, trash } from "./selection.js";
 import { apply, leaves, runs } from "./store.js";
@@ -10,6 +10,10 @@ import { badge } from "./cells.js";
 
 let body,
   about,
+  said,
+  commands,
+  parts,
+  belongs,
   log,
   next = 0,
   shown = "",
@@ -18,13 +22,20 @@ let body,
 export const detail = {
   mount(target) {
     body = target;
-    shown = "";
-    draw();
+    // Still there: the connection came back, and what is typed stays.
+    if (commands?.isConnected && shown === current()) ask();
+    else draw();
   },
   update(keys) {
     const id = current();
-    if (id !== shown) draw();
-    else if (keys.has("runs") && keys.ids?.has(id)) drawAbout(runs.get(id));
+    if (id !== shown) return draw();
+    if (!keys.has("runs") || !id) return;
+    drawChildren(runs.get(id)); // the news may be of its members alone
+    if (!keys.ids.has(id)) return;
+    drawAbout(runs.get(id));
+    drawFigures(runs.get(id));
+    said.refresh(runs.get(id));
+    later();
   },
   rows(ids) {
     if (ids.includes(shown)) readLog();
@@ -33,9 +44,8 @@ export const detail = {
 
 const current = () => (runs.has(state().run) ? state().run : (selected()[0] ?? ""));
 
-async function draw() {
+function draw() {
   const id = current();
-  const mine = (turn += 1);
   shown = id;
   log = null;
   if (!id)
@@ -45,26 +55,54 @@ async function draw() {
     );
   const run = runs.get(id);
   about = h("section", { class: "about" });
+  commands = h("div", {});
+  belongs = h("p", { class: "muted" });
+  parts = {
+    figures: section("Figures", true),
+    config: section("Configuration"),
+    environment: section("Environment"),
+    log: section("Log", true),
+  };
+  said = notes(run);
   drawAbout(run);
-  const rest = h("div", {});
-  fill(body, h("div", { class: "detail" }, about, notes(run), rest));
+  drawFigures(run);
+  drawChildren(run);
+  const rest = h("div", {}, commands, Object.values(parts), belongs);
+  fill(body, h("div", { class: "detail" }, about, said.form, rest));
+  ask();
+}
+
+// What is only in the folder; a training that goes on writes into it.
+async function ask() {
+  const mine = (turn += 1);
   try {
-    const found = await api.run(id);
-    if (mine !== turn || !rest.isConnected) return;
-    fill(
-      rest,
-      command("Reproduce", found.reproduce),
-      command("Command it was started by", quoted(found.command ?? [])),
-      figures(run),
-      section("Configuration", h("pre", { class: "text", tabIndex: 0 }, found.config_text)),
-      section("Environment", facts(flat({ path: found.path, ...found.environment, command: undefined }))),
-      found.log && logSection(),
-      children(run),
-    );
-    if (found.log) readLog();
+    const found = await api.run(shown);
+    if (mine !== turn || !commands.isConnected) return;
+    const { reproduce, command: words, config_text: config, path, environment } = found;
+    show(commands, [reproduce, quoted(words ?? [])], ([again, started]) => [
+      command("Reproduce", again),
+      command("Command it was started by", started),
+    ]);
+    show(parts.config, config, (text) => h("pre", { class: "text", tabIndex: 0 }, text));
+    show(parts.environment, flat({ path, ...environment, command: undefined }), facts);
+    show(parts.log, found.log, logText);
+    readLog();
   } catch (error) {
     if (mine === turn) toast(error.message, { kind: "error" });
   }
+}
+
+const later = paced(() => commands.isConnected && ask(), 1000);
+
+const drawn = new WeakMap();
+
+// Draws what changed, so that what is read, selected or folded meanwhile stays.
+function show(place, value, make) {
+  const now = JSON.stringify(value);
+  if (drawn.get(place) === now) return;
+  drawn.set(place, now);
+  place.hidden = value.length === 0 || value === false;
+  fill(place.querySelector(":scope > .content") ?? place, place.hidden ? [] : make(value));
 }
 
 function drawAbout(run) {
@@ -97,52 +135,88 @@ function drawAbout(run) {
   );
 }
 
-// Saved by the button or Ctrl+Enter; what is typed is never lost to news from the server.
+const tagsOf = (text) => [
+  ...new Set(
+    text
+      .split(",")
+      .map((tag) => tag.trim())
+      .filter(Boolean),
+  ),
+];
+
+// Saved by the button or Ctrl+Enter. What is typed is never lost to news from the server; a field that nobody typed in
+// follows them.
 function notes(run) {
-  const tags = h("input", {
-    type: "text",
-    id: "tags",
-    value: run.tags.join(", "),
-    placeholder: "baseline, to repeat",
-    autocomplete: "off",
-  });
-  const area = h("textarea", { id: "notes", rows: 3, value: run.notes, placeholder: "What was tried, what came out" });
+  const tags = h("input", { type: "text", id: "tags", placeholder: "baseline, to repeat", autocomplete: "off" });
+  const area = h("textarea", { id: "notes", rows: 3, placeholder: "What was tried, what came out" });
   const button = h("button", { type: "submit", class: "tool primary", disabled: true }, "Save");
+  const problem = h("p", { class: "problem", role: "alert" });
+  const fields = [
+    { name: "tags", input: tags, show: (list) => list.join(", "), read: tagsOf },
+    { name: "notes", input: area, show: (text) => text, read: (text) => text },
+  ];
+  const began = {}; // what the fields were filled with: what a save may replace
+  const touched = ({ input, filled }) => input.value !== filled;
+  const enable = () => (button.disabled = !fields.some(touched));
+
+  function put(field, value, { typed = false } = {}) {
+    began[field.name] = value;
+    field.filled = field.show(value);
+    if (typed) return;
+    field.input.value = field.filled;
+    field.filled = field.input.value; // as the browser has it: its line ends are its own
+  }
+
+  function refresh(now) {
+    for (const field of fields) if (!touched(field)) put(field, now[field.name]);
+  }
+
+  async function save() {
+    const wanted = {};
+    for (const field of fields) {
+      field.sent = field.input.value;
+      wanted[field.name] = touched(field) ? field.read(field.sent) : began[field.name];
+    }
+    try {
+      const { run: saved } = await api.notes(run.id, began, wanted);
+      for (const field of fields) {
+        put(field, saved[field.name], { typed: field.input.value !== field.sent });
+      }
+      problem.textContent = "";
+      apply({ runs: [saved] });
+      toast("Saved");
+    } catch (error) {
+      const { now } = error.answer ?? {};
+      if (!now) return toast(error.message, { kind: "error" });
+      for (const field of fields) put(field, now[field.name], { typed: touched(field) });
+      problem.textContent =
+        `Not saved: changed elsewhere meanwhile. There it says: tags “${now.tags.join(", ")}”, ` +
+        `notes “${now.notes}”. Save again to put what is above in its place.`;
+    } finally {
+      enable();
+    }
+  }
+
+  for (const field of fields) put(field, run[field.name]);
   const form = h(
     "form",
     {
       class: "notes",
-      onsubmit: async (event) => {
+      onsubmit: (event) => {
         event.preventDefault();
-        const list = [
-          ...new Set(
-            tags.value
-              .split(",")
-              .map((tag) => tag.trim())
-              .filter(Boolean),
-          ),
-        ];
-        try {
-          const answer = await api.notes(run.id, list, area.value);
-          apply({ runs: [answer.run] });
-          button.disabled = true;
-          toast("Saved");
-        } catch (error) {
-          toast(error.message, { kind: "error" });
-        }
+        save();
       },
-      oninput: () => {
-        button.disabled = false;
-      },
+      oninput: enable,
       onkeydown: (event) => {
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
       },
     },
     h("label", {}, h("span", {}, "Tags"), tags),
     h("label", {}, h("span", {}, "Notes"), area),
+    problem,
     button,
   );
-  return form;
+  return { form, refresh };
 }
 
 function command(title, line) {
@@ -174,9 +248,13 @@ function quoted(words) {
     : [/\/dlx$|__main__\.py$/.test(first) ? "dlx" : first, ...rest].map((word) => quote(String(word))).join(" ");
 }
 
-function figures(run) {
+function drawFigures(run) {
   const names = Object.keys(run.metrics).sort();
-  return names.length > 0 && section("Figures", facts(names.map((name) => [name, number(run.metrics[name])])), true);
+  show(
+    parts.figures,
+    names.map((name) => [name, number(run.metrics[name])]),
+    facts,
+  );
 }
 
 const facts = (pairs) =>
@@ -193,20 +271,20 @@ function flat(value, prefix = "") {
     .flatMap(([key, item]) => flat(item, prefix ? `${prefix}.${key}` : key));
 }
 
-const section = (title, content, open = false) => h("details", { open }, h("summary", {}, h("h3", {}, title)), content);
+// Hidden until it has content.
+const section = (title, open = false) =>
+  h("details", { open, hidden: true }, h("summary", {}, h("h3", {}, title)), h("div", { class: "content" }));
 
-function children(run) {
-  const ids = leaves(run.id);
-  return (
-    run.is_plan &&
-    h("p", { class: "muted" }, `${ids.length} runs belong to it: select it in the table to compare them.`)
-  );
+function drawChildren(run) {
+  const n = leaves(run.id).length;
+  belongs.hidden = !run.is_plan;
+  belongs.textContent = `${n} ${n === 1 ? "run belongs" : "runs belong"} to it: select it in the table to compare them.`;
 }
 
-function logSection() {
-  log = h("pre", { class: "text log", tabIndex: 0, role: "log", "aria-label": "Log" });
+function logText() {
   next = -1;
-  return section("Log", log, true);
+  log = h("pre", { class: "text log", tabIndex: 0, role: "log", "aria-label": "Log" });
+  return log;
 }
 
 let reading = false;

@@ -139,3 +139,14 @@ export function debounce(call, wait) {
     timer = setTimeout(() => call(...rest), wait);
   };
 }
+
+// At most once in `wait` milliseconds, however often it is asked for: what asks without a pause must not put it off.
+export function paced(call, wait) {
+  let timer = 0;
+  return () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      call();
+    }, wait);
+  };
+}

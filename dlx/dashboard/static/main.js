@@ -12,6 +12,7 @@ import { parameters } from "./parameters.js";
 import { applyAll, onRuns } from "./store.js";
 import { state, subscribe, update } from "./state.js";
 import { redraw } from "./table.js";
+import { forget } from "./traces.js";
 import { applyFilter, buildBar, buildFilter, drawBar, drawFilter, isExpression } from "./toolbar.js";
 
 const VIEWS = [
@@ -175,8 +176,14 @@ async function start() {
   await applyFilter();
   drawPart();
   connect(
-    (ids) => part?.rows?.(ids),
-    () => part?.mount($("body")),
+    (ids) => {
+      forget(ids); // whichever tab is open: the curves may be looked at later
+      part?.rows?.(ids);
+    },
+    () => {
+      forget();
+      part?.mount($("body"));
+    },
   );
   document.body.dataset.ready = "1";
 }

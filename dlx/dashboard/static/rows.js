@@ -2,7 +2,7 @@
 
 import { column, compare } from "./columns.js";
 import { text } from "./format.js";
-import { known, runs } from "./store.js";
+import { differing, info, runs, telling } from "./store.js";
 
 const OPEN_UP_TO = 20; // members that a plan shows without being asked
 
@@ -109,23 +109,35 @@ function grouped(shown, keys, order) {
   return rows;
 }
 
-// Selected runs by what they share: the keys of the table's groups; without any, everything but the seed, or their
-// sweep where that makes more than `most` groups.
+// Selected runs by what they share: the keys of the table's groups; without any, repeats together, as `dlx compare` has
+// it, or their sweep where that makes more than `most` groups.
 export function groupsOf(list, keys, most) {
-  const all = keys.length > 0 ? keys : known().keys.filter((key) => !/seed$/.test(key));
-  const differ = all.filter((key) => list.some((run) => run.config[key] !== list[0].config[key]));
-  const groups = Map.groupBy(list, (run) => differ.map((key) => text(run.config[key]) || "none").join("\u0000"));
-  if (keys.length === 0 && groups.size > most) return sweepsOf(list);
-  const sorted = [...groups.values()].sort((a, b) => {
+  const chosen = keys.length > 0;
+  const values = (run) => JSON.stringify(keys.map((key) => text(run.config[key])));
+  const groups = [...Map.groupBy(list, chosen ? values : (run) => run.signature).values()];
+  if (!chosen && groups.length > most) return sweepsOf(list);
+  const firsts = groups.map((members) => members[0]);
+  const ignored = groups.some((members) => members.length > 1) ? info.repeats : [];
+  const between = differing(firsts);
+  const differ = chosen
+    ? keys.filter((key) => between.includes(key))
+    : telling(firsts, between).filter((key) => !ignored.includes(key));
+  groups.sort(([a], [b]) => {
     for (const key of differ) {
-      const found = compare(a[0].config[key], b[0].config[key], false);
+      const found = compare(a.config[key], b.config[key], false);
       if (found !== 0) return found;
     }
     return 0;
   });
-  const name = (run) =>
-    differ.map((key) => `${key.split(".").at(-1)} ${text(run.config[key]) || "none"}`).join(", ") || "all runs";
-  return sorted.map((members) => ({ label: name(members[0]), ids: members.map((run) => run.id) }));
+  const said = ([run]) => differ.map((key) => `${key.split(".").at(-1)} ${text(run.config[key]) || "none"}`).join(", ");
+  const counted = Map.groupBy(groups, said);
+  const label = (members) => {
+    if (groups.length === 1) return "all runs";
+    if (differ.length > 0 && counted.get(said(members)).length === 1) return said(members);
+    // Such as folds beside a run on all of the data, which differ in nothing else.
+    return members[0].short + (members.length > 1 ? ` and ${members.length - 1} more` : "");
+  };
+  return groups.map((members) => ({ label: label(members), ids: members.map((run) => run.id) }));
 }
 
 function sweepsOf(list) {

@@ -2,7 +2,8 @@
 
 const NUMBERS = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
 export const runs = new Map();
-export const info = { root: "", version: 0, loaded: false };
+// outputs: keys (and what is below them) that say where a run writes, repeats: keys in which repeats differ.
+export const info = { root: "", version: 0, loaded: false, outputs: [], repeats: [] };
 const listeners = new Set();
 let derived = null;
 
@@ -13,6 +14,8 @@ export function onRuns(listener) {
 export function applyAll(answer) {
   runs.clear();
   info.root = answer.root;
+  info.outputs = answer.outputs;
+  info.repeats = answer.repeats;
   info.loaded = true;
   apply(answer);
 }
@@ -44,10 +47,8 @@ function ready(run) {
   return run;
 }
 
-const OUTPUTS = ["name", "output_root", "tracker", "trainer.log_every", "trainer.checkpoint_every"];
-
 // members: plan id -> ids, keys: config keys that differ, metrics: names of figures; both most common first.
-// telling: of the keys, choices of groups first, then what was set, then what follows from a choice and all runs have.
+// telling: of the keys, those that say something, in that order.
 export function known() {
   derived ??= derive();
   return derived;
@@ -79,17 +80,20 @@ function derive() {
     count,
     values: keys,
     keys: differ,
-    telling: telling(differ, (key) => keys.get(key).count === count),
+    telling: telling(
+      [...runs.values()].filter((run) => !run.is_plan),
+      differ,
+    ),
     allKeys: [...keys.keys()].sort(),
     metrics: common([...metrics]),
   };
 }
 
-// As dlx/runs/differing.py has it for the terminal.
-function telling(keys, everywhere) {
-  const list = [...runs.values()].filter((run) => !run.is_plan);
+// Of the keys that differ between runs: choices of groups first, then what was set, then what follows from a choice and
+// all of them have. As dlx/runs/differing.py has it for the terminal.
+export function telling(list, keys) {
   const isGroup = (key) => keys.some((other) => other.startsWith(`${key}.`)) || key === "model";
-  const shown = keys.filter((key) => !OUTPUTS.some((name) => key === name || key.startsWith(`${name}.`)));
+  const shown = keys.filter((key) => !info.outputs.some((name) => key === name || key.startsWith(`${name}.`)));
   // Whether the options chosen of a group, which differ, decide a key's value.
   const follows = (key, group) => {
     const found = new Map();
@@ -107,7 +111,7 @@ function telling(keys, everywhere) {
   return [
     ...choices.filter((key) => key === "model" || !isRecipe(key)),
     ...values.filter((key) => !later.includes(key)),
-    ...later.filter(everywhere),
+    ...later.filter((key) => list.every((run) => key in run.config)),
   ];
 }
 

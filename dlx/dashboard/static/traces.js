@@ -6,13 +6,20 @@ import { fade, plain } from "./plot.js";
 import { state } from "./state.js";
 
 const DASHED = 16; // more curves than this are a thicket when they are dashed
+// What was asked for, as promises: an answer that was under way when its run grew is no longer in here when it comes.
 const cache = new Map(); // "metric x smooth" -> Map of id -> series, null for a run without the metric
 const bandCache = new Map();
 
-// These runs grew: their series are fetched again when they are drawn, the others' are not.
-export function forget(ids) {
+// These runs grew: their series are fetched again when they are drawn, the others' are not. Without ids: any may have.
+export function forget(ids = null) {
+  if (ids === null) cache.clear();
   for (const series of cache.values()) for (const id of ids) series.delete(id);
   bandCache.clear();
+}
+
+function keep(map, key, asked) {
+  map.set(key, asked);
+  asked.catch(() => map.get(key) === asked && map.delete(key));
 }
 
 // Plotly counts time in milliseconds.
@@ -25,13 +32,19 @@ export async function runTraces(metric, list) {
   const known = cache.get(key) ?? cache.set(key, new Map()).get(key);
   const missing = list.map((run) => run.id).filter((id) => !known.has(id));
   if (missing.length > 0) {
-    const found = await api.series(metric, missing, { x, smooth });
-    for (const id of missing) known.set(id, found.get(id) ?? null);
+    const asked = api.series(metric, missing, { x, smooth });
+    for (const id of missing)
+      keep(
+        known,
+        id,
+        asked.then((found) => found.get(id) ?? null),
+      );
   }
+  const found = await Promise.all(list.map((run) => known.get(run.id)));
   const faint = [];
   const traces = [];
-  for (const run of list) {
-    const series = known.get(run.id);
+  for (const [i, run] of list.entries()) {
+    const series = found[i];
     if (!series) continue;
     const own = lineOf(run.id);
     const color = own.color;
@@ -59,24 +72,29 @@ export async function runTraces(metric, list) {
   return [...faint, ...traces];
 }
 
-export async function bandTraces(metric, groups) {
+// Of each group {x, mean, std, count, n}: n of its runs have the figure.
+export function bandsOf(metric, groups) {
   const key = JSON.stringify([metric, state().x, groups.map((group) => group.ids)]);
   if (!bandCache.has(key)) {
     if (bandCache.size > 20) bandCache.clear();
-    bandCache.set(
+    const asked = api.bands(
+      metric,
+      state().x,
+      groups.map((group) => group.ids),
+    );
+    keep(
+      bandCache,
       key,
-      (
-        await api.bands(
-          metric,
-          state().x,
-          groups.map((group) => group.ids),
-        )
-      ).bands,
+      asked.then((answer) => answer.bands),
     );
   }
+  return bandCache.get(key);
+}
+
+export function bandTraces(bands, groups) {
   const fills = [];
   const lines = [];
-  bandCache.get(key).forEach((band, i) => {
+  bands.forEach((band, i) => {
     if (band.x.length === 0) return;
     const { color, dash } = groupLine(i);
     const x = shift(band.x);
