@@ -7,8 +7,9 @@ import secrets
 import time
 from pathlib import Path
 
-from dlx.runs.catalog import Entry, plan_of
+from dlx.runs.catalog import Entry
 from dlx.runs.files import read_json, write_json
+from dlx.runs.find import plan_of
 from dlx.runs.lock import owner_is_alive
 
 TRASH = ".trash"

@@ -127,9 +127,9 @@ def measure(root: Path, cache: Path, say: str, counts: list[int]) -> None:
             size = len(data) / 1e6
             times = f"first {first:.2f} s, {work:.2f} s of work; again {other:.3f} s"
             show(f"{say}: series of {len(chosen)} runs: {times} ({size:.1f} MB)")
-        query = urllib.parse.urlencode({"metric": "val/loss", "group": [",".join(ids[: counts[-1]])]}, doseq=True)
+        query = urllib.parse.urlencode({"metric": "val/loss", "group": [json.dumps(ids[: counts[-1]])]}, doseq=True)
         show(f"{say}: band over {min(counts[-1], len(ids))} runs {ask(f'{address}api/bands?{query}')[0]:.2f} s")
-        query = urllib.parse.urlencode({"metric": "val/loss", "runs": ",".join(ids)})
+        query = urllib.parse.urlencode({"metric": "val/loss", "runs": ids}, doseq=True)
         show(f"{say}: importance over {len(ids)} runs {ask(f'{address}api/importance?{query}')[0]:.2f} s")
         show(f"{say}: memory {memory(pid)}")
 

@@ -129,7 +129,9 @@ async function learn(list, metrics) {
   if (key === asked) return;
   asked = key;
   try {
-    const answer = await api.goals(list.map((run) => run.id));
+    // One run of each kind, however many there are.
+    const kinds = new Map(list.map((run) => [JSON.stringify([run.monitor, Object.keys(run.metrics)]), run.id]));
+    const answer = await api.goals([...kinds.values()]);
     if (key !== asked) return;
     goals = answer.goals;
     if (body.querySelector("#diff")) draw();
