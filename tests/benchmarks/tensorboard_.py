@@ -1,6 +1,6 @@
 """The same long runs as `dashboard.py`, in TensorBoard: until it answers, has them all, and gives the curves of 50.
 
-    python tests/benchmarks/tensorboard_.py --runs 1000 --rows 10000         4 GB in $TMPDIR
+    pip install tensorboard; python tests/benchmarks/tensorboard_.py         1,000 runs of 10,000 rows: 2 GB in $TMPDIR
 
 TensorBoard keeps 1,000 points of a figure, drawn at random; dlx all, of which it sends the least and the greatest of
 each pixel. Asked over HTTP as its page asks.
