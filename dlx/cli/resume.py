@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json, Overrides, Root, Run, Trust, again, trusted
-from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, make_execution, report_sweep
+from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, check_one_run, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
 
 
@@ -39,12 +39,13 @@ def resume(
     frozen = Config.load(folder.config_path, trust=trusted(trust))
     if (folder.is_plan or "experiment" in frozen.values) and (overrides or fork):
         raise UserError(f"{folder.path}: goes on as it was planned; it takes no overrides and no --fork")
-    if storage and not folder.is_plan:
+    if storage and (not folder.is_plan or "experiment" in frozen.values):
         raise UserError(f"--storage: {folder.path} is no search")
     if "experiment" in frozen.values:
         from dlx.experiments.run import resume_experiment
 
-        report_finding(resume_experiment(folder, frozen), json, again(trust))
+        execution = make_execution(executor, jobs, time_limit, slurm, trusted(trust))
+        report_finding(resume_experiment(folder, frozen, execution), json, again(trust))
         return
     if folder.is_plan:
         from dlx.sweeps.sweep import resume_sweep
@@ -53,6 +54,7 @@ def resume(
         report_sweep(resume_sweep(folder, execution, storage=storage), json, again(trust))
         return
 
+    check_one_run(executor, jobs, time_limit, slurm)
     config = compose(overrides, conf_dirs=conf_dir or (), base=frozen) if overrides else frozen
     changed = {} if fork else check_resumable(frozen, config)
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from dlx.sweeps.sweep import Row, Swept
 
 Executor = Annotated[
-    str, typer.Option(help="inprocess: one after another; processes: --jobs at a time; ray, slurm: on a cluster.")
+    str,
+    typer.Option(
+        help="inprocess: one after another; processes: --jobs at a time; batched: alike ones in one program; auto: "
+        "batched where that is faster; ray, slurm: on a cluster."
+    ),
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Members at a time.")]
 Limit = Annotated[str | None, typer.Option("--time-limit", help="For each member, such as 90s, 10min, 2h.")]
@@ -57,13 +61,14 @@ def sweep(
 
     Or search: dlx sweep optim.lr='tag(log, interval(1e-4, 1e-1))' --search tpe --trials 20
     """
+    from dlx.cli.output import say
     from dlx.config.errors import UserError
     from dlx.sweeps.grid import combine, compose_points, read_axes
 
     allowed, folders = trusted(trust), conf_dir or ()
     metric = metric_of(metric, goal)
     if search is not None:
-        _check_options("--search", {"--zip": zip_, "--random": random, "--seeds": seeds})
+        check_options("--search", {"--zip": zip_, "--random": random, "--seeds": seeds})
         from dlx.sweeps.draft import Settings, draft_search
 
         execution = make_execution(executor, jobs, time_limit, slurm, allowed)
@@ -74,16 +79,20 @@ def sweep(
         run_search(draft, execution, dry_run=dry_run, json=json)
         return
     given = {"--trials": trials, "--pruner": pruner, "--storage": storage, "--study": study}
-    _check_options("a sweep without --search", given)
-    words = [*(overrides or []), *([f"seed=range({seeds})"] if seeds is not None else [])]
-    axes = read_axes(words, folders)
-    if seeds is not None and sum(axis.key == "seed" for axis in axes) > 1:
+    check_options("a sweep without --search", given)
+    axes = read_axes(overrides or [], folders)
+    if seeds is not None and any(axis.key == "seed" for axis in axes):
         raise UserError("--seeds: seed is given as well; take one of them")
-    members = combine(axes, paired=zip_, draw=random)
+    repeated = read_axes([f"seed=range({seeds})"]) if seeds is not None else []
+    drawn = combine(axes, paired=zip_, draw=random)  # without the seeds, which each of these has all of
+    members = [[*words, *seed] for words in drawn for seed in combine(repeated)]
+    axes += repeated
     points = compose_points(members, axes, conf_dirs=folders, trust=allowed, base=frozen(from_run, allowed))
     if any("experiment" in point.config.values for point in points):
         raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not swept")
     execution = make_execution(executor, jobs, time_limit, slurm, allowed)
+    if equal := len(members) - len(points):
+        say(f"left out        {equal} of {len(members)} members: they are configured as others are", json)
     run_points(points, execution, metric=metric, dry_run=dry_run, json=json)
 
 
@@ -96,6 +105,12 @@ def make_execution(
     execution = Execution(executor, jobs, seconds(time_limit), tuple(trust), tuple(slurm or ()))
     make_executor(execution)
     return execution
+
+
+def check_one_run(executor: str, jobs: int | None, time_limit: str | None, slurm: Sequence[str] | None) -> None:
+    """Raises UserError for options of many runs, where there is one."""
+    where = executor if executor != "inprocess" else None
+    check_options("one run", {"--executor": where, "--jobs": jobs, "--time-limit": time_limit, "--slurm": slurm})
 
 
 def run_points(
@@ -150,12 +165,12 @@ def metric_of(metric: str | None, goal: str | None) -> str | None:
     return metric
 
 
-def _check_options(where: str, given: Mapping[str, object]) -> None:
-    """Raises UserError for options that have nothing to say there."""
+def check_options(where: str, given: Mapping[str, object]) -> None:
+    """Raises UserError for options that have nothing to say there. None, False and no values: not given."""
     from dlx.config.errors import UserError
 
     for option, value in given.items():
-        if value not in (None, False):
+        if value is not None and value is not False and value != []:
             raise UserError(f"{option}: has no meaning for {where}")
 
 
@@ -200,10 +215,11 @@ def report_sweep(swept: Swept, json: bool, flags: str = "") -> None:
         _say_answer(swept.rows[0], json)
     elif swept.rows:
         keys = list(dict.fromkeys(key for row in swept.rows for key in row.differs))
-        header = ["member", *keys, swept.metric, "test/accuracy", "status"]
+        figures = list(dict.fromkeys([swept.metric, "test/accuracy"]))
+        header = ["member", *keys, *figures, "status"]
         cells = [
-            [row.name, *(text_of(row.differs.get(key, ""), 4) for key in keys), _figure(row.metrics, swept.metric),
-             _figure(row.metrics, "test/accuracy"), row.status + (f": {row.reason}" if row.reason else "")]
+            [row.name, *(text_of(row.differs.get(key, ""), 4) for key in keys),
+             *(_figure(row.metrics, name) for name in figures), row.status + (f": {row.reason}" if row.reason else "")]
             for row in swept.rows
         ]  # fmt: skip
         say(table(cells, header), json)

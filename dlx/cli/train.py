@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, again, frozen, trusted
-from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, make_execution, run_points, sweep
+from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, check_one_run, make_execution, run_points, sweep
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -47,10 +47,11 @@ def train(
     if "experiment" in config.values:
         from dlx.experiments.run import run_experiment
 
+        execution = make_execution(executor, jobs, time_limit, slurm, allowed)
         if dry_run:
             _print_members(config)
         else:
-            report_finding(run_experiment(config), json, again(trust))
+            report_finding(run_experiment(config, execution), json, again(trust))
         return
     if "method" in config.values:
         from dlx.sweeps.points import Point
@@ -59,6 +60,7 @@ def train(
         run_points([Point("", config, {})], execution, dry_run=dry_run, json=json)
         return
 
+    check_one_run(executor, jobs, time_limit, slurm)
     from dlx.training.run import prepare
     from dlx.training.run import train as run
 

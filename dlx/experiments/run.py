@@ -13,13 +13,14 @@ from dlx.config import Config, build
 from dlx.config.errors import UserError
 from dlx.runs.files import write_picture
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.executors import in_this_process
+from dlx.sweeps.executors import make_executor
 from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
 from dlx.training.progress import PlanProgress
 from dlx.training.session import Result
 
 if TYPE_CHECKING:
     from dlx.experiments.experiment import Experiment, Verdict
+    from dlx.sweeps.executors import Execution
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ def build_experiment(config: Config) -> Experiment:
     return build(config, "experiment")
 
 
-def run_experiment(config: Config, *, quiet: bool = False, command: list[str] | None = None) -> Finding:
+def run_experiment(
+    config: Config, execution: Execution, *, quiet: bool = False, command: list[str] | None = None
+) -> Finding:
     """Runs what the configuration's `experiment` block names, in a new folder."""
     check_alone()
     experiment = build_experiment(config)
@@ -50,10 +53,10 @@ def run_experiment(config: Config, *, quiet: bool = False, command: list[str] | 
     folder.write_config(config.to_yaml())
     folder.write_environment(command or sys.argv)
     plan = Plan.write(folder.path, members, base)
-    return _run(experiment, config, folder, plan, quiet)
+    return _run(experiment, config, folder, plan, execution, quiet)
 
 
-def resume_experiment(folder: RunFolder, config: Config, *, quiet: bool = False) -> Finding:
+def resume_experiment(folder: RunFolder, config: Config, execution: Execution, *, quiet: bool = False) -> Finding:
     """Goes on with the runs that are not finished, then measures."""
     experiment = build_experiment(config)
     folder.lock.acquire()
@@ -62,10 +65,12 @@ def resume_experiment(folder: RunFolder, config: Config, *, quiet: bool = False)
     else:  # cut off before the plan was whole, so before anything ran
         base = config.without("experiment")
         plan = Plan.write(folder.path, experiment.members(base), base)
-    return _run(experiment, config, folder, plan, quiet)
+    return _run(experiment, config, folder, plan, execution, quiet)
 
 
-def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, quiet: bool) -> Finding:
+def _run(
+    experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, execution: Execution, quiet: bool
+) -> Finding:
     started = time.perf_counter()
     try:
         with told(folder) as ending:
@@ -76,7 +81,7 @@ def _run(experiment: Experiment, config: Config, folder: RunFolder, plan: Plan, 
                     results[name] = result
                     progress.done(name, result)
 
-                in_this_process(plan, plan.members, tell)
+                make_executor(execution)(plan, plan.members, tell)
             runs = {name: plan.run(name) for name in plan.members}
             failed = [name for name, result in results.items() if result.status == "failed"]
             try:

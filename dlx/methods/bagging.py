@@ -18,7 +18,7 @@ from torch import Tensor
 from dlx.config import Config, build, compose, settings
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.ensemble import SAID, leave_ensemble
-from dlx.methods.method import Answer, Method
+from dlx.methods.method import Answer, Method, check_unset
 from dlx.methods.outputs import Samples, answers_of_members
 from dlx.methods.spread import spread
 from dlx.tasks.combine import combine
@@ -44,6 +44,7 @@ class Bagging(Method):
         self.vote: Literal["average", "majority"] = vote
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
+        check_unset(base, "bootstrap")
         words = [[f"dataset.bootstrap={b}", f"seed={base['seed'] + b}"] for b in range(self.count)]
         members = {f"bag-{b}": compose(own, base=base) for b, own in enumerate(words)}
         _check_vote(self.vote, prepare(members["bag-0"]).dataset.spec)

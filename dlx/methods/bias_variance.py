@@ -16,7 +16,7 @@ from torch import Tensor
 from dlx.config import Config, build, compose
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.decomposition import measured, squared, zero_one
-from dlx.methods.method import Answer, Method
+from dlx.methods.method import Answer, Method, check_unset
 from dlx.methods.outputs import Samples, answers
 from dlx.methods.spread import spread
 from dlx.random import generator
@@ -42,6 +42,8 @@ class BiasVariance(Method):
             name = base.choices["dataset"]
             raise ConfigError([Problem("method.resample", f"data needs a dataset with data_seed, {name} has none")])
         fresh = first is not None and self.resample != "bootstrap"
+        if not fresh:
+            check_unset(base, "bootstrap")
         keys = ("dataset.data_seed", first) if fresh else ("dataset.bootstrap", 0)
         return {
             f"replicate-{n}": compose([f"{keys[0]}={keys[1] + n}", f"seed={base['seed'] + n}"], base=base)

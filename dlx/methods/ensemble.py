@@ -21,14 +21,15 @@ def leave_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **se
     """`home/ensemble`: the members' best weights in one run, judged on val and test of the base's data.
 
     settings: further arguments of the model (dlx/models/ensemble.py): vote, weights, offset. One that is there already
-    stays if its members are these.
+    stays if it was made of the same: a member that went on since then may have other best weights.
     """
     folder = RunFolder(home / ENSEMBLE)
     config = ensemble_config(base, list(runs.values()), **settings)
-    if folder.summary().get("members") == list(runs):  # written last
+    made_of = {"best_steps": {name: run.summary().get("best_step") for name, run in runs.items()}, **settings}
+    if folder.summary().get("made_of") == made_of:  # written last
         return folder
     train(config, quiet=True, at=folder.path)
-    folder.write_summary({**folder.summary(), "members": list(runs)})
+    folder.write_summary({**folder.summary(), "made_of": made_of})
     return folder
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dlx.config import Config, compose
-from dlx.methods.method import Answer, Method
+from dlx.methods.method import Answer, Method, check_unset
 from dlx.methods.outputs import answers
 from dlx.methods.spread import spread, strip
 from dlx.runs.files import write_atomic
@@ -38,6 +38,7 @@ class KFold(Method):
         self.k = k
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
+        check_unset(base, "fold", "folds")
         words = [[f"dataset.folds={self.k}", f"dataset.fold={fold}"] for fold in range(self.k)]
         return {f"fold-{fold}": compose(own, base=base) for fold, own in enumerate(words)}
 

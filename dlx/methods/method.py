@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dlx.config.errors import ConfigError, Problem
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,6 +28,14 @@ class Answer:
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
+
+
+def check_unset(base: Config, *keys: str) -> None:
+    """Raises ConfigError for keys of the dataset that have a value: the method's own would take its place, unsaid."""
+    given = {key: value for key in keys if (value := base["dataset"].get(key)) is not None}
+    if given:
+        why = "the method sets it for each of its runs"
+        raise ConfigError([Problem(f"dataset.{key}", f"must be null, got {v}: {why}") for key, v in given.items()])
 
 
 class Method:

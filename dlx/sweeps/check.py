@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Poi
             try:
                 made[point] = point.first_members(Path(nowhere))
                 first = next(iter(made[point].values()))
-                key = _key(first)
+                key = identity(first, WITHOUT)
                 if key not in good:
                     prepared = prepare(first)
                     figures.append(set() if point.method else figures_of(prepared))
@@ -47,6 +47,7 @@ def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Poi
                 wrong.setdefault(str(error), (error, []))[1].append(point.name)
     if wrong:
         raise _named(wrong)
+    _check_seeds(made)
     if metric and all(figures):
         check_metric(metric, set().union(*figures))
     return made
@@ -66,8 +67,26 @@ def check_metric(metric: str, known: Collection[str], where: str = "") -> None:
         raise UserError(f"--metric {name}: {said}{nearest(name, names) or ';'} {', '.join(names)} are there")
 
 
-def _key(config: Config) -> str:
-    return json.dumps({key: v for key, v in config.values.items() if key not in WITHOUT}, sort_keys=True, default=str)
+def identity(config: Config, without: Collection[str] = ("name",)) -> str:
+    """The same for configurations that differ in nothing but these keys."""
+    values = {**config.values, "choices": config.choices}
+    return json.dumps({key: v for key, v in values.items() if key not in without}, sort_keys=True, default=str)
+
+
+def _check_seeds(made: Mapping[Point, Mapping[str, Config]]) -> None:
+    """Raises UserError where points that differ in their seeds train the same: their figures would be no repeats. (What
+    differs otherwise, such as a vote, may well have the same members.)"""
+    trained: dict[tuple[str, str], str] = {}
+    for point, members in made.items():
+        kind = identity(point.config, WITHOUT) if "method" in point.config.values else ""
+        for short, config in members.items() if kind else ():
+            other = trained.setdefault((kind, identity(config)), point.name)
+            if other != point.name:
+                method = point.config.choices["method"]
+                raise UserError(
+                    f"seed: {other} and {point.name} both train {short}; method={method} has seeds of its own, from "
+                    "the given one on: give one seed, or seeds that are further apart"
+                )
 
 
 def _named(wrong: dict[str, tuple[UserError, list[str]]]) -> UserError:

@@ -18,6 +18,7 @@ from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, options
 from dlx.config.overrides import long_name
 from dlx.runs.folder import slug
+from dlx.sweeps.check import identity
 from dlx.sweeps.points import Point
 
 
@@ -144,23 +145,25 @@ def compose_points(
     trust: Sequence[str] = (),
     base: Config | None = None,
 ) -> list[Point]:
-    """Raises ConfigError with the mistakes of all members, each once."""
+    """A point for each member but those that come to the configuration of one before, as 1e-3 and 0.001 do: they would
+    count as repeats. Raises ConfigError with the mistakes of all members, each once."""
     composer = Composer(conf_dirs, trust, base)
-    found: dict[str, Config] = {}
+    found: dict[str, tuple[Config, Sequence[str]]] = {}
     problems: dict[str, Problem] = {}
-    for number, words in enumerate(members):
+    for words in members:
         own = [word for word, axis in zip(words, axes, strict=True) if axis.is_swept and axis.key not in GROUPS]
         try:
-            found[name_of(number, words, axes)] = composer(words, own)
+            config = composer(words, own)
+            found.setdefault(identity(config), (config, words))
         except ConfigError as error:
             problems |= {str(problem): problem for problem in error.problems}
     if problems:
         raise ConfigError(list(problems.values()))
     return [
         Point(
-            name,
+            name_of(number, words, axes),
             config,
             {axis.key: word.partition("=")[2] for axis, word in zip(axes, words, strict=True) if axis.is_swept},
         )
-        for (name, config), words in zip(found.items(), members, strict=True)
+        for number, (config, words) in enumerate(found.values())
     ]

@@ -35,6 +35,7 @@ from dlx.sweeps.points import FixedPoints, Point
 from dlx.sweeps.search import begin_search, open_search
 from dlx.sweeps.storage import redacted
 from dlx.training.progress import PlanProgress
+from dlx.training.run import prepare
 
 if TYPE_CHECKING:
     from dlx.methods.method import Method
@@ -178,7 +179,7 @@ def run_sweep(
             seconds = round(time.perf_counter() - started, 3)
             members = [vars(row) for row in rows]
             folder.write_summary({"metric": name, "best": best, **findings, "members": members, "seconds": seconds})
-            ending["reason"] = f"{bad} of {len(rows)} members did not finish" if bad else None
+            ending["reason"] = _reason_of(folder, rows, bad) if bad else None
             return swept
     except Interrupted as error:
         return Swept(folder.path, "interrupted", error.code)
@@ -270,21 +271,30 @@ class _Running:
 
     def _row_of_method(self, point: Point, method: Method, results: Mapping[str, Result]) -> Row:
         home = RunFolder(home_of(self.folder, point))
-        runs = {
-            name.removeprefix(f"{point.name}-" if point.name else ""): self.plan.run(name)
-            for name, result in results.items()
-            if result.status == "finished"
-        }
-        bad = len(results) - len(runs)
+        ended = {name.removeprefix(f"{point.name}-" if point.name else ""): name for name in results}
+        runs = {short: self.plan.run(name) for short, name in ended.items() if results[name].status == "finished"}
+        lost = [
+            f"{short} {results[name].status}: {results[name].reason}"
+            for short, name in ended.items()
+            if short not in runs
+        ]
         if not runs:
-            return Row(point.name, point.differs, "failed", "no member finished", {})
+            return Row(point.name, point.differs, "failed", f"no member finished: {lost[0]}", {})
         answer = method.answer(point.base, runs, home.path)
         home.media.mkdir(exist_ok=True)
         for name, figure in answer.figures.items():
             write_picture(home.media / f"{name}.png", figure)
-        reason = f"{bad} of {len(results)} members did not finish" if bad else None
-        status = "failed" if bad else "finished"
+        reason = f"{len(lost)} of {len(results)} members did not finish: {lost[0]}" if lost else None
+        status = "failed" if lost else "finished"
         return Row(point.name, point.differs, status, reason, answer.metrics, answer.details)
+
+
+def _reason_of(folder: RunFolder, rows: Sequence[Row], bad: int) -> str:
+    """What is said of a sweep of which some rows did not finish."""
+    if len(rows) == 1 and not rows[0].name:  # the only point, of a method
+        return rows[0].reason or rows[0].status
+    what = "points" if (folder.path / POINTS).is_file() else "members"
+    return f"{bad} of {len(rows)} {what} did not finish"
 
 
 def _row_of_run(point: Point, results: Mapping[str, Result]) -> Row:
@@ -328,9 +338,15 @@ def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Po
 
 
 def monitored(plan: Plan) -> str:
-    """What the members that ran monitor, such as val/accuracy:max."""
+    """What the members monitor, such as val/accuracy:max: those that ran say it, else the first as it is configured."""
     said = (plan.run(name).summary().get("monitor") for name in plan.members)
-    return next((text for text in said if text), "val/loss:min")
+    if text := next((text for text in said if text), None):
+        return text
+    try:
+        first = prepare(next(iter(plan.members.values())))
+    except UserError:  # it was checked, but its data may be gone since
+        return "val/loss:min"
+    return ":".join(first.trainer.monitored_of(first.system, first.regularizers) or ("val/loss", "min"))
 
 
 def rank(rows: Sequence[Row], metric: str) -> tuple[str, list[Row]]:

@@ -89,6 +89,14 @@ def test_imports_stay_light(here):
     assert not trained & {"torchvision", "torchmetrics", "sklearn", "wandb"}
 
 
+@pytest.mark.parametrize("command", ["train", "sweep", "resume"])
+def test_help_names_all_executors(command, dlx_call):
+    from dlx.sweeps.executors import EXECUTORS
+
+    words = dlx_call(command, "--help").out.replace(",", ":").replace("\n", " ")
+    assert all(f" {name}:" in words for name in EXECUTORS)
+
+
 def test_completion_knows_groups_options_and_keys():
     from dlx.config.complete import complete
 

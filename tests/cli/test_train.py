@@ -88,6 +88,22 @@ def test_the_gap_is_train_less_val_and_val_less_train(dlx_call, only_run, tiny):
     assert best["gap/loss"] > 0
 
 
+def test_options_of_many_runs_are_not_for_one(dlx_call, tiny, here, only_run):
+    options = {"--executor": "nonsense", "--jobs": "0", "--time-limit": "5min", "--slurm": "partition=gpu"}
+    for option, value in options.items():
+        call = dlx_call("train", *tiny, option, value)
+        assert call.code == 2, option
+        assert call.err == f"error: {option}: has no meaning for one run\n"
+    assert list(here.iterdir()) == []
+    dlx_call("train", *tiny)
+    before = (only_run() / "metrics.jsonl").read_bytes()
+    for option, value in options.items():
+        call = dlx_call("resume", "@last", "trainer.max_steps=10", option, value)
+        assert call.code == 2, option
+        assert call.err == f"error: {option}: has no meaning for one run\n"
+    assert (only_run() / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_full_disk_ends_no_training(dlx_call, tiny, only_run, monkeypatch):
     """Neither the log nor a picture is worth one: the run is done, and says what it lost."""
     from dlx.tracking.recorder import RunRecorder

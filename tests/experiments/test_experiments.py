@@ -83,6 +83,20 @@ def test_dry_run_lists_the_members_and_writes_nothing(dlx_call, here):
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize("how", [["--executor", "processes", "--jobs", "2"], ["--executor", "batched"]])
+def test_its_members_run_by_the_executor_that_is_asked_for(how, dlx_call, monkeypatch):
+    def not_here(*given, **more):
+        raise AssertionError("it runs in this process, alone")
+
+    monkeypatch.setattr(training, "train", not_here)
+    words = ("experiment=learning_rate", *QUICK, "experiment.rates=[1e-3,0.01,0.1]")
+    call = dlx_call("train", *words, *how, "--json")
+    assert call.code == 0, call.err
+    folder = Path(json.loads(call.out)["run"])
+    assert {run.status()["status"] for run in map(RunFolder, folder.glob("runs/*"))} == {"finished"}
+    assert dlx_call("resume", str(folder), *how).code == 0
+
+
 def test_a_diverged_member_is_said_and_the_rest_go_on(dlx_call):
     call = dlx_call("train", "experiment=learning_rate", *SMALL["learning_rate"], "model.loss=mse")
     assert call.code == 0, call.err
@@ -132,6 +146,8 @@ def test_an_experiment_of_failed_members_measures_nothing(dlx_call, failing):
         (["experiment=learning_rate", "experiment.rates=[1,0.1,0.01]"], "experiment.rates: must be at least 3, rising"),
         (["experiment.seeds=1"], "experiment: has no settings; Available options: activations"),
         (["experiment=learning_rate", "optim.lrr=1"], "optimizer.lrr"),
+        (["experiment=learning_rate", "--executor", "nonsense"], "--executor nonsense: there is none"),
+        (["experiment=learning_rate", "--jobs", "0", "--dry-run"], "--jobs: must be at least 1, got 0"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(words, text, dlx_call, here):

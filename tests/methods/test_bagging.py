@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from dlx.config import Config
 from dlx.methods.bagging import growing, out_of_bag
+from dlx.methods.ensemble import leave_ensemble
 from dlx.methods.outputs import Samples
 from dlx.runs.folder import RunFolder
 from dlx.tasks.spec import ImageSpec
@@ -91,6 +93,31 @@ def test_it_goes_on_and_leaves_its_ensemble_once(dlx_call):
     assert again["members"] == found["members"]
 
 
+def test_it_is_remade_of_members_that_went_on(dlx_call):
+    found, _ = call_json(dlx_call, "train", *QUICK, "method=bagging", "method.members=2")
+    folder, before = Path(found["run"]), found["members"][0]["metrics"]
+    for b in range(2):
+        call_json(dlx_call, "resume", str(folder / "runs" / f"bag-{b}"), "trainer.max_steps=150")
+    found, _ = call_json(dlx_call, "resume", str(folder))
+    (row,) = found["members"]
+    metrics, details = row["metrics"], row["details"]
+    assert metrics["member/test/loss"] < before["member/test/loss"]
+    assert metrics["test/loss"] < before["test/loss"]
+    assert details["test_error"][-1] == pytest.approx(1 - metrics["test/accuracy"])
+    alone = [1 - RunFolder(folder / "runs" / f"bag-{b}").summary()["test/accuracy"] for b in range(2)]
+    assert details["member_test_error"] == pytest.approx(alone)
+
+
+def test_it_is_remade_with_other_settings(dlx_call):
+    found, _ = call_json(dlx_call, "train", *QUICK, "method=bagging", "method.members=2")
+    folder = Path(found["run"])
+    base = Config.load(folder / "config.yaml").without("method")
+    runs = {f"bag-{b}": RunFolder(folder / "runs" / f"bag-{b}") for b in range(2)}
+    made = [leave_ensemble(base, runs, folder, weights=weights).summary() for weights in ([1.0, 0.0], [0.0, 1.0])]
+    for summary, run in zip(made, runs.values(), strict=True):
+        assert summary["test/loss"] == pytest.approx(run.summary()["test/loss"], rel=1e-5)
+
+
 def test_what_is_only_for_gradients_is_not_the_ensembles(dlx_call):
     words = ("reg=[mixup,ema,gradient_clip]", "trainer.accumulate=2", "method=bagging", "method.members=2")
     found, _ = call_json(dlx_call, "train", *QUICK, *words)
@@ -107,6 +134,7 @@ def test_boosting_leaves_its_ensemble_too(dlx_call):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (["data.bootstrap=0"], "dataset.bootstrap: must be null, got 0: the method sets it for each of its runs"),
         (["method.members=0"], "method.members: must be at least 1, got 0"),
         (["data=function1d", "data.subset=null", "method.vote=majority"], "method.vote: majority is of classes"),
         (["method.vote=veto"], "method.vote: must be one of average, majority"),

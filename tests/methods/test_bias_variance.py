@@ -64,6 +64,7 @@ def test_of_classes_they_add_up_exactly(dlx_call):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (["data.bootstrap=0"], "dataset.bootstrap: must be null, got 0: the method sets it for each of its runs"),
         (["method.replicates=1"], "method.replicates: must be at least 2, got 1"),
         (["method.resample=data"], "method.resample: data needs a dataset with data_seed, digits has none"),
         (["method.resample=both"], "method.resample: must be one of data, bootstrap or null"),

@@ -85,6 +85,17 @@ def test_one_that_was_cut_off_goes_on_inside_its_fold(dlx_call, sigterm_at):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_a_fold_that_is_given_too_is_said(dlx_call, here):
+    lines = dlx_call("train", *THREE, "data.folds=10", "data.fold=3").err.splitlines()
+    assert [line.partition(": the method")[0] for line in lines] == [
+        "error: dataset.fold: must be null, got 3",
+        "error: dataset.folds: must be null, got 10",
+    ]
+    call = dlx_call("sweep", *THREE, "data.fold=0,1", "--dry-run")
+    assert call.code == 2
+    assert "001-fold-1: dataset.fold: must be null, got 1" in call.err
+
+
 @pytest.mark.parametrize("command", ["train", "sweep"])
 @pytest.mark.parametrize(
     ("words", "text"),
@@ -92,6 +103,7 @@ def test_one_that_was_cut_off_goes_on_inside_its_fold(dlx_call, sigterm_at):
         (["method.k=1"], "method.k: must be at least 2, got 1"),
         (["method.k=2000"], "dataset.folds: 2000 folds of 1437 samples"),
         (["method.k=2", "data.subset=40", "data.batch_size=21"], "batch_size: 21 is more than the 20 training samples"),
+        (["data.fold=3"], "dataset.fold: must be null, got 3: the method sets it for each of its runs"),
         (["model.dropout=2"], "model.dropout: must be in [0, 1), got 2.0"),
     ],
 )

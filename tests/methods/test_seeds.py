@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dlx.runs.folder import RunFolder
+from dlx.training import run as training
 
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=6")
 
@@ -41,6 +42,45 @@ def test_a_sweep_over_a_method_ranks_by_its_mean(dlx_call):
     assert (folder / "points" / "001-lr-0.01" / "media" / "spread.png").is_file()
     again, _ = call_json(dlx_call, "resume", found["run"])
     assert again["members"] == found["members"]
+
+
+def test_points_with_seeds_far_apart_train_nothing_twice(dlx_call):
+    call = dlx_call("sweep", *QUICK, "method=seeds", "method.count=2", "seed=0,2", "--dry-run")
+    assert call.code == 0, call.err
+    assert "runs            4" in call.out
+
+
+DIVERGES = ("model.loss=mse", "optim=sgd", "optim.lr=1e30")
+
+
+def test_a_method_without_members_says_why(dlx_call):
+    found, err = call_json(dlx_call, "train", *QUICK, "method=kfold", "method.k=2", *DIVERGES, code=1)
+    reason = found["members"][0]["reason"]
+    assert reason.startswith("no member finished: fold-0 diverged: the loss is ")
+    assert reason in err
+    assert RunFolder(found["run"]).status()["reason"] == reason
+
+
+def test_of_a_sweep_over_a_method_points_are_counted(dlx_call):
+    words = (*QUICK, "method=seeds", "method.count=2", *DIVERGES[:2], "optim.lr=1e-2,1e30")
+    found, err = call_json(dlx_call, "sweep", *words, code=1)
+    assert "no member finished: seed-0 diverged: the loss is " in err
+    assert RunFolder(found["run"]).status()["reason"] == "1 of 2 points did not finish"
+
+
+def test_a_member_that_is_missing_says_why(dlx_call, monkeypatch):
+    train = training.train
+
+    def fails_once(config, **given):
+        if config["seed"] == 1:
+            raise OSError("the disk is full")
+        return train(config, **given)
+
+    monkeypatch.setattr(training, "train", fails_once)
+    found, _ = call_json(dlx_call, "train", *QUICK, "method=seeds", "method.count=3", code=1)
+    (row,) = found["members"]
+    assert row["reason"] == "1 of 3 members did not finish: seed-1 failed: OSError: the disk is full"
+    assert "val/accuracy_std" in row["metrics"]
 
 
 def test_dry_run_prints_the_members(dlx_call, here):

@@ -80,6 +80,12 @@ def test_members_are_what_each_composes_alone():
     assert points[2].differs == {"model": "linear", "optimizer.lr": "0.001"}
 
 
+def test_equal_configurations_are_one_point():
+    axes = read_axes(["model=mlp", "optim.lr=1e-3,0.001,1,1.0", "name=a,b"])
+    points = compose_points(combine(axes), axes)
+    assert [point.name for point in points] == ["000-lr-0.001-name-a", "001-lr-1-name-a"]
+
+
 def test_a_required_value_may_be_among_the_swept():
     axes = read_axes(["model=mlp", "data=image_folder", "data.path=a,b"])
     assert [point.config["dataset"]["path"] for point in compose_points(combine(axes), axes)] == ["a", "b"]

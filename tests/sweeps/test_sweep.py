@@ -60,6 +60,23 @@ def test_dry_run_writes_nothing(dlx_call, here):
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(("how", "lines"), [(["--random", "2"], 2), (["--zip"], 3)])
+def test_each_member_has_all_seeds(how, lines, dlx_call):
+    call = dlx_call("sweep", *QUICK, "optim.lr=1,2,3", *how, "--seeds", "2", "--dry-run")
+    assert call.code == 0, call.err
+    found = [line.split() for line in call.out.splitlines() if line.startswith("0")]
+    rates = list(dict.fromkeys(rate for _, rate, _ in found))
+    assert len(rates) == lines
+    assert [(rate, seed) for _, rate, seed in found] == [(rate, seed) for rate in rates for seed in "01"]
+
+
+def test_members_that_are_configured_alike_are_trained_once(dlx_call):
+    found, err = sweep(dlx_call, "optim.lr=1e-3,0.001,1e-2", "--seeds", "2")
+    names = ["000-lr-0.001-seed-0", "001-lr-0.001-seed-1", "002-lr-0.01-seed-0", "003-lr-0.01-seed-1"]
+    assert sorted(member["name"] for member in found["members"]) == names
+    assert "left out        2 of 6 members: they are configured as others are" in err
+
+
 def test_a_diverged_member_does_not_stop_the_others(dlx_call):
     found, err = sweep(dlx_call, "model.loss=mse", "optim=sgd", "optim.lr=0.01,1e30,0.1", code=1)
     statuses = {member["name"]: member["status"] for member in found["members"]}
@@ -74,6 +91,17 @@ def test_metric_and_goal(dlx_call):
     assert found["best"] == "001-lr-0.01"
     assert json.loads(dlx_call("resume", found["run"], "--json").out)["metric"] == "test/loss"
     assert "must say the goal" in dlx_call("sweep", *QUICK, "--metric", "test/loss").err
+
+
+def test_each_column_is_there_once(dlx_call):
+    call = dlx_call("sweep", *QUICK, "seed=0,1", "--metric", "test/accuracy:max")
+    assert call.out.splitlines()[0].split() == ["member", "seed", "test/accuracy", "status"]
+
+
+def test_where_no_member_finished_the_metric_is_what_they_monitor(dlx_call):
+    found, err = sweep(dlx_call, "model.loss=mse", "optim=sgd", "optim.lr=1e30,2e30", code=1)
+    assert found["metric"] == "val/accuracy"
+    assert "val/loss" not in err.partition("member ")[2]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +125,10 @@ def test_metric_and_goal(dlx_call):
         ),
         (["method=kfold", "method.k=2,2000"], "error: 001-k-2000: dataset.folds: 2000 folds of 1437 samples"),
         (["method=seeds,bagging", "data.subset=5000"], "000-method-seeds (and 1 more): dataset.subset: 5000 of 1437"),
+        (
+            ["method=seeds", "method.count=2", "--seeds", "2"],
+            "000-seed-0 and 001-seed-1 both train seed-1; method=seeds",
+        ),
         (["data.subset=range(5000,5010)"], "error: and 6 more"),
         (
             ["seed=1,2", "--metric", "val/acuracy:max"],
