@@ -39,7 +39,7 @@ def runs(
     from dlx.config.errors import UserError
     from dlx.runs.catalog import Catalog
     from dlx.runs.expression import check_orders, parse
-    from dlx.runs.find import outermost
+    from dlx.runs.find import in_order
     from dlx.runs.keys import check_keys
 
     wanted = parse(where) if where is not None else None
@@ -47,10 +47,8 @@ def runs(
         raise UserError(f"--root {root}: there is no such folder")
     catalog = Catalog(root)
     catalog.refresh()
-    entries = catalog.entries
-    begun = {name: (entry.created, entry.name) for name, entry in entries.items()}
-    # A sweep's members follow it, by name.
-    everything = sorted(entries.values(), key=lambda entry: (begun.get(outermost(entry.id), (0.0, "")), entry.id))
+    begun = {name: entry.created for name, entry in catalog.entries.items()}
+    everything = [catalog.entries[name] for name in in_order(catalog.entries, begun)]
     keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
     check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)
     if wanted:

@@ -18,15 +18,16 @@ MAY_CHANGE = (
 """Keys that a resumed run may have otherwise than before: none of them changes what a step computes."""
 
 
-def _leaves(value: Any, key: str = "") -> dict[str, Any]:
+def leaves(value: Any, key: str = "") -> dict[str, Any]:
+    """A nested mapping by dotted keys; lists are values."""
     if isinstance(value, dict) and value:
-        return {k: v for name, item in value.items() for k, v in _leaves(item, f"{key}.{name}".lstrip(".")).items()}
+        return {k: v for name, item in value.items() for k, v in leaves(item, f"{key}.{name}".lstrip(".")).items()}
     return {key: value}
 
 
 def changes(before: Config, after: Config) -> dict[str, Any]:
     """Dotted keys whose values differ, with the value after (None: gone)."""
-    old, new = _leaves(before.values), _leaves(after.values)
+    old, new = leaves(before.values), leaves(after.values)
     return {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key)}
 
 

@@ -76,10 +76,10 @@ class StackedLoader:
             yield dict(zip(several, each, strict=True))
 
     def _take(self, residents: Sequence[Resident], name: str, rows_KMB: Tensor) -> Tensor:
+        def take(tensor: Tensor, rows: Tensor) -> Tensor:
+            return tensor.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+
         tensors = [resident.tensors[name] for resident in residents]
         if all(tensor is tensors[0] for tensor in tensors):
-            return tensors[0].index_select(0, rows_KMB.flatten()).unflatten(0, rows_KMB.shape)
-        pairs = zip(tensors, rows_KMB.unbind(1), strict=True)
-        return torch.stack(
-            [tensor.index_select(0, rows.flatten()).unflatten(0, rows.shape) for tensor, rows in pairs], 1
-        )
+            return take(tensors[0], rows_KMB)
+        return torch.stack([take(*pair) for pair in zip(tensors, rows_KMB.unbind(1), strict=True)], 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,11 +48,17 @@ def plan_of(name: str) -> str | None:
     return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
 
 
-def outermost(name: str) -> str:
-    """The id of the run or plan that was started for the run with this id."""
-    while (plan := plan_of(name)) is not None:
-        name = plan
-    return name
+def in_order(names: Iterable[str], begun: Mapping[str, float]) -> list[str]:
+    """Ids, oldest first: a plan's members, at whatever depth, follow it by name. begun: when, at least of those that
+    are no members."""
+
+    def place(name: str) -> tuple[float, str, str]:
+        outermost = name
+        while (plan := plan_of(outermost)) is not None:
+            outermost = plan
+        return begun.get(outermost, 0.0), outermost.rpartition("/")[2], name
+
+    return sorted(names, key=place)
 
 
 def created(path: Path) -> float:
@@ -71,9 +77,8 @@ def all_runs(root: str | Path = "outputs", *, members: bool = False) -> list[Run
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
     found = {name: path for name, path, _ in run_folders(Path(root).expanduser())}
-    begun = {name: (created(path), path.name) for name, path in found.items() if plan_of(name) is None}
-    ordered = sorted(found, key=lambda name: (begun.get(outermost(name), (0.0, "")), name))
-    return [RunFolder(found[name]) for name in ordered if members or name in begun]
+    begun = {name: created(path) for name, path in found.items() if plan_of(name) is None}
+    return [RunFolder(found[name]) for name in in_order(found, begun) if members or name in begun]
 
 
 def find_run(run: str, root: str | Path = "outputs") -> RunFolder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dlx.config.changes import leaves
 from dlx.config.errors import UserError
 from dlx.data.stacked import SourceStore
 from dlx.runs.checkpoint import latest_checkpoint, step_of
@@ -185,17 +186,9 @@ def _fastest(run: Callable[[], Any]) -> float:
 
 def _parted(programs: Sequence[Sequence[Member]]) -> str:
     """How many programs there are, and a key that parts the first two."""
-    first, second = (dict(_leaves(json.loads(members[0].program)[0])) for members in programs[:2])
+    first, second = (leaves(json.loads(members[0].program)[0]) for members in programs[:2])
     key = next((key for key in first | second if first.get(key) != second.get(key)), "the size of the data")
     return f"{sum(map(len, programs))} members are {len(programs)} programs, since {key} differs; each trains apart"
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else name)
-    else:
-        yield key, value
 
 
 def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:

@@ -182,8 +182,7 @@ def _turn_softmax(node: Node) -> None:
         turned = [_turned(graph, tensor) for tensor in tensors]
         same = graph.call_function(softmax, (*turned, 1, *node.args[len(tensors) + 1 :]), node.kwargs)
         same.meta["val"] = value.transpose(1, 2).contiguous()
-        back = graph.call_function(aten.transpose.int, (same, 1, 2))
-        back.meta["val"] = same.meta["val"].transpose(1, 2)
+        back = _transposed(graph, same)
     node.replace_all_uses_with(back)
     graph.erase_node(node)
 
@@ -199,24 +198,25 @@ def _turned(graph: torch.fx.Graph, x: Node) -> Node:
     """[M, B, C] as [M, C, B], contiguous; a product is computed so at once."""
     if _is_transpose(x):
         return x.args[0]  # type: ignore[return-value]
-    product = x.target is aten.baddbmm.default and _may_be_strided(x)
-    if product:
-        bias, left, right = cast(tuple[Node, ...], x.args)
-        with graph.inserting_before(x):
-            factors = [_transposed(graph, factor) for factor in (bias, right, left)]
-            turned = graph.call_function(aten.baddbmm.default, tuple(factors))
-            back = graph.call_function(aten.transpose.int, (turned, 1, 2))
-            plain = graph.call_function(aten.clone.default, (back,), {"memory_format": torch.contiguous_format})
-        plain.meta["val"] = x.meta["val"]
-        x.replace_all_uses_with(plain, lambda user: user.target is aten.argmax.default)  # slow where they are strided
-        x.replace_all_uses_with(back)
-        graph.erase_node(x)
-    else:
-        back = _transposed(graph, x)
-        turned = graph.call_function(aten.clone.default, (back,), {"memory_format": torch.contiguous_format})
-    turned.meta["val"] = x.meta["val"].transpose(1, 2).contiguous()
-    back.meta["val"] = turned.meta["val"].transpose(1, 2) if product else x.meta["val"].transpose(1, 2)
+    if x.target is not aten.baddbmm.default or not _may_be_strided(x):
+        return _contiguous(graph, _transposed(graph, x))
+    bias, left, right = cast(tuple[Node, ...], x.args)
+    with graph.inserting_before(x):
+        factors = [_transposed(graph, factor) for factor in (bias, right, left)]
+        turned = graph.call_function(aten.baddbmm.default, tuple(factors))
+        turned.meta["val"] = x.meta["val"].transpose(1, 2).contiguous()
+        back = _transposed(graph, turned)
+        plain = _contiguous(graph, back)
+    x.replace_all_uses_with(plain, lambda user: user.target is aten.argmax.default)  # slow where they are strided
+    x.replace_all_uses_with(back)
+    graph.erase_node(x)
     return turned
+
+
+def _contiguous(graph: torch.fx.Graph, x: Node) -> Node:
+    node = graph.call_function(aten.clone.default, (x,), {"memory_format": torch.contiguous_format})
+    node.meta["val"] = x.meta["val"].contiguous()
+    return node
 
 
 def _fold(program: GraphModule) -> None:
