@@ -7,10 +7,12 @@ run draws what the uninterrupted one would have drawn, and a member of a batched
 
 from __future__ import annotations
 
+import math
 import zlib
 from functools import cache
 
 import torch
+from torch import Tensor
 
 _MASK = (1 << 64) - 1
 
@@ -44,3 +46,30 @@ def reseed(seed: int, scope: str, *counters: int, device: torch.device | None = 
         torch.cuda.default_generators[device.index or 0].manual_seed(value)
     elif device is not None and device.type == "mps":
         torch.mps.manual_seed(value)
+
+
+# Draws by row: functions of a scope's name and of each sample's index alone, so that they depend neither on the batch
+# that a sample is in nor on the process, and torch.func.vmap takes them.
+
+_GOLDEN, _FIRST, _SECOND = (c - (1 << 64) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _mix(x: Tensor) -> Tensor:
+    """splitmix64's finalizer on int64, whose products wrap; shifts of what is signed are masked."""
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _FIRST
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _SECOND
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+def uniform_rows(scope: str, index: Tensor, *shape: int) -> Tensor:
+    """Numbers in (0, 1), float32 [B, *shape], a row for each sample's `index` (int64 [B])."""
+    count = math.prod(shape)
+    rows_B1 = _mix(index.unsqueeze(-1) * _GOLDEN + _scope_id(scope))
+    x_BN = _mix(rows_B1 + torch.arange(1, count + 1, device=index.device) * _GOLDEN)
+    top_BN = (x_BN >> 40) & ((1 << 24) - 1)  # 24 bits: what a float32 holds
+    return ((top_BN.float() + 0.5) / (1 << 24)).unflatten(-1, shape) if shape else (top_BN[..., 0] + 0.5) / (1 << 24)
+
+
+def normal_rows(scope: str, index: Tensor, *shape: int) -> Tensor:
+    """Standard normal numbers, float32 [B, *shape], as `uniform_rows`."""
+    return torch.special.ndtri(uniform_rows(scope, index, *shape))

@@ -8,15 +8,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dlx.cli.options import Json, Root, Run, Trust, trusted
+from dlx.cli.options import Json, Root, Run, Trust, pairs, trusted
 
-FIGURES = ("precision", "recall", "f1")
-SHOWN_CLASSES = 20
+SHOWN_ROWS = 20
 
 
 def evaluate(
     run: Run,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Arguments of --analysis.")
+    ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which samples.")] = "test",
+    analysis: Annotated[
+        str | None, typer.Option(help="What else to tell, such as probe: a linear classifier on its features.")
+    ] = None,
     sharpness: Annotated[
         bool, typer.Option("--sharpness", help="How flat the minimum is (Keskar), on the training samples.")
     ] = False,
@@ -25,49 +30,62 @@ def evaluate(
     json: Json = False,
     root: Root = Path("outputs"),
 ) -> None:
-    """Evaluate a run's best weights: figures, of classifiers also each class's and the worst mistakes, and pictures."""
-    from dlx.cli.output import LOST, print_json, save_picture, say
+    """Evaluate a run's best weights: metrics, what else its kind shows (of classifiers each class's), and pictures."""
+    from dlx.cli.output import LOST, print_json, save_medium, say
     from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
-    from dlx.training.report import report_run
+    from dlx.training.report import SplitReport, analyse_run, report_run
     from dlx.training.run import open_run
 
     if epsilon <= 0:
         raise UserError(f"--epsilon: must be above 0, got {epsilon:g}")
+    if arguments and analysis is None:
+        raise UserError(f"{arguments[0]}: arguments are of --analysis, and none is given")
     folder = find_trained(run, root)
-    report = report_run(folder, split, trust=trusted(trust))
-    figures = report.metrics
-    drawn = {name if split == "test" else f"{name}-{split}": figure for name, figure in report.pictures.items()}
+    if analysis is not None:
+        told = analyse_run(folder, analysis, pairs(arguments, "--analysis"), trust=trusted(trust))
+        data = dict(told.data)
+        report = SplitReport(data.pop("metrics", {}), told.tables, told.media, data)
+    else:
+        report = report_run(folder, split, trust=trusted(trust))
+    metrics, data = dict(report.metrics), dict(report.data)
+    drawn = {name if split == "test" else f"{name}-{split}": medium for name, medium in report.media.items()}
     if sharpness:
         from dlx.training import sharpness as flatness
 
         landscape = flatness.Landscape(*open_run(folder, "train", trust=trusted(trust)))
-        figures["train/sharpness"] = flatness.sharpness(landscape, epsilon=epsilon)
+        metrics["train/sharpness"] = flatness.sharpness(landscape, epsilon=epsilon)
         drawn["landscape"] = flatness.draw(flatness.slices(landscape), folder.name)
-    for name, value in figures.items():
+    for name, value in metrics.items():
         say(f"{name:<16}{value:.4f}", json)
-    if report.per_class:
-        say(_class_table(report.per_class), json)
-    pictures = [path for name, figure in drawn.items() if (path := save_picture(folder, name, figure))]
+    if not metrics and not report.tables:
+        say("metrics         none: this system is not evaluated", json)
+    for name, rows in report.tables.items():
+        say(_table(name, rows), json)
+    pictures = [path for name, medium in drawn.items() if (path := save_medium(folder, name, medium))]
     for picture in pictures:
         say(f"{'picture':<16}{picture}", json)
     if json:
-        classes = {"per_class": report.per_class, "confusion": report.confusion} if report.per_class else {}
-        print_json({"run": str(folder.path), "metrics": figures, **classes, "pictures": pictures})
+        print_json({"run": str(folder.path), "metrics": metrics, **data, "pictures": pictures})
     raise typer.Exit(0 if len(pictures) == len(drawn) else LOST)
 
 
-def _class_table(per_class: list[dict[str, Any]]) -> str:
-    """The classes in their order; of more than 20 the worst by F1, the worst first."""
+def _table(name: str, rows: list[dict[str, Any]]) -> str:
+    """The rows in their order; of more than 20 those that are lowest in the last ratio, the lowest first."""
     from dlx.cli.output import table
 
-    shown = per_class
-    if len(per_class) > SHOWN_CLASSES:
-        there = [row for row in per_class if not math.isnan(row["f1"])]
-        shown = sorted(there, key=lambda row: row["f1"])[:SHOWN_CLASSES]
-    rows = [
-        [row["class"], *("-" if math.isnan(row[k]) else f"{row[k]:.4f}" for k in FIGURES), f"{row['count']:,}"]
-        for row in shown
-    ]
-    heading = "class" if shown is per_class else f"worst {len(shown)} of {len(per_class)}"
-    return table(rows, [heading, *FIGURES, "count"])
+    columns = list(rows[0]) if rows else [name]
+    ratios = [column for column in columns if rows and isinstance(rows[0][column], float)]
+    shown, heading = rows, columns[0]
+    if len(rows) > SHOWN_ROWS and ratios:
+        known = [row for row in rows if not math.isnan(row[ratios[-1]])]
+        shown = sorted(known, key=lambda row: row[ratios[-1]])[:SHOWN_ROWS]
+        heading = f"worst {len(shown)} of {len(rows)}"
+    cells = [[_text(row[column]) for column in columns] for row in shown]
+    return table(cells, [heading, *columns[1:]])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

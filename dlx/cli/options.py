@@ -59,6 +59,26 @@ def frozen(run: str | None, trust: tuple[str, ...]) -> Config | None:
     return Config.load(find_run(run).config_path, trust=trust)
 
 
+Given = Annotated[
+    list[str] | None, typer.Option("--given", metavar="NAME=VALUE", help="An argument, such as label=7 (repeatable).")
+]
+
+
+def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
+    """NAME=VALUE words by name."""
+    from dlx.config.errors import UserError
+
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UserError(f"{option} {word}: must be NAME=VALUE")
+        if name in found:
+            raise UserError(f"{option} {name}: is given twice")
+        found[name] = value
+    return found
+
+
 def trusted(trust: list[str] | None) -> tuple[str, ...]:
     """--trust and DLX_TRUST (separated by commas)."""
     from_environment = [name for name in os.environ.get("DLX_TRUST", "").split(",") if name]

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from dlx.runs.folder import RunFolder
 
 
@@ -55,17 +53,20 @@ def table(rows: list[list[str]], header: list[str]) -> str:
     return "\n".join(lines)
 
 
-def save_picture(folder: RunFolder, name: str, figure: Figure) -> str | None:
-    """Draws into the run's media/, whole or not at all; a picture of that name is replaced. Returns its path.
+def save_medium(folder: RunFolder, name: str, medium: Any) -> str | None:
+    """Writes a picture, text, curve, table or animation (dlx/runs/media.py) into the run's media/, whole or not at all;
+    one of that name is replaced. Returns its path.
 
-    What the disk refuses is said on stderr and gives None: the figures are worth more, and the command ends with LOST.
+    What the disk refuses is said on stderr and gives None: the numbers are worth more, and the command ends with LOST.
     """
-    from dlx.runs.files import write_picture
+    from dlx.runs.files import write_atomic
+    from dlx.runs.media import encode
 
-    path = folder.media / f"{name}.png"
+    suffix, content = encode(medium)
+    path = folder.media / f"{name}{suffix}"
     try:
         folder.media.mkdir(exist_ok=True)
-        write_picture(path, figure)
+        write_atomic(path, content)
     except OSError as error:
         say(f"warning: {path} not written: {error.strerror}", json=True)
         return None

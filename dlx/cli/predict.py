@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,97 +11,177 @@ import typer
 from dlx.cli.options import Json, Root, Run, Trust, trusted
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dlx.runs.folder import RunFolder
-    from dlx.tasks.spec import Spec
-    from dlx.tasks.system import System
+    from dlx.tasks.system import Answer, Batch, System
+
+AT_ONCE = 64  # samples
 
 
 def predict(
     run: Run,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images; for regression .csv or .npy rows.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Images, .csv or .npy rows, texts: what the run reads; or folders."),
+    ],
     pictures: Annotated[
-        bool, typer.Option(help="For each image, one of what the network looked at, into the run's media/.")
+        bool, typer.Option(help="For each answer that has one, a picture, into the run's media/.")
     ] = True,
     trust: Trust = None,
     json: Json = False,
     root: Root = Path("outputs"),
 ) -> None:
-    """Predict classes of image files, or values for rows of a .csv or .npy file."""
+    """Predict what a run was trained for: classes of images, values for rows, boxes, texts."""
     from dlx.cli.output import LOST, print_json, say
     from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise UserError(f"no such file: {', '.join(missing)}")
     folder = find_trained(run, root)
 
-    import torch
-
-    from dlx.data.files import read_inputs
     from dlx.runs.load import load_system
 
     system = load_system(folder, trust=trusted(trust))
-    found = []
-    for file in files:
-        inputs = read_inputs(file, system.spec)
-        with torch.no_grad():
-            found.append((inputs, system.predict({system.spec.input_key: inputs})))
-    names, answers = _picture_names(files), []
-    for file, (inputs, predicted) in zip(files, found, strict=True):
-        answer = {"file": str(file), **_in_words(predicted, system.spec)}
-        answers.append(answer)
-        if "classes" in answer:
-            top = "  ".join(f"{name} {probability:.1%}" for name, probability in answer["classes"].items())
-            say(f"{file}: {top}", json)
-            if pictures:
-                picture = _picture(folder, names[file], system, inputs, predicted["probability"][0], file)
-                answer["picture"] = picture
-                if picture:
-                    say(f"{'picture':<16}{picture}", json)
-        else:
-            for row in answer["values"]:
-                say(f"{file}: " + " ".join(f"{value:.6g}" for value in row), json)
+    name = _input_of(system)
+    sources = _sources(files, system, name)
+    found: list[dict[str, Any]] = []
+    lost = False
+    bad: list[UserError] = []
+    for source, batch, answers in _answered(system, name, sources, bad):
+        lost |= _report(folder, source, answers, found, json, pictures, is_rows=_is_rows(system, name))
+        del batch
+    if bad and not found:
+        raise bad[0]
+    for error in bad:
+        say(f"warning: {error}", json=True)
     if json:
-        print_json({"run": str(folder.path), "predictions": answers})
-    if any(answer.get("picture", "") is None for answer in answers):
+        print_json({"run": str(folder.path), "predictions": found})
+    if lost or bad:
         raise typer.Exit(LOST)
 
 
-def _picture_names(files: list[Path]) -> dict[Path, str]:
-    """A name for each file's picture; files of one stem are told apart by their number."""
+def _input_of(system: System) -> str:
+    """The one entry that files are read as. Raises UserError for a system that answers nothing."""
+    from dlx.config.errors import UserError
+    from dlx.tasks.spec import Size
+
+    name = type(system).__name__
+    if not system.defines("predict") or not system.defines("answer"):
+        remedy = "; dlx sample shows what it makes" if system.defines("sample") else ""
+        raise UserError(f"dlx predict: {name} has no answers to inputs{remedy}")
+    inputs = [key for key, entry in system.spec.inputs.items() if not isinstance(entry, Size)]
+    if len(inputs) != 1:
+        raise UserError(f"dlx predict: {name} reads {', '.join(inputs)}; predict gives it one input")
+    return inputs[0]
+
+
+def _is_rows(system: System, name: str) -> bool:
+    from dlx.tasks.spec import Reals
+
+    return isinstance(system.spec.entries[name], Reals)
+
+
+def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str]:
+    """Files, those of folders too; for tokens what is no file is a text."""
+    from dlx.config.errors import UserError
+    from dlx.tasks.spec import Tokens
+
+    found: list[Path | str] = []
+    missing = []
+    for word in words:
+        path = Path(word).expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            if not inside:
+                raise UserError(f"{word}: the folder holds no files")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        elif isinstance(system.spec.entries[name], Tokens):
+            found.append(word)
+        else:
+            missing.append(word)
+    if missing:
+        raise UserError(f"no such file: {', '.join(missing)}")
+    return found
+
+
+def _answered(
+    system: System, name: str, sources: Sequence[Path | str], bad: list[Any]
+) -> Iterator[tuple[Path | str, Batch, list[Answer]]]:
+    """Each source with its answers, predicted many at a time; what cannot be read goes to `bad`."""
+    import torch
+
+    from dlx.config.errors import UserError
+
+    waiting: list[tuple[Path | str, Batch]] = []
+
+    def flush() -> Iterator[tuple[Path | str, Batch, list[Answer]]]:
+        batch = {key: torch.cat([own[key] for _, own in waiting]) for key in waiting[0][1]}
+        batch["index"] = torch.arange(len(batch[name]))
+        with torch.no_grad():
+            predicted = system.predict(batch)
+        answers = system.answer(batch, predicted)
+        for source, own in waiting:
+            count = len(own[name])
+            yield source, own, answers[:count]
+            del answers[:count]
+        waiting.clear()
+
+    for source in sources:
+        try:
+            own = system.spec.read(name, source)
+        except UserError as error:
+            bad.append(error)
+            continue
+        alike = not waiting or own[name].shape[1:] == waiting[0][1][name].shape[1:]
+        if waiting and (not alike or sum(len(b[name]) for _, b in waiting) >= AT_ONCE):
+            yield from flush()
+        waiting.append((source, own))
+    if waiting:
+        yield from flush()
+
+
+def _report(
+    folder: RunFolder,
+    source: Path | str,
+    answers: Sequence[Answer],
+    found: list[dict[str, Any]],
+    json: bool,
+    pictures: bool,
+    *,
+    is_rows: bool,
+) -> bool:
+    """Says a source's answers and adds them to those found; returns whether a picture could not be written."""
+    from dlx.cli.output import save_medium, say
+
+    if is_rows:
+        keys = list(answers[0].json)
+        found.append({"file": str(source), **{key: [answer.json[key] for answer in answers] for key in keys}})
+        for answer in answers:
+            say(f"{source}: {answer.line}", json)
+        return False
+    lost = False
+    for answer in answers:
+        entry = {"file": str(source), **answer.json}
+        found.append(entry)
+        say(f"{source}: {answer.line}", json)
+        if pictures and answer.picture is not None:
+            title = source.name if isinstance(source, Path) else source
+            path = save_medium(folder, _picture_name(source, found), answer.picture(title))
+            entry["picture"] = path
+            lost |= path is None
+            if path:
+                say(f"{'picture':<16}{path}", json)
+    return lost
+
+
+def _picture_name(source: Path | str, found: Sequence[dict[str, Any]]) -> str:
+    """A name for a source's picture; sources of one stem are told apart by their number."""
     from dlx.runs.folder import slug
 
-    names: dict[Path, str] = {}
-    for file in files:
-        stem = name = f"predict-{slug(file.stem)}"
-        number = 1
-        while name in (taken for other, taken in names.items() if other != file):
-            number += 1
-            name = f"{stem}-{number}"
-        names[file] = name
-    return names
-
-
-def _picture(
-    folder: RunFolder, name: str, system: System, image_BCHW: Tensor, probability_K: Tensor, file: Path
-) -> str | None:
-    from dlx.cli.output import save_picture
-    from dlx.tasks.explain import draw, explain
-    from dlx.tasks.spec import ImageSpec
-
-    assert isinstance(system.spec, ImageSpec)
-    seen = explain(system, image_BCHW)
-    figure = draw(system.spec, image_BCHW[0], probability_K, (seen[0], seen[1][0]) if seen else None, file.name)
-    return save_picture(folder, name, figure)
-
-
-def _in_words(predicted: dict[str, Any], spec: Spec) -> dict[str, Any]:
-    from dlx.tasks.explain import top_classes
-    from dlx.tasks.spec import ImageSpec
-
-    if isinstance(spec, ImageSpec):
-        return {"classes": top_classes(spec, predicted["probability"][0], 3)}
-    return {"values": predicted["target"].tolist()}
+    stem = f"predict-{slug(Path(source).stem)}"
+    taken = {Path(entry["picture"]).name.partition(".")[0] for entry in found if entry.get("picture")}
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    return name

@@ -16,15 +16,12 @@ def show(overrides: Overrides = None, conf_dir: ConfDirs = None, trust: Trust = 
 
     config = compose(overrides or [], conf_dirs=conf_dir or (), trust=trusted(trust))
 
-    import torch
-
     from dlx.cli.output import say
     from dlx.config.groups import options
+    from dlx.runs.load import build_meta
     from dlx.tasks.summary import summarize
 
-    spec = build(config, "dataset").spec
-    with torch.device("meta"):
-        system = build(config, "model", spec=spec)
+    _, system = build_meta(config, build(config, "dataset").spec)
     say(options("model", conf_dir or ()).get(str(config.choices["model"]), ""))
     print_summary(summarize(system))
 
@@ -33,11 +30,12 @@ def print_summary(summary: Summary, layers: bool = True) -> None:
     """The layer table and the totals; shapes are per sample, a multiply-add counts as 2 FLOPs."""
     from dlx.cli.output import say, table
 
-    if layers:
+    if layers and summary.rows:
         rows = [
             [row.name, row.type, "x".join(map(str, row.shape)), f"{row.parameters:,}" if row.parameters else ""]
             for row in summary.rows
         ]
         say(table(rows, ["layer", "type", "output", "parameters"]))
     say(f"parameters      {summary.parameters:,}")
-    say(f"FLOPs           {summary.flops:,} per sample")
+    if summary.flops is not None:
+        say(f"FLOPs           {summary.flops:,} per sample")

@@ -215,7 +215,7 @@ def report_sweep(swept: Swept, json: bool, flags: str = "") -> None:
         _say_answer(swept.rows[0], json)
     elif swept.rows:
         keys = list(dict.fromkeys(key for row in swept.rows for key in row.differs))
-        figures = list(dict.fromkeys([swept.metric, "test/accuracy"]))
+        figures = shown_columns(swept)
         header = ["member", *keys, *figures, "status"]
         cells = [
             [row.name, *(text_of(row.differs.get(key, ""), 4) for key in keys),
@@ -246,6 +246,14 @@ def report_sweep(swept: Swept, json: bool, flags: str = "") -> None:
             }
         )
     raise typer.Exit(swept.code)
+
+
+def shown_columns(swept: Swept) -> list[str]:
+    """The metric that rows are ranked by, and how the test split did, as far as a row has them."""
+    kind = swept.metric.rpartition("/")[2]
+    known = {name for row in swept.rows for name in row.metrics}
+    test = "test/accuracy" if "test/accuracy" in known else f"test/{kind}"
+    return [name for name in dict.fromkeys([swept.metric, test]) if name in known]
 
 
 def _say_answer(row: Row, json: bool) -> None:

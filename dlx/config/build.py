@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dlx.config.check import is_allowed, refusal, trust_here
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, option_file, shown
-from dlx.config.signature import read
+from dlx.config.parts import Part, part_of
+from dlx.config.signature import accepted_specs, missing_entries, read
 
 if TYPE_CHECKING:
     from dlx.config.compose import Config
@@ -65,8 +66,10 @@ def instantiate(
         raise ConfigError([Problem(f"{key}._target_", f"{target} is no {wanted.__name__}", file)])
     arguments = {name: _as_tuple(value) for name, value in block.items() if name != "_target_"}
     for name, param in signature.params.items():
-        if param.takes_systems and name in arguments:
-            arguments[name] = _systems(arguments[name], trust, f"{key}.{name}", file, given)
+        if name in arguments and (part := part_of(param)) is not None:
+            arguments[name] = _parts(arguments[name], part, trust, f"{key}.{name}", file, given)
+    if "spec" in given:
+        given["spec"] = narrowed(given["spec"], target, key)
     try:
         inspect.signature(found).bind(**arguments, **given)
     except TypeError as error:
@@ -77,14 +80,50 @@ def instantiate(
         raise ConfigError([_from_value_error(error, key, list(arguments), file)]) from error
 
 
-def _systems(value: Any, trust: Sequence[str], key: str, file: str | None, given: dict[str, Any]) -> Any:
-    """Systems in the place of their blocks, built for the same data as what they are part of."""
+def _parts(value: Any, part: Part, trust: Sequence[str], key: str, file: str | None, given: dict[str, Any]) -> Any:
+    """Objects in the place of their blocks; models are built for the same data as what they are part of."""
     if isinstance(value, tuple):
-        return tuple(_systems(item, trust, f"{key}.{n}", file, given) for n, item in enumerate(value))
+        return tuple(_parts(item, part, trust, f"{key}.{n}", file, given) for n, item in enumerate(value))
     if not isinstance(value, dict):
         return value
-    supplied = {name: given[name] for name in GROUPS["model"].given if name in given}
-    return instantiate(value, base=GROUPS["model"].base, trust=trust, key=key, file=file, **supplied)
+    block = {name: item for name, item in value.items() if name != "name"}
+    supplied = {name: given[name] for name in GROUPS[part.group].given if name in given}
+    if part.trunk and "spec" in supplied:
+        supplied["spec"] = without_targets(supplied["spec"], block.get("_target_"), key)
+    return instantiate(block, base=part.base, trust=trust, key=key, file=file, **supplied)
+
+
+def _kinds(spec: Any) -> dict[str, str]:
+    return {name: f"{type(entry).__module__}.{type(entry).__qualname__}" for name, entry in spec.entries.items()}
+
+
+def narrowed(spec: Any, target: str, key: str) -> Any:
+    """The entries that a model reads: of the spec classes in its annotation the first that fits. Raises ConfigError."""
+    accepted = accepted_specs(target)
+    missing = [missing_entries(path, _kinds(spec)) for path in accepted]
+    for path, lacks in zip(accepted, missing, strict=True):
+        if not lacks:
+            return spec.narrow(_load(path)) if _fields(path) else spec  # the base of all specs takes everything
+    if not accepted or not spec.targets:  # a trunk's
+        return spec
+    least = ", ".join(min(missing, key=len))
+    names = " or ".join(path.rpartition(".")[2] for path in accepted)
+    raise ConfigError([Problem(key, f"{target.rpartition('.')[2]} takes {names}; these data lack {least}")])
+
+
+def _fields(path: str) -> set[str]:
+    signature = read(path)
+    return set(signature.fields) if signature else set()
+
+
+def without_targets(spec: Any, target: Any, key: str) -> Any:
+    """The inputs that a model reads, as the spec class that its own extends by targets."""
+    for path in accepted_specs(str(target)):
+        for kind in _load(path).__mro__:
+            fields = list(getattr(kind, "__dataclass_fields__", ()))
+            if fields and not kind.targets and all(name in spec.entries for name in fields):
+                return spec.narrow(kind)
+    raise ConfigError([Problem(key, f"{target} cannot be a trunk: its spec has no base without targets")])
 
 
 def _as_tuple(value: Any) -> Any:

@@ -6,12 +6,14 @@ import ast
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dlx.config.errors import Problem
+from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, SHORT_NAMES, Group, nearest, option_file, options, shown
-from dlx.config.signature import COMPUTED, REQUIRED, Param, accepted_specs, class_names, read
+from dlx.config.parts import Part, option_block, part_of
+from dlx.config.signature import COMPUTED, REQUIRED, Param, accepted_specs, class_names, missing_entries, read
 from dlx.config.types import Mismatch, convert
 
 TOP_LEVEL = {
@@ -130,8 +132,8 @@ class Checker:
                 continue
             if name not in params:
                 self._unknown(key, name, target, list(params), file)
-            elif params[name].takes_systems:
-                checked[name] = self._check_systems(f"{key}.{name}", value, file)
+            elif (part := part_of(params[name])) is not None:
+                checked[name] = self._check_parts(f"{key}.{name}", part, value, file)
             else:
                 checked[name] = self._convert(f"{key}.{name}", value, params[name], file)
         if "players" in params and isinstance(block.get("players"), dict):
@@ -146,15 +148,33 @@ class Checker:
                 checked[name] = list(default) if isinstance(default, tuple) else default
         return checked
 
-    def _check_systems(self, key: str, value: Any, file: str | None) -> Any:
-        """Systems that another one is built of: model blocks, each checked as the model itself is."""
+    def _check_parts(self, key: str, part: Part, value: Any, file: str | None) -> Any:
+        """Objects that another one is built of, each checked as an option of its group is."""
         if isinstance(value, list | tuple):
-            return [self._check_systems(f"{key}.{number}", item, file) for number, item in enumerate(value)]
-        if isinstance(value, dict) and "_target_" in value:
-            return self._check_block(key, GROUPS["model"], value, file)
-        if value is not None:
-            self._problem(key, f"must be a model's block with _target_, got {value!r}", file)
-        return value
+            return [self._check_parts(f"{key}.{number}", part, item, file) for number, item in enumerate(value)]
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict) or not ({"name", "_target_"} & set(value)):
+            self._problem(key, f"must name an option, such as {{name: {_example(part)}}}, got {value!r}", file)
+            return value
+        if f"{key}_from" in self.typed and any(typed == key or typed.startswith(f"{key}.") for typed in self.typed):
+            self._problem(key, f"is given twice: by {key}_from too")
+            return value
+        if f"{key}.name" in self.typed:  # what belonged to another option does not stay
+            value = {"name": value["name"], **{k: v for k, v in value.items() if f"{key}.{k}" in self.typed}}
+        block = dict(value)
+        if "_target_" not in block:
+            try:
+                given, file = option_block(part, str(block["name"]), key, self.conf_dirs)
+            except ConfigError as error:
+                self.problems += error.problems
+                return value
+            block = {**given, **block}
+        name = {"name": block.pop("name")} if "name" in block else {}
+        checked = self._check_block(key, replace(GROUPS[part.group], base=part.base), block, file)
+        return {**name, **checked}
 
     def _check_players(self, key: str, group: Group, block: dict[str, Any], file: str | None) -> None:
         """Settings of single players, each against its own `_target_` or the common one."""
@@ -166,8 +186,10 @@ class Checker:
             if "players" in own or "no_decay" in own:
                 self._problem(path, "takes the optimizer's own settings only", file)
                 continue
-            settings = self._check_block(path, group, {"_target_": block["_target_"], **own}, file)
-            block["players"][player] = {name: value for name, value in settings.items() if name in own}
+            clip = {name: own[name] for name in ("clip_norm",) if name in own}
+            rest = {name: value for name, value in own.items() if name not in clip}
+            settings = self._check_block(path, group, {"_target_": block["_target_"], **rest}, file)
+            block["players"][player] = {**{name: v for name, v in settings.items() if name in rest}, **clip}
 
     def _unknown(self, key: str, name: str, target: str, known: list[str], file: str | None) -> None:
         class_name = target.rpartition(".")[2]
@@ -217,14 +239,21 @@ class Checker:
         if not model or not dataset:
             return
         held, accepted = read(dataset["_target_"]), accepted_specs(model["_target_"])
-        if held is None or held.spec is None or not accepted:
+        spec = read(held.spec) if held and held.spec else None
+        if spec is None or not accepted:
             return
-        spec = read(held.spec)
-        if spec and not set(accepted) & set(spec.ancestors):
+        missing = [missing_entries(path, spec.fields) for path in accepted]
+        if all(missing):
             takes = " or ".join(path.rpartition(".")[2] for path in accepted)
             name = model["_target_"].rpartition(".")[2]
-            holds = held.spec.rpartition(".")[2]
-            self._problem("model", f"{name} takes {takes}, but dataset {self.choices.get('dataset')} holds {holds}")
+            holds = spec.path.rpartition(".")[2]
+            least = ", ".join(min(missing, key=len))
+            data = self.choices.get("dataset")
+            self._problem("model", f"{name} takes {takes}, but dataset {data} holds {holds} (it lacks {least})")
+
+
+def _example(part: Part) -> str:
+    return "resnet" if part.group == "model" else next(iter(options(part.group)), "")
 
 
 def _short(key: str) -> str:

@@ -12,7 +12,7 @@ from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import GROUPS, conf_path, option_file, options
 from dlx.config.overrides import Overrides, Value, parse
-from dlx.config.yaml import broken, dump_yaml, read_yaml
+from dlx.config.yaml import FORMAT, broken, dump_yaml, read_yaml
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Config:
         return replace(self, values=values, choices=choices)
 
     def to_yaml(self) -> str:
-        return dump_yaml({**self.values, "choices": self.choices})
+        return dump_yaml({"format": FORMAT, **self.values, "choices": self.choices})
 
     @classmethod
     def load(cls, path: Path | str, *, trust: Sequence[str] = ()) -> Config:
@@ -50,6 +50,8 @@ class Config:
         if not isinstance(values, dict) or not isinstance(values.get("choices"), dict):
             raise UserError(f"{path}: not a configuration that dlx wrote (it has no `choices`)")
         choices = values.pop("choices")
+        if values.pop("format", 0) not in range(FORMAT + 1):
+            raise UserError(f"{path}: written by a newer dlx")
         for name, choice in choices.items():
             names = choice if isinstance(choice, list) else [choice]
             many = name in GROUPS and GROUPS[name].many

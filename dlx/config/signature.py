@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.machinery
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,23 +30,26 @@ class Param:
         return self.default is REQUIRED
 
     @property
-    def takes_systems(self) -> bool:
-        """Whether its values are systems (`System`, `tuple[System, ...]`): given by their `model:` blocks."""
+    def classes(self) -> list[str]:
+        """Dotted paths of the classes that its annotation names, beside those of Python itself."""
         if self.annotation is None:
-            return False
-        names = {node.id for node in ast.walk(self.annotation) if isinstance(node, ast.Name)}
-        return "System" in names
+            return []
+        found = [ast.unparse(node) for node in ast.walk(self.annotation) if isinstance(node, ast.Attribute)]
+        found = [path for path in found if path.split(".")[0] not in _ELSEWHERE]
+        return [path for path in found if not any(other.startswith(f"{path}.") for other in found)]
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a class takes. `ancestors` are dotted paths, itself first; `spec` the class-level annotation of `spec`."""
+    """What a class takes. `ancestors` are dotted paths, itself first; `spec` the class-level annotation of `spec`;
+    `fields` the class-level annotations by name, as dotted paths: the entries of a spec class."""
 
     path: str
     params: dict[str, Param]
     ancestors: tuple[str, ...]
     doc: str
     spec: str | None = None
+    fields: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,6 +80,8 @@ class Module:
                     self.imports[alias.asname or top] = alias.name if alias.asname else top
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 self.constants[node.targets[0].id] = node.value
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+                self.constants[node.target.id] = node.value
             elif isinstance(node, ast.If | ast.Try):
                 self.collect(node.body)
 
@@ -149,13 +156,61 @@ def _literal(node: ast.expr | None, module: Module) -> Any:
         return COMPUTED
 
 
+_ELSEWHERE = ("typing", "collections", "torch", "numpy", "pathlib")  # packages whose names stay as they are written
+
+
+class _Names(ast.NodeTransformer):
+    """Writes an annotation out: aliases as what they stand for, classes by their dotted paths."""
+
+    def __init__(self, module: Module, depth: int = 0) -> None:
+        self.module, self.depth = module, depth
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        name = ast.unparse(node.value).rpartition(".")[2]
+        if name == "Literal":
+            return node  # its texts are values
+        return ast.Subscript(self.visit(node.value), self.visit(node.slice), node.ctx)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if not isinstance(node.value, str):
+            return node
+        return self.visit(ast.parse(node.value, mode="eval").body)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        return ast.parse(_absolute(ast.unparse(node), self.module), mode="eval").body
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        module, name = self.module, node.id
+        for _ in range(5):  # through imports of imports
+            if name in module.constants and self.depth < 5:
+                return _Names(module, self.depth + 1).visit(copy.deepcopy(module.constants[name]))
+            if name in module.classes:
+                return ast.parse(f"{module.name}.{name}", mode="eval").body
+            origin = module.imports.get(name)
+            if origin is None or origin.split(".")[0] in _ELSEWHERE:
+                return node
+            owner, _, name = origin.rpartition(".")
+            found = read_module(owner) if owner else None
+            if found is None:
+                return ast.parse(origin, mode="eval").body
+            module = found
+        return node
+
+
+def _written_out(annotation: ast.expr | None, module: Module) -> ast.expr | None:
+    return None if annotation is None else _Names(module).visit(copy.deepcopy(annotation))
+
+
 def _own_params(init: ast.FunctionDef, module: Module) -> tuple[dict[str, Param], bool]:
     arguments = init.args
     positional = [*arguments.posonlyargs, *arguments.args][1:]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
     pairs = [*zip(positional, [*defaults, *arguments.defaults], strict=False)]
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    params = {arg.arg: Param(arg.arg, arg.annotation, _literal(default, module)) for arg, default in pairs}
+    params = {
+        arg.arg: Param(arg.arg, _written_out(arg.annotation, module), _literal(default, module))
+        for arg, default in pairs
+    }
     return params, arguments.kwarg is not None
 
 
@@ -172,6 +227,7 @@ def read(dotted: str) -> Signature | None:
     inherited = bases[0] if bases else None
     params = inherited.params if inherited else {}
     spec = inherited.spec if inherited else None
+    fields = {name: kind for base in reversed(bases) for name, kind in base.fields.items()}
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             own, takes_more = _own_params(statement, module)
@@ -180,21 +236,41 @@ def read(dotted: str) -> Signature | None:
             spec = _canonical(_absolute(_dotted(statement.returns), module))
         elif isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "spec":
             spec = _canonical(_absolute(_dotted(statement.annotation), module))
-    return Signature(path, params, ancestors, ast.get_docstring(node) or "", spec)
+        elif isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith("ClassVar"):
+            fields[ast.unparse(statement.target)] = _canonical(_absolute(_dotted(statement.annotation), module))
+    return Signature(path, params, ancestors, ast.get_docstring(node) or "", spec, fields)
+
+
+def read_method(dotted: str, name: str) -> dict[str, Param] | None:
+    """The arguments of a class's method, without those of its caller (`self` and the first one); None where neither
+    the class nor its bases have it."""
+    signature = read(dotted)
+    for path in signature.ancestors if signature else ():
+        located = _locate(path)
+        for statement in located[1].body if located else ():
+            if isinstance(statement, ast.FunctionDef) and statement.name == name:
+                params, _ = _own_params(statement, located[0])  # type: ignore[index]
+                return dict(list(params.items())[1:])
+    return None
 
 
 def accepted_specs(dotted: str) -> tuple[str, ...]:
     """The spec classes that a model's constructor says it takes; empty where it does not say."""
-    located, signature = _locate(dotted), read(dotted)
-    if located is None or signature is None or "spec" not in signature.params:
+    signature = read(dotted)
+    if signature is None or "spec" not in signature.params:
         return ()
-    annotation = signature.params["spec"].annotation
-    if annotation is None:
-        return ()
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
-    names = [part.strip() for part in ast.unparse(annotation).split("|")]
-    return tuple(_canonical(_absolute(name, located[0])) for name in names)
+    return tuple(map(_canonical, signature.params["spec"].classes))
+
+
+def missing_entries(accepted: str, held: Mapping[str, str]) -> list[str]:
+    """The entries of a spec class that are not among these, by name and kind (both dotted paths)."""
+    spec = read(accepted)
+    missing = []
+    for name, kind in spec.fields.items() if spec else ():
+        found = read(held[name]) if name in held else None
+        if found is None or kind not in found.ancestors:
+            missing.append(name)
+    return missing
 
 
 def class_names(module: str) -> list[str]:

@@ -10,6 +10,7 @@ import yaml
 
 from dlx.config.errors import UserError
 
+FORMAT = 1  # of config.yaml and spec.json
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50
 

@@ -13,7 +13,7 @@ import numpy as np
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import data_root, download, kept_folder, read_array
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 _CIFAR100 = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
@@ -33,13 +33,9 @@ class CIFAR10(Dataset):
     `cifar10`; download: fetch what is not there. torchvision checks and decodes it once, to arrays that are kept.
     """
 
-    spec: ImageSpec = ImageSpec(
-        channels=3,
-        height=32,
-        width=32,
-        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
+    spec: LabeledImages = LabeledImages(
+        image=Image(channels=3, height=32, width=32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+        label=Label(classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")),
     )
     folder: ClassVar[str] = "cifar10"
     url: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/"
@@ -107,13 +103,9 @@ class CIFAR10(Dataset):
 class CIFAR100(CIFAR10):
     """The same images' form in 100 classes."""
 
-    spec: ImageSpec = ImageSpec(
-        channels=3,
-        height=32,
-        width=32,
-        classes=tuple(_CIFAR100.split()),
-        mean=(0.5071, 0.4865, 0.4409),
-        std=(0.2673, 0.2564, 0.2762),
+    spec: LabeledImages = LabeledImages(
+        image=Image(channels=3, height=32, width=32, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
+        label=Label(classes=tuple(_CIFAR100.split())),
     )
     folder = "cifar100"
     archive = "cifar-100-python.tar.gz"

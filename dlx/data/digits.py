@@ -11,15 +11,16 @@ import torch
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 
 class Digits(Dataset):
     """One source in the order of the file, which is by writer; the view holds out a stratified fifth as test."""
 
     # Mean and standard deviation of all 1,797 images, over 16.
-    spec: ImageSpec = ImageSpec(
-        channels=1, height=8, width=8, classes=tuple("0123456789"), mean=(0.3053,), std=(0.3760,), scale=16.0
+    spec: LabeledImages = LabeledImages(
+        image=Image(channels=1, height=8, width=8, mean=(0.3053,), std=(0.3760,), scale=16.0),
+        label=Label(classes=tuple("0123456789")),
     )
 
     def splits(self) -> dict[str, Source]:

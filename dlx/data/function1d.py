@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.random import generator
-from dlx.tasks.spec import VectorSpec
+from dlx.tasks.spec import Reals, RegressionReals
 
 FUNCTIONS = {
     "sin": lambda x: torch.sin(3 * math.pi * x),
@@ -28,7 +28,7 @@ class Function1D(Dataset):
     noise: its standard deviation. data_seed: draws x and the noise, whatever the run's seed.
     """
 
-    spec: VectorSpec = VectorSpec(num_features=1, num_outputs=1, names=("x",))
+    spec: RegressionReals = RegressionReals(features=Reals(names=("x",)), target=Reals(names=("y",)))
 
     def __init__(
         self,

@@ -20,8 +20,9 @@ import numpy as np
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.data.files import data_root, decode_image, kept_folder, read_array
-from dlx.tasks.spec import ImageSpec
+from dlx.data.files import data_root, kept_folder, read_array
+from dlx.tasks.reading import decode_content
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -64,16 +65,13 @@ class ImageFolder(Dataset):
         return kept_folder(self.root / "image_folder" / digest.hexdigest()[:32], self._decode)
 
     @cached_property
-    def spec(self) -> ImageSpec:  # type: ignore[override]
+    def spec(self) -> LabeledImages:  # type: ignore[override]
         facts = json.loads((self._kept / "spec.json").read_text(encoding="utf-8"))
         channels, height, width = facts["shape"]
-        return ImageSpec(
-            channels=channels,
-            height=height,
-            width=width,
-            classes=tuple(facts["classes"]),
-            mean=tuple(facts["mean"]),
-            std=tuple(facts["std"]),
+        mean, std = tuple(facts["mean"]), tuple(facts["std"])
+        return LabeledImages(
+            image=Image(channels=channels, height=height, width=width, mean=mean, std=std),
+            label=Label(classes=tuple(facts["classes"])),
         )
 
     def splits(self) -> dict[str, Source]:
@@ -146,7 +144,7 @@ class ImageFolder(Dataset):
         decoded = []
         for name, content in part:
             try:
-                decoded.append((name, decode_image(content, self.channels, size)))
+                decoded.append((name, decode_content(content, self.channels, size)))
             except Exception as error:  # Pillow's decoders raise errors of many kinds
                 raise UserError(f"dataset.path: {self.path}: {name} cannot be decoded ({error})") from error
         return decoded

@@ -1,13 +1,14 @@
 """Loaders: batches on the training device, in an order that is a function of seed and epoch alone.
 
 What fits in memory stays on the device and is gathered by index; the rest comes through torch's DataLoader. Both give
-the same batches to the bit.
+the same batches to the bit. A loader delivers the entries that it is asked for, normalized as they say.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +18,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dlx.config.errors import UserError
-from dlx.data.dataset import TensorSource
-from dlx.random import generator
+from dlx.data.dataset import TensorSource, Windows
+from dlx.data.view import Split, UnpairedSplit
+from dlx.random import derive, generator
+from dlx.tasks.spec import Image, Size, normalize
 
 if TYPE_CHECKING:
     from dlx.data.dataset import Source
-    from dlx.data.view import Split, View
-    from dlx.tasks.spec import Spec
+    from dlx.data.view import AnySplit, View
+    from dlx.tasks.spec import Entry
     from dlx.tasks.system import Batch
 
 FLOAT_BUDGET = 2 << 30  # bytes of normalized inputs that are kept ready on a CPU
 MEMORY_SHARE = 0.25  # of what is free: for data that stays in memory, and on a GPU for normalized inputs
 CHUNK = 4 << 20  # bytes that are normalized at a time when a split moves: what a cache holds (twice as fast as 64 MiB)
+EVALUATED = 256  # samples that are evaluated at a time, or
+EVALUATED_BYTES = 64 << 20  # as many as this holds; both only where the training batch is not larger
+SIMILAR = 50  # batches whose samples are sorted by length together
+
+Entries = Mapping[str, "Entry"]
 
 
 def count_batches(samples: int, batch_size: int, drop_last: bool) -> int:
@@ -37,16 +45,18 @@ def count_batches(samples: int, batch_size: int, drop_last: bool) -> int:
 
 
 class Loader:
-    """Batches of one split: what the spec names, `index` (int64 [B], positions in the source), `weight` where there is.
+    """Batches of one split: the entries, `index` (int64 [B], positions in the source), `weight` where there is one.
 
     The effective batch b of an epoch is its b-th run of `batch_size * world_size` samples, of which each process takes
     a contiguous part. `batch_size` is that part, `steps_per_epoch` the number of batches of `epoch`.
     """
 
+    split: AnySplit
+
     def __init__(
         self,
-        split: Split,
-        spec: Spec,
+        split: AnySplit,
+        entries: Entries,
         *,
         batch_size: int,
         seed: int = 0,
@@ -54,102 +64,186 @@ class Loader:
         world_size: int = 1,
         drop_last: bool = True,
     ) -> None:
-        self.split, self.spec, self.seed, self.rank, self.world_size = split, spec, seed, rank, world_size
+        self.split, self.entries, self.seed, self.rank, self.world_size = split, entries, seed, rank, world_size
         self.batch_size = max(1, batch_size // world_size)
         self.effective = self.batch_size * world_size
         self.steps_per_epoch = count_batches(len(split), self.effective, drop_last)
+        lengths = getattr(split.source, "lengths", None) or {}
+        self.lengths = {name: values for name, values in lengths.items() if name in entries}
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from batch number `start`; nothing before it is read."""
         parts = self._cut(self.order(epoch))
-        return self._batches(parts[self.rank :: self.world_size][start:], "epoch")
+        return self.batches(parts[self.rank :: self.world_size][start:], "epoch", derive(self.seed, "draw", epoch))
 
     def order(self, epoch: int) -> Tensor:
         """Positions in the split, in the order of an epoch; what no batch takes is left out."""
-        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
+        rng = generator(self.seed, "order", epoch)
+        order = torch.randperm(len(self.split), generator=rng)
+        if self.lengths:
+            order = similar(order, self._sizes(), self.effective, rng)
         return order[: self.steps_per_epoch * self.effective]
+
+    def _sizes(self) -> Tensor:
+        """What a sample of the split costs: its tokens, or pixels, [N]."""
+        each = [values[self.split.index] for values in self.lengths.values()]
+        return torch.stack([values if values.dim() == 1 else values.prod(1) for values in each]).sum(0)
 
     def all(self) -> Iterator[Batch]:
         """Every sample once, in the split's order, nothing dropped; of several processes each takes every n-th."""
-        return self._batches(self._cut(torch.arange(len(self.split))[self.rank :: self.world_size]), "all")
+        positions = torch.arange(len(self.split))[self.rank :: self.world_size]
+        return self.batches(self._cut(positions), "all", derive(self.seed, "draw/all"))
+
+    def first(self, count: int) -> Batch:
+        """The first samples of the split as one batch; of several processes all get the same."""
+        return next(self.batches((torch.arange(min(count, len(self.split))),), "all", derive(self.seed, "draw/all")))
 
     def _cut(self, positions: Tensor) -> tuple[Tensor, ...]:
         return tuple(positions.split(self.batch_size)) if len(positions) else ()
 
-    def _batches(self, parts: tuple[Tensor, ...], kind: str) -> Iterator[Batch]:
+    def batches(self, parts: tuple[Tensor, ...], kind: str, draw: int) -> Iterator[Batch]:
         """The batches at these positions in the split; kind is what asks: "epoch" or "all"."""
         raise NotImplementedError
+
+    def _trimmed(self, batch: Batch, index: Tensor) -> Batch:
+        """The batch cut to its longest sample; index: on the CPU, so that nothing waits for the device."""
+        for name, values in self.lengths.items():
+            longest = values[index].amax(0)
+            if longest.dim():
+                height, width = longest.tolist()
+                batch[name] = batch[name][..., :height, :width]
+            else:
+                batch[name] = batch[name][:, : int(longest)]
+        return batch
+
+
+def similar(order: Tensor, size: Tensor, batch_size: int, rng: torch.Generator) -> Tensor:
+    """An order whose batches are of similar size: runs of many batches are sorted, then the batches are shuffled."""
+    chunks = order.split(SIMILAR * batch_size)
+    order = torch.cat([chunk[size[chunk].argsort(stable=True)] for chunk in chunks])
+    whole = len(order) // batch_size
+    shuffled = order[: whole * batch_size].view(whole, batch_size)[torch.randperm(whole, generator=rng)]
+    return torch.cat([shuffled.flatten(), order[whole * batch_size :]])
 
 
 @dataclass(frozen=True)
 class Resident:
-    """The rows that a split uses, on a device, with `index` and `weight` among them; `row` finds a position's row."""
+    """The rows that a split uses, on a device, with `index` and `weight` among them; `row` finds a position's row.
+
+    raw: entries that are normalized when a batch is made.
+    """
 
     tensors: dict[str, Tensor]
     row: Tensor
-    normalized: bool
+    raw: tuple[str, ...] = ()
 
 
 class DeviceStore:
-    """Splits that stay on a device, one copy each. They share no sample, so what they share of a source moves once."""
+    """Splits that stay on a device, one copy for each set of entries. They share no sample, so what they share of a
+    source moves once."""
 
     def __init__(self) -> None:
-        self._kept: dict[Split, Resident] = {}
+        self._kept: dict[Any, Resident] = {}
+        self._streams: dict[Any, Windows] = {}
 
-    def get(self, split: Split, spec: Spec, device: torch.device) -> Resident:
-        if split not in self._kept:
-            self._kept[split] = _move(split, spec, device)
-        return self._kept[split]
+    def get(self, split: Split, entries: Entries, device: torch.device) -> Resident:
+        key = split, tuple(entries.items())
+        if key not in self._kept:
+            self._kept[key] = _move(split, entries, device)
+        return self._kept[key]
+
+    def windows(self, source: Windows, device: torch.device) -> Windows:
+        if source not in self._streams:
+            self._streams[source] = source.to(device)
+        return self._streams[source]
 
 
-def _move(split: Split, spec: Spec, device: torch.device) -> Resident:
+def _move(split: Split, entries: Entries, device: torch.device) -> Resident:
     assert isinstance(split.source, TensorSource)
     rows, row = split.index.unique(return_inverse=True)
-    source = split.source.tensors
-    tensors = {
-        name: tensor.index_select(0, rows).to(device) for name, tensor in source.items() if name != spec.input_key
-    }
+    tensors: dict[str, Tensor] = {}
+    raw: list[str] = []
+    budget = _float_budget(device)
+    padded = {entry.of for entry in entries.values() if isinstance(entry, Size)}
+    for name, entry in entries.items():
+        if (tensor := split.source.tensors.get(name)) is None:
+            continue
+        # Bytes as floats are four times as many; what is float already grows no further.
+        grown = 0 if tensor.is_floating_point() else 4 * tensor[:1].numel() * len(rows)
+        late = name in padded or (isinstance(entry, Image) and grown > budget)
+        if late:
+            raw.append(name)
+        elif isinstance(entry, Image):
+            budget -= grown
+        tensors[name] = _copied(tensor, rows, device, None if late else entry)
     tensors["index"] = rows.to(device)
     if split.weight is not None:
         tensors["weight"] = split.weight[rows].to(device)
-    raw = source[spec.input_key]
-    row_bytes = max(1, raw[:1].numel() * 4)
-    # What is float already grows no further.
-    normalized = raw.is_floating_point() or row_bytes * len(rows) <= _float_budget(device)
-    first = raw.index_select(0, rows[:1]).to(device)
-    like = spec.normalize(first) if normalized else first
+    return Resident(tensors, row, tuple(raw))
+
+
+def _copied(tensor: Tensor, rows: Tensor, device: torch.device, entry: Entry | None) -> Tensor:
+    """Rows of a tensor on the device, normalized where an entry is given, a part at a time."""
+
+    def moved(chosen: Tensor) -> Tensor:
+        part = tensor.index_select(0, chosen).to(device)
+        return part if entry is None else entry.normalize(part)
+
+    like = moved(rows[:1])
     kept = like.new_empty((len(rows), *like.shape[1:]))
-    step = max(1, CHUNK // row_bytes)
+    step = max(1, CHUNK // max(1, tensor[:1].numel() * 4))
     for chunk, target in zip(rows.split(step), kept.split(step), strict=True):
-        moved = raw.index_select(0, chunk).to(device)
-        target.copy_(spec.normalize(moved) if normalized else moved)
-    return Resident({spec.input_key: kept, **tensors}, row, normalized)
+        target.copy_(moved(chunk))
+    return kept
 
 
 class DeviceLoader(Loader):
     """All that the split uses is on the device; a batch is one gather."""
 
-    def __init__(self, split: Split, spec: Spec, device: torch.device, store: DeviceStore, **order: Any) -> None:
-        super().__init__(split, spec, **order)
-        self.device = device
-        self.resident = store.get(split, spec, device)
+    split: Split
 
-    def _batches(self, parts: tuple[Tensor, ...], kind: str) -> Iterator[Batch]:
+    def __init__(self, split: Split, entries: Entries, device: torch.device, store: DeviceStore, **order: Any) -> None:
+        super().__init__(split, entries, **order)
+        self.device = device
+        self.resident = store.get(split, entries, device)
+
+    def batches(self, parts: tuple[Tensor, ...], kind: str, draw: int) -> Iterator[Batch]:
         if not parts:
             return
-        sizes = [len(part) for part in parts]
-        order = self.resident.row[torch.cat(parts)].to(self.device)
+        resident, sizes = self.resident, [len(part) for part in parts]
+        positions = torch.cat(parts)
+        order = resident.row[positions].to(self.device)
+        index = self.split.index[positions].split(sizes) if self.lengths else ()
         # Labels and the like are gathered once and sliced. Inputs are not: each batch is memory of its own, aligned
         # alike in any run, since matrix products may round by alignment.
-        wide = {name: tensor for name, tensor in self.resident.tensors.items() if tensor.dim() > 1}
-        flat = [name for name, tensor in self.resident.tensors.items() if tensor.dim() == 1]
-        sliced = zip(*(self.resident.tensors[name].index_select(0, order).split(sizes) for name in flat), strict=True)
-        for rows, values in zip(order.split(sizes), sliced, strict=True):
+        wide = {name: tensor for name, tensor in resident.tensors.items() if tensor.dim() > 1}
+        flat = [name for name, tensor in resident.tensors.items() if tensor.dim() == 1]
+        sliced = zip(*(resident.tensors[name].index_select(0, order).split(sizes) for name in flat), strict=True)
+        for number, (rows, values) in enumerate(zip(order.split(sizes), sliced, strict=True)):
             batch = {name: tensor.index_select(0, rows) for name, tensor in wide.items()}
-            if not self.resident.normalized:
-                batch[self.spec.input_key] = self.spec.normalize(batch[self.spec.input_key])
+            if resident.raw:
+                batch = normalize(self.entries, batch, resident.raw)
             batch.update(zip(flat, values, strict=True))
-            yield batch
+            yield self._trimmed(batch, index[number]) if self.lengths else batch
+
+
+class WindowsLoader(Loader):
+    """Windows of a stream that is on the device."""
+
+    split: Split
+
+    def __init__(self, split: Split, entries: Entries, device: torch.device, store: DeviceStore, **order: Any) -> None:
+        super().__init__(split, entries, **order)
+        assert isinstance(split.source, Windows)
+        self.device, self.windows = device, store.windows(split.source, device)
+
+    def batches(self, parts: tuple[Tensor, ...], kind: str, draw: int) -> Iterator[Batch]:
+        if not parts:
+            return
+        index = self.split.index[torch.cat(parts)].to(self.device)
+        for chosen in index.split([len(part) for part in parts]):
+            batch = self.windows.take(chosen)
+            yield {**normalize(self.entries, batch, tuple(batch)), "index": chosen}
 
 
 class _WholeBatches(Dataset):
@@ -158,35 +252,41 @@ class _WholeBatches(Dataset):
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def __getitem__(self, index: Any) -> Batch:
-        return self.source.take(torch.from_numpy(index))
+    def __getitem__(self, item: Any) -> Batch:
+        index, draw = item
+        return self.source.take(torch.from_numpy(index), draw)
 
 
 class _Positions(Sampler):
     """The batches to load; set anew for each pass, while the workers live on."""
 
     batches: tuple[Tensor, ...] = ()
+    draw = 0
 
     def __iter__(self) -> Iterator[Any]:
-        return (index.numpy() for index in self.batches)
+        return ((index.numpy(), self.draw) for index in self.batches)
 
 
 class WorkerLoader(Loader):
     """Samples come through worker processes, pinned memory and prefetch; normalization happens on the device.
 
     The workers live on from pass to pass; `epoch` and `all` have their own (started when first asked), so that a split
-    can be walked through in the middle of an epoch.
+    can be walked through in the middle of an epoch. Without workers each batch is taken when it is asked for.
     """
 
-    def __init__(self, split: Split, spec: Spec, device: torch.device, workers: int, **order: Any) -> None:
-        super().__init__(split, spec, **order)
+    split: Split
+
+    def __init__(self, split: Split, entries: Entries, device: torch.device, workers: int, **order: Any) -> None:
+        super().__init__(split, entries, **order)
+        only = getattr(split.source, "only", None)
+        self.source: Source = only(tuple(entries)) if only else split.source
         self.device, self.workers = device, workers
         self._passes = {kind: self._make_pass() for kind in ("epoch", "all")}
 
     def _make_pass(self) -> tuple[_Positions, DataLoader[Any]]:
         positions = _Positions()
         return positions, DataLoader(
-            _WholeBatches(self.split.source),
+            _WholeBatches(self.source),
             batch_size=None,
             sampler=positions,
             num_workers=self.workers,
@@ -196,20 +296,54 @@ class WorkerLoader(Loader):
             generator=generator(self.seed, "workers"),  # else it draws from the default one
         )
 
-    def _batches(self, parts: tuple[Tensor, ...], kind: str) -> Iterator[Batch]:
+    def batches(self, parts: tuple[Tensor, ...], kind: str, draw: int) -> Iterator[Batch]:
         if not parts:
             return
         sizes = [len(part) for part in parts]
         index = self.split.index[torch.cat(parts)]
         positions, loader = self._passes[kind]
-        positions.batches = tuple(index.split(sizes))
+        positions.batches, positions.draw = tuple(index.split(sizes)), draw
         known = {"index": index.to(self.device).split(sizes)}
         if self.split.weight is not None:
             known["weight"] = self.split.weight[index].to(self.device).split(sizes)
         for number, raw in enumerate(loader):
-            batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in raw.items()}
-            batch[self.spec.input_key] = self.spec.normalize(batch[self.spec.input_key])
+            batch = {
+                name: tensor.to(self.device, non_blocking=True) for name, tensor in raw.items() if name in self.entries
+            }
+            batch = normalize(self.entries, batch, tuple(batch))
+            if self.lengths:
+                batch = self._trimmed(batch, positions.batches[number])
             yield batch | {name: values[number] for name, values in known.items()}
+
+
+class UnpairedLoader(Loader):
+    """Two loaders side by side, each in its own order; the shorter begins anew until the longer ends."""
+
+    split: UnpairedSplit
+
+    def __init__(self, split: UnpairedSplit, a: Loader, b: Loader, entries: Entries, **order: Any) -> None:
+        super().__init__(split, entries, **order)
+        self.sides = (a, b)
+        self.steps_per_epoch = max(a.steps_per_epoch, b.steps_per_epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        first = epoch * self.steps_per_epoch + start
+        sides = [_endless(side, first) for side in self.sides]
+        for _ in range(start, self.steps_per_epoch):
+            a, b = (next(side) for side in sides)
+            yield {**b, **a}
+
+    def batches(self, parts: tuple[Tensor, ...], kind: str, draw: int) -> Iterator[Batch]:
+        a, b = (side.batches(tuple(part % len(side.split) for part in parts), kind, draw) for side in self.sides)
+        return ({**of_b, **of_a} for of_a, of_b in zip(a, b, strict=True))
+
+
+def _endless(loader: Loader, start: int) -> Iterator[Batch]:
+    """Epoch after epoch, from batch number `start` on."""
+    epoch, position = divmod(start, loader.steps_per_epoch)
+    while True:
+        yield from loader.epoch(epoch, position)
+        epoch, position = epoch + 1, 0
 
 
 def _free_memory(device: torch.device) -> int:
@@ -228,41 +362,61 @@ def _float_budget(device: torch.device) -> float:
     return _free_memory(device) * MEMORY_SHARE if device.type == "cuda" else FLOAT_BUDGET
 
 
-def _fits(split: Split, device: torch.device) -> bool:
-    if not isinstance(split.source, TensorSource):
+def _fits(split: Split, entries: Entries, device: torch.device) -> bool:
+    source = split.source
+    if type(source) is not TensorSource:  # one that takes otherwise is asked
         return False
-    row_bytes = sum(tensor[:1].numel() * tensor.element_size() for tensor in split.source.tensors.values())
-    return row_bytes * min(len(split), len(split.source)) <= _free_memory(device) * MEMORY_SHARE
+    read = [tensor for name, tensor in source.tensors.items() if name in entries]
+    row_bytes = sum(tensor[:1].numel() * tensor.element_size() for tensor in read)
+    return row_bytes * min(len(split), len(source)) <= _free_memory(device) * MEMORY_SHARE
+
+
+def evaluation_batch(view: View, entries: Entries) -> int:
+    """How many samples are evaluated at a time: `eval_batch_size`, or what memory suggests."""
+    if view.eval_batch_size is not None:
+        return view.eval_batch_size
+    sample = sum(4 * math.prod(entry.shape) for entry in entries.values())
+    return max(view.batch_size, min(EVALUATED, EVALUATED_BYTES // max(1, sample)))
 
 
 def make_loader(
-    split: Split,
-    spec: Spec,
+    split: AnySplit,
+    entries: Entries,
     view: View,
     *,
     device: torch.device,
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    batch_size: int | None = None,
+    training: bool = True,
     store: DeviceStore | None = None,
 ) -> Loader:
     """The loader that suits a split: on the device where it fits and no workers were asked for.
 
-    batch_size: for evaluation, where it need not be the view's. store: shared by the loaders of a run.
-    Raises UserError for a training batch that the processes cannot share evenly.
+    training: batches are the view's; else they are as large as an evaluation takes. store: shared by the loaders of a
+    run. Raises UserError for a training batch that the processes cannot share evenly.
     """
-    if batch_size is None and view.batch_size % world_size:
+    if training and view.batch_size % world_size:
         raise UserError(f"dataset.batch_size: {view.batch_size} cannot be shared evenly by {world_size} processes")
-    if batch_size is None and world_size > 1 and not view.drop_last:
+    if training and world_size > 1 and not view.drop_last:
         raise UserError("dataset.drop_last: several processes need full batches; set it to true")
-    order = {
-        "batch_size": batch_size or view.batch_size,
+    store = store or DeviceStore()
+    order: dict[str, Any] = {
+        "batch_size": view.batch_size if training else evaluation_batch(view, entries),
         "seed": seed,
         "rank": rank,
         "world_size": world_size,
         "drop_last": view.drop_last,
     }
-    if view.workers == 0 and _fits(split, device):
-        return DeviceLoader(split, spec, device, store or DeviceStore(), **order)
-    return WorkerLoader(split, spec, device, view.workers, **order)
+    if isinstance(split, UnpairedSplit):
+        same = {"device": device, "training": training, "store": store}
+        a, b = (
+            make_loader(side, entries, view, seed=seed + number, rank=rank, world_size=world_size, **same)
+            for number, side in enumerate((split.a, split.b))
+        )
+        return UnpairedLoader(split, a, b, entries, **order)
+    if view.workers == 0 and isinstance(split.source, Windows):
+        return WindowsLoader(split, entries, device, store, **order)
+    if view.workers == 0 and _fits(split, entries, device):
+        return DeviceLoader(split, entries, device, store, **order)
+    return WorkerLoader(split, entries, device, view.workers, **order)

@@ -15,7 +15,7 @@ import torch
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import data_root, download
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ class MNIST(Dataset):
     root: where the four files are, packed or not, in it or in its folder `mnist`; download: fetch what is not there.
     """
 
-    spec: ImageSpec = ImageSpec(
-        channels=1, height=28, width=28, classes=tuple("0123456789"), mean=(0.1307,), std=(0.3081,)
+    spec: LabeledImages = LabeledImages(
+        image=Image(channels=1, height=28, width=28, mean=(0.1307,), std=(0.3081,)),
+        label=Label(classes=tuple("0123456789")),
     )
     folder: ClassVar[str] = "mnist"
     url: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -101,15 +102,11 @@ class MNIST(Dataset):
 class FashionMNIST(MNIST):
     """Clothing in MNIST's form; Debian's package dataset-fashion-mnist is found too."""
 
-    spec: ImageSpec = ImageSpec(
-        channels=1,
-        height=28,
-        width=28,
-        classes=(
+    spec: LabeledImages = LabeledImages(
+        image=Image(channels=1, height=28, width=28, mean=(0.2860,), std=(0.3530,)),
+        label=Label(classes=(
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-        ),
-        mean=(0.2860,),
-        std=(0.3530,),
+        )),
     )  # fmt: skip
     folder = "fashion_mnist"
     url = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"

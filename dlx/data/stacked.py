@@ -10,11 +10,11 @@ from torch import Tensor
 
 from dlx.data.loader import DeviceStore, Resident
 from dlx.data.view import Split
+from dlx.tasks.spec import normalize
 
 if TYPE_CHECKING:
     from dlx.data.dataset import Source
-    from dlx.data.loader import DeviceLoader
-    from dlx.tasks.spec import Spec
+    from dlx.data.loader import DeviceLoader, Entries
     from dlx.tasks.system import Batch
 
 AT_ONCE = 1 << 22  # bytes of batches that are taken from the data together
@@ -27,11 +27,11 @@ class SourceStore(DeviceStore):
         super().__init__()
         self._whole: dict[Source, Split] = {}
 
-    def get(self, split: Split, spec: Spec, device: torch.device) -> Resident:
+    def get(self, split: Split, entries: Entries, device: torch.device) -> Resident:
         whole = self._whole.setdefault(split.source, Split(split.source, torch.arange(len(split.source))))
-        resident = super().get(whole, spec, device)
+        resident = super().get(whole, entries, device)
         own = {} if split.weight is None else {"weight": split.weight.to(device)}
-        return Resident({**resident.tensors, **own}, split.index, resident.normalized)
+        return Resident({**resident.tensors, **own}, split.index, resident.raw)
 
 
 class StackedLoader:
@@ -39,7 +39,7 @@ class StackedLoader:
 
     def __init__(self, loaders: Sequence[DeviceLoader]) -> None:
         self.loaders = loaders
-        self.device, self.spec = loaders[0].device, loaders[0].spec
+        self.device, self.entries = loaders[0].device, loaders[0].entries
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The training batches of an epoch, from batch number `start`."""
@@ -69,9 +69,11 @@ class StackedLoader:
     def _take_all(self, residents: Sequence[Resident], rows_KMB: Tensor) -> Iterator[Batch]:
         """K batches."""
         several = {name: self._take(residents, name, rows_KMB) for name in residents[0].tensors}
-        if not residents[0].normalized:
-            x = several[self.spec.input_key]
-            several[self.spec.input_key] = self.spec.normalize(x.flatten(0, 2)).unflatten(0, x.shape[:3])
+        if residents[0].raw:
+            shape = several["index"].shape
+            flat = {name: tensor.flatten(0, 2) for name, tensor in several.items()}
+            flat = normalize(self.entries, flat, residents[0].raw)
+            several = {name: tensor.unflatten(0, shape) for name, tensor in flat.items()}
         for each in zip(*(tensor.unbind() for tensor in several.values()), strict=True):
             yield dict(zip(several, each, strict=True))
 

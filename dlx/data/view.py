@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
-from dlx.data.dataset import TensorSource
+from dlx.data.dataset import TensorSource, Unpaired
 from dlx.random import generator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from dlx.data.dataset import Dataset, Source
 
 TEST_PARTS, VAL_PARTS = 5, 10  # a fifth of the data, a tenth of the rest
@@ -39,10 +41,32 @@ class Split:
         return len(self.index)
 
 
+@dataclass(frozen=True, eq=False)
+class UnpairedSplit:
+    """Two splits whose samples do not belong together; `index` is the first one's."""
+
+    source: Unpaired
+    a: Split
+    b: Split
+
+    weight = None
+
+    @property
+    def index(self) -> Tensor:
+        return self.a.index
+
+    def __len__(self) -> int:
+        return max(len(self.a), len(self.b))
+
+
+AnySplit = Split | UnpairedSplit
+
+
 class View:
     """The keys that every dataset has.
 
-    batch_size: the effective one; accumulation splits it.
+    batch_size: the effective one; accumulation splits it. eval_batch_size: samples that are evaluated at a time; None
+        is 256, or fewer large ones.
     subset: that many samples to train and validate on, or a fraction of them (1.0: all).
     fold, folds: validation is fold `fold` (from 0) of a stratified k-fold, also where the dataset gives its own.
     bootstrap: a replicate's number; train is then drawn anew with replacement.
@@ -58,6 +82,7 @@ class View:
         self,
         *,
         batch_size: int = 128,
+        eval_batch_size: int | None = None,
         subset: int | float | None = None,
         fold: int | None = None,
         folds: int | None = None,
@@ -68,8 +93,9 @@ class View:
         workers: int = 0,
         drop_last: bool = True,
     ) -> None:
-        least_of = {"batch_size": 1, "folds": 2, "bootstrap": 0, "workers": 0}
-        given = {"batch_size": batch_size, "folds": folds, "bootstrap": bootstrap, "workers": workers}
+        least_of = {"batch_size": 1, "eval_batch_size": 1, "folds": 2, "bootstrap": 0, "workers": 0}
+        given = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "folds": folds, "bootstrap": bootstrap}
+        given["workers"] = workers
         for name, least in least_of.items():
             if (value := given[name]) is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -81,18 +107,36 @@ class View:
             raise ValueError("folds needs fold, the part to validate on")
         if fold is not None and folds is not None and not 0 <= fold < folds:
             raise ValueError(f"fold must be in 0..{folds - 1}, got {fold}")
-        self.batch_size, self.subset, self.fold, self.folds = batch_size, subset, fold, folds
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.subset, self.fold, self.folds = subset, fold, folds
         self.bootstrap, self.split_seed = bootstrap, split_seed
         self.weights, self.targets = weights, targets
         self.workers, self.drop_last = workers, drop_last
 
-    def split(self, dataset: Dataset) -> dict[str, Split]:
-        """train, val and test. Raises UserError naming the key that asks for more than there is."""
-        given = dataset.sources
+    def split(self, dataset: Dataset) -> dict[str, AnySplit]:
+        """train, val and test. Raises UserError naming the key that asks for more than there is, or that the dataset
+        has no use for."""
+        self._check_kind(dataset)
+        given, targets = dataset.sources, dataset.spec.targets
+        if not isinstance(given["train"], Unpaired):
+            return dict(self._split(given, targets))
+        if self.weights is not None or self.targets is not None:
+            raise UserError("dataset.weights, dataset.targets: are of one source, and these data are unpaired")
+        a, b = (self._split({name: getattr(pair, side) for name, pair in given.items()}, ()) for side in ("a", "b"))
+        return {name: UnpairedSplit(given.get(name, given["train"]), a[name], b[name]) for name in a}
+
+    def _check_kind(self, dataset: Dataset) -> None:
+        if not dataset.acts:
+            return
+        for key in ("subset", "fold", "bootstrap", "weights", "targets", "workers"):
+            if value := getattr(self, key):
+                raise UserError(f"dataset.{key}: must not be set, got {value}: this dataset is an environment")
+
+    def _split(self, given: Mapping[str, Source], targets: Sequence[str]) -> dict[str, Split]:
         source = given["train"]
         labels = class_labels(source)
         if self.targets is not None:
-            source = self._retarget(source, dataset.spec.target_key, self.targets)
+            source = self._retarget(source, targets, self.targets)
         pool = torch.arange(len(source))
         if "test" in given:
             test = _whole(given["test"])
@@ -135,8 +179,9 @@ class View:
             )
         return pool[choose(labels[pool], count, generator(self.split_seed, "subset"))]
 
-    def _retarget(self, source: Source, key: str, name: str) -> Source:
+    def _retarget(self, source: Source, targets: Sequence[str], name: str) -> Source:
         tensors = getattr(source, "tensors", {})
+        key = targets[0] if len(targets) == 1 else ""
         before = tensors.get(key)
         if before is None or not before.is_floating_point():
             raise UserError("dataset.targets: stand in for real targets that are kept in memory; these data have none")
@@ -177,8 +222,13 @@ def _read_numbers(key: str, name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(numbers)
 
 
-def probe(train: Split, size: int, split_seed: int) -> Split:
+def probe(train: AnySplit, size: int, split_seed: int) -> AnySplit:
     """A stratified part of the training split, fixed by `split_seed`, at most `size` samples, without weights."""
+    if isinstance(train, UnpairedSplit):
+        a, b = (probe(side, size, split_seed) for side in (train.a, train.b))
+        assert isinstance(a, Split)
+        assert isinstance(b, Split)
+        return UnpairedSplit(train.source, a, b)
     labels = class_labels(train.source)[train.index]
     taken = choose(labels, min(size, len(train)), generator(split_seed, "probe"))
     return Split(train.source, train.index[taken])

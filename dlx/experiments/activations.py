@@ -15,6 +15,7 @@ from dlx.config import Config, build, compose, settings
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
 from dlx.random import reseed
+from dlx.tasks.spec import normalize
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,8 +94,7 @@ def gradient_norms(config: Config, seed: int) -> list[float]:
     dataset = build(config, "dataset")
     split = settings(config, "dataset").split(dataset)["train"]
     spec, index = dataset.spec, split.index[:BATCH]
-    batch = {**split.source.take(index), "index": index}
-    batch[spec.input_key] = spec.normalize(batch[spec.input_key])
+    batch = normalize(spec.entries, {**split.source.take(index), "index": index}, tuple(spec.entries))
     reseed(seed, "init")
     system = cast("System", build(config, "model", spec=spec))
     (objective,) = system.objectives()

@@ -65,7 +65,7 @@ class Convolution(Experiment):
         source = dataset.splits()["train"]
         samples = source.take(torch.arange(len(source)))
         first = [int((samples["label"] == digit).nonzero()[0]) for digit in self.digits]
-        image_BCHW = samples["image"][first].double() / dataset.spec.scale
+        image_BCHW = samples["image"][first].double() / dataset.spec.image.scale
         image_BCHW = F.pad(image_BCHW, (1, 1, 1, 1))  # else a stroke that is cut off is the strongest edge
         larger = F.interpolate(image_BCHW, scale_factor=self.scale, mode="bicubic").clamp(0, 1)
         return list(larger.mean(1))

@@ -10,7 +10,7 @@ import torch
 from dlx.config import Config, build, compose
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import finals, mean_and_error, of_seeds, variants, written
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.tasks.summary import summarize
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ NETWORKS = {
     "resnet": ("model.depth=50", 92.86),
     "densenet": ("model.depth=121", 91.97),
 }
-IMAGENET = ImageSpec(
-    channels=3, height=224, width=224, classes=tuple(map(str, range(1000))), mean=(0.0,) * 3, std=(1.0,) * 3
+IMAGENET = LabeledImages(
+    image=Image(channels=3, height=224, width=224, mean=(0.0,) * 3, std=(1.0,) * 3),
+    label=Label(classes=tuple(map(str, range(1000)))),
 )
 
 

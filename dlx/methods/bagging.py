@@ -18,19 +18,17 @@ from torch import Tensor
 from dlx.config import Config, build, compose, settings
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.ensemble import SAID, leave_ensemble
-from dlx.methods.method import Answer, Method, check_unset
+from dlx.methods.method import Answer, Method, check_supervised, check_unset
 from dlx.methods.outputs import Samples, answers_of_members
 from dlx.methods.spread import spread
 from dlx.tasks.combine import combine
-from dlx.tasks.spec import ImageSpec
-from dlx.training.run import prepare
 from dlx.training.session import judged
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.runs.folder import RunFolder
-    from dlx.tasks.spec import Spec
+    from dlx.tasks.system import System
 
 
 class Bagging(Method):
@@ -43,12 +41,15 @@ class Bagging(Method):
         self.count = members
         self.vote: Literal["average", "majority"] = vote
 
+    def check(self, base: Config, system: System) -> None:
+        if self.vote == "majority" and not check_supervised("bagging", system).is_classifier:
+            raise ConfigError([Problem("method.vote", "majority is of classes; real targets are averaged")])
+        check_supervised("bagging", system)
+
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         check_unset(base, "bootstrap")
         words = [[f"dataset.bootstrap={b}", f"seed={base['seed'] + b}"] for b in range(self.count)]
-        members = {f"bag-{b}": compose(own, base=base) for b, own in enumerate(words)}
-        _check_vote(self.vote, prepare(members["bag-0"]).dataset.spec)
-        return members
+        return {f"bag-{b}": compose(own, base=base) for b, own in enumerate(words)}
 
     def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
         """The ensemble's figures, the members' as `member/NAME` and the out-of-bag ones as `oob/NAME`."""
@@ -74,12 +75,6 @@ class Bagging(Method):
             **details,
         }
         return Answer(metrics, found, {"members": _draw(found, "error" if test.classes else "mean squared error")})
-
-
-def _check_vote(vote: str, spec: Spec) -> None:
-    """Raises ConfigError for a majority of real targets."""
-    if vote == "majority" and not isinstance(spec, ImageSpec):
-        raise ConfigError([Problem("method.vote", "majority is of classes; real targets are averaged")])
 
 
 def drawn_by(run: RunFolder, trust: tuple[str, ...]) -> Tensor:

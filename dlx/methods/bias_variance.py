@@ -16,7 +16,7 @@ from torch import Tensor
 from dlx.config import Config, build, compose
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.decomposition import measured, squared, zero_one
-from dlx.methods.method import Answer, Method, check_unset
+from dlx.methods.method import Answer, Method, check_supervised, check_unset
 from dlx.methods.outputs import Samples, answers
 from dlx.methods.spread import spread
 from dlx.random import generator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.runs.folder import RunFolder
+    from dlx.tasks.system import System
 
 
 class BiasVariance(Method):
@@ -35,6 +36,9 @@ class BiasVariance(Method):
         if replicates < 2:
             raise ValueError(f"replicates must be at least 2, got {replicates}")
         self.replicates, self.resample = replicates, resample
+
+    def check(self, base: Config, system: System) -> None:
+        check_supervised("bias_variance", system)
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         first = base["dataset"].get("data_seed")

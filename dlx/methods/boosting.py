@@ -20,12 +20,11 @@ import numpy as np
 import torch
 
 from dlx.config import Config, compose
-from dlx.config.errors import UserError
+from dlx.config.errors import ConfigError, Problem
 from dlx.data.view import class_labels
 from dlx.methods.ensemble import SAID, leave_ensemble
-from dlx.methods.method import Answer, Method
+from dlx.methods.method import Answer, Method, check_supervised
 from dlx.runs.files import write_atomic
-from dlx.tasks.spec import ImageSpec
 from dlx.tasks.supervised import Supervised
 from dlx.training.run import Prepared, open_run, prepare
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.runs.folder import RunFolder
+    from dlx.tasks.system import System
 
 Array = np.ndarray[Any, Any]
 SPLITS = ("train", "val", "test")
@@ -65,6 +65,10 @@ class Boosting(Method):
         self.count, self.learning_rate = members, learning_rate
         self._prepared: Prepared | None = None
         self._outputs: dict[tuple[Path, str], Array] = {}  # a chain asks for them again after each member
+
+    def check(self, base: Config, system: System) -> None:
+        if "weight" not in check_supervised("boosting", system).takes:
+            raise ConfigError([Problem("method", f"boosting weighs samples, which {type(system).__name__} does not")])
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         runs, name = list(done.values()), f"member-{len(done):03d}"
@@ -122,24 +126,26 @@ class Boosting(Method):
     def _data(self, base: Config) -> Prepared:
         if self._prepared is None:
             prepared = prepare(base)
-            if not isinstance(prepared.system, Supervised):
-                raise UserError(
-                    f"method: boosting is of classifiers and regressors, {base.choices['model']} is neither"
-                )
+            check_supervised("boosting", prepared.system)
             self._prepared = prepared
         return self._prepared
 
     def _classes(self, base: Config) -> int:
         """How many there are; 0 for real targets."""
-        spec = self._data(base).dataset.spec
-        return spec.num_outputs if isinstance(spec, ImageSpec) else 0
+        system = self._system(base)
+        return system.num_outputs if system.is_classifier else 0
+
+    def _system(self, base: Config) -> Supervised:
+        system = self._data(base).system
+        assert isinstance(system, Supervised)
+        return system
 
     def _truth(self, base: Config, split: str) -> Array:
         """Labels int64 [N] or targets float64 [N, D] of a split, in its order."""
-        part, spec = self._data(base).splits[split], self._data(base).dataset.spec
+        part = self._data(base).splits[split]
         if self._classes(base):
             return class_labels(part.source)[part.index].numpy()  # which reads no images
-        return part.source.take(part.index)[spec.target_key].double().numpy()
+        return part.source.take(part.index)[self._system(base).target_name].double().numpy()
 
     def _weight(self, base: Config) -> Array:
         """What the training samples weigh before any boosting, [N]."""
@@ -181,9 +187,9 @@ class Boosting(Method):
     def _residuals(self, base: Config, runs: Sequence[RunFolder]) -> Array:
         """What is left of the training source's targets: in train, and in what else is cut from it, so that a member
         is validated on what it is fitted to."""
-        splits, spec = self._data(base).splits, self._data(base).dataset.spec
+        splits, target = self._data(base).splits, self._system(base).target_name
         source, chain = splits["train"].source, self._additive(base, runs)
-        left = source.take(torch.arange(len(source)))[spec.target_key].double().numpy() - chain.offset
+        left = source.take(torch.arange(len(source)))[target].double().numpy() - chain.offset
         for split, part in splits.items():
             if part.source is source:
                 *_, sum_ND = [np.array(chain.offset), *self._staged(base, runs, chain, split)]
@@ -201,9 +207,8 @@ class Boosting(Method):
             yield total
 
     def _judge(self, base: Config, output_ND: Array, target_ND: Array) -> dict[str, float]:
-        system = self._data(base).system
-        assert isinstance(system, Supervised)
-        batch = {"target": torch.from_numpy(target_ND)}
+        system = self._system(base)
+        batch = {system.target_name: torch.from_numpy(target_ND)}
         return system.target.metrics(system.target.statistics(torch.from_numpy(output_ND), batch))
 
 

@@ -39,7 +39,7 @@ def ensemble_config(base: Config, runs: Sequence[RunFolder], **settings: Any) ->
         "_target_": "dlx.models.ensemble.Ensemble", "members_from": [str(run.path) for run in runs],
         "vote": "average", "weights": None, "offset": None, **settings, "loss": None,
     }  # fmt: skip
-    by_gradients = {"ema": None, "clip_norm": None, "accumulate": 1, "monitor": None}
+    by_gradients = {"ema": None, "clip_norm": None, "accumulate": 1, "monitor": None, "init_from": None}
     blocks = {
         "model": model,
         "dataset": {**base["dataset"], "bootstrap": None},

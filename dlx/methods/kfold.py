@@ -14,17 +14,20 @@ import numpy as np
 import torch
 
 from dlx.config import Config, compose
+from dlx.config.errors import ConfigError, Problem
 from dlx.methods.method import Answer, Method, check_unset
 from dlx.methods.outputs import answers
 from dlx.methods.spread import spread, strip
 from dlx.runs.files import write_atomic
+from dlx.runs.load import load_system
 from dlx.tasks.confusion import draw_confusion
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.supervised import Supervised
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.runs.folder import RunFolder
+    from dlx.tasks.system import System
 
 FILE = "out_of_fold.npz"
 
@@ -37,22 +40,31 @@ class KFold(Method):
             raise ValueError(f"k must be at least 2, got {k}")
         self.k = k
 
+    def check(self, base: Config, system: System) -> None:
+        if not system.defines("evaluate"):
+            why = f"kfold validates each member on a fold, and {type(system).__name__} is not evaluated"
+            raise ConfigError([Problem("method", why)])
+
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         check_unset(base, "fold", "folds")
         words = [[f"dataset.folds={self.k}", f"dataset.fold={fold}"] for fold in range(self.k)]
         return {f"fold-{fold}": compose(own, base=base) for fold, own in enumerate(words)}
 
     def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
-        """Beside the figures, `out_of_fold.npz`: for each training sample its `index` in the source, its `fold`, its
-        `label` and the `probability` [N, K] of the network that was not trained on it (or `target` and `prediction`).
+        """The mean over the folds. Of classifiers and regressors also `out_of_fold.npz`: for each training sample its
+        `index` in the source, its `fold`, its `label` and the `probability` [N, K] of the network that was not trained
+        on it (or `target` and `prediction`).
         """
         metrics, details = spread(runs)
+        pictures: dict[str, Figure] = {"spread": strip(details)}
+        first = load_system(next(iter(runs.values())), trust=base.trust)
+        if not isinstance(first, Supervised):
+            return Answer(metrics, details, pictures)
         found = [answers(run, "val", trust=base.trust) for run in runs.values()]
         folds = [int(name.removeprefix("fold-")) for name in runs]
         index, truth, output = (torch.cat([getattr(one, k) for one in found]) for k in ("index", "truth", "output"))
         fold = torch.cat([torch.full_like(one.index, number) for number, one in zip(folds, found, strict=True)])
-        spec = found[0].spec
-        classes = isinstance(spec, ImageSpec)
+        classes = found[0].classes
         names = ("label", "probability") if classes else ("target", "prediction")
         columns = {"index": index, "fold": fold, names[0]: truth, names[1]: output.softmax(1) if classes else output}
         order = index.argsort(stable=True)
@@ -66,9 +78,8 @@ class KFold(Method):
             "out_of_fold": {name: value for name, value in figures.items() if name != "error"},
             **details,
         }
-        pictures: dict[str, Figure] = {"spread": strip(details)}
-        if isinstance(spec, ImageSpec):
-            confusion_KK = torch.bincount(truth * spec.num_outputs + output.argmax(1), minlength=spec.num_outputs**2)
-            title = f"{len(runs)} folds, out of fold"
-            pictures["confusion"] = draw_confusion(confusion_KK.view(spec.num_outputs, -1), spec.classes, title)
+        if first.is_classifier:
+            confusion_KK = found[0].target.statistics(output, {first.target_name: truth})["confusion"]
+            names_K = found[0].target.classes
+            pictures["confusion"] = draw_confusion(confusion_KK, names_K, f"{len(runs)} folds, out of fold")
         return Answer(metrics, details, pictures)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from dlx.config import Config
     from dlx.runs.folder import RunFolder
+    from dlx.tasks.supervised import Supervised
+    from dlx.tasks.system import System
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,25 @@ def check_unset(base: Config, *keys: str) -> None:
         raise ConfigError([Problem(f"dataset.{key}", f"must be null, got {v}: {why}") for key, v in given.items()])
 
 
+def check_supervised(method: str, system: System) -> Supervised:
+    """Raises ConfigError for a system that is neither a classifier nor a regressor."""
+    from dlx.tasks.supervised import Supervised
+
+    if not isinstance(system, Supervised):
+        why = f"{method} joins the answers of classifiers and regressors; {type(system).__name__} is neither"
+        raise ConfigError([Problem("method", why)])
+    return system
+
+
 class Method:
     """Base of all methods. A subclass has its settings as constructor arguments."""
 
     is_chain: ClassVar[bool] = False
     """Whether a member needs those before it, so that they run one after another."""
+
+    def check(self, base: Config, system: System) -> None:
+        """Raises ConfigError where the method cannot join the members of such a system (on the meta device): asked
+        before the first one starts."""
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         """The members that can start now, by short names that are file names, made from `base`; empty when there are no

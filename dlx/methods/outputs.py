@@ -12,7 +12,6 @@ from torch import Tensor
 from dlx.config.errors import UserError
 from dlx.tasks.classification import Classification
 from dlx.tasks.regression import Regression
-from dlx.tasks.spec import ImageSpec, Spec
 from dlx.tasks.supervised import Supervised
 from dlx.training.run import open_run
 
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from dlx.data.loader import Loader
     from dlx.runs.folder import RunFolder
     from dlx.tasks.system import System
+
+
+Target = Classification | Regression
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Samples:
     [N, K]; output: float32 [N, K], logits of a classifier; of several members [M, N, K].
     """
 
-    spec: Spec
+    target: Target
     index: Tensor
     inputs: Tensor
     truth: Tensor
@@ -38,15 +40,13 @@ class Samples:
 
     @property
     def classes(self) -> bool:
-        return isinstance(self.spec, ImageSpec)
+        return isinstance(self.target, Classification)
 
     def judge(self, output: Tensor, truth: Tensor) -> dict[str, float]:
         """What outputs [N, K] are worth: figures as a run has them (loss is nll or mse), and `error`, which is
         1 - accuracy or mse."""
-        classifier = Classification(self.spec, "cross_entropy") if isinstance(self.spec, ImageSpec) else None
-        target = classifier or Regression(self.spec, "mse")
-        found = target.metrics(target.statistics(output, {self.spec.target_key: truth}))
-        return {**found, "error": 1 - found["accuracy"] if classifier else found["mse"]}
+        found = self.target.metrics(self.target.statistics(output, {self.target.target_name: truth}))
+        return {**found, "error": 1 - found["accuracy"] if self.classes else found["mse"]}
 
 
 def answers(run: RunFolder, split: str, *, trust: tuple[str, ...], of: RunFolder | None = None) -> Samples:
@@ -68,10 +68,9 @@ def answers_of_members(ensemble: RunFolder, split: str, *, trust: tuple[str, ...
 def _collect(system: System, loader: Loader, forward: Callable[[Tensor], Tensor]) -> Samples:
     if not isinstance(system, Supervised):
         raise UserError(f"method: it is for classifiers and regressors; {type(system).__name__} is neither")
-    spec = system.spec
-    parts = [
-        (batch["index"], batch[spec.input_key], batch[spec.target_key], forward(batch[spec.input_key]).float())
-        for batch in loader.all()
-    ]
+    x, y = system.input_name, system.target_name
+    parts = [(batch["index"], batch[x], batch[y], forward(batch[x]).float()) for batch in loader.all()]
     index, inputs, truth, output = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
-    return Samples(spec, index, inputs, truth, output.movedim(1, 0) if output.dim() == 3 else output)
+    kind = Classification if system.is_classifier else Regression
+    target = kind(system.spec, x, y, "cross_entropy" if system.is_classifier else "mse")
+    return Samples(target, index, inputs, truth, output.movedim(1, 0) if output.dim() == 3 else output)

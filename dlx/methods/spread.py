@@ -34,8 +34,9 @@ def strip(details: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     members: dict[str, dict[str, float]] = details["members"]
-    known = set.intersection(*(set(figures) for figures in members.values()))
-    names = [name for name in ("accuracy", "loss") if f"val/{name}" in known] or ["loss"]
+    known: set[str] = set.intersection(*(set(figures) for figures in members.values()))
+    there = sorted(name.removeprefix("val/") for name in known if name.startswith("val/"))
+    names = [name for name in ("accuracy", "loss") if name in there] or there[:2] or ["loss"]
     figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
     for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False).flat, strict=True):
         for place, split in enumerate(("val", "test")):

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dlx.tasks.combine import combine
-from dlx.tasks.spec import ImageSpec, VectorSpec
-from dlx.tasks.supervised import Supervised
+from dlx.tasks.supervised import AnySamples, Supervised
 from dlx.tasks.system import Objective, System
 
 
@@ -30,7 +29,7 @@ class Ensemble(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec | VectorSpec,
+        spec: AnySamples,
         members: tuple[System, ...] = (),
         members_from: tuple[str, ...] = (),
         weights: Sequence[float] | None = None,
@@ -46,19 +45,18 @@ class Ensemble(Supervised):
             raise ValueError(f"weights must be {len(members)} numbers, one for each member, got {len(weights)}")
         if vote not in ("average", "majority", "sum"):
             raise ValueError(f"vote must be average, majority or sum, got {vote!r}")
-        self.is_classifier = isinstance(spec, ImageSpec)
         if vote == "majority" and not self.is_classifier:
             raise ValueError("vote must be average or sum for real targets, got majority")
         if vote != "sum" and (min(weights) < 0 or sum(weights) == 0):
             raise ValueError(f"weights must not be negative, nor all 0, for vote={vote}, got {weights}")
-        if offset is not None and (vote != "sum" or len(offset) != spec.num_outputs):
-            raise ValueError(f"offset must be {spec.num_outputs} numbers, with vote=sum, got {list(offset)}")
+        if offset is not None and (vote != "sum" or len(offset) != self.num_outputs):
+            raise ValueError(f"offset must be {self.num_outputs} numbers, with vote=sum, got {list(offset)}")
         self.vote = vote
         self.members = nn.ModuleList(members)
         self.weight_M = nn.Buffer(torch.tensor(weights))
-        self.offset_K = nn.Buffer(torch.tensor(offset or (0.0,) * spec.num_outputs))
+        self.offset_K = nn.Buffer(torch.tensor(offset or (0.0,) * self.num_outputs))
 
-    def objectives(self) -> list[Objective]:
+    def objectives(self, stage: int = 0) -> list[Objective]:
         return []
 
     def forward(self, x: Tensor) -> Tensor:

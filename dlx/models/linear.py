@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec, VectorSpec
-from dlx.tasks.supervised import Supervised
+from dlx.tasks.supervised import AnySamples, Supervised
 
 
 class Linear(Supervised):
     """One affine map of the flattened input. Convex, so that its optimum is known: the oracle of the others."""
 
-    def __init__(self, *, spec: ImageSpec | VectorSpec, loss: str | None = None) -> None:
+    def __init__(self, *, spec: AnySamples, loss: str | None = None) -> None:
         super().__init__(spec=spec, loss=loss)
-        self.linear = nn.Linear(spec.num_features, spec.num_outputs)
+        self.linear = nn.Linear(self.num_features, self.num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x.flatten(1))

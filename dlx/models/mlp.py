@@ -11,8 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dlx.models.norm import make_norm
-from dlx.tasks.spec import ImageSpec, VectorSpec
-from dlx.tasks.supervised import Supervised
+from dlx.tasks.supervised import AnySamples, Supervised
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "identity": nn.Identity}
 
@@ -24,7 +23,7 @@ class MLP(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec | VectorSpec,
+        spec: AnySamples,
         hidden: tuple[int, ...] = (128,),
         activation: Literal["relu", "tanh", "sigmoid", "gelu", "identity"] = "relu",
         norm: Literal["none", "batch", "layer", "group"] = "none",
@@ -39,7 +38,7 @@ class MLP(Supervised):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         layers: list[nn.Module] = []
-        width = spec.num_features
+        width = self.num_features
         for next_width in hidden:
             layers.append(nn.Linear(width, next_width))
             if norm != "none":
@@ -48,7 +47,12 @@ class MLP(Supervised):
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = next_width
-        self.layers = nn.Sequential(*layers, nn.Linear(width, spec.num_outputs))
+        self._trunk = len(layers)
+        self.layers = nn.Sequential(*layers, *([nn.Linear(width, self.num_outputs)] if self.num_outputs else []))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees, [B, F]."""
+        return self.layers[: self._trunk](x.flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(1))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dlx.tasks.spec import VectorSpec
+from dlx.tasks.spec import RegressionReals
 from dlx.tasks.supervised import Supervised, training_samples
 
 if TYPE_CHECKING:
@@ -36,19 +36,19 @@ class Polynomial(Supervised):
     interval: Tensor
     coefficients: Tensor
 
-    def __init__(self, *, spec: VectorSpec, degree: int = 5, penalty: float = 0.0) -> None:
+    def __init__(self, *, spec: RegressionReals, degree: int = 5, penalty: float = 0.0) -> None:
         super().__init__(spec=spec)
         if degree < 0:
             raise ValueError(f"degree must be at least 0, got {degree}")
         if penalty < 0:
             raise ValueError(f"penalty must be at least 0, got {penalty}")
-        if spec.num_features != 1:
-            raise ValueError(f"a polynomial is of one feature, the data have {spec.num_features}")
+        if self.num_features != 1:
+            raise ValueError(f"a polynomial is of one feature, the data have {self.num_features}")
         self.degree, self.penalty = degree, penalty
         self.register_buffer("interval", torch.tensor([0.0, 1.0]))  # its middle and half its length
-        self.register_buffer("coefficients", torch.zeros(degree + 1, spec.num_outputs))
+        self.register_buffer("coefficients", torch.zeros(degree + 1, self.num_outputs))
 
-    def objectives(self) -> list[Objective]:
+    def objectives(self, stage: int = 0) -> list[Objective]:
         return []
 
     def _basis(self, x_B1: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Polynomial(Supervised):
         return self._basis(x_B1) @ self.coefficients
 
     def fit(self, data: Any) -> None:
-        x, target, weight_N = training_samples(data, self.spec)
+        x, target, weight_N = training_samples(data, self)
         x_N1, target_ND = x.double(), target.double()
         low, high = x_N1.aminmax()
         self.interval.copy_(torch.stack([(low + high) / 2, (high - low) / 2 if high > low else low.new_ones(())]))

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from dlx.tasks.classification import soft_labels
-from dlx.tasks.spec import ImageSpec, VectorSpec
-from dlx.tasks.supervised import Supervised, training_samples
+from dlx.tasks.supervised import AnySamples, Supervised, training_samples
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Objective
@@ -59,13 +58,13 @@ class Stump(Supervised):
     threshold: Tensor
     leaves: Tensor
 
-    def __init__(self, *, spec: ImageSpec | VectorSpec) -> None:
+    def __init__(self, *, spec: AnySamples) -> None:
         super().__init__(spec=spec)
         self.register_buffer("feature", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("threshold", torch.zeros(1))
-        self.register_buffer("leaves", torch.zeros(2, spec.num_outputs))  # left, right
+        self.register_buffer("leaves", torch.zeros(2, self.num_outputs))  # left, right
 
-    def objectives(self) -> list[Objective]:
+    def objectives(self, stage: int = 0) -> list[Objective]:
         return []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,9 +72,8 @@ class Stump(Supervised):
         return torch.where(value_B1 <= self.threshold, self.leaves[0], self.leaves[1])
 
     def fit(self, data: Any) -> None:
-        x, target, weight_N = training_samples(data, self.spec)
-        is_classifier = isinstance(self.spec, ImageSpec)
-        target_NK = (soft_labels(target, self.leaves.shape[1]) if is_classifier else target).double()
+        x, target, weight_N = training_samples(data, self)
+        target_NK = (soft_labels(target, self.leaves.shape[1]) if self.is_classifier else target).double()
         counts = weight_N > 0
         x_NF, target_NK, weight_N = x.flatten(1)[counts], target_NK[counts], weight_N[counts]
         feature, threshold = find_split(x_NF, target_NK, weight_N) or (0, float(x_NF[0, 0]))
@@ -84,4 +82,4 @@ class Stump(Supervised):
         leaves_2K = torch.stack([(weight_N[side] @ target_NK[side]) / weight_N[side].sum() for side in sides])
         self.feature.fill_(feature)
         self.threshold.fill_(threshold)
-        self.leaves.copy_(leaves_2K.clamp(min=FLOOR).log() if is_classifier else leaves_2K)
+        self.leaves.copy_(leaves_2K.clamp(min=FLOOR).log() if self.is_classifier else leaves_2K)

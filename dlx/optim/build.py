@@ -19,11 +19,19 @@ class Grouping:
 
     no_decay: kinds of parameters without weight decay: `norm` (of normalization layers), `bias`.
     players: settings by objective's name, merged over the common ones; with its own `_target_` it inherits nothing.
+    `clip_norm` among them takes the place of trainer.clip_norm.
     """
 
     def __init__(self, *, no_decay: Sequence[str] = (), players: dict[str, Any] | None = None) -> None:
         self.no_decay = check_kinds("no_decay", no_decay)
-        self.players = players or {}
+        self.players: dict[str, dict[str, Any]] = {}
+        self.clip_norms: dict[str, float] = {}
+        for player, own in (players or {}).items():
+            self.players[player] = {name: value for name, value in own.items() if name != "clip_norm"}
+            if (norm := own.get("clip_norm")) is not None:
+                if isinstance(norm, bool) or not isinstance(norm, int | float) or norm <= 0:
+                    raise ValueError(f"players: {player}.clip_norm must be above 0, got {norm}")
+                self.clip_norms[player] = norm
 
     def settings(self, common: dict[str, Any], player: str) -> dict[str, Any]:
         """The optimizer's settings for one player."""

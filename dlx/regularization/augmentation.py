@@ -9,16 +9,22 @@ import torch
 import torch.nn.functional as F
 
 from dlx.regularization.regularizer import Regularizer
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Attributes, Boxes, Image, Label, Mask
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from dlx.tasks.system import Batch, System
 
+VISIBLE = 0.3  # share of a box's area that must stay in the picture
+
 
 class Augmentation(Regularizer):
-    """In this order; what is 0, false or null is left out. What comes from outside the image is black.
+    """In this order; what is 0, false or null is left out. What comes from outside the image is black, or void in a
+    mask. Boxes and masks of an image move with it; a box is the smallest upright one around the moved one, cut by the
+    border, and goes if less than 30 % of it, or no whole pixel, is left. Each of several images has draws of its own.
 
     crop: pixels of padding on each side, of which a window of the image's size is cut (He et al. 2015).
     flip: mirror left-right, with probability 1/2.
@@ -31,6 +37,9 @@ class Augmentation(Regularizer):
     """
 
     place = 0
+    needs = (Image,)
+    keeps_inputs = (Image, Label, Attributes)
+    keeps_targets = (Label, Attributes, Boxes, Mask)
 
     def __init__(
         self,
@@ -57,35 +66,61 @@ class Augmentation(Regularizer):
         self.crop, self.flip, self.color, self.cutout = crop, flip, color, cutout
         self.rotate, self.scale, self.translate, self.resized_crop = rotate, scale, translate, resized_crop
 
-    def check(self, system: System) -> None:
-        if not isinstance(system.spec, ImageSpec):
-            raise ValueError("needs images, and this dataset has none")
-
     def on_batch(self, batch: Batch, system: System) -> Batch:
-        image, spec = batch["image"], system.spec
-        assert isinstance(spec, ImageSpec)
+        for name, image in system.spec.of_kind(Image).items():
+            masks = system.spec.of_kind(Mask, of=name)
+            boxes = list(system.spec.of_kind(Boxes, of=name))
+            batch = {**batch, **self._moved(batch, name, image, masks, boxes)}
+        return batch
+
+    def _moved(self, batch: Batch, name: str, spec: Image, masks: dict[str, Mask], boxes: Sequence[str]) -> Batch:
+        """An image with what belongs to it."""
+        image = batch[name]
+        mask = {key: batch[key] for key in masks}
+        corners = {key: _corners(batch[key]) for key in boxes}
         # In normalized values black is not zero.
         black = spec.normalize(torch.zeros_like(image[:1, :, :1, :1]))
+        height, width = image.shape[-2:]
         if self.crop:
-            image = self._crop(image, black)
+            top_B, left_B = torch.randint(2 * self.crop + 1, (2, len(image), 1), device=image.device)
+            image = self._crop(image - black, top_B, left_B) + black
+            for key, entry in masks.items():
+                moved = self._crop((mask[key] - entry.void).unsqueeze(1), top_B, left_B)
+                mask[key] = moved.squeeze(1) + entry.void
+            for key in boxes:
+                shift_B2 = self.crop - torch.cat([left_B, top_B], 1)
+                corners[key] = corners[key] + shift_B2[:, None, None]
         if self.flip:
             mirrored_B = torch.rand(len(image), device=image.device) < 0.5
             image = torch.where(mirrored_B[:, None, None, None], image.flip(-1), image)
+            for key in masks:
+                mask[key] = torch.where(mirrored_B[:, None, None], mask[key].flip(-1), mask[key])
+            for key in boxes:
+                mirrored = torch.stack([width - corners[key][..., 0], corners[key][..., 1]], -1)
+                corners[key] = torch.where(mirrored_B[:, None, None, None], mirrored, corners[key])
         if self.rotate or self.scale or self.translate or self.resized_crop:
-            grid = F.affine_grid(self._affine(image), list(image.shape), align_corners=False)
+            matrix_B23 = self._affine(image)
+            grid = F.affine_grid(matrix_B23, list(image.shape), align_corners=False)
             image = F.grid_sample(image - black, grid, align_corners=False) + black
+            for key, entry in masks.items():
+                shifted = (mask[key] - entry.void).float().unsqueeze(1)
+                moved = F.grid_sample(shifted, grid, mode="nearest", align_corners=False)
+                mask[key] = moved.squeeze(1).round().long() + entry.void
+            for key in boxes:
+                corners[key] = _moved_points(corners[key], matrix_B23, height, width)
         if self.color:
             image = spec.normalize(self._color(spec.denormalize(image)).mul(spec.scale))
         if self.cutout:
             image = torch.where(self._square(image), black, image)
-        return {**batch, "image": image}
+        found = {key: _upright(corners[key], batch[key][..., 4], height, width) for key in boxes}
+        return {name: image, **mask, **found}
 
-    def _crop(self, x_BCHW: Tensor, black: Tensor) -> Tensor:
+    def _crop(self, x_BCHW: Tensor, top_B1: Tensor, left_B1: Tensor) -> Tensor:
+        """Windows of a picture that is padded with zeros."""
         B, _, H, W = x_BCHW.shape
-        padded = F.pad(x_BCHW - black, [self.crop] * 4) + black
-        top_B, left_B = torch.randint(2 * self.crop + 1, (2, B, 1), device=x_BCHW.device)
-        rows_BH1 = (top_B + torch.arange(H, device=x_BCHW.device)).unsqueeze(-1)
-        columns_B1W = (left_B + torch.arange(W, device=x_BCHW.device)).unsqueeze(-2)
+        padded = F.pad(x_BCHW, [self.crop] * 4)
+        rows_BH1 = (top_B1 + torch.arange(H, device=x_BCHW.device)).unsqueeze(-1)
+        columns_B1W = (left_B1 + torch.arange(W, device=x_BCHW.device)).unsqueeze(-2)
         sample_B11 = torch.arange(B, device=x_BCHW.device).view(B, 1, 1)
         return padded.permute(0, 2, 3, 1)[sample_B11, rows_BH1, columns_B1W].permute(0, 3, 1, 2)
 
@@ -135,3 +170,30 @@ class Augmentation(Regularizer):
 def _uniform(count: int, size: int, like: Tensor, *more: int) -> Tensor:
     """[count, size, ...], from -1 to 1."""
     return torch.rand(count, size, *more, device=like.device) * 2 - 1
+
+
+def _corners(boxes_BM5: Tensor) -> Tensor:
+    """The four corners of boxes, x and y, [B, M, 4, 2]."""
+    x1, y1, x2, y2 = boxes_BM5[..., :4].unbind(-1)
+    return torch.stack([torch.stack(pair, -1) for pair in ((x1, y1), (x2, y1), (x1, y2), (x2, y2))], -2)
+
+
+def _moved_points(points_BM42: Tensor, matrix_B23: Tensor, height: int, width: int) -> Tensor:
+    """Where points of an image lie in the one that `matrix_B23` samples from it; both in pixels."""
+    size = points_BM42.new_tensor([width, height])
+    place = points_BM42 / size * 2 - 1 - matrix_B23[:, None, None, :, 2]
+    moved = torch.linalg.solve(matrix_B23[:, None, :, :2].float(), place.transpose(-1, -2).float()).transpose(-1, -2)
+    return (moved + 1) / 2 * size
+
+
+def _upright(corners_BM42: Tensor, label_BM: Tensor, height: int, width: int) -> Tensor:
+    """Upright boxes around the corners, cut by the border, [B, M, 5]; those of which too little is left are padding."""
+    low, high = corners_BM42.amin(-2), corners_BM42.amax(-2)
+    size = low.new_tensor([width, height])
+    inside_low, inside_high = low.clamp(min=0).minimum(size), high.clamp(min=0).minimum(size)
+    sides = inside_high - inside_low
+    share_BM = sides.prod(-1) / (high - low).prod(-1).clamp_min(1e-6)
+    stays_BM = (label_BM >= 0) & (share_BM >= VISIBLE) & (sides.amin(-1) >= 1)
+    boxes = torch.cat([inside_low, inside_high, label_BM.unsqueeze(-1)], -1)
+    gone = torch.cat([torch.zeros_like(boxes[..., :4]), -torch.ones_like(boxes[..., :1])], -1)
+    return torch.where(stays_BM.unsqueeze(-1), boxes, gone)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dlx.regularization.mixing import mix_targets
 from dlx.regularization.regularizer import Regularizer
-from dlx.tasks.classification import soft_target
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Attributes, Image, Label
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
@@ -22,6 +22,10 @@ class CutMix(Regularizer):
     """
 
     place = 2
+    needs = (Image,)
+    needs_target = True
+    keeps_inputs = (Image,)
+    keeps_targets = (Label, Attributes)
 
     def __init__(self, *, alpha: float = 1.0, probability: float = 0.5) -> None:
         if alpha <= 0:
@@ -31,13 +35,9 @@ class CutMix(Regularizer):
         self.alpha, self.probability = alpha, probability
         self.soft_labels = probability
 
-    def check(self, system: System) -> None:
-        if not isinstance(system.spec, ImageSpec):
-            raise ValueError("needs images, and this dataset has none")
-
     def on_batch(self, batch: Batch, system: System) -> Batch:
-        x_BCHW = batch["image"]
-        height, width = x_BCHW.shape[-2:]
+        images = system.spec.of_kind(Image)
+        height, width = batch[next(iter(images))].shape[-2:]
         # Drawn on the CPU: what a device draws would have to be waited for.
         coin, y, x = torch.rand(3).tolist()
         if coin >= self.probability:
@@ -45,12 +45,13 @@ class CutMix(Regularizer):
         side = (1 - torch._sample_dirichlet(torch.tensor([self.alpha, self.alpha]))[0].item()) ** 0.5
         top, bottom = _cut(y, side, height)
         left, right = _cut(x, side, width)
-        partner = torch.randperm(len(x_BCHW), device=x_BCHW.device)
-        mixed = x_BCHW.clone()
-        mixed[..., top:bottom, left:right] = x_BCHW[partner, :, top:bottom, left:right]
+        partner = torch.randperm(len(batch["index"]), device=batch["index"].device)
+        mixed = {}
+        for name in images:
+            mixed[name] = batch[name].clone()
+            mixed[name][..., top:bottom, left:right] = batch[name][partner, :, top:bottom, left:right]
         area = (bottom - top) * (right - left) / (height * width)
-        label_BK = soft_target(batch, system.spec)
-        return {**batch, "image": mixed, "label": label_BK.lerp(label_BK[partner], area)}
+        return {**batch, **mixed, **mix_targets(batch, system.spec, partner, area)}
 
 
 def _cut(centre: float, side: float, length: int) -> tuple[int, int]:

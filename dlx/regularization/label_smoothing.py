@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dlx.regularization.mixing import soft_targets
 from dlx.regularization.regularizer import Regularizer
-from dlx.tasks.classification import soft_target
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Entry, Label
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
@@ -17,6 +17,10 @@ class LabelSmoothing(Regularizer):
 
     place = 3
     soft_labels = 1.0
+    needs = (Label,)
+    needs_target = True
+    keeps_inputs = (Entry,)  # it changes labels alone
+    keeps_targets = (Entry,)
 
     def __init__(self, *, epsilon: float = 0.1) -> None:
         if not 0 <= epsilon < 1:
@@ -24,9 +28,14 @@ class LabelSmoothing(Regularizer):
         self.epsilon = epsilon
 
     def check(self, system: System) -> None:
-        if not isinstance(system.spec, ImageSpec):
-            raise ValueError("needs class labels, and this dataset has none")
+        super().check(system)
+        if not any(isinstance(system.spec.entries[name], Label) for name in system.spec.targets):
+            raise ValueError("needs class labels, and this system is scored on none")
 
     def on_batch(self, batch: Batch, system: System) -> Batch:
-        label_BK = soft_target(batch, system.spec)
-        return {**batch, "label": label_BK * (1 - self.epsilon) + self.epsilon / label_BK.shape[-1]}
+        smooth = {
+            name: label_BK * (1 - self.epsilon) + self.epsilon / label_BK.shape[-1]
+            for name, label_BK in soft_targets(batch, system.spec).items()
+            if isinstance(system.spec.entries[name], Label)
+        }
+        return {**batch, **smooth}

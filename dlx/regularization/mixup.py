@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dlx.regularization.mixing import mix_targets
 from dlx.regularization.regularizer import Regularizer
-from dlx.tasks.classification import soft_target
+from dlx.tasks.spec import Attributes, Image, Label, Reals
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
@@ -21,6 +22,9 @@ class Mixup(Regularizer):
 
     place = 2
     soft_labels = 1.0
+    needs_target = True
+    keeps_inputs = (Image, Reals)
+    keeps_targets = (Label, Attributes, Reals)
 
     def __init__(self, *, alpha: float = 0.2) -> None:
         if alpha <= 0:
@@ -28,13 +32,8 @@ class Mixup(Regularizer):
         self.alpha = alpha
 
     def on_batch(self, batch: Batch, system: System) -> Batch:
-        spec = system.spec
-        x, y = batch[spec.input_key], soft_target(batch, spec)
         # Drawn on the CPU: a weight from the device would have to be waited for.
         weight = torch._sample_dirichlet(torch.tensor([self.alpha, self.alpha]))[0].item()
-        partner = torch.randperm(len(x), device=x.device)
-        return {
-            **batch,
-            spec.input_key: x.lerp(x[partner], 1 - weight),
-            spec.target_key: y.lerp(y[partner], 1 - weight),
-        }
+        partner = torch.randperm(len(batch["index"]), device=batch["index"].device)
+        inputs = {name: batch[name].lerp(batch[name][partner], 1 - weight) for name in system.spec.inputs}
+        return {**batch, **inputs, **mix_targets(batch, system.spec, partner, 1 - weight)}

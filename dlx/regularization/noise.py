@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dlx.regularization.regularizer import Regularizer
+from dlx.tasks.spec import Attributes, Entry, Image, Label, Proposals, Reals, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,13 +28,16 @@ class InputNoise(Regularizer):
     expected loss is the loss plus std^2 |w|^2 (Bishop 1995)."""
 
     place = 1
+    needs = (Image, Reals)
+    keeps_inputs = (Image, Reals, Label, Attributes, Tokens, Proposals)
+    keeps_targets = (Entry,)  # what it answers to does not change
 
     def __init__(self, *, std: float = 0.1) -> None:
         self.std = _check(std)
 
     def on_batch(self, batch: Batch, system: System) -> Batch:
-        x = batch[system.spec.input_key]
-        return {**batch, system.spec.input_key: x + self.std * torch.randn_like(x)}
+        names = [name for name, entry in system.spec.inputs.items() if isinstance(entry, (Image, Reals))]
+        return {**batch, **{name: batch[name] + self.std * torch.randn_like(batch[name]) for name in names}}
 
 
 class WeightNoise(Regularizer):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dlx.tasks.spec import Entry, Label
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -23,16 +25,42 @@ class Regularizer:
     """What "best" means where this is on, such as val/loss:min; None leaves it to the trainer and the system."""
 
     needs_monitor: ClassVar[bool] = False
-    """Whether it can do nothing where no figure says what "best" means."""
+    """Whether it can do nothing where no metric says what "best" means."""
+
+    needs: ClassVar[tuple[type[Entry], ...]] = ()
+    """Of `on_batch`: kinds of entries one of which must be there: of inputs, or where `needs_target` of targets."""
+
+    needs_target: ClassVar[bool] = False
+    """Of `on_batch`: whether it changes the target (too), so that there must be one."""
+
+    keeps_inputs: ClassVar[tuple[type[Entry], ...]] = ()
+    keeps_targets: ClassVar[tuple[type[Entry], ...]] = ()
+    """Of `on_batch`: kinds of entries that are still right after it. A system that reads others is refused."""
 
     soft_labels: float = 0.0
     """The share of batches whose labels it turns into float [B, K]."""
 
     def check(self, system: System) -> None:
         """Raises ValueError where it cannot work on such a system (which may be on the meta device)."""
+        if not self.defines("on_batch"):
+            return
+        spec = system.spec
+        inputs, targets = spec.inputs, {name: spec.entries[name] for name in spec.targets}
+        if self.needs_target and not targets:
+            raise ValueError(f"needs a target, and {type(system).__name__} has none")
+        if self.needs and not any(isinstance(entry, self.needs) for entry in spec.entries.values()):
+            kinds = " or ".join(_PLURALS.get(kind.__name__, kind.__name__) for kind in self.needs)
+            raise ValueError(f"needs {kinds}, and {type(system).__name__} reads none")
+        for found, kept in ((inputs, self.keeps_inputs), (targets, self.keeps_targets)):
+            for name, entry in found.items():
+                if not isinstance(entry, kept):
+                    raise ValueError(f"would leave `{name}` ({type(entry).__name__}) wrong")
+        softened = self.soft_labels and any(isinstance(entry, Label) for entry in targets.values())
+        if softened and "soft_label" not in system.takes:
+            raise ValueError(f"makes labels soft, which {type(system).__name__} does not take")
 
     def on_batch(self, batch: Batch, system: System) -> Batch:
-        """Changes a micro-batch; may turn `label` into float [B, K]."""
+        """Changes a micro-batch; may turn a label into float [B, K]. What it mixes it also mixes in `weight`."""
         return batch
 
     def around_loss(self, system: System) -> AbstractContextManager[Any]:
@@ -50,8 +78,8 @@ class Regularizer:
         """Changes weights in place, after the optimizer took its step with learning rate `lr` (proximal steps)."""
 
     def on_validation(self, history: list[dict[str, float]], monitor: tuple[str, str] | None) -> bool:
-        """Told all validations so far (`step` and figures such as `val/loss`, the newest last) and what "best" means,
-        such as ("val/loss", "min"); True ends the training."""
+        """Told all validations of the stage so far (`step` and metrics such as `val/loss`, the newest last) and what
+        "best" means, such as ("val/loss", "min"); True ends the training."""
         return False
 
     def state(self) -> dict[str, Any]:
@@ -63,3 +91,6 @@ class Regularizer:
     def defines(self, hook: str) -> bool:
         """Whether this method has its own version of a hook."""
         return getattr(type(self), hook) is not getattr(Regularizer, hook)
+
+
+_PLURALS = {"Image": "images", "Label": "class labels", "Reals": "real numbers", "Attributes": "attributes"}

@@ -200,6 +200,7 @@ def read_config(path: Path) -> dict[str, Value]:
     if not isinstance(content, dict):
         return {}
     choices = content.pop("choices", None)
+    content.pop("format", None)
     values = {} if not isinstance(choices, dict) else {str(key): _text(value) for key, value in choices.items()}
     for key, value in _leaves(content):
         if not key.endswith("_target_") and key not in values:

@@ -14,7 +14,7 @@ from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
 
 MEMBERS = "runs"  # the folder, inside that of a plan, of the plan's runs
-INSIDE = ("checkpoints", "media", "wandb", "plan", "export")  # folders of a run that hold no runs
+INSIDE = ("checkpoints", "media", "spec", "wandb", "plan", "export")  # folders of a run that hold no runs
 ENSEMBLE = "ensemble"  # the run, inside the folder of a method, that its members are together
 
 

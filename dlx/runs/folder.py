@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
@@ -94,8 +95,16 @@ class RunFolder:
     def write_config(self, text: str) -> None:
         write_atomic(self.config_path, text)
 
-    def write_spec(self, spec: dict[str, Any]) -> None:
+    def write_spec(self, spec: dict[str, Any], files: Mapping[str, str] | None = None) -> None:
+        """files: what belongs beside it, contents by name (a tokenizer)."""
+        for name, text in (files or {}).items():
+            (self.path / "spec").mkdir(exist_ok=True)
+            write_atomic(self.path / "spec" / name, text)
         write_json(self.path / "spec.json", spec)
+
+    def spec_files(self) -> list[Path]:
+        """What `write_spec` left beside spec.json."""
+        return sorted(path for path in (self.path / "spec").glob("*.*") if not path.name.startswith("."))
 
     def write_environment(self, command: list[str], forked_from: str | None = None) -> None:
         """forked_from: the run whose weights this one begins with."""

@@ -2,24 +2,33 @@
 
 A model's argument `X_from` names runs; their best weights are where its systems `X` begin. `with_parts` writes the
 `model:` blocks of those runs as `X` into the configuration, so that a trained system needs their folders no more.
+`trainer.init_from` copies weights by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from dlx.config import Config, build, instantiate
+from dlx.config.build import narrowed
 from dlx.config.errors import ConfigError, Problem, UserError
+from dlx.config.groups import nearest
+from dlx.config.parts import Part, part_of
+from dlx.config.signature import read
+from dlx.config.yaml import FORMAT
 from dlx.runs.checkpoint import assign, latest_checkpoint, load_weights
 from dlx.runs.find import find_run
 from dlx.runs.folder import RunFolder
+from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from dlx.tasks.spec import Spec
+    from dlx.tasks.spec import Entry, Spec
     from dlx.tasks.system import System
 
 
@@ -34,6 +43,8 @@ def newest_checkpoint(run: RunFolder) -> Path:
 def without_weights(config: Config) -> Config:
     """The configuration without the file or the runs that a model's first weights came from: a checkpoint has them."""
     config = without_origins(config)
+    if config["trainer"].get("init_from") is not None:
+        config = replace(config, values={**config.values, "trainer": {**config["trainer"], "init_from": None}})
     if not isinstance(config["model"].get("weights"), str):
         return config
     return _with_model(config, {**config["model"], "weights": None})
@@ -59,18 +70,21 @@ def with_parts(config: Config, spec: Spec) -> Config:
     """The configuration with the `model:` block of each run that the model's `X_from` names as its `X`, and those runs
     by their paths.
 
-    Raises ConfigError for a run that is not there, or was trained on data of another kind.
+    Raises ConfigError for a run that is not there, or is not of the kind that the model takes, or reads what these data
+    do not have, or have otherwise.
     """
     model, problems = dict(config["model"]), []
+    signature = read(model["_target_"])
     for name, value in _origins(config).items():
         runs = []
+        argument = name.removesuffix("_from")
+        part = part_of(signature.params[argument]) if signature and argument in signature.params else None
         for run in value if isinstance(value, list) else [value]:
             try:
                 folder = find_run(run, config["output_root"])
                 frozen = Config.load(folder.config_path, trust=config.trust)
                 check_is_run(folder, frozen)
-                if load_spec(folder) != spec:
-                    raise UserError(f"{run}: was trained on other data ({frozen.choices['dataset']})")
+                _check_part(folder, frozen, part, spec)
             except UserError as error:
                 problems.append(Problem(f"model.{name}", str(error)))
             else:
@@ -79,22 +93,106 @@ def with_parts(config: Config, spec: Spec) -> Config:
         if runs:
             is_list = isinstance(value, list)
             model[name] = paths if is_list else paths[0]
-            model[name.removesuffix("_from")] = blocks if is_list else blocks[0]
+            model[argument] = blocks if is_list else blocks[0]
     if problems:
         raise ConfigError(problems)
     return _with_model(config, model)
 
 
+def _check_part(folder: RunFolder, config: Config, part: Part | None, spec: Spec) -> None:
+    """Raises UserError where a run cannot be this part of a system on such data."""
+    target = config["model"]["_target_"]
+    signature = read(target)
+    if part and signature and part.base not in signature.ancestors:
+        raise UserError(f"{folder.name}: {target.rpartition('.')[2]} is no {part.base.rpartition('.')[2]}")
+    own = narrowed(load_spec(folder, trust=config.trust), target, "model")
+    for name, entry in (own.inputs if part and part.trunk else own.entries).items():
+        data = config.choices["dataset"]
+        if name not in spec.entries:
+            raise UserError(f"{folder.name}: was trained on other data ({data}), and reads {name}, which these lack")
+        if spec.entries[name] != entry:
+            raise UserError(f"{folder.name}: was trained on other data ({data}): {_difference(name, entry, spec)}")
+
+
+def _difference(name: str, entry: Entry, spec: Spec) -> str:
+    """The first field in which two entries of one name differ."""
+    here = spec.entries[name]
+    for key, value in vars(entry).items():
+        if getattr(here, key, None) != value:
+            texts = [text if len(text := str(v)) <= 40 else f"{text[:39]}…" for v in (value, getattr(here, key, None))]
+            return f"{name}.{key} was {texts[0]} there and is {texts[1]} here"
+    return f"{name} is of another kind"
+
+
 def build_system(config: Config, spec: Spec) -> System:
     """The model as a training begins with it: systems that come from runs have their best weights."""
-    parts: dict[str, Any] = {}
-    origins = _origins(config)
-    for name, value in origins.items():
-        runs = [value] if isinstance(value, str) else value
-        found = tuple(load_system(RunFolder(run), trust=config.trust) for run in runs)
-        parts[name.removesuffix("_from")] = found[0] if isinstance(value, str) else found
-    model = {name: value for name, value in config["model"].items() if name not in (*origins, *parts)}
-    return build(_with_model(config, model), "model", spec=spec, **parts)
+    system: System = build(without_origins(config), "model", spec=spec)
+    for name, value in _origins(config).items():
+        argument = name.removesuffix("_from")
+        parts = getattr(system, argument, None)
+        if parts is None:
+            raise UserError(f"model.{name}: {type(system).__name__} keeps no attribute {argument} to load")
+        pairs = [(parts, value)] if isinstance(value, str) else list(zip(parts, value, strict=True))
+        for part, run in pairs:
+            weights = load_weights(newest_checkpoint(RunFolder(run)) / "best.safetensors")
+            own = part.state_dict()
+            if missing := [key for key in own if key not in weights or weights[key].shape != own[key].shape]:
+                raise UserError(f"model.{name}: {run}: its weights lack {', '.join(missing[:3])}")
+            assign(part, {key: weights[key] for key in own})
+    return system
+
+
+def build_meta(config: Config, spec: Spec) -> tuple[Config, System]:
+    """The configuration with the parts that come from runs, and its system on the meta device, without memory."""
+    config = with_parts(config, spec)
+    with torch.device("meta"):
+        return config, build(without_origins(config), "model", spec=spec)
+
+
+def load_into(system: System, source: str, root: str = "outputs") -> str:
+    """Copies weights by name into a system: of a file, or of a run (its best), or of a part of its system (`RUN:part`).
+
+    Returns a line that says what was loaded and what starts anew. Raises UserError where nothing fits.
+    """
+    weights = read_weights(source, root)
+    own = system.state_dict()
+    fitting = {name: t for name, t in weights.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        known, theirs = next(iter(own), "nothing"), next(iter(weights), "nothing")
+        raise UserError(f"trainer.init_from: {source}: no weight fits (such as {theirs} there, {known} here)")
+    if not any(tensor.is_meta for tensor in own.values()):
+        system.load_state_dict(fitting, strict=False)
+    anew = [name for name, _ in system.named_parameters() if name not in fitting]
+    unused = len(weights) - len(fitting)
+    rest = f"; anew: {', '.join(anew[:5])}{f' and {len(anew) - 5} more' if len(anew) > 5 else ''}" if anew else ""
+    return f"init_from       {len(fitting)} tensors of {source}{rest}" + (f"; {unused} unused" if unused else "")
+
+
+def read_weights(source: str, root: str = "outputs") -> dict[str, Tensor]:
+    """Tensors by name, as `load_into` takes them. Raises UserError."""
+    file = Path(source).expanduser()
+    if file.is_file():
+        try:
+            if file.suffix == ".safetensors":
+                return load_weights(file)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # each format has errors of its own
+            raise UserError(f"trainer.init_from: {source}: cannot be read ({str(error).splitlines()[0]})") from None
+        state = state.get("state_dict", state) if isinstance(state, dict) else state
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise UserError(f"trainer.init_from: {source}: no state dict, tensors by name")
+        return state
+    if file.suffix in (".safetensors", ".pth", ".pt", ".bin"):
+        raise UserError(f"trainer.init_from: {source}: there is no such file")
+    run, _, part = source.partition(":")
+    weights = load_weights(newest_checkpoint(find_run(run, root)) / "best.safetensors")
+    if not part:
+        return weights
+    inner = {name.removeprefix(f"{part}."): t for name, t in weights.items() if name.startswith(f"{part}.")}
+    if not inner:
+        parts = sorted({name.split(".")[0] for name in weights})
+        raise UserError(f"trainer.init_from: {run} has no part {part}{nearest(part, parts) or ';'} {', '.join(parts)}")
+    return inner
 
 
 def check_is_run(run: RunFolder, config: Config) -> None:
@@ -103,8 +201,44 @@ def check_is_run(run: RunFolder, config: Config) -> None:
         raise UserError(f"{run.path}: an experiment or sweep; name one of its runs (dlx runs --members lists them)")
 
 
-def load_spec(run: RunFolder) -> Spec:
-    return instantiate(run.spec, base="dlx.tasks.spec.Spec", key="spec", file=str(run.path / "spec.json"))
+def load_spec(run: RunFolder, *, trust: Sequence[str] = ()) -> Spec:
+    """What the run's data hold. A spec class of the person's own must be trusted, as everything that a file names."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in run.spec_files()}
+    return spec_from(run.spec, texts, trust=trust, file=str(run.path / "spec.json"))
+
+
+def spec_from(
+    content: Mapping[str, Any], texts: Mapping[str, str], *, trust: Sequence[str] = (), file: str = "spec"
+) -> Spec:
+    """From what `Spec.to_dict` and `Spec.files` gave."""
+    blocks = dict(content)
+    if blocks.get("_target_") in _BEFORE_ENTRIES:
+        return _before_entries(blocks)
+    target, version = blocks.pop("_target_", None), blocks.pop("format", 0)
+    if version not in range(FORMAT + 1):
+        raise UserError(f"{file}: written by a newer dlx")
+    entries = {}
+    for name, block in blocks.items():
+        if not isinstance(block, dict):
+            raise UserError(f"{file}: {name} is no entry")
+        own = {key.partition(".")[2]: text for key, text in texts.items() if key.startswith(f"{name}.")}
+        entries[name] = instantiate(
+            {**block, **own}, base="dlx.tasks.spec.Entry", trust=trust, key=f"spec.{name}", file=file
+        )
+    return instantiate({"_target_": target}, base="dlx.tasks.spec.Spec", trust=trust, key="spec", file=file, **entries)
+
+
+_BEFORE_ENTRIES = ("dlx.tasks.spec.ImageSpec", "dlx.tasks.spec.VectorSpec")
+
+
+def _before_entries(content: dict[str, Any]) -> Spec:
+    """The specs of runs from before there were entries."""
+    if content["_target_"].endswith("ImageSpec"):
+        keys = ("channels", "height", "width", "scale")
+        image = Image(**{key: content[key] for key in keys}, mean=tuple(content["mean"]), std=tuple(content["std"]))
+        return LabeledImages(image=image, label=Label(classes=tuple(content["classes"])))
+    features = Reals(size=content["num_features"], names=tuple(content["names"]))
+    return RegressionReals(features=features, target=Reals(size=content["num_outputs"]))
 
 
 def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence[str] = ()) -> System:
@@ -114,6 +248,6 @@ def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence
     """
     config = config or Config.load(run.config_path, trust=trust)
     check_is_run(run, config)
-    system = build(without_weights(config), "model", spec=load_spec(run))
+    system = build(without_weights(config), "model", spec=load_spec(run, trust=config.trust))
     assign(system, load_weights(newest_checkpoint(run) / "best.safetensors"))
     return system.eval()

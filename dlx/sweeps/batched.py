@@ -162,7 +162,7 @@ def measure(stack: Stack) -> tuple[float, float]:
     """Seconds of a step's passes, of all members as one and of all one after another. Nothing of them is changed."""
     fit = stack.fits[0]
     epoch, position = divmod(fit.state.step, fit.job.data.train.steps_per_epoch)
-    batch = stack.regularized(next(stack.loader.epoch(epoch, position)))
+    batch = {**stack.regularized(next(stack.loader.epoch(epoch, position))), **stack.counters()}
     draws = stack.drawn(batch)
     buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
     together = _fastest(lambda: stack.program.gradients(stack.params, buffers, batch, draws))

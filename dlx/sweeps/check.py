@@ -29,7 +29,7 @@ def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Poi
     that members share are opened once.
     """
     prepare = Preparer()
-    good: set[str] = set()
+    good: dict[str, Prepared] = {}
     figures: list[set[str]] = []
     made: dict[Point, dict[str, Config]] = {}
     wrong: dict[str, tuple[UserError, list[str]]] = {}
@@ -40,9 +40,10 @@ def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Poi
                 first = next(iter(made[point].values()))
                 key = identity(first, WITHOUT)
                 if key not in good:
-                    prepared = prepare(first)
-                    figures.append(set() if point.method else figures_of(prepared))
-                    good.add(key)
+                    good[key] = prepare(first)
+                    figures.append(set() if point.method else metrics_of(good[key]))
+                if point.method:
+                    point.method.check(point.base, good[key].system)
             except UserError as error:
                 wrong.setdefault(str(error), (error, []))[1].append(point.name)
     if wrong:
@@ -53,9 +54,9 @@ def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Poi
     return made
 
 
-def figures_of(prepared: Prepared) -> set[str]:
-    """What a run will be judged by, such as val/loss; empty where that is not known before it is."""
-    return {f"{split}/{name}" for split in ("val", "test") for name in prepared.system.figures}
+def metrics_of(prepared: Prepared) -> set[str]:
+    """What a run will be evaluated by, such as val/loss; empty where that is not known before it is."""
+    return {f"{split}/{name}" for split in ("val", "test") for name in prepared.system.metric_names}
 
 
 def check_metric(metric: str, known: Collection[str], where: str = "") -> None:

@@ -14,7 +14,7 @@ from dlx.config import Config
 from dlx.config.errors import UserError
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic
-from dlx.sweeps.check import check_metric, figures_of
+from dlx.sweeps.check import check_metric, metrics_of
 from dlx.sweeps.samplers import PRUNERS, SAMPLERS, check_sampler
 from dlx.sweeps.space import Space
 from dlx.sweeps.storage import NoStudy, absolute, check_storage, redacted, storage_path
@@ -173,5 +173,5 @@ def _prepared(configs: Sequence[Config]) -> tuple[set[str | None], set[str]]:
         prepared = prepare(config.without("method"))
         said = prepared.trainer.monitored_of(prepared.system, prepared.regularizers)
         monitored.add(":".join(said) if said else None)
-        figures.append(figures_of(prepared))
+        figures.append(metrics_of(prepared))
     return monitored, set.intersection(*[found for found in figures if found] or [set()])

@@ -346,6 +346,8 @@ def monitored(plan: Plan) -> str:
         first = prepare(next(iter(plan.members.values())))
     except UserError:  # it was checked, but its data may be gone since
         return "val/loss:min"
+    if not first.system.defines("evaluate"):
+        return ""
     return ":".join(first.trainer.monitored_of(first.system, first.regularizers) or ("val/loss", "min"))
 
 

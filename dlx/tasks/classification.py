@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.tasks.spec import ImageSpec
+from dlx.runs.media import Table
+from dlx.tasks.spec import Image, Label
+from dlx.tasks.system import Answer, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
     from dlx.tasks.spec import Spec
+    from dlx.tasks.supervised import Supervised
     from dlx.tasks.system import Batch, Statistics
 
 TOP5_CLASSES = 100  # from here on the top 5 are told too; among few classes they say little
@@ -29,33 +33,31 @@ def soft_labels(label: Tensor, num_classes: int) -> Tensor:
     return (label.unsqueeze(-1) == torch.arange(num_classes, device=label.device)).float()
 
 
-def soft_target(batch: Batch, spec: Spec) -> Tensor:
-    """A batch's target in a form that can be mixed: class labels as distributions, real targets as they are."""
-    target = batch[spec.target_key]
-    return soft_labels(target, spec.num_outputs) if isinstance(spec, ImageSpec) else target
-
-
 class Classification:
     """The target of a classifier.
 
-    cross_entropy: softmax cross-entropy, in nats. mse and l1: distance of the logits to the one-hot label, mean over
-    classes (least-squares classification). Figures: loss, accuracy, nll (of the softmax, in nats), from 100 classes up
-    top5_error, and for 1,000 classes, beside it, top5_error_human (arXiv:1409.0575).
+    input_name, target_name: of the spec's entries. loss: cross_entropy is softmax cross-entropy, in nats; mse and l1
+    are the distance of the logits to the one-hot label, mean over classes (least-squares classification).
+    Metrics: loss, accuracy, nll (of the softmax, in nats), from 100 classes up top5_error, and for 1,000 classes,
+    beside it, top5_error_human (arXiv:1409.0575).
     """
 
     losses = ("cross_entropy", "mse", "l1")
     monitor = ("val/accuracy", "max")
     gaps: ClassVar[dict[str, int]] = {"accuracy": 1, "loss": -1}
 
-    def __init__(self, spec: ImageSpec, loss: str) -> None:
+    def __init__(self, spec: Spec, input_name: str, target_name: str, loss: str) -> None:
         if loss not in self.losses:
             raise ValueError(f"loss must be one of {', '.join(self.losses)} for class labels, got {loss!r}")
-        self.spec = spec
-        self.num_classes = spec.num_outputs
+        label = spec.entries[target_name]
+        assert isinstance(label, Label)
+        self.classes, self.input = label.classes, spec.entries[input_name]
+        self.input_name, self.target_name = input_name, target_name
+        self.num_classes = len(label.classes)
         self.name = loss
         top5 = ("top5_error",) if self.num_classes >= TOP5_CLASSES else ()
         human = ("top5_error_human",) if self.num_classes == 1000 else ()
-        self.figures: tuple[str, ...] = ("loss", "accuracy", "nll", *top5, *human)
+        self.metric_names: tuple[str, ...] = ("loss", "accuracy", "nll", *top5, *human)
 
     def _per_sample(self, logits_BK: Tensor, label: Tensor) -> Tensor:
         if self.name == "cross_entropy":
@@ -66,60 +68,103 @@ class Classification:
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         if "weight" in batch:
-            return (self._per_sample(output, batch["label"]) * batch["weight"]).mean()
+            return (self._per_sample(output, batch[self.target_name]) * batch["weight"]).mean()
         if self.name == "cross_entropy":
-            return F.cross_entropy(output, batch["label"])
-        return self._per_sample(output, batch["label"]).mean()
+            return F.cross_entropy(output, batch[self.target_name])
+        return self._per_sample(output, batch[self.target_name]).mean()
 
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Accuracy on the training batches, as augmented. Under soft labels (mixup, CutMix, smoothing) it is the
         predicted class's share of the label, and bears another name, since it cannot reach 1."""
-        label = batch["label"]
+        label = batch[self.target_name]
         predicted_B = output.argmax(-1)
         if label.is_floating_point():
             return {"soft_accuracy": label.gather(-1, predicted_B.unsqueeze(-1)).mean()}
         return {"accuracy": (predicted_B == label).float().mean()}
 
     def statistics(self, output: Tensor, batch: Batch) -> Statistics:
-        logits_BK, label_B = output.float(), batch["label"]
+        logits_BK, label_B = output.float(), batch[self.target_name]
         predicted_B = logits_BK.argmax(-1)
         cell_B = label_B * self.num_classes + predicted_B
         counts = torch.zeros(self.num_classes**2, dtype=torch.int64, device=label_B.device)
         top5 = {}
         if self.num_classes >= TOP5_CLASSES:
             top5["top5"] = (logits_BK.topk(5).indices == label_B.unsqueeze(1)).sum()
+        mistakes = {}
+        if "report" in batch and isinstance(self.input, Image):
+            from dlx.tasks.confusion import find_mistakes
+
+            mistakes["mistakes"] = find_mistakes(logits_BK, label_B, batch["index"], batch[self.input_name])
         return {
             **top5,
+            **mistakes,
             "loss": self._per_sample(logits_BK, label_B).double().sum(),
             "nll": F.cross_entropy(logits_BK, label_B, reduction="none").double().sum(),
             "confusion": counts.scatter_add(0, cell_B, torch.ones_like(cell_B)).view(self.num_classes, -1),
         }
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
-        """Figures from the sums; rows of `confusion` are true classes, columns predicted ones."""
+        """Metrics from the sums; rows of `confusion` are true classes, columns predicted ones."""
         confusion_KK = statistics["confusion"].double()
         count = confusion_KK.sum()
         sums = {"loss": statistics["loss"], "accuracy": confusion_KK.trace(), "nll": statistics["nll"]}
         if "top5" in statistics:
             sums["top5_error"] = count - statistics["top5"]
         means = torch.stack(list(sums.values())) / count
-        figures = dict(zip(sums, means.tolist(), strict=True))
-        return figures | ({"top5_error_human": HUMAN_TOP5_ERROR} if self.num_classes == 1000 else {})
+        found = dict(zip(sums, means.tolist(), strict=True))
+        return found | ({"top5_error_human": HUMAN_TOP5_ERROR} if self.num_classes == 1000 else {})
 
     def predict(self, output: Tensor) -> dict[str, Tensor]:
         return {"label": output.argmax(-1), "probability": output.float().softmax(-1)}
 
+    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+        """The three most probable classes; the picture of an image shows what the network looked at."""
+        from dlx.tasks.explain import draw, explain, top_classes
+
+        def picture(number: int, title: str) -> Figure:
+            image_1CHW = batch[self.input_name][number : number + 1]
+            assert isinstance(self.input, Image)
+            seen = explain(system, image_1CHW)
+            found = (seen[0], seen[1][0]) if seen else None
+            return draw(self.input, self.classes, image_1CHW[0], predicted["probability"][number], found, title)
+
+        answers = []
+        for number, probability_K in enumerate(predicted["probability"]):
+            top = top_classes(self.classes, probability_K, 3)
+            line = "  ".join(f"{name} {probability:.1%}" for name, probability in top.items())
+            drawn = partial(picture, number) if isinstance(self.input, Image) else None
+            answers.append(Answer(line, {"classes": top}, drawn))
+        return answers
+
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:
-        """A sheet of images with the predicted class; wrong ones come first, in red, with the true class."""
-        wrong_first = (output.argmax(-1) == batch["label"]).int().argsort(stable=True)[:32]
-        images_BCHW = self.spec.denormalize(batch["image"][wrong_first]).clamp(0, 1).cpu()
-        predicted, label = output.argmax(-1)[wrong_first].tolist(), batch["label"][wrong_first].tolist()
+        """A sheet of images with the predicted class; wrong ones come first, in red, with the true class. Of other
+        inputs a table."""
+        wrong_first = (output.argmax(-1) == batch[self.target_name]).int().argsort(stable=True)[:32]
+        predicted, label = output.argmax(-1)[wrong_first].tolist(), batch[self.target_name][wrong_first].tolist()
+        inputs = batch[self.input_name][wrong_first]
+        if not isinstance(self.input, Image):
+            texts = self.input.draw(inputs)
+            names = [(self.classes[guess], self.classes[truth]) for guess, truth in zip(predicted, label, strict=True)]
+            rows = [(text, *pair) for text, pair in zip(texts, names, strict=True)]
+            return {"predictions": Table([self.input_name, "predicted", "true"], rows)}
         titles, colors = [], []
         for guess, truth in zip(predicted, label, strict=True):
-            name, right = self.spec.classes[guess], guess == truth
-            titles.append(name if right else f"{name} ({self.spec.classes[truth]})")
+            name, right = self.classes[guess], guess == truth
+            titles.append(name if right else f"{name} ({self.classes[truth]})")
             colors.append("black" if right else "firebrick")
+        images_BCHW = self.input.denormalize(inputs).clamp(0, 1).cpu()
         return {"predictions": sheet(images_BCHW, titles, colors)}
+
+    def report(self, statistics: Statistics) -> Report:
+        """Precision, recall and F1 of each class, the confusion matrix, and of images the worst mistakes."""
+        from dlx.tasks.confusion import draw_confusion, draw_mistakes, per_class, worst
+
+        confusion_KK = statistics["confusion"]
+        media: dict[str, Any] = {"confusion": draw_confusion(confusion_KK, self.classes)}
+        if isinstance(self.input, Image):
+            media["confused"] = draw_mistakes(worst(statistics["mistakes"]), self.input, self.classes)
+        rows = per_class(confusion_KK, self.classes)
+        return Report({"per_class": rows}, media, {"per_class": rows, "confusion": confusion_KK.tolist()})
 
 
 TITLE = 13  # letters that fit above an image

@@ -11,8 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dlx.tasks.spec import ImageSpec
-    from dlx.tasks.system import Batch
+    from dlx.tasks.spec import Image
 
 COUNTS = 20  # classes up to which each cell shows its count
 NAMES = 60  # classes up to which the axes show names
@@ -48,23 +47,24 @@ class Mistake:
     image: Tensor
 
 
-class Worst:
-    """Collects, batch by batch, the wrong answers with the highest loss."""
+MISTAKES = 24
 
-    def __init__(self, count: int = 24) -> None:
-        self.count = count
-        self.mistakes: list[Mistake] = []
 
-    def look(self, batch: Batch, logits_BK: Tensor) -> None:
-        label_B, predicted_B = batch["label"], logits_BK.argmax(1)
-        nll_B = F.cross_entropy(logits_BK.float(), label_B, reduction="none")
-        wrong = (predicted_B != label_B).nonzero().flatten()
-        worst = wrong[nll_B[wrong].argsort(descending=True)[: self.count]]
-        probability = logits_BK[worst].float().softmax(1).amax(1)
-        columns = (nll_B[worst], batch["index"][worst], label_B[worst], predicted_B[worst], probability)
-        rows = zip(*(column.tolist() for column in columns), batch["image"][worst].cpu(), strict=True)
-        found = [*self.mistakes, *(Mistake(*row) for row in rows)]
-        self.mistakes = sorted(found, key=lambda one: -one.nll)[: self.count]
+def find_mistakes(logits_BK: Tensor, label_B: Tensor, index_B: Tensor, image_BCHW: Tensor) -> list[Mistake]:
+    """The wrong answers in a batch with the highest loss."""
+    predicted_B = logits_BK.argmax(1)
+    nll_B = F.cross_entropy(logits_BK.float(), label_B, reduction="none")
+    wrong = (predicted_B != label_B).nonzero().flatten()
+    found = wrong[nll_B[wrong].argsort(descending=True)[:MISTAKES]]
+    probability = logits_BK[found].float().softmax(1).amax(1)
+    columns = (nll_B[found], index_B[found], label_B[found], predicted_B[found], probability)
+    rows = zip(*(column.tolist() for column in columns), image_BCHW[found].cpu(), strict=True)
+    return [Mistake(*row) for row in rows]
+
+
+def worst(mistakes: list[Mistake]) -> list[Mistake]:
+    """Those with the highest loss, the highest first."""
+    return sorted(mistakes, key=lambda one: -one.nll)[:MISTAKES]
 
 
 def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = "") -> Figure:
@@ -92,21 +92,21 @@ def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = 
     return figure
 
 
-def draw_mistakes(mistakes: list[Mistake], spec: ImageSpec, title: str = "") -> Figure:
+def draw_mistakes(mistakes: list[Mistake], image: Image, classes: tuple[str, ...], title: str = "") -> Figure:
     """The images, worst first, with the true class, and below it the predicted one with its probability."""
     from matplotlib.figure import Figure
 
     columns = min(6, max(3, len(mistakes)))
     rows = max(1, -(-len(mistakes) // columns))
     figure = Figure(figsize=(1.5 * columns, 0.4 + 1.75 * rows), layout="constrained")
-    figure.suptitle(title if mistakes else f"{title}: no mistakes", fontsize=10)
+    figure.suptitle(title if mistakes else f"{title}: no mistakes".lstrip(": "), fontsize=10)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(mistakes) :]:
         axes.set_axis_off()
     for one, axes in zip(mistakes, grid.flat, strict=False):
         axes.set(xticks=[], yticks=[])
-        pixels_HWC = spec.denormalize(one.image).clamp(0, 1).permute(1, 2, 0).squeeze(-1)
+        pixels_HWC = image.denormalize(one.image).clamp(0, 1).permute(1, 2, 0).squeeze(-1)
         axes.imshow(pixels_HWC.numpy(), cmap="gray_r", vmin=0, vmax=1)
-        true, predicted = (spec.classes[number][:18] for number in (one.label, one.predicted))
+        true, predicted = (classes[number][:18] for number in (one.label, one.predicted))
         axes.set_title(f"true {true}\npred. {predicted} ({one.probability:.0%})", fontsize=8)
     return figure

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dlx.tasks.spec import ImageSpec
+    from dlx.tasks.spec import Image
     from dlx.tasks.system import System
 
 
@@ -116,26 +116,31 @@ def on_grid(rollout_BNN: Tensor, size: tuple[int, int]) -> Tensor | None:
     return None
 
 
-def top_classes(spec: ImageSpec, probability_K: Tensor, count: int) -> dict[str, float]:
+def top_classes(classes: Sequence[str], probability_K: Tensor, count: int) -> dict[str, float]:
     """The most probable classes, the first one first."""
-    probability, label = probability_K.topk(min(count, spec.num_outputs))
-    return dict(zip([spec.classes[index] for index in label.tolist()], probability.tolist(), strict=True))
+    probability, label = probability_K.topk(min(count, len(classes)))
+    return dict(zip([classes[index] for index in label.tolist()], probability.tolist(), strict=True))
 
 
 def draw(
-    spec: ImageSpec, image_CHW: Tensor, probability_K: Tensor, seen: tuple[str, Tensor] | None, title: str = ""
+    image: Image,
+    classes: Sequence[str],
+    image_CHW: Tensor,
+    probability_K: Tensor,
+    seen: tuple[str, Tensor] | None,
+    title: str = "",
 ) -> Figure:
     """The image as the network sees it, the map over it where there is one (`seen`: its name, [H, W]), the bars."""
     from matplotlib.figure import Figure
 
-    pixels_HWC = spec.denormalize(image_CHW).clamp(0, 1).cpu().permute(1, 2, 0).squeeze(-1).numpy()
+    pixels_HWC = image.denormalize(image_CHW).clamp(0, 1).cpu().permute(1, 2, 0).squeeze(-1).numpy()
     figure = Figure(figsize=(9 if seen else 6.5, 3.2), layout="constrained")
     panels = figure.subplots(1, 3 if seen else 2, width_ratios=[1, 1, 1.2] if seen else [1, 1.2])
     for axes in panels[:-1]:
         axes.imshow(pixels_HWC, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
     panels[0].set_title(title, fontsize=9)
-    top = top_classes(spec, probability_K, 5)
+    top = top_classes(classes, probability_K, 5)
     names = [name if len(name) <= 18 else f"{name[:17]}…" for name in top]
     if seen:
         name, map_HW = seen

@@ -9,8 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.tasks.spec import Reals
+from dlx.tasks.system import Answer, Report
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dlx.tasks.spec import Spec
+    from dlx.tasks.supervised import Supervised
     from dlx.tasks.system import Batch, Statistics
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
@@ -19,24 +25,24 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss,
 class Regression:
     """The target of a regressor: mse, l1 or huber, mean over the target's dimensions.
 
-    Figures: loss, mse, mae, r2 (share of the targets' variance that is explained; 1 is perfect, 0 the mean).
+    Metrics: loss, mse, mae, r2 (share of the targets' variance that is explained; 1 is perfect, 0 the mean).
     """
 
     monitor = ("val/loss", "min")
     gaps: ClassVar[dict[str, int]] = {"loss": -1}
 
-    def __init__(self, spec: Spec, loss: str) -> None:
+    def __init__(self, spec: Spec, input_name: str, target_name: str, loss: str) -> None:
         if loss not in _LOSSES:
             raise ValueError(f"loss must be one of {', '.join(_LOSSES)} for real targets, got {loss!r}")
-        self.spec = spec
+        self.input, self.input_name, self.target_name = spec.entries[input_name], input_name, target_name
         self.name = loss
-        self.figures: tuple[str, ...] = ("loss", "mse", "mae", "r2")
+        self.metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
 
     def _per_sample(self, output: Tensor, target: Tensor) -> Tensor:
         return _LOSSES[self.name](output, target, reduction="none").flatten(1).mean(-1)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        per_sample_B = self._per_sample(output, batch["target"])
+        per_sample_B = self._per_sample(output, batch[self.target_name])
         if "weight" in batch:
             per_sample_B = per_sample_B * batch["weight"]
         return per_sample_B.mean()
@@ -45,7 +51,7 @@ class Regression:
         return {}
 
     def statistics(self, output: Tensor, batch: Batch) -> Statistics:
-        output, target = output.double(), batch["target"].double()
+        output, target = output.double(), batch[self.target_name].double()
         residual = output - target
         return {
             "loss": self._per_sample(output, target).sum(),
@@ -66,15 +72,23 @@ class Regression:
     def predict(self, output: Tensor) -> dict[str, Tensor]:
         return {"target": output.float()}
 
+    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+        rows = predicted["target"].tolist()
+        return [Answer(" ".join(f"{value:.6g}" for value in row), {"values": row}) for row in rows]
+
+    def report(self, statistics: Statistics) -> Report:
+        return Report()
+
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:
         """The fit over a single feature; with several features, predictions against targets."""
         from matplotlib.figure import Figure
 
-        features, target = batch["features"].float().cpu(), batch["target"].float().cpu()[:, 0]
+        target = batch[self.target_name].float().cpu()[:, 0]
         predicted = output.float().cpu()[:, 0]
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
-        if features.shape[1] == 1:
+        if isinstance(self.input, Reals) and self.input.size == 1:
+            features = batch[self.input_name].float().cpu()
             order = features[:, 0].argsort()
             x = features[order, 0].numpy()
             axes.plot(x, target[order].numpy(), ".", color="0.6", label="data")

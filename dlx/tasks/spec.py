@@ -1,117 +1,553 @@
-"""What a dataset holds: the sizes a model is built from, and the names and shapes of its batches.
+"""What a batch holds: entries by name, each with its kind and sizes; a spec is the entries of a dataset or a system.
 
-A spec is small, frozen and plain (no tensors): it is written into the run folder as `spec.json`, so that a
-trained run predicts, samples and exports without its dataset. Shapes: B batch, C channels, H height, W width,
-F features, D target dimensions.
+A batch is a dict of tensors under the names of a spec, always with `index` (int64 [B]). Which names a system reads, and
+of which kinds, says the spec class in its constructor's annotation; which there are says the dataset's. A pair fits if
+each entry of the one is among those of the other. A spec is frozen and plain (no tensors): it is written into the run
+folder as `spec.json`, so that a trained run predicts, samples and exports without its dataset.
+
+Shapes: B batch, C channels, H height, W width, F features, K classes or attributes, L tokens, M boxes.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import torch
+
+from dlx.config.yaml import FORMAT
+from dlx.tasks.reading import decode_image, fit_inside, read_rows
+from dlx.tasks.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Mapping, Sequence
+
     from torch import Tensor
+
+    from dlx.tasks.system import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
-    """Base of all specs. `input_key` and `target_key` name the entries of a batch that a supervised system reads."""
+class Entry:
+    """Base of all kinds of entries."""
 
-    input_key: ClassVar[str]
-    target_key: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that are texts in files of their own beside spec.json: `NAME.FIELD`."""
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input, without the batch."""
-        raise NotImplementedError
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        raise NotImplementedError(f"{type(self).__name__} defines no shape")
 
-    def to_dict(self) -> dict[str, Any]:
-        """A plain mapping with `_target_`, which `dlx.config.build` turns back into the same spec."""
-        return {"_target_": f"{type(self).__module__}.{type(self).__name__}", **asdict(self)}
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
+    def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
+        """A batch of the right dtype, shape and range, normalized."""
+        return torch.zeros(count, *self.shape, dtype=self.dtype, device=device)
 
     def normalize(self, raw: Tensor) -> Tensor:
-        """Raw stored values to what the network sees, float32, same shape."""
-        raise NotImplementedError
+        """Stored values to what a system reads, same shape."""
+        return raw
 
     def denormalize(self, value: Tensor) -> Tensor:
-        """The inverse of `normalize`, float32 (images: in [0, 1])."""
-        raise NotImplementedError
+        """The inverse of `normalize` (images: in [0, 1])."""
+        return value
+
+    def read(self, source: Path | str) -> Tensor:
+        """A file, or a text, as a normalized batch. Raises UserError with what is wrong with it."""
+        from dlx.config.errors import UserError
+
+        raise UserError(f"{source}: {type(self).__name__} is not read from files")
+
+    def draw(self, value: Tensor) -> Tensor | list[str]:
+        """A batch for the eye: pixels, uint8 [B, H, W, C], or a text for each sample."""
+        return [" ".join(f"{number:.4g}" for number in row) for row in value.flatten(1).tolist()]
 
 
 @cache
 def _column(values: tuple[float, ...], device: torch.device) -> Tensor:
     """float32 [C, 1, 1]; made once per device, since each copy to a GPU waits for it."""
-    import torch
-
     return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSpec(Spec):
-    """Images with one class label each.
+class Image(Entry):
+    """float32 [B, C, H, W], per channel (pixel / scale - mean) / std. Stored images are uint8 in 0..scale.
 
-    Batch: `image` float32 [B, C, H, W], normalized; `label` int64 [B] (or float32 [B, K] once a regularizer mixed
-    labels); `index` int64 [B]. Stored images are uint8 in 0..`scale`.
+    height, width: of the largest, where a spec has the `Size` of images that differ.
     """
 
     channels: int
     height: int
     width: int
-    classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 255.0
 
-    input_key: ClassVar[str] = "image"
-    target_key: ClassVar[str] = "label"
-
     @property
-    def input_shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
 
-    @property
-    def num_features(self) -> int:
-        return self.channels * self.height * self.width
-
-    @property
-    def num_outputs(self) -> int:
-        return len(self.classes)
-
-    def _per_channel(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        return _column(self.mean, value.device), _column(self.std, value.device)
-
     def normalize(self, raw: Tensor) -> Tensor:
-        mean, std = self._per_channel(raw)
-        return raw.float().div_(self.scale).sub_(mean).div_(std)
+        return raw.float().div_(self.scale).sub_(_column(self.mean, raw.device)).div_(_column(self.std, raw.device))
 
     def denormalize(self, value: Tensor) -> Tensor:
-        mean, std = self._per_channel(value)
-        return value.float() * std + mean
+        return value.float() * _column(self.std, value.device) + _column(self.mean, value.device)
+
+    def levels(self, value: Tensor) -> Tensor:
+        """Normalized images as the stored levels, int64 in 0..scale, exactly."""
+        return (self.denormalize(value) * self.scale).round().long().clamp(0, int(self.scale))
+
+    def in_range(self, low: float, high: float) -> Image:
+        """The same images, normalized so that black is `low` and full brightness `high`."""
+        width = high - low
+        return replace(self, mean=(-low / width,) * self.channels, std=(1 / width,) * self.channels)
+
+    def read(self, source: Path | str) -> Tensor:
+        """An image file, scaled and cut to this size, [1, C, H, W]."""
+        return self._normalized(decode_image(Path(source), self.channels, (self.height, self.width)))
+
+    def read_whole(self, source: Path | str) -> tuple[Tensor, tuple[int, int], float]:
+        """An image file, scaled to fit into this size and padded at its right and bottom: [1, C, H, W], the height and
+        width that the picture takes, and the factor that it was scaled by."""
+        pixels, scale = fit_inside(Path(source), self.channels, (self.height, self.width))
+        x_1CHW = self._normalized(pixels)
+        height, width = x_1CHW.shape[-2:]
+        return (
+            torch.nn.functional.pad(x_1CHW, (0, self.width - width, 0, self.height - height)),
+            (height, width),
+            scale,
+        )
+
+    def _normalized(self, pixels: Any) -> Tensor:
+        raw = torch.from_numpy(pixels).float().mul(self.scale / 255).round()
+        return self.normalize(raw.unsqueeze(0))
+
+    def draw(self, value: Tensor) -> Tensor:
+        return self.denormalize(value).clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorSpec(Spec):
-    """Feature vectors with real targets (regression).
+class Size(Entry):
+    """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0."""
 
-    Batch: `features` float32 [B, F]; `target` float32 [B, D]; `index` int64 [B].
-    """
-
-    num_features: int
-    num_outputs: int = 1
-    names: tuple[str, ...] = field(default=())
-
-    input_key: ClassVar[str] = "features"
-    target_key: ClassVar[str] = "target"
+    of: str = "image"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.num_features,)
+    def shape(self) -> tuple[int, ...]:
+        return (2,)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int64
+
+    def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
+        return torch.ones(count, 2, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label(Entry):
+    """int64 [B], or float32 [B, K] once a regularizer mixed labels."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int64
+
+    def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
+        return torch.arange(count, device=device) % len(self.classes)
+
+    def read(self, source: Path | str) -> Tensor:
+        """A class by its name or number."""
+        from dlx.config.errors import UserError
+        from dlx.config.groups import nearest
+
+        text = str(source)
+        if text in self.classes:
+            return torch.tensor([self.classes.index(text)])
+        if text.isdigit() and int(text) < len(self.classes):
+            return torch.tensor([int(text)])
+        known = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
+        raise UserError(f"{text}: unknown class{nearest(text, self.classes) or ';'} classes: {known}")
+
+    def draw(self, value: Tensor) -> list[str]:
+        label = value.argmax(-1) if value.is_floating_point() else value
+        return [self.classes[number] for number in label.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributes(Entry):
+    """float32 [B, K] of 0 and 1, a column for each name."""
+
+    names: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.names),)
+
+    def read(self, source: Path | str) -> Tensor:
+        """Names with commas between, those that hold."""
+        from dlx.config.errors import UserError
+        from dlx.config.groups import nearest
+
+        value = torch.zeros(1, len(self.names))
+        for name in filter(None, (part.strip() for part in str(source).split(","))):
+            if name not in self.names:
+                raise UserError(f"{name}: unknown attribute{nearest(name, self.names) or ';'} {', '.join(self.names)}")
+            value[0, self.names.index(name)] = 1
+        return value
+
+    def draw(self, value: Tensor) -> list[str]:
+        rows = (value > 0.5).tolist()
+        return [", ".join(name for name, holds in zip(self.names, row, strict=True) if holds) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reals(Entry):
+    """float32 [B, F]. names: of the columns, or none."""
+
+    size: int = 1
+    names: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.size,)
 
     def normalize(self, raw: Tensor) -> Tensor:
         return raw.float()
 
-    def denormalize(self, value: Tensor) -> Tensor:
-        return value.float()
+    def read(self, source: Path | str) -> Tensor:
+        """The rows of a .csv or .npy file, [B, F]; a .csv may begin with a line of names."""
+        return torch.from_numpy(read_rows(Path(source), self.size)).float()
+
+    def draw(self, value: Tensor) -> list[str]:
+        return [" ".join(f"{number:.6g}" for number in row) for row in value.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxes(Entry):
+    """float32 [B, M, 5]: x1, y1, x2, y2 in pixels of the image `of`, and the class; padding rows have class -1.
+
+    classes: names, without a background. most: boxes of the image that has the most.
+    """
+
+    classes: tuple[str, ...]
+    most: int
+    of: str = "image"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.most, 5)
+
+    def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
+        boxes = torch.zeros(count, self.most, 5, device=device)
+        boxes[..., 2:4] = 1
+        return boxes
+
+    def draw(self, value: Tensor) -> list[str]:
+        return [
+            ", ".join(
+                f"{self.classes[int(row[4])]} {row[0]:.0f} {row[1]:.0f} {row[2]:.0f} {row[3]:.0f}"
+                for row in boxes
+                if row[4] >= 0
+            )
+            for boxes in value.tolist()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mask(Entry):
+    """int64 [B, H, W]: the class of each pixel of the image `of`; `void` marks pixels that do not count."""
+
+    classes: tuple[str, ...]
+    height: int
+    width: int
+    void: int = 255
+    of: str = "image"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height, self.width)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int64
+
+    def normalize(self, raw: Tensor) -> Tensor:
+        return raw.long()
+
+    def draw(self, value: Tensor) -> Tensor:
+        """Each class in a color of its own, void black."""
+        hue = torch.arange(len(self.classes)) / max(1, len(self.classes))
+        angle = 2 * torch.pi * (hue.unsqueeze(1) + torch.tensor([0.0, 1 / 3, 2 / 3]))
+        palette_K3 = torch.cat([(0.55 + 0.45 * angle.cos()) * 255, torch.zeros(1, 3)])
+        index = value.cpu().where(value.cpu() != self.void, len(self.classes))
+        return palette_K3[index].to(torch.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposals(Entry):
+    """float32 [B, M, 4]: x1, y1, x2, y2 of regions of the image `of` that may hold an object; padding rows are -1."""
+
+    most: int
+    of: str = "image"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.most, 4)
+
+    def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
+        boxes = torch.zeros(count, self.most, 4, device=device)
+        boxes[..., 2:] = 1
+        return boxes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens(Entry):
+    """int64 [B, L]. vocabulary: how many tokens there are; length: of the longest text; pad: the token that fills up
+    shorter ones, or None; tokenizer: what turns texts into tokens (dlx/tasks/tokenizer.py), as JSON."""
+
+    vocabulary: int
+    length: int
+    pad: int | None = None
+    tokenizer: str | None = None
+
+    files: ClassVar[tuple[str, ...]] = ("tokenizer",)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int64
+
+    def normalize(self, raw: Tensor) -> Tensor:
+        return raw.long()
+
+    def _tokenizer(self) -> Any:
+        from dlx.config.errors import UserError
+
+        if self.tokenizer is None:
+            raise UserError("tokens: these data have no tokenizer, so that texts cannot be read or shown")
+        return load_tokenizer(self.tokenizer)
+
+    def read(self, source: Path | str) -> Tensor:
+        """A text, or the content of a file, [1, L'] with L' at most L."""
+        from dlx.config.errors import UserError
+
+        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+        ids = self._tokenizer().encode(text)
+        if not ids:
+            raise UserError(f"{source}: holds no tokens")
+        if len(ids) > self.length:
+            raise UserError(f"{source}: has {len(ids)} tokens; at most {self.length} are read")
+        return torch.tensor([ids])
+
+    def draw(self, value: Tensor) -> list[str]:
+        rows = [[token for token in row if token != self.pad] for row in value.tolist()]
+        if self.tokenizer is None:
+            return [" ".join(map(str, row)) for row in rows]
+        return [self._tokenizer().decode(row) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode(Entry):
+    """int64 [B]: the seed that an episode of an environment begins with; what an evaluation of a policy reads."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int64
+
+
+S = TypeVar("S", bound="Spec")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Base of all specs: its fields are entries. `targets` names those that a system learns to answer with, or is
+    scored on; the others are its inputs."""
+
+    targets: ClassVar[tuple[str, ...]] = ()
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def inputs(self) -> dict[str, Entry]:
+        return {name: entry for name, entry in self.entries.items() if name not in self.targets}
+
+    def of_kind(self, kind: type[Entry], *, of: str | None = None) -> dict[str, Any]:
+        """The entries of a kind, also those `of` an image alone."""
+        found = {name: entry for name, entry in self.entries.items() if isinstance(entry, kind)}
+        return {name: entry for name, entry in found.items() if of is None or getattr(entry, "of", None) == of}
+
+    def narrow(self, kind: type[S]) -> S:
+        """The entries of a spec class alone, as one of it."""
+        if type(self) is kind:
+            return self
+        return kind(**{field.name: self.entries[field.name] for field in fields(kind)})
+
+    def example(self, count: int, device: torch.device | str | None = None) -> Batch:
+        """A batch of the right dtypes and shapes."""
+        return example(self.entries, count, device)
+
+    def read(self, name: str, source: Path | str) -> Batch:
+        """One entry of a file or text as a normalized batch. An image whose `Size` the spec has comes whole and padded,
+        with `size` and `scale` (float32 [1]: pixels of the batch for one of the file)."""
+        entry, sizes = self.entries[name], self.of_kind(Size, of=name)
+        if not isinstance(entry, Image) or not sizes:
+            return {name: entry.read(source)}
+        image, size, scale = entry.read_whole(source)
+        return {name: image, next(iter(sizes)): torch.tensor([size]), "scale": torch.tensor([scale])}
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain mapping with `_target_`, which `dlx.runs.load.load_spec` turns back into the same spec; texts that
+        are `files` are left out."""
+        entries = {}
+        for name, entry in self.entries.items():
+            kept = [field.name for field in fields(entry) if field.name not in entry.files]
+            entries[name] = {"_target_": _path(entry), **{key: getattr(entry, key) for key in kept}}
+        return {"_target_": _path(self), "format": FORMAT, **entries}
+
+    def files(self) -> dict[str, str]:
+        """What belongs beside spec.json: names and contents."""
+        return {
+            f"{name}.{field}": text
+            for name, entry in self.entries.items()
+            for field in entry.files
+            if (text := getattr(entry, field)) is not None
+        }
+
+
+def _path(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__name__}"
+
+
+def example(entries: Mapping[str, Entry], count: int, device: torch.device | str | None = None) -> Batch:
+    batch = {name: entry.example(count, device) for name, entry in entries.items()}
+    return {**batch, "index": torch.arange(count, device=device)}
+
+
+def normalize(entries: Mapping[str, Entry], batch: Batch, names: Sequence[str]) -> Batch:
+    """The batch with the entries of those names normalized; beyond an image's size it is 0."""
+    for name in names:
+        batch[name] = entries[name].normalize(batch[name])
+    for name, entry in entries.items():
+        if isinstance(entry, Size) and entry.of in names:
+            image = batch[entry.of]
+            height_B, width_B = batch[name].unbind(1)
+            rows_BH = torch.arange(image.shape[-2], device=image.device) < height_B.unsqueeze(1)
+            columns_BW = torch.arange(image.shape[-1], device=image.device) < width_B.unsqueeze(1)
+            batch[entry.of] = image * (rows_BH.unsqueeze(-1) & columns_BW.unsqueeze(-2)).unsqueeze(1)
+    return batch
+
+
+# The specs that datasets and systems share. What is neither is a class of a few lines beside the system that reads it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Spec):
+    image: Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledImages(Images):
+    label: Label
+    targets = ("label",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxedImages(Images):
+    boxes: Boxes
+    targets = ("boxes",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedImages(Images):
+    mask: Mask
+    targets = ("mask",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedImages(Images):
+    caption: Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpairedImages(Spec):
+    """Images of two sides, of which none belongs to another."""
+
+    image_a: Image
+    image_b: Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streams(Spec):
+    """Windows of a stream, or texts."""
+
+    tokens: Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledTokens(Streams):
+    label: Label
+    targets = ("label",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translations(Spec):
+    source: Tokens
+    target: Tokens
+    targets = ("target",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Spec):
+    features: Reals
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledReals(Points):
+    label: Label
+    targets = ("label",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionReals(Points):
+    target: Reals
+    targets = ("target",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series(Spec):
+    """Real-valued series, as windows of `size` values."""
+
+    series: Reals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episodes(Spec):
+    """Transitions of an environment to learn from, and seeds of episodes to be judged on."""
+
+    observation: Reals
+    action: Label
+    reward: Reals
+    next_observation: Reals
+    terminated: Reals
+    episode: Episode
+    targets = ("action", "reward", "next_observation", "terminated")

@@ -24,23 +24,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """flops: of one forward pass of one sample; a multiply-add counts as 2."""
+    """flops: of one pass of one sample, forward, or where a system has no forward through its losses; a multiply-add
+    counts as 2. None, and no rows, where the meta device cannot run it."""
 
     rows: list[Row]
     parameters: int
     trainable: int
-    flops: int
+    flops: int | None
 
 
 def summarize(system: System) -> Summary:
-    """Runs one sample of the spec's shape through the system in eval mode. The system must be on the meta device."""
-    rows: list[Row] = []
+    """Runs an example of the spec's shapes through the system in eval mode. The system must be on the meta device."""
+    rows: dict[str, Row] = {}
 
     def record(name: str, module: nn.Module) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if isinstance(output, torch.Tensor):
                 own = sum(p.numel() for p in module.parameters(recurse=False))
-                rows.append(Row(name, type(module).__name__, tuple(output.shape[1:]), own))
+                rows.setdefault(name, Row(name, type(module).__name__, tuple(output.shape[1:]), own))
 
         return hook
 
@@ -48,16 +49,38 @@ def summarize(system: System) -> Summary:
     hooks = [module.register_forward_hook(record(name, module)) for name, module in leaves]
     modes = {module: module.training for module in system.modules()}
     system.eval()
+    flops: int | None = None
     try:
-        sample = torch.zeros(1, *system.spec.input_shape, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            system(sample)
+            samples = _run(system)
+        flops = counter.get_total_flops() // samples
+    except Exception:  # losses that read values, or need a gradient: what a meta tensor has not
+        rows.clear()
     finally:
         for module, mode in modes.items():
             module.training = mode
         for hook in hooks:
             hook.remove()
     sizes = [(p.numel(), p.requires_grad) for p in system.parameters()]
-    return Summary(
-        rows, sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable), counter.get_total_flops()
-    )
+    return Summary(list(rows.values()), sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable), flops)
+
+
+def _run(system: System) -> int:
+    """Returns the number of samples that it ran: one where there is a forward of the inputs alone."""
+    inputs = system.spec.inputs
+    if has_forward(system) and len(inputs) == 1:
+        (entry,) = inputs.values()
+        system(entry.example(1, "meta"))
+        return 1
+    batch = {**system.spec.example(2, "meta"), "step": torch.zeros((), dtype=torch.int64, device="meta")}
+    batch |= {"stage": batch["step"], "progress": torch.zeros((), device="meta")}
+    for view in system.views[1:]:
+        batch[view] = batch[system.views[0]]
+    for objective in system.objectives():
+        system.training_loss(batch, objective)
+    return 2
+
+
+def has_forward(system: System) -> bool:
+    """Whether it can be called on its inputs."""
+    return type(system).forward is not nn.Module.forward

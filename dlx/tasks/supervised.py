@@ -1,65 +1,101 @@
-"""Supervised systems: input -> output, judged against a target. Labels make a classifier, real targets a regressor.
+"""Supervised systems: one input -> output, scored on one target. A label makes a classifier, real numbers a regressor.
 
 A model inherits `Supervised` and is then the network and nothing else: it defines `forward(x)`, from inputs
-[B, *spec.input_shape] to outputs [B, spec.num_outputs].
+[B, *input.shape] to outputs [B, num_outputs].
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
+from torch import Tensor, nn
 
 from dlx.tasks.classification import Classification
 from dlx.tasks.regression import Regression
-from dlx.tasks.spec import ImageSpec, Spec
-from dlx.tasks.system import Batch, Objective, Statistics, System
+from dlx.tasks.spec import Label, LabeledImages, LabeledReals, Reals, RegressionReals, Spec
+from dlx.tasks.system import Answer, Batch, Objective, Report, Statistics, System
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
+AnySamples = LabeledImages | LabeledReals | RegressionReals
+"""What a model that flattens its input takes."""
 
 
-def training_samples(data: Any, spec: Spec) -> tuple[Tensor, Tensor, Tensor]:
-    """All training samples at once, on the CPU, for a closed form: inputs [N, *input_shape], targets as in a batch,
+def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Tensor]:
+    """All training samples at once, on the CPU, for a closed form: inputs [N, *input.shape], targets as in a batch,
     and weights float64 [N], ones where the samples have none. data: what `System.fit` is given."""
     parts = list(data.train.all())
-    inputs, target = (torch.cat([part[key].cpu() for part in parts]) for key in (spec.input_key, spec.target_key))
+    names = (system.input_name, system.target_name)
+    inputs, target = (torch.cat([part[key].cpu() for part in parts]) for key in names)
     weights = [part["weight"].cpu().double() for part in parts if "weight" in part]
     return inputs, target, torch.cat(weights) if weights else torch.ones(len(inputs), dtype=torch.float64)
 
 
 class Target(Protocol):
-    """What the outputs mean: the loss, the figures and the pictures of one kind of target."""
+    """What the outputs mean: the loss, the metrics and the pictures of one kind of target."""
 
     monitor: tuple[str, str]
     gaps: ClassVar[dict[str, int]]
-    figures: tuple[str, ...]
+    metric_names: tuple[str, ...]
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor: ...
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]: ...
     def statistics(self, output: Tensor, batch: Batch) -> Statistics: ...
     def metrics(self, statistics: Statistics) -> dict[str, float]: ...
     def predict(self, output: Tensor) -> dict[str, Tensor]: ...
+    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]: ...
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]: ...
+    def report(self, statistics: Statistics) -> Report: ...
 
 
 class Supervised(System):
     """Base of all classifiers and regressors.
 
-    spec: what the dataset holds; `ImageSpec` makes a classifier, any other spec a regressor.
+    spec: one input, and one target: a `Label` makes a classifier, `Reals` a regressor. Without a target it is a trunk,
+    a part of another system that uses its `features`: it has no head.
     loss: classifiers take cross_entropy (default), mse or l1; regressors mse (default), l1 or huber.
     """
+
+    takes = ("weight", "soft_label")
+    target: Target
 
     def __init__(self, *, spec: Spec, loss: str | None = None) -> None:
         super().__init__()
         self.spec = spec
-        self.target: Target = (
-            Classification(spec, loss or "cross_entropy")
-            if isinstance(spec, ImageSpec)
-            else Regression(spec, loss or "mse")
-        )
+        if len(spec.inputs) != 1 or len(spec.targets) > 1:
+            names = ", ".join(spec.entries)
+            raise ValueError(f"spec must be of one input and one target for {type(self).__name__}, got {names}")
+        ((self.input_name, self.input),) = spec.inputs.items()
+        if not spec.targets and not hasattr(type(self), "features"):
+            raise ValueError(f"spec must have a target: {type(self).__name__} offers no features without one")
+        self.target_name, self.num_outputs = "", 0
+        for name in spec.targets:
+            entry = spec.entries[name]
+            self.target_name = name
+            if isinstance(entry, Label):
+                self.num_outputs = len(entry.classes)
+                self.target = Classification(spec, self.input_name, name, loss or "cross_entropy")
+            elif isinstance(entry, Reals):
+                self.num_outputs = entry.size
+                self.target = Regression(spec, self.input_name, name, loss or "mse")
+            else:
+                raise ValueError(f"spec must have a label or real numbers as its target, got {type(entry).__name__}")
+
+    @property
+    def is_classifier(self) -> bool:
+        return self.num_outputs > 0 and isinstance(self.target, Classification)
+
+    @property
+    def num_features(self) -> int:
+        """Numbers of one input."""
+        return math.prod(self.input.shape)
+
+    def make_head(self, in_features: int) -> nn.Module:
+        """The last layer, from features to outputs; of a trunk none."""
+        return nn.Linear(in_features, self.num_outputs) if self.num_outputs else nn.Identity()
 
     @property
     def monitor(self) -> tuple[str, str]:
@@ -69,24 +105,38 @@ class Supervised(System):
     def gaps(self) -> Mapping[str, int]:
         return self.target.gaps
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Those of the target, unless a subclass has metrics of its own."""
+        return self.target.metric_names if type(self).metrics is Supervised.metrics else ()
+
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
-        output = self(batch[self.spec.input_key])
+        output = self(batch[self.input_name])
         return self.target.loss(output, batch), self.target.logs(output.detach(), batch)
 
     def evaluate(self, batch: Batch) -> Statistics:
-        return self.target.statistics(self(batch[self.spec.input_key]), batch)
+        return self.target.statistics(self(batch[self.input_name]), batch)
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
         return self.target.metrics(statistics)
 
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """Those of the target, unless a subclass has metrics of its own."""
-        return self.target.figures if type(self).metrics is Supervised.metrics else ()
+    def report(self, statistics: Statistics) -> Report:
+        return self.target.report(statistics)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The trunk's features, averaged over places: maps [B, C, h, w] and tokens [B, N, C] give [B, C]."""
+        trunk = getattr(self, "features", None)
+        if trunk is None:
+            raise NotImplementedError(f"{type(self).__name__} has no features")
+        x = trunk(batch[self.input_name])
+        return x.mean((2, 3)) if x.dim() == 4 else x.mean(1) if x.dim() == 3 else x
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Classifiers: `label` int64 [B] and `probability` float [B, K]. Regressors: `target` float [B, D]."""
-        return self.target.predict(self(batch[self.spec.input_key]))
+        return self.target.predict(self(batch[self.input_name]))
+
+    def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+        return self.target.answer(self, batch, predicted)
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
-        return self.target.showcase(self(batch[self.spec.input_key]), batch)
+        return self.target.showcase(self(batch[self.input_name]), batch)

@@ -6,12 +6,15 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dlx.runs.files import write_picture
+from dlx.runs.files import write_atomic
+from dlx.runs.media import encode
 from dlx.runs.metrics import MetricsWriter
 from dlx.tracking.guard import Guard
 from dlx.tracking.system import SystemMonitor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dlx.runs.folder import RunFolder
     from dlx.tracking.tracker import Tracker
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 class Display(Protocol):
     """Shows a training while it runs."""
 
-    def begin(self, step: int, total: int, steps_per_epoch: int) -> None: ...
+    def begin(self, step: int, total: int, steps_per_epoch: int, metrics: Sequence[str] = ()) -> None: ...
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None: ...
     def say(self, text: str) -> None: ...
     def end(self) -> None: ...
@@ -35,14 +38,14 @@ class Recorder:
     def resumed(self, step: int, changed: dict[str, Any]) -> None:
         """The run goes on after `step`: readers drop rows past it. changed: keys of the configuration, now."""
 
-    def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
-        """Called when the first step is about to start."""
+    def begin(self, step: int, total: int, steps_per_epoch: int, metrics: Sequence[str] = ()) -> None:
+        """Called when the first step is about to start. metrics: of the validation, those that a screen shows."""
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
         """Figures at a step."""
 
-    def media(self, step: int, name: str, figure: Any) -> None:
-        """A matplotlib figure at a step."""
+    def media(self, step: int, name: str, medium: Any) -> None:
+        """A picture, text, curve, table or animation at a step (dlx/runs/media.py)."""
 
     def lose(self, what: str) -> None:
         """Something was lost on the way: the run ends with exit code 5 and says what."""
@@ -75,8 +78,8 @@ class RunRecorder(Recorder):
     def resumed(self, step: int, changed: dict[str, Any]) -> None:
         self.metrics.write({"_event": "resume", "step": step, **({"changed": changed} if changed else {})})
 
-    def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
-        self.display.begin(step, total, steps_per_epoch)
+    def begin(self, step: int, total: int, steps_per_epoch: int, metrics: Sequence[str] = ()) -> None:
+        self.display.begin(step, total, steps_per_epoch, metrics)
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
         self.best_throughput = max(self.best_throughput, scalars.get("train/throughput", 0.0))
@@ -88,10 +91,11 @@ class RunRecorder(Recorder):
         if any(name.startswith("val/") for name in scalars):
             self.note(f"step {step} " + " ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
 
-    def media(self, step: int, name: str, figure: Any) -> None:
-        path = self.folder.media / f"{name}-{step:08d}.png"
+    def media(self, step: int, name: str, medium: Any) -> None:
+        suffix, content = encode(medium)
+        path = self.folder.media / f"{name}-{step:08d}{suffix}"
         try:
-            write_picture(path, figure)
+            write_atomic(path, content)
         except OSError as error:
             self.lose(f"picture {path.name} not written: {error.strerror}")
             return

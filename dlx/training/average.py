@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Follows a module's parameters; buffers are the module's own.
+    """Follows parameters; buffers are the module's own.
 
     The decay starts small, min(decay, (1 + t) / (10 + t)), so that a short run is not an average with its start.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, params: Sequence[nn.Parameter], decay: float) -> None:
         self.decay = decay
-        self.params: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
+        self.params: list[Tensor] = list(params)
         self.shadow: list[Tensor] = [p.detach().clone() for p in self.params]
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,11 +10,18 @@ import torch
 from dlx.random import reseed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dlx.data.loader import Loader
     from dlx.tasks.system import Batch, Statistics, System
     from dlx.training.world import World
+
+BANK = 10_000  # training samples at most that an evaluation may look at
+SHOWN_NUMBERS = 1_000_000  # of a batch that is shown
+
+
+def counters(device: torch.device) -> Batch:
+    """What the batch of an evaluation has beside its entries: it comes after all of the training."""
+    step = torch.zeros((), dtype=torch.int64, device=device)
+    return {"step": step, "stage": step, "progress": torch.ones((), device=device)}
 
 
 def _join(total: Statistics, part: Statistics) -> None:
@@ -26,22 +34,24 @@ def _join(total: Statistics, part: Statistics) -> None:
 
 @torch.no_grad()
 def collect(
-    system: System, loader: Loader, world: World, seed: int = 0, look: Callable[[Batch], None] | None = None
+    system: System, loader: Loader, world: World, seed: int = 0, bank: Loader | None = None, *, report: bool = False
 ) -> Statistics:
     """The joined sums of all of a split, over all processes; the system's training mode is kept.
 
-    look: called with each batch of this process, after the system's evaluation of it.
+    bank: training samples for a system that looks at them before it is evaluated. report: `System.report` follows.
     """
     was_training = system.training
     system.eval()
     world.same_buffers(system)
     total: dict[str, Any] = {}
+    extra = {**counters(world.device), **({"report": True} if report else {})}
     try:
+        if bank is not None and system.defines("before_evaluation"):
+            reseed(seed, "eval/bank", device=world.device)
+            system.before_evaluation(bank, world)
         for number, batch in enumerate(loader.all()):
             reseed(seed, "eval", number, world.rank, device=world.device)
-            _join(total, system.evaluate(batch))
-            if look is not None:
-                look(batch)
+            _join(total, system.evaluate({**batch, **extra}))
     finally:
         system.train(was_training)
     for name, value in total.items():
@@ -50,6 +60,27 @@ def collect(
 
 
 @torch.no_grad()
-def evaluate(system: System, loader: Loader, world: World, seed: int = 0) -> dict[str, float]:
-    """The system's figures on all of a split, over all processes; its training mode is kept."""
-    return system.metrics(collect(system, loader, world, seed))
+def evaluate(
+    system: System, loader: Loader, world: World, seed: int = 0, bank: Loader | None = None
+) -> dict[str, float]:
+    """The system's metrics on all of a split, over all processes; its training mode is kept."""
+    return system.metrics(collect(system, loader, world, seed, bank)) if system.defines("evaluate") else {}
+
+
+@torch.no_grad()
+def show(system: System, loader: Loader, seed: int) -> dict[str, Any]:
+    """The system's pictures, always under the same random numbers; its training mode is kept."""
+    was_training = system.training
+    system.eval()
+    try:
+        reseed(seed, "showcase", device=system.device)
+        return system.showcase({**first_batch(loader), **counters(system.device)})
+    finally:
+        system.train(was_training)
+
+
+def first_batch(loader: Loader) -> Batch:
+    """What a showcase is made of: all of a small split, the first samples of a large one."""
+    sample = sum(math.prod(entry.shape) for entry in loader.entries.values())
+    count = len(loader.split)
+    return loader.first(count if sample * count <= SHOWN_NUMBERS else loader.batch_size)

@@ -25,12 +25,12 @@ from dlx.config.errors import UserError
 from dlx.random import generator
 from dlx.runs.checkpoint import assign, load_weights, save_weights
 from dlx.runs.files import sync_directory
-from dlx.runs.load import load_system
-from dlx.tasks.spec import ImageSpec
+from dlx.runs.load import load_system, spec_from
+from dlx.tasks.spec import Image, Label, Tokens
+from dlx.tasks.summary import has_forward
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
-    from dlx.tasks.spec import Spec
     from dlx.tasks.system import System
 
 TOLERANCE = 1e-4  # of the largest output
@@ -61,6 +61,9 @@ class Exporter:
         self.run = run
         self.system = load_system(run, self.config).requires_grad_(False)
         self.spec = self.system.spec
+        if len(self.spec.inputs) != 1 or not has_forward(self.system):
+            raise self._no_forward()
+        ((self.input_name, self.input),) = self.spec.inputs.items()
         self.inputs = [self._sample(size) for size in CHECKED_SIZES]
         try:
             self.outputs = [self.system(x) for x in self.inputs]
@@ -74,7 +77,10 @@ class Exporter:
         return UserError(f"{self.run.path}: {name} is no map of inputs to outputs that could be exported")
 
     def _sample(self, size: int) -> Tensor:
-        return torch.randn(size, *self.spec.input_shape, generator=generator(0, "export", size))
+        rng = generator(0, "export", size)
+        if isinstance(self.input, Tokens):
+            return torch.randint(self.input.vocabulary, (size, *self.input.shape), generator=rng)
+        return torch.randn(size, *self.input.shape, generator=rng)
 
     def write(self, format: str, path: Path) -> Exported:
         """Raises ExportError, and then leaves what was at `path` as it was."""
@@ -100,22 +106,34 @@ class Exporter:
             "run": self.run.name,
             "model": self.config["model"],
             "spec": spec.to_dict(),
-            "input": {"name": spec.input_key, "shape": ["batch", *spec.input_shape], "dtype": "float32"},
-            "output": {"name": output_name(spec), "shape": ["batch", *self.outputs[0].shape[1:]], "dtype": "float32"},
+            "spec_files": spec.files(),
+            "input": {
+                "name": self.input_name,
+                "shape": ["batch", *self.input.shape],
+                "dtype": str(self.input.dtype).removeprefix("torch."),
+            },
+            "output": {"name": self.output_name, "shape": ["batch", *self.outputs[0].shape[1:]], "dtype": "float32"},
         }
-        if isinstance(spec, ImageSpec):
-            described |= {
-                "normalization": {
-                    "formula": "(pixel / scale - mean) / std, per channel",
-                    "scale": spec.scale, "mean": spec.mean, "std": spec.std,
-                },
-                "classes": spec.classes,
+        if isinstance(image := self.input, Image):
+            described["normalization"] = {
+                "formula": "(pixel / scale - mean) / std, per channel",
+                "scale": image.scale, "mean": image.mean, "std": image.std,
             }  # fmt: skip
+        if self.classes:
+            described["classes"] = self.classes
         return described
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the columns of the output mean, of a classifier."""
+        for name in self.spec.targets if getattr(self.system, "is_classifier", False) else ():
+            if isinstance(entry := self.spec.entries[name], Label):
+                return entry.classes
+        return ()
 
-def output_name(spec: Spec) -> str:
-    return "logits" if isinstance(spec, ImageSpec) else "output"
+    @property
+    def output_name(self) -> str:
+        return "logits" if self.classes else "output"
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
@@ -156,7 +174,7 @@ def _write_safetensors(exporter: Exporter, path: Path) -> None:
 def _load_safetensors(exporter: Exporter, path: Path) -> Forward:
     """Into a fresh system, built from the description alone."""
     description = json.loads(json.dumps(exporter.describe()))
-    spec = instantiate(description["spec"], base="dlx.tasks.spec.Spec", key="spec")
+    spec = spec_from(description["spec"], description["spec_files"], trust=exporter.trust)
     system: System = instantiate(
         description["model"], base="dlx.tasks.system.System", trust=exporter.trust, key="model", spec=spec
     )
@@ -187,8 +205,8 @@ def _write_onnx(exporter: Exporter, path: Path) -> None:
         (exporter._sample(2),),
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        input_names=[exporter.spec.input_key],
-        output_names=[output_name(exporter.spec)],
+        input_names=[exporter.input_name],
+        output_names=[exporter.output_name],
         verbose=False,
     )
     assert program is not None
@@ -196,7 +214,7 @@ def _write_onnx(exporter: Exporter, path: Path) -> None:
 
 
 def _load_onnx(exporter: Exporter, path: Path) -> Forward:
-    name = exporter.spec.input_key
+    name = exporter.input_name
     if importlib.util.find_spec("onnxruntime") is not None:
         import onnxruntime
 

@@ -30,19 +30,24 @@ class Diverged(Exception):
 
 @dataclass
 class Data:
-    """A dataset and the loaders of its splits; `probe` is a fixed part of train, as large as val, for the gap."""
+    """A dataset and the loaders of its splits. probe: a fixed part of train, as large as val, for the gap; bank: a
+    fixed part of train for evaluations that look at it; whole: all of train, by one process, for what is fitted at
+    once."""
 
     dataset: Dataset
     train: Loader
     val: Loader
     test: Loader
     probe: Loader | None = None
+    bank: Loader | None = None
+    whole: Loader | None = None
 
 
 @dataclass
 class Job:
     """What `Trainer.fit` trains.
 
+    clip_norms: of players that have their own.
     resume: a checkpoint to go on from, to the same bits; start: weights to begin with, in a run of their own.
     watch: told all validations so far after each; True says that the run is not worth its end (a search prunes it).
     """
@@ -56,6 +61,7 @@ class Job:
     world: World
     seed: int
     checkpoints: Path
+    clip_norms: dict[str, float]
     resume: Path | None = None
     start: dict[str, Tensor] | None = None
     watch: Watch | None = None
@@ -66,9 +72,12 @@ class State:
     """Where a training is. All of it goes into a checkpoint."""
 
     step: int = 0
+    stage: int = 0  # of the steps done
+    stages: list[int] = field(default_factory=lambda: [0])  # first steps
     best_value: float | None = None
     best_step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)  # one row per validation
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per validation of the stage
+    shown_step: int = 0  # when pictures were last made
     pending: dict[str, list[Tensor]] = field(default_factory=dict)  # scalars since the last row
     seconds: float = 0.0  # trained, over all sessions
 

@@ -8,9 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dlx.training.session import Result
 
-_SHOWN = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "val acc", "train/throughput": "samples/s"}
+_SHORT = {"train/loss": "loss", "val/accuracy": "val acc", "train/throughput": "samples/s"}
+SHOWN_METRICS = 3  # of the validation
 
 
 @cache
@@ -47,10 +50,13 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.figures: dict[str, float] = {}  # in the order of their first appearance
+        self.shown: list[str] = []
         self.bar: Any = None
         self._last_line = 0.0
 
-    def begin(self, step: int, total: int, steps_per_epoch: int) -> None:
+    def begin(self, step: int, total: int, steps_per_epoch: int, metrics: Sequence[str] = ()) -> None:
+        """metrics: of the validation, those that are shown; none: the first ones that there are."""
+        self.shown = [f"val/{name}" for name in metrics]
         self.total, self.steps_per_epoch = total, steps_per_epoch
         self.start_step, self.started = step, time.monotonic()
         if self.quiet or not total or not sys.stderr.isatty():
@@ -60,7 +66,12 @@ class Progress:
         self.task = self.bar.add_task("", total=total, completed=step, epoch="0", figures="")
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
-        self.figures |= {_SHOWN.get(name, name): value for name, value in scalars.items() if self._is_shown(name)}
+        self.shown = self.shown or [name for name in scalars if name.startswith("val/")][:SHOWN_METRICS]
+        self.figures |= {
+            _SHORT.get(name, name.replace("val/", "val ")): value
+            for name, value in scalars.items()
+            if self._is_shown(name)
+        }
         figures = "  ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
         epochs = self.total / self.steps_per_epoch
         if self.bar:
@@ -77,9 +88,8 @@ class Progress:
             left = (self.total - step) / max(rate, 1e-9)
             self.say(f"epoch {epoch:.1f}/{epochs:g}  step {step}/{self.total}  {figures}  {left:.0f} s left")
 
-    @staticmethod
-    def _is_shown(name: str) -> bool:
-        return name in _SHOWN or (name.startswith("train/") and name.endswith("/loss"))
+    def _is_shown(self, name: str) -> bool:
+        return name in _SHORT or name in self.shown or (name.startswith("train/") and name.endswith("/loss"))
 
     def say(self, text: str) -> None:
         note(text)

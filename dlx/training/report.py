@@ -1,79 +1,80 @@
-"""What a trained run is worth on a split: its figures, and what a person would look at."""
+"""What a trained run is worth on a split: its metrics, and what a person would look at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from dlx.random import reseed
-from dlx.tasks.classification import Classification
-from dlx.tasks.confusion import Worst, draw_confusion, draw_mistakes, per_class
-from dlx.training.evaluate import collect
-from dlx.training.run import open_run
-from dlx.training.session import shown_batch
+from dlx.config.errors import UserError
+from dlx.config.groups import nearest
+from dlx.config.signature import Param
+from dlx.config.types import Mismatch, convert
+from dlx.training.evaluate import collect, show
+from dlx.training.run import open_all
 from dlx.training.world import World
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from torch import Tensor
+    from collections.abc import Mapping
 
-    from dlx.data.loader import Loader
     from dlx.runs.folder import RunFolder
-    from dlx.tasks.spec import ImageSpec
-    from dlx.tasks.system import Batch, System
+    from dlx.tasks.system import Report
 
 
 @dataclass(frozen=True)
-class Report:
-    """metrics: by name, with the split's prefix. per_class, confusion (rows are true classes): of classifiers only."""
+class SplitReport:
+    """metrics: by name, with the split's prefix. report: what the system's kind shows beside them."""
 
     metrics: dict[str, float]
-    pictures: dict[str, Figure]
-    per_class: list[dict[str, Any]] = field(default_factory=list)
-    confusion: list[list[int]] = field(default_factory=list)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    media: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
 
-def report_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> Report:
-    """Judges a run's best weights on `train`, `val` or `test` of the data it was trained on."""
-    system, loader = open_run(folder, split, trust=trust)
-    world = World(system.device)
-    title = f"{folder.name}, {split}"
-    target = getattr(system, "target", None)
-    if isinstance(target, Classification):
-        return _of_classifier(system, target.spec, loader, world, split, title)
-    figures = system.metrics(collect(system, loader, world, loader.seed))
-    reseed(loader.seed, "eval", device=world.device)
-    with torch.no_grad():
-        pictures = system.showcase(shown_batch(loader))
-    return Report(_prefixed(split, figures), pictures)
+def report_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> SplitReport:
+    """Evaluates a run's best weights on `train`, `val` or `test` of the data it was trained on."""
+    opened = open_all(folder, trust=trust)
+    system, loader = opened.system, opened.loader(split)
+    if not system.defines("evaluate"):
+        return SplitReport({}, media=show(system, loader, loader.seed))
+    sums = collect(system, loader, World(system.device), loader.seed, opened.bank, report=True)
+    found = system.report(sums)
+    media = found.media or show(system, loader, loader.seed)
+    metrics = {f"{split}/{name}": value for name, value in system.metrics(sums).items()}
+    return SplitReport(metrics, found.tables, media, found.data)
 
 
-def _of_classifier(system: System, spec: ImageSpec, loader: Loader, world: World, split: str, title: str) -> Report:
-    """In one pass: the mistakes are read off the logits that the evaluation computes."""
-    worst = Worst()
-    logits: list[Tensor] = []
+def analyse_run(folder: RunFolder, name: str, given: Mapping[str, str], *, trust: tuple[str, ...] = ()) -> Report:
+    """What an analysis of the system's kind tells of a run. given: its keyword arguments as texts, converted to their
+    annotated types. Raises UserError naming the nearest analysis or argument."""
+    import inspect
 
-    def look(batch: Batch) -> None:
-        worst.look(batch, logits.pop())
+    opened = open_all(folder, trust=trust)
+    analyses = opened.system.analyses
+    if name not in analyses:
+        known = ", ".join(analyses) or "none"
+        raise UserError(f"--analysis {name}: {type(opened.system).__name__} has {known}{nearest(name, list(analyses))}")
+    run = analyses[name]
+    params = {p.name: p for p in inspect.signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    arguments: dict[str, Any] = {}
+    for key, text in given.items():
+        if key not in params:
+            near = nearest(key, list(params)) or ";"
+            raise UserError(f"--analysis {name}: unknown argument {key}{near} it takes {', '.join(params) or 'none'}")
+        arguments[key] = convert_text(f"--analysis {name} {key}", text, params[key].annotation)
+    return run(opened, **arguments)
 
-    watching = system.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
+
+def convert_text(key: str, text: str, annotation: Any) -> Any:
+    """A text as its annotated type (an annotation as source text). Raises UserError."""
+    import ast
+
+    from dlx.config.overrides import parse
+
+    expression = ast.parse(annotation, mode="eval").body if isinstance(annotation, str) else annotation
+    parsed, problems = parse([f"value={text}"])
+    if problems:
+        raise UserError(f"{key}: cannot be read, got {text!r}")
     try:
-        statistics = collect(system, loader, world, loader.seed, look)
-    finally:
-        watching.remove()
-    confusion_KK = statistics["confusion"]
-    return Report(
-        _prefixed(split, system.metrics(statistics)),
-        {
-            "confusion": draw_confusion(confusion_KK, spec.classes, title),
-            "confused": draw_mistakes(worst.mistakes, spec, title),
-        },
-        per_class(confusion_KK, spec.classes),
-        confusion_KK.tolist(),
-    )
-
-
-def _prefixed(split: str, figures: dict[str, float]) -> dict[str, float]:
-    return {f"{split}/{name}": value for name, value in figures.items()}
+        return convert(parsed.values[0].value, Param(key, expression, None).annotation, text)
+    except Mismatch as mismatch:
+        raise UserError(f"{key}: {mismatch}") from None

@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +21,20 @@ from dlx.data.loader import DeviceStore, count_batches, make_loader
 from dlx.data.view import probe
 from dlx.optim.build import build_optimizers
 from dlx.random import reseed
-from dlx.runs.checkpoint import latest_checkpoint, load_weights, step_of
+from dlx.runs.checkpoint import latest_checkpoint, load_state, load_weights, step_of
 from dlx.runs.folder import RunFolder
 from dlx.runs.load import (
+    build_meta,
     build_system,
     check_is_run,
+    load_into,
     load_system,
     newest_checkpoint,
-    with_parts,
-    without_origins,
     without_weights,
 )
 from dlx.runs.lock import owner_is_alive
 from dlx.tracking.recorder import Recorder
-from dlx.training.evaluate import evaluate
+from dlx.training.evaluate import BANK, evaluate
 from dlx.training.job import Data, Job, Watch
 from dlx.training.progress import note
 from dlx.training.session import Result, Session
@@ -42,10 +43,13 @@ from dlx.training.trainer import Trainer
 from dlx.training.world import World, choose_device
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dlx.data.dataset import Dataset
     from dlx.data.loader import Loader
-    from dlx.data.view import Split, View
+    from dlx.data.view import AnySplit, View
     from dlx.regularization.regularizer import Regularizer
+    from dlx.tasks.spec import Entry
     from dlx.tasks.system import System
 
 
@@ -57,7 +61,7 @@ class Prepared:
     trainer: Trainer
     dataset: Dataset
     view: View
-    splits: dict[str, Split]
+    splits: dict[str, AnySplit]
     regularizers: dict[str, Regularizer]
     system: System  # on the meta device: shapes without memory
     steps_per_epoch: int
@@ -67,7 +71,7 @@ class Prepared:
         return self.trainer.total_steps(self.system, self.steps_per_epoch)
 
 
-def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str, Split] | None = None) -> Prepared:
+def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str, AnySplit] | None = None) -> Prepared:
     """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once.
 
     dataset, splits: the configuration's, where they are there already.
@@ -92,13 +96,13 @@ def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str,
         parameter = torch.zeros(1, requires_grad=True)
         attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
     system = None
-    if dataset is not None and (whole := attempt(with_parts, config, dataset.spec)) is not None:
-        config = whole
-        with torch.device("meta"):
-            system = attempt(build, without_origins(config), "model", spec=dataset.spec)
+    if dataset is not None and (built := attempt(build_meta, config, dataset.spec)) is not None:
+        config, system = built
     if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
         known = ", ".join(system.players) or "it has one objective"
         problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
+    if system is not None and trainer is not None and view is not None:
+        problems += check_contract(system, trainer, view)
     for name, regularizer in regularizers.items() if system is not None else ():
         try:
             regularizer.check(system)
@@ -111,6 +115,11 @@ def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str,
             problems.append(Problem("trainer.monitor", str(error).removeprefix("monitor ")))
         if not system.objectives():
             problems += _check_closed_form(config, trainer)
+    if trainer is not None and system is not None and trainer.init_from is not None:
+        try:
+            load_into(system, trainer.init_from, config["output_root"])
+        except UserError as error:
+            problems.append(Problem("trainer.init_from", str(error).removeprefix("trainer.init_from: ")))
     if problems:
         raise ConfigError(problems)
     splits = splits or view.split(dataset)
@@ -134,7 +143,59 @@ def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str,
             f"dataset.batch_size: {view.batch_size} is more than the {size} training samples; "
             "take at most that, or set dataset.drop_last=false"
         )
+    _check_entries(config, dataset, splits, system)
+    try:
+        check_stages(system.stage_starts(trainer.total_steps(system, steps)), trainer.total_steps(system, steps), system)
+    except ValueError as error:
+        raise ConfigError([Problem("model", str(error), file_of(config, "model"))]) from None
     return Prepared(config, trainer, dataset, view, splits, regularizers, system, steps)
+
+
+def check_contract(system: System, trainer: Trainer, view: View) -> list[Problem]:
+    """What a system and the loop's settings do not have in common."""
+    problems, name = [], type(system).__name__
+    first = system.objectives()
+    if (len(first) > 1 or system.players) and first:
+        names = tuple(objective.name for objective in first)
+        if set(names) - set(system.players) or len(set(names)) < len(names):
+            players = ", ".join(system.players) or "none"
+            problems.append(
+                Problem("model", f"{name} has objectives {', '.join(names)} and players {players}: they must agree")
+            )
+    if system.whole_batch and trainer.accumulate > 1:
+        problems.append(
+            Problem("trainer.accumulate", f"must be 1: {name} compares the samples of a whole batch with each other")
+        )
+    if trainer.compile and not system.compiles:
+        problems.append(Problem("trainer.compile", f"must be false: torch.compile cannot follow the loss of {name}"))
+    if view.weights is not None and (len(first) > 1 or "weight" not in system.takes):
+        why = "has several objectives" if len(first) > 1 else "takes no sample weights"
+        problems.append(Problem("dataset.weights", f"must be null: {name} {why}"))
+    if system.views and (len(system.views) < 2 or not hasattr(system, "augmentation")):
+        problems.append(
+            Problem("model", f"{name} has views {', '.join(system.views)}, and no `augmentation` to make them")
+        )
+    return problems
+
+
+def check_stages(stages: list[int], total: int, system: System) -> None:
+    """Raises ValueError for first steps that are none."""
+    if stages[:1] != [0] or any(a >= b for a, b in pairwise([*stages, max(total, 1)])):
+        raise ValueError(f"{type(system).__name__}: stages begin at {stages}, of {total} steps in all")
+
+
+def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit], system: System) -> None:
+    """Raises UserError where a split lacks an entry that the system reads: it is found before anything is written."""
+    views = system.views[1:]
+    for name, split in splits.items():
+        if dataset.acts or not len(split):
+            continue
+        there = split.source.take(split.index[:1])
+        missing = [entry for entry in system.spec.entries if entry not in there and entry not in views]
+        if missing:
+            raise UserError(
+                f"dataset {config.choices['dataset']}: its spec names {', '.join(missing)}, which {name} samples lack"
+            )
 
 
 class Preparer:
@@ -142,7 +203,7 @@ class Preparer:
 
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}
-        self._splits: dict[str, dict[str, Split]] = {}
+        self._splits: dict[str, dict[str, AnySplit]] = {}
 
     def __call__(self, config: Config) -> Prepared:
         blocks = own_block(config, "dataset"), config["dataset"]
@@ -215,7 +276,8 @@ def open_folder(
     else:
         title = "-".join(str(config.choices[group]) for group in ("model", "dataset", "optimizer"))
         folder = RunFolder.create(config["output_root"], str(config["name"] or config.choices["model"]), title)
-    folder.write_spec(prepared.dataset.spec.to_dict())
+    spec = prepared.dataset.spec
+    folder.write_spec(spec.to_dict(), spec.files())
     folder.write_environment(command or sys.argv, forked_from=fork.name if fork else None)
     folder.write_config(config.to_yaml())  # last: a folder that has it is a run
     return folder
@@ -245,6 +307,8 @@ def resume(
     """
     newest, _ = latest_checkpoint(folder.checkpoints)
     prepared = prepare(without_weights(config) if newest else config)
+    if newest:
+        _check_boundaries(folder, newest, prepared)
     if newest and step_of(newest) > prepared.total_steps:
         raise UserError(
             f"{folder.path}: {step_of(newest)} steps are done, more than the {prepared.total_steps} that are asked for"
@@ -275,6 +339,19 @@ def resume(
         world.leave()
 
 
+def _check_boundaries(folder: RunFolder, newest: Path, prepared: Prepared) -> None:
+    """Raises UserError where a longer or shorter training would have begun a stage elsewhere than this one did."""
+    if not prepared.system.defines("stage_starts"):
+        return
+    passed = [start for start in load_state(newest)["state"]["stages"] if start < step_of(newest)]
+    planned = prepared.system.stage_starts(prepared.total_steps)
+    if planned[: len(passed)] != passed:
+        raise UserError(
+            f"{folder.path}: its stages began at steps {passed}, and would begin at {planned}; "
+            "start such a change anew with `dlx train --from`"
+        )
+
+
 def build_job(
     prepared: Prepared,
     world: World,
@@ -292,24 +369,30 @@ def build_job(
         if len(split) < world.size:
             raise UserError(f"dataset: {name} has {len(split)} samples, too few for {world.size} processes")
     store = store or DeviceStore()
-    loader = partial(
-        make_loader, spec=prepared.dataset.spec, view=view, device=world.device, seed=seed, rank=world.rank,
-        world_size=world.size, store=store,
-    )  # fmt: skip
-    large = max(view.batch_size, 256)
     reseed(seed, "init")
     system = build_system(config, prepared.dataset.spec)
+    if prepared.trainer.init_from is not None and checkpoint is None:
+        said = load_into(system, prepared.trainer.init_from, config["output_root"])
+        if world.is_main:
+            note(said)
+    loader = partial(
+        make_loader, entries=system.spec.entries, view=view, device=world.device, seed=seed, rank=world.rank,
+        world_size=world.size, store=store,
+    )  # fmt: skip
+    alone = {"rank": 0, "world_size": 1, "training": False}
+    train, size = splits["train"], len(splits["val"])
     data = Data(
         dataset=prepared.dataset,
-        train=loader(splits["train"]),
-        val=loader(splits["val"], batch_size=large),
-        test=loader(splits["test"], batch_size=large),
-        probe=loader(probe(splits["train"], len(splits["val"]), view.split_seed), batch_size=large)
-        if system.gaps
-        else None,
+        train=loader(train),
+        val=loader(splits["val"], training=False),
+        test=loader(splits["test"], training=False),
+        probe=loader(probe(train, size, view.split_seed), training=False) if system.gaps else None,
+        bank=loader(probe(train, BANK, view.split_seed), **alone) if system.defines("before_evaluation") else None,
+        whole=loader(train, **alone) if system.defines("fit") and world.size > 1 else None,
     )
     grouping = settings(config, "optimizer")
     return Job(
+        clip_norms=grouping.clip_norms,
         system=system,
         data=data,
         make_optimizers=lambda system, objectives: build_optimizers(
@@ -351,22 +434,54 @@ def _run(
     return session.result
 
 
-def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:
-    """A run's system with its best weights, on its device, and a loader of `train`, `val` or `test` of its data."""
+@dataclass
+class Opened:
+    """A trained run with the data that it was trained on."""
+
+    config: Config
+    system: System  # with its best weights, on its device
+    dataset: Dataset
+    view: View
+
+    @cached_property
+    def splits(self) -> dict[str, AnySplit]:
+        return self.view.split(self.dataset)
+
+    def loader(self, split: str, entries: Mapping[str, Entry] | None = None) -> Loader:
+        """Of `train`, `val` or `test`: the entries that the system reads, or others of the dataset."""
+        return self._loader(self.splits[split], entries)
+
+    @property
+    def bank(self) -> Loader | None:
+        """Training samples for a system that looks at them when it is evaluated."""
+        if not self.system.defines("before_evaluation"):
+            return None
+        return self._loader(probe(self.splits["train"], BANK, self.view.split_seed))
+
+    def _loader(self, split: AnySplit, entries: Mapping[str, Entry] | None = None) -> Loader:
+        return make_loader(
+            split, entries or self.system.spec.entries, self.view, device=self.system.device, seed=self.config["seed"],
+            training=False,
+        )  # fmt: skip
+
+
+def open_all(folder: RunFolder, *, trust: tuple[str, ...] = ()) -> Opened:
     config = Config.load(folder.config_path, trust=trust)
     check_is_run(folder, config)
     trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
-    device = choose_device(trainer.device)
-    system = trainer.place(load_system(folder, config), device)
-    loader = make_loader(
-        view.split(dataset)[split], spec=system.spec, view=view, device=device, seed=config["seed"],
-        batch_size=max(view.batch_size, 256),
-    )  # fmt: skip
-    return system, loader
+    system = trainer.place(load_system(folder, config), choose_device(trainer.device))
+    return Opened(config, system, dataset, view)
+
+
+def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:
+    """A run's system with its best weights, on its device, and a loader of `train`, `val` or `test` of its data."""
+    opened = open_all(folder, trust=trust)
+    return opened.system, opened.loader(split)
 
 
 def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
-    """The figures of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
-    system, loader = open_run(folder, split, trust=trust)
-    figures = evaluate(system, loader, World(system.device), loader.seed)
-    return {f"{split}/{name}": value for name, value in figures.items()}
+    """The metrics of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
+    opened = open_all(folder, trust=trust)
+    loader, world = opened.loader(split), World(opened.system.device)
+    found = evaluate(opened.system, loader, world, loader.seed, opened.bank)
+    return {f"{split}/{name}": value for name, value in found.items()}

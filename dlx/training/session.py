@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from dlx.config import Config, build_all
 from dlx.config.errors import UserError
-from dlx.random import reseed
+from dlx.runs.media import Animation, grid
 from dlx.tracking.recorder import Recorder, RunRecorder
-from dlx.training.evaluate import evaluate
+from dlx.training.evaluate import evaluate, show
 from dlx.training.job import Diverged
 from dlx.training.progress import Progress
 from dlx.training.signals import exit_code
 
 if TYPE_CHECKING:
-    from dlx.data.loader import Loader
     from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import Batch
     from dlx.training.job import Job, Outcome
     from dlx.training.world import World
 
@@ -103,17 +98,19 @@ def judged(summary: dict[str, Any]) -> dict[str, float]:
 
 def _summarize(job: Job, outcome: Outcome) -> dict[str, Any]:
     """Judges the best weights on the test split, once, and draws what the system shows."""
-    system, state = job.system, outcome.state
-    figures = evaluate(system, job.data.test, job.world, job.seed)
-    test = {f"test/{name}": value for name, value in figures.items()}
-    job.recorder.row(state.step, state.step / job.data.train.steps_per_epoch, test)
+    system, state, data = job.system, outcome.state, job.data
+    found = evaluate(system, data.test, job.world, job.seed, data.bank)
+    test = {f"test/{name}": value for name, value in found.items()}
+    if test:
+        job.recorder.row(state.step, state.step / data.train.steps_per_epoch, test)
     if isinstance(job.recorder, RunRecorder):
-        system.eval()
-        reseed(job.seed, "eval", state.step)
-        with torch.no_grad():
-            shown = system.showcase(shown_batch(job.data.test))
-        for name, figure in shown.items():
-            job.recorder.media(state.step, name, figure)
+        try:
+            for name, medium in show(system, data.val if system.film else data.test, job.seed).items():
+                job.recorder.media(state.step, name, medium)
+            if system.film:
+                make_films(job.recorder)
+        except Exception as error:  # a mistake in a picture must not lose the training
+            job.recorder.lose(f"pictures not made: {type(error).__name__}: {error}")
     return {**_best_figures(job, outcome), **test, "finished": round(time.time(), 3)}
 
 
@@ -132,14 +129,24 @@ def _best_figures(job: Job, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-SHOWN_NUMBERS = 1_000_000
+FRAMES_OF_STRIP = 8
+LEAST_FRAMES = 3
 
 
-def shown_batch(loader: Loader) -> Batch:
-    """What a showcase is made of: all of a small split, the first batch of a large one."""
-    size = math.prod(loader.spec.input_shape) * len(loader.split)
-    batches = loader.all()
-    if size > SHOWN_NUMBERS:
-        return next(batches)
-    parts = list(batches)
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+def make_films(recorder: RunRecorder) -> None:
+    """Of each picture that was made at several steps a film strip and an animation, from the run's files."""
+    import numpy as np
+    from PIL import Image
+
+    found: dict[str, list[Path]] = {}
+    for path in sorted(recorder.folder.media.glob("*-*.png")):
+        found.setdefault(path.stem.rpartition("-")[0], []).append(path)
+    for name, paths in found.items():
+        frames = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+        frames = [frame for frame in frames if frame.shape == frames[-1].shape]
+        if len(frames) < LEAST_FRAMES:
+            continue
+        step = int(paths[-1].stem.rpartition("-")[2])
+        chosen = np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_OF_STRIP)).round().astype(int)
+        recorder.media(step, f"{name}-strip", grid(np.stack([frames[i] for i in chosen]), len(chosen), gap=8))
+        recorder.media(step, f"{name}-film", Animation(np.stack(frames)))

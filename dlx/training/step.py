@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dlx.random import reseed
+from dlx.tasks.spec import Image
 from dlx.training.job import Diverged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import Batch, Objective, System
@@ -44,8 +45,10 @@ class Step:
     def __init__(self, trainer: Trainer, job: Job, state: State) -> None:
         self.job, self.world, self.state, self.system = job, job.world, state, job.system
         self.accumulate, self.clip_norm, self.precision = trainer.accumulate, trainer.clip_norm, trainer.precision
+        self.compile = trainer.compile
         self.to_channels_last = trainer.to_channels_last
         # Reading a CPU scalar waits for nothing. Elsewhere it stays on the device and is read with the next row.
+        self.images = list(self.system.spec.of_kind(Image))
         self.reads_at_once = self.world.device.type == "cpu"
         self.bad_step = torch.zeros((), dtype=torch.int64, device=self.world.device)  # counted from 1; 0: none
         self.bad_index: Tensor = torch.zeros((), dtype=torch.int64, device=self.world.device)
@@ -53,10 +56,20 @@ class Step:
         parts = job.regularizers.values()
         self.hooks = {hook: [part for part in parts if part.defines(hook)] for hook in _HOOKS}
         self.places = alternatives(parts)
-        self.make_optimizers()
+        device = self.world.device
+        # Filled anew at each step, without a copy from the host.
+        self.counters = {
+            "step": torch.zeros((), dtype=torch.int64, device=device),
+            "stage": torch.zeros((), dtype=torch.int64, device=device),
+            "progress": torch.zeros((), device=device),
+        }
 
-    def make_optimizers(self) -> None:
-        self.objectives = self.system.objectives()
+    def begin_stage(self, stage: int, start: int, length: int) -> None:
+        """The objectives of a stage that begins at a step and has so many, with optimizers of their own."""
+        self.stage_start, self.stage_length = start, length
+        self.counters["stage"].fill_(stage)
+        self.objectives = self.system.objectives(stage)
+        self.several = len(self.objectives) > 1
         self.optimizers = self.job.make_optimizers(self.system, self.objectives)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -65,23 +78,42 @@ class Step:
 
     def _wrap(self, objective: Objective) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
         """The objective's loss; with several processes and one objective DDP averages gradients as they come."""
-        if self.world.size == 1 or len(self.objectives) > 1:
-            return lambda batch: self.system.training_loss(batch, objective)
-        return nn.parallel.DistributedDataParallel(_Loss(self.system, objective))
+        if self.world.size == 1 or self.several:
+
+            def loss_of(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+                return self.system.training_loss(batch, objective)
+
+            return torch.compile(loss_of) if self.compile else loss_of
+        wrapped = nn.parallel.DistributedDataParallel(_Loss(self.system, objective))
+        return torch.compile(wrapped) if self.compile else wrapped  # type: ignore[return-value]
 
     @property
     def lr(self) -> float:
         """The learning rate of this step (the first optimizer's)."""
         return self.optimizers[0].param_groups[0]["lr"] if self.optimizers else 0.0
 
-    def __call__(self, batch: Batch, total: int, logging: bool, signals: Signals) -> int:
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of this step: `lr`, or `lr/PLAYER` of each."""
+        if not self.several:
+            return {"lr": self.lr}
+        pairs = zip(self.objectives, self.optimizers, strict=True)
+        return {f"lr/{objective.name}": optimizer.param_groups[0]["lr"] for objective, optimizer in pairs}
+
+    def _named(self, name: str, objective: Objective) -> str:
+        """Of several players each has rows of its own."""
+        return f"train/{objective.name}/{name}" if self.several else f"train/{name}"
+
+    def __call__(self, batch: Batch, logging: bool, signals: Signals) -> int:
         """One optimizer step. Of several processes it returns the signal that any of them received, or 0: the same
         answer on all."""
         seed, step, device, rank = self.job.seed, self.state.step, self.world.device, self.world.rank
-        self.set_lr(total)
+        self.set_lr()
         micros, told = self._split(batch), 0
-        if self.places:
+        if self.places or self.system.views:
             micros = [self.regularized(micro, number) for number, micro in enumerate(micros)]
+        for micro in micros:
+            micro.update(self.counters)
         for objective, optimizer, loss_of in zip(self.objectives, self.optimizers, self.losses, strict=True):
             if (step + 1) % objective.every:
                 continue
@@ -96,15 +128,20 @@ class Step:
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             if self.world.size > 1:
                 told = self._share(loss, signals.received) or told
-                if len(self.objectives) > 1:
+                if self.several:
                     self.world.average_gradients(objective.params)
-            self._note("train/loss" if len(self.objectives) == 1 else f"train/{objective.name}/loss", loss)
+            self._note(self._named("loss", objective), loss)
             self._update(objective, optimizer, loss, batch, logging)
+        if self.scaler and any((step + 1) % objective.every == 0 for objective in self.objectives):
+            self.scaler.update()
         return told
 
-    def set_lr(self, total: int) -> None:
-        """The learning rates of this step, of `total`."""
-        factor = self.job.schedule.factor(self.state.step, total)
+    def set_lr(self) -> None:
+        """The learning rates of this step, and the counters that the batch gets."""
+        position = self.state.step - self.stage_start
+        self.counters["step"].fill_(self.state.step)
+        self.counters["progress"].fill_(position / max(1, self.stage_length))
+        factor = self.job.schedule.factor(position, self.stage_length)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -112,6 +149,14 @@ class Step:
     def regularized(self, micro: Batch, number: int = 0) -> Batch:
         """The micro-batch of that number as the regularizers change it."""
         seed, step, device, rank = self.job.seed, self.state.step, self.world.device, self.world.rank
+        if self.system.views:
+            original = self.system.views[0]
+            drawn: Batch = {}
+            for view in self.system.views:
+                reseed(seed, f"view/{view}", step, number, rank, device=device)
+                part: Any = self.system.augmentation
+                drawn[view] = part.on_batch(micro, self.system)[original]
+            micro = {**micro, **drawn}
         for regularizers in self.places:
             regularizer = regularizers[0]
             if len(regularizers) > 1:
@@ -123,8 +168,9 @@ class Step:
 
     def placed(self, batch: Batch) -> Batch:
         """The batch in the memory format that the system is in."""
-        if self.to_channels_last and "image" in batch:
-            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+        for name in self.images if self.to_channels_last else ():
+            if name in batch:
+                batch[name] = batch[name].contiguous(memory_format=torch.channels_last)
         return batch
 
     def _split(self, batch: Batch) -> list[Batch]:
@@ -152,7 +198,7 @@ class Step:
             if share < 1:
                 loss = loss * share
             scaled = self.scaler.scale(loss) if self.scaler else loss
-            scaled.backward(inputs=objective.params if len(self.objectives) > 1 else None)
+            scaled.backward(inputs=objective.params if self.several else None)
         for name, value in logs.items():
             self._note(f"train/{name}", value.detach())
         return loss.detach()
@@ -163,6 +209,11 @@ class Step:
         shared = self.world.sum_(torch.stack([loss / self.world.size, loss.new_tensor(float(mine > 0))]))
         loss.copy_(shared[0])
         return (mine or signal.SIGTERM) if shared[1].item() else 0
+
+    def note(self, scalars: Mapping[str, Tensor]) -> None:
+        """Scalars for the next row."""
+        for name, value in scalars.items():
+            self._note(f"train/{name}", torch.as_tensor(value, device=self.world.device))
 
     def _note(self, name: str, value: Tensor) -> None:
         self.state.pending.setdefault(name, []).append(value)
@@ -175,26 +226,27 @@ class Step:
         for regularizer in self.hooks["on_gradients"]:
             regularizer.on_gradients(objective.params)
         norm = None
-        if self.clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_(objective.params, self.clip_norm)
+        clip_norm = self.job.clip_norms.get(objective.name, self.clip_norm)
+        if clip_norm is not None:
+            norm = nn.utils.clip_grad_norm_(objective.params, clip_norm)
         elif logging:
             norm = nn.utils.get_total_norm([p.grad for p in objective.params if p.grad is not None])
         if logging and norm is not None:
-            self._note("train/grad_norm", norm)
+            self._note(self._named("grad_norm", objective), norm)
         checked = None if self.scaler else norm  # the scaler itself skips steps whose gradients are infinite
         if self.reads_at_once:
-            self.check(loss.item(), None if checked is None else checked.item(), batch["index"])
+            player = objective.name if self.several else ""
+            self.check(loss.item(), None if checked is None else checked.item(), batch["index"], player)
         else:
             self._flag(loss, checked, batch["index"])
             if getattr(optimizer, "_step_supports_amp_scaling", False) and not self.scaler:
                 optimizer.found_inf = (self.bad_step > 0).float()  # type: ignore[attr-defined]
         if self.scaler:
             self.scaler.step(optimizer)
-            self.scaler.update()
         else:
             optimizer.step()
 
-    def check(self, loss: float, norm: float | None, index: Tensor) -> None:
+    def check(self, loss: float, norm: float | None, index: Tensor, player: str = "") -> None:
         """Before the update, so that the step that would do harm is not taken. Raises Diverged."""
         what = None
         if not math.isfinite(loss):
@@ -203,7 +255,8 @@ class Step:
             what = f"the gradient's norm is {norm}"
         if what:
             samples = index.flatten()[:SHOWN].tolist()
-            raise Diverged(f"{what} at step {self.state.step + 1} (lr {self.lr:g}, samples {samples}...)")
+            who = f"{player}: " if player else ""
+            raise Diverged(f"{who}{what} at step {self.state.step + 1} (lr {self.lr:g}, samples {samples}...)")
 
     def _flag(self, loss: Tensor, norm: Tensor | None, index: Tensor) -> None:
         """Keeps the first bad step and its samples on the device; gates fused updates from there on."""

@@ -18,5 +18,7 @@ def choose_threads(system: System, batch_size: int) -> int:
     must be the same when a run is resumed. system: on the meta device. A ResNet-20 on 8x8 images takes 18 ms a step
     with one thread and 44 to 2,700 ms with two (measured on two shared cores).
     """
-    step = 3 * batch_size * summarize(system).flops  # the backward costs about two forwards
+    summary = summarize(system)
+    sample = 2 * summary.parameters if summary.flops is None else summary.flops
+    step = 3 * batch_size * sample  # the backward costs about two forwards
     return 1 if step < SMALL_STEP else ALL_THREADS

@@ -19,9 +19,8 @@ from dlx.data.stacked import StackedLoader
 from dlx.optim.rules import flatten
 from dlx.optim.stacked import StackedOptimizer
 from dlx.random import reseed
-from dlx.tasks.system import System
 from dlx.training.clock import Clock
-from dlx.training.evaluate import evaluate
+from dlx.training.evaluate import counters, evaluate
 from dlx.training.interval import Due, Interval
 from dlx.training.job import Diverged, Outcome
 from dlx.training.program import NotBatchable, Program
@@ -45,7 +44,14 @@ def check_batchable(trainer: Trainer, fit: Fit) -> None:
         "trainer.ema": trainer.ema is not None,
         "trainer.compile": trainer.compile,
         "several objectives, or none": len(system.objectives()) != 1,
-        "before_step": type(system).before_step is not System.before_step,
+        "before_step": system.defines("before_step"),
+        "stages": len(fit.state.stages) > 1,
+        "views": bool(system.views),
+        "a loss that compares the samples of a batch": system.whole_batch,
+        "a fit after the training": system.defines("fit") and bool(system.objectives()),
+        "no evaluation": not system.defines("evaluate"),
+        "an evaluation that looks at training data": system.defines("before_evaluation"),
+        "batches of similar length": bool(loader.lengths),
         "a dataset that acts": type(fit.job.data.dataset).prepare is not Dataset.prepare,
         "data that do not stay on the device": not isinstance(loader, DeviceLoader),
     }
@@ -141,6 +147,11 @@ class Stack:
             changed.append(fit.step.regularized(self.own(batch, row)))
         return {name: torch.stack([own[name] for own in changed]) for name in changed[0]}
 
+    def counters(self, *, evaluating: bool = False) -> Batch:
+        """What a batch has beside its entries, alike for all members."""
+        own = counters(self.device) if evaluating else self.fits[0].step.counters
+        return {name: value.expand(len(self.fits)) for name, value in own.items()}
+
     def drawn(self, batch: Batch) -> list[Tensor]:
         """The random tensors of the forward pass, each member's from its own counters."""
         draws = self.program.draws(batch)
@@ -156,8 +167,8 @@ class Stack:
         """One optimizer step of all; returns the members whose loss or gradient is not finite, which did not take it
         (elsewhere than on a CPU they are found when a row is logged)."""
         for fit in self.fits:
-            fit.step.set_lr(total)
-        batch = self.regularized(batch)
+            fit.step.set_lr()
+        batch = {**self.regularized(batch), **self.counters()}
         losses, logs, grads = self.program.gradients(self.params, self.buffers, batch, self.drawn(batch))
         matrices = self._matrices(grads)
         norms = None
@@ -220,7 +231,9 @@ class Stack:
             pairs = zip(self.fits, loaders, strict=True)
             return [evaluate(fit.system, loader, fit.world, fit.job.seed) for fit, loader in pairs]
         sums: dict[str, Tensor] = {}
+        extra = self.counters(evaluating=True)
         for batch in StackedLoader(loaders).all():
+            batch = {**batch, **extra}
             for name, value in self.program.evaluate(self.params, self.buffers, batch).items():
                 sums[name] = sums[name] + value if name in sums else value
         rows = ({name: value[row] for name, value in sums.items()} for row in range(len(self.fits)))
@@ -292,7 +305,7 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
         except Diverged as error:  # its last weights cannot be saved
             ended(fit, error)
 
-    display.begin(step, total, per_epoch)
+    display.begin(step, total, per_epoch, first.shown_metrics)
     with Signals() as signals:
         clock = Clock(step)
         while step < total and stack.members and not received:
@@ -319,7 +332,7 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
                 if logging:
                     times = clock.read(step)
                     for row, fit in stack.members:
-                        fit.log(rows[row], fit.step.lr, times)
+                        fit.log(rows[row], fit.step.rates, times)
                 with clock.stopped() as spent:
                     stops: list[int] = []
                     if stack.members and (validation.at(step) or step == total):

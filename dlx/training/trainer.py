@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from dlx.config.groups import nearest
 from dlx.data.dataset import Dataset
+from dlx.random import reseed
 from dlx.training.clock import Clock
 from dlx.training.fit import Fit
 from dlx.training.interval import Due, Interval
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
     from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import System
+    from dlx.training.job import State
+
+
+FRAMES = 20  # pictures of a training that is watched, about
 
 
 def parse_monitor(text: str) -> tuple[str, str]:
@@ -38,7 +44,10 @@ class Trainer:
     clip_norm: gradients of an objective are scaled down to this norm.
     ema: decay of an average of the weights, which is then what is evaluated and kept as best.
     log_every: steps; validate_every, checkpoint_every: steps, or such as 5min, 2epochs.
+    pictures_every: how often pictures are made, as validate_every, at validations; None: at the end, and of systems
+    whose pictures show how they change at about 20 validations, the first ones closer together.
     monitor: what "best" means, such as val/loss:min; None leaves it to the system.
+    init_from: weights to begin with, by name: a .safetensors or .pth file, a run, or a part of its system (RUN:part).
     """
 
     def __init__(
@@ -57,7 +66,9 @@ class Trainer:
         log_every: int = 50,
         validate_every: int | str = "1epoch",
         checkpoint_every: int | str = "5min",
+        pictures_every: int | str | None = None,
         monitor: str | None = None,
+        init_from: str | None = None,
     ) -> None:
         at_least_one = {"epochs": epochs, "max_steps": max_steps, "threads": threads}
         for name, value in {**at_least_one, "accumulate": accumulate, "log_every": log_every}.items():
@@ -69,15 +80,20 @@ class Trainer:
             raise ValueError(f"ema must be in (0, 1), got {ema}")
         if precision not in ("fp32", *DTYPES):
             raise ValueError(f"precision must be fp32, bf16 or fp16, got {precision!r}")
-        for name, every in {"validate_every": validate_every, "checkpoint_every": checkpoint_every}.items():
+        intervals = {"validate_every": validate_every, "checkpoint_every": checkpoint_every}
+        for name, every in {**intervals, "pictures_every": pictures_every}.items():
             try:
-                Interval.parse(every, steps_per_epoch=1)
+                if every is not None:
+                    found = Interval.parse(every, steps_per_epoch=1)
+                    if name == "pictures_every" and found.steps is None:
+                        raise ValueError(f"must be steps or epochs, such as 500 or 1epoch, got {every!r}")
             except ValueError as error:
                 raise ValueError(f"{name} {error}") from None
         self.epochs, self.max_steps, self.device, self.precision = epochs, max_steps, device, precision
         self.threads, self.accumulate, self.clip_norm, self.ema = threads, accumulate, clip_norm, ema
         self.compile, self.channels_last, self.log_every = compile, channels_last, log_every
         self.validate_every, self.checkpoint_every = validate_every, checkpoint_every
+        self.pictures_every, self.init_from = pictures_every, init_from
         self.monitor = parse_monitor(monitor) if monitor else None
 
     def monitored_of(self, system: System, regularizers: Mapping[str, Regularizer]) -> tuple[str, str] | None:
@@ -93,12 +109,14 @@ class Trainer:
             each = ", ".join(f"{name} {text}" for name, text in said.items())
             raise ValueError(f"monitor must be one: what is best is said in several ways: {each}")
         monitored = parse_monitor(next(iter(said.values()))) if said else system.monitor
-        known = [f"val/{name}" for name in system.figures]  # none where they are not known before they are there
+        known = [f"val/{name}" for name in system.metric_names]  # none where they are not known before they are there
         known += [f"{kind}/{name}" for kind in ("probe", "gap") for name in system.gaps] if known else []
         if monitored and known and (name := monitored[0]) not in known:
             raise ValueError(
-                f"monitor {name}: no such figure{nearest(name, known) or ';'} {', '.join(known)} are there"
+                f"monitor {name}: no such metric{nearest(name, known) or ';'} {', '.join(known)} are there"
             )
+        if monitored and not system.defines("evaluate"):
+            raise ValueError(f"monitor {monitored[0]}: {type(system).__name__} is not evaluated")
         for name, part in regularizers.items():
             if part.needs_monitor and monitored is None:
                 raise ValueError(f"monitor must be given for {name}: this system monitors nothing")
@@ -109,6 +127,21 @@ class Trainer:
         if not system.objectives():
             return 0
         return self.max_steps or self.epochs * steps_per_epoch
+
+    def is_shown(self, system: System, state: State, total: int, steps_per_epoch: int) -> bool:
+        """Whether pictures are made at this validation (those of the end are made by `Session`)."""
+        if state.step >= total or not system.defines("showcase"):
+            return False
+        if self.pictures_every is not None:
+            steps = Interval.parse(self.pictures_every, steps_per_epoch).steps
+            return steps is not None and state.step // steps > state.shown_step // steps
+        if not system.film:
+            return False
+
+        def frame(step: int) -> int:  # evenly spaced in the logarithm
+            return int(FRAMES * math.log(max(step, 1)) / math.log(max(total, 2)))
+
+        return state.shown_step == 0 or frame(state.step) > frame(state.shown_step)
 
     def place(self, system: System, device: torch.device) -> System:
         """Moves a system to its device, convolutional ones in channels_last (1.3 times a plain loop on a CPU)."""
@@ -128,7 +161,8 @@ class Trainer:
         system, step, state, total, train = fit.system, fit.step, fit.state, fit.total, job.data.train
         validation = Due(Interval.parse(self.validate_every, train.steps_per_epoch))
         saving = Due(Interval.parse(self.checkpoint_every, train.steps_per_epoch))
-        prepares = type(job.data.dataset).prepare is not Dataset.prepare
+        acts = type(job.data.dataset).prepare is not Dataset.prepare
+        has_before_step = system.defines("before_step")
         stop, received = False, 0
         system.train()
         with Signals() as signals:
@@ -137,24 +171,28 @@ class Trainer:
                 epoch, position = divmod(state.step, train.steps_per_epoch)
                 batches = train.epoch(epoch, position)
                 for _ in range(min(train.steps_per_epoch - position, total - state.step)):
-                    if system.before_step(state.step, job.data):
-                        step.make_optimizers()
-                    if prepares:
-                        job.data.dataset.prepare(state.step, system)
+                    fit.advance()
+                    if has_before_step:
+                        reseed(job.seed, "before_step", state.step, job.world.rank, device=job.world.device)
+                        system.before_step(state.step, job.data)
+                    if acts:
+                        reseed(job.seed, "act", state.step, job.world.rank, device=job.world.device)
+                        step.note(job.data.dataset.prepare(state.step, system) or {})
                     batch = clock.next(batches)
                     logging = (state.step + 1) % self.log_every == 0 or state.step + 1 == total
-                    told = step(batch, total, logging, signals)
+                    told = step(batch, logging, signals)
                     if fit.average:
-                        fit.average.update(state.step)
+                        fit.average.update(state.step - step.stage_start)
                     for regularizer in step.hooks["after_step"]:
                         regularizer.after_step(system, step.lr)
                     system.after_step(state.step)
                     received = told if job.world.size > 1 else signals.received
                     state.step += 1
                     if logging:
-                        fit.log(step.read_pending(), step.lr, clock.read(state.step))
+                        fit.log(step.read_pending(), step.rates, clock.read(state.step))
                     with clock.stopped():
-                        if validation.agreed(state.step, job.world) or state.step == total:
+                        at_end = state.step == total or state.step in state.stages
+                        if validation.agreed(state.step, job.world) or at_end:
                             stop = fit.validate()
                         if saving.agreed(state.step, job.world) and state.step < total:
                             fit.save()

@@ -10,7 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 CHANNELS = {"original": (96, 256, 384, 384, 256), "torchvision": (64, 192, 384, 256, 256)}
@@ -31,7 +31,7 @@ class AlexNet(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         variant: Literal["original", "torchvision"] = "original",
         stem: Literal["paper", "small"] | None = None,
         width: float | None = None,
@@ -47,12 +47,12 @@ class AlexNet(Supervised):
             raise ValueError(f"width must be above 0, got {width}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        side = min(spec.height, spec.width)
+        side = min(spec.image.height, spec.image.width)
         self.is_small = stem == "small" if stem else side < 64
         least = 4 if self.is_small else 63
         if side < least:
             name = "small" if self.is_small else "paper"
-            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.height}x{spec.width}")
+            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.image.height}x{spec.image.width}")
         self.variant = variant
         share = width or (0.25 if self.is_small else 1.0)
         c1, c2, c3, c4, c5 = (2 * max(1, round(share * count / 2)) for count in CHANNELS[variant])
@@ -60,7 +60,8 @@ class AlexNet(Supervised):
         original = variant == "original"
         groups = 2 if original else 1
 
-        self.conv1 = nn.Conv2d(spec.channels, c1, 3, 1, 1) if self.is_small else nn.Conv2d(spec.channels, c1, 11, 4, 2)
+        first = (3, 1, 1) if self.is_small else (11, 4, 2)  # kernel, stride, padding
+        self.conv1 = nn.Conv2d(spec.image.channels, c1, *first)
         self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=groups)
         self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
         self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=groups)
@@ -69,11 +70,13 @@ class AlexNet(Supervised):
         self.norm = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0) if original else nn.Identity()
         self.pool1 = nn.Identity() if self.is_small else nn.MaxPool2d(3, 2)
         self.pool = nn.MaxPool2d(3, 2, padding=1 if self.is_small else 0)
-        last_height, last_width = (-(-size // 4) if self.is_small else 6 for size in (spec.height, spec.width))
-        self.dropout = nn.Dropout(dropout)
-        self.fc6 = nn.Linear(c5 * last_height * last_width, units)
-        self.fc7 = nn.Linear(units, units)
-        self.fc8 = nn.Linear(units, spec.num_outputs)
+        if self.num_outputs:  # else it is a trunk
+            sides = (spec.image.height, spec.image.width)
+            last_height, last_width = (-(-size // 4) if self.is_small else 6 for size in sides)
+            self.dropout = nn.Dropout(dropout)
+            self.fc6 = nn.Linear(c5 * last_height * last_width, units)
+            self.fc7 = nn.Linear(units, units)
+            self.fc8 = nn.Linear(units, self.num_outputs)
         if self.is_small:
             self._initialize_as_he()
         elif original:
@@ -95,7 +98,8 @@ class AlexNet(Supervised):
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
             else:
                 nn.init.zeros_(parameter)
-        nn.init.normal_(self.fc8.weight, std=0.01)
+        if self.num_outputs:
+            nn.init.normal_(self.fc8.weight, std=0.01)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last maps, [B, C, h, w]."""

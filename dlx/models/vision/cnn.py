@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dlx.models.norm import make_norm
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 
@@ -21,7 +21,7 @@ class CNN(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         variant: Literal["cnn", "lenet5"] = "cnn",
         norm: Literal["none", "batch", "layer", "group"] = "none",
         dropout: float = 0.0,
@@ -33,10 +33,13 @@ class CNN(Supervised):
         if variant not in ("cnn", "lenet5"):
             raise ValueError(f"variant must be cnn or lenet5, got {variant!r}")
         smallest = 4 if variant == "cnn" else 24
-        if min(spec.height, spec.width) < smallest:
-            raise ValueError(f"variant {variant} needs images of {smallest}x{smallest}, got {spec.height}x{spec.width}")
-        self.net = _two_convolutions(spec, norm, dropout) if variant == "cnn" else _lenet5(spec, norm, dropout)
-        self._trunk = next(i for i, layer in enumerate(self.net) if isinstance(layer, nn.Flatten))
+        height, width = spec.image.height, spec.image.width
+        if min(height, width) < smallest:
+            raise ValueError(f"variant {variant} needs images of {smallest}x{smallest}, got {height}x{width}")
+        layers = _two_convolutions if variant == "cnn" else _lenet5
+        trunk, dense = layers(spec, self.num_outputs, norm, dropout)
+        self._trunk = len(trunk)
+        self.net = nn.Sequential(*trunk, *(dense if self.num_outputs else ()))
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last pooled maps, [B, C, h, w]."""
@@ -55,40 +58,50 @@ def _convolution(conv: nn.Conv2d, norm: str) -> list[nn.Module]:
     return [conv] if norm == "none" else [conv, make_norm(norm, conv.out_channels, dim=2)]
 
 
-def _two_convolutions(spec: ImageSpec, norm: str, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        *_convolution(nn.Conv2d(spec.channels, 32, 3, padding=1), norm),
+def _two_convolutions(
+    spec: LabeledImages, classes: int, norm: str, dropout: float
+) -> tuple[list[nn.Module], list[nn.Module]]:
+    """The layers up to the last maps, and those after them."""
+    trunk = [
+        *_convolution(nn.Conv2d(spec.image.channels, 32, 3, padding=1), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
         *_convolution(nn.Conv2d(32, 64, 3, padding=1), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
+    ]
+    dense = [
         nn.Flatten(),
         nn.Dropout(dropout),
-        nn.Linear(64 * (spec.height // 4) * (spec.width // 4), 128),
+        nn.Linear(64 * (spec.image.height // 4) * (spec.image.width // 4), 128),
         nn.ReLU(),
         nn.Dropout(dropout),
-        nn.Linear(128, spec.num_outputs),
-    )
+        nn.Linear(128, classes),
+    ]
+    return trunk, dense
 
 
-def _lenet5(spec: ImageSpec, norm: str, dropout: float) -> nn.Sequential:
+def _lenet5(spec: LabeledImages, classes: int, norm: str, dropout: float) -> tuple[list[nn.Module], list[nn.Module]]:
     """ReLU and max-pooling for scaled tanh and trained averages, full connections in the second convolution, softmax
     for radial outputs: 61,706 parameters on 32x32, or 28x28 padded by 2 (1998's has 60,000)."""
-    padding = 2 if spec.height < 32 else 0
-    height, width = ((((side + 2 * padding - 4) // 2) - 4) // 2 for side in (spec.height, spec.width))
-    return nn.Sequential(
-        *_convolution(nn.Conv2d(spec.channels, 6, 5, padding=padding), norm),
+    padding = 2 if spec.image.height < 32 else 0
+    sides = (spec.image.height, spec.image.width)
+    height, width = ((((side + 2 * padding - 4) // 2) - 4) // 2 for side in sides)
+    trunk = [
+        *_convolution(nn.Conv2d(spec.image.channels, 6, 5, padding=padding), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
         *_convolution(nn.Conv2d(6, 16, 5), norm),
         nn.ReLU(),
         nn.MaxPool2d(2),
+    ]
+    dense = [
         nn.Flatten(),
         nn.Dropout(dropout),
         nn.Linear(16 * height * width, 120),
         nn.ReLU(),
         nn.Linear(120, 84),
         nn.ReLU(),
-        nn.Linear(84, spec.num_outputs),
-    )
+        nn.Linear(84, classes),
+    ]
+    return trunk, dense

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class DenseNet(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         depth: int | None = None,
         growth: int | None = None,
         bottleneck: bool | None = None,
@@ -124,7 +124,7 @@ class DenseNet(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        side = min(spec.height, spec.width)
+        side = min(spec.image.height, spec.image.width)
         if depth is None:
             depth = 121 if side >= 64 else 40
         if bottleneck is None:
@@ -153,10 +153,10 @@ class DenseNet(Supervised):
         smallest = 4 * smallest - 3 if large else smallest
         if side < smallest:
             needs = f"depth {depth} with the {'7x7' if large else '3x3'} stem needs images of {smallest}x{smallest}"
-            raise ValueError(f"{needs}, got {spec.height}x{spec.width}")
+            raise ValueError(f"{needs}, got {spec.image.height}x{spec.image.width}")
 
         channels = 2 * growth if bottleneck else 16
-        self.conv0 = conv(spec.channels, channels, 7 if large else 3, 2 if large else 1)
+        self.conv0 = conv(spec.image.channels, channels, 7 if large else 3, 2 if large else 1)
         self.norm0 = nn.BatchNorm2d(channels) if large else nn.Identity()
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         for number, count in enumerate(blocks):
@@ -180,12 +180,13 @@ class DenseNet(Supervised):
             )
             channels += count * growth
         self.norm = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(channels, spec.num_outputs)
+        self.fc = self.make_head(channels)
         self.large = large
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.zeros_(self.fc.bias)
+        if isinstance(self.fc, nn.Linear):
+            nn.init.zeros_(self.fc.bias)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last block's maps, normalized, [B, C, h, w]."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class GoogLeNet(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         aux_heads: bool = True,
         aux_weight: float = 0.3,
         batch_norm: bool = False,
@@ -117,7 +117,7 @@ class GoogLeNet(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        side = min(spec.height, spec.width)
+        side = min(spec.image.height, spec.image.width)
         if stem not in (None, "paper", "small"):
             raise ValueError(f"stem must be paper or small, got {stem!r}")
         large = stem == "paper" if stem else side >= 64
@@ -137,7 +137,7 @@ class GoogLeNet(Supervised):
         smallest = 32 if large else 4
         if side < smallest:
             needs = f"the {'paper' if large else 'small'} stem needs images of {smallest}x{smallest}"
-            raise ValueError(f"{needs}, got {spec.height}x{spec.width}")
+            raise ValueError(f"{needs}, got {spec.image.height}x{spec.image.width}")
         respond = (large and not batch_norm) if lrn is None else lrn
 
         def scaled(channels: int) -> int:
@@ -149,7 +149,7 @@ class GoogLeNet(Supervised):
         lrns = [nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if respond else nn.Identity() for _ in range(2)]
         pooling = [nn.MaxPool2d(3, 2, ceil_mode=True) if large else nn.Identity() for _ in range(2)]
         self.stem = nn.Sequential(
-            Conv(spec.channels, first, 7 if large else 3, 2 if large else 1, batch_norm=batch_norm),
+            Conv(spec.image.channels, first, 7 if large else 3, 2 if large else 1, batch_norm=batch_norm),
             pooling[0],
             lrns[0],
             Conv(first, first, 1, batch_norm=batch_norm),
@@ -167,17 +167,17 @@ class GoogLeNet(Supervised):
             block = Inception(in_channels, scaled_channels, branch3_kernel=branch3_kernel, batch_norm=batch_norm)
             self.blocks[name] = block
             in_channels = block.out_channels
-            if aux_heads and name in TAPPED:
+            if aux_heads and self.num_outputs and name in TAPPED:
                 self.heads[name] = AuxiliaryHead(
                     in_channels,
                     width,
-                    spec.num_outputs,
+                    self.num_outputs,
                     dropout=aux_dropout,
                     batch_norm=batch_norm,
                     any_size=pools == "torchvision",
                 )
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(in_channels, spec.num_outputs)
+        self.fc = self.make_head(in_channels)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -212,7 +212,7 @@ class GoogLeNet(Supervised):
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         """main + aux_weight (aux1 + aux2); the parts are logged as loss_main, loss_aux1 and loss_aux2."""
-        maps = self._maps(batch[self.spec.input_key])
+        maps = self._maps(batch[self.input_name])
         output = self._classify(maps["5b"])
         loss, logs = self.target.loss(output, batch), self.target.logs(output.detach(), batch)
         if not self.training or not self.heads:

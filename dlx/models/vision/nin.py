@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 
@@ -33,36 +33,38 @@ class NiN(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         stem: Literal["paper", "small"] | None = None,
         width: float | None = None,
         dropout: float = 0.5,
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
+        if not self.num_outputs:
+            raise ValueError("spec must have a label: the maps of a NiN are those of its classes")
         if stem not in (None, "paper", "small"):
             raise ValueError(f"stem must be paper or small, got {stem!r}")
         if width is not None and width <= 0:
             raise ValueError(f"width must be above 0, got {width}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        side = min(spec.height, spec.width)
+        side = min(spec.image.height, spec.image.width)
         is_small = stem == "small" if stem else side < 28
         least = 4 if is_small else 8
         if side < least:
             name = "small" if is_small else "paper"
-            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.height}x{spec.width}")
+            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.image.height}x{spec.image.width}")
         share = width or (0.5 if is_small else 1.0)
         wide, middle, narrow = (max(1, round(share * channels)) for channels in (192, 160, 96))
         # The poolings round up, as cuda-convnet's did: 32 - 16 - 8.
         self.net = nn.Sequential(
-            mlpconv(spec.channels, (wide, middle, narrow), 3 if is_small else 5),
+            mlpconv(spec.image.channels, (wide, middle, narrow), 3 if is_small else 5),
             nn.MaxPool2d(3, 2, ceil_mode=True),
             nn.Dropout(dropout),
             mlpconv(narrow, (wide, wide, wide), 5),
             nn.AvgPool2d(3, 2, ceil_mode=True),
             nn.Dropout(dropout),
-            mlpconv(wide, (wide, wide, spec.num_outputs), 3),
+            mlpconv(wide, (wide, wide, self.num_outputs), 3),
         )
         for parameter in self.parameters():
             if parameter.ndim > 1:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 Shortcut = Literal["identity", "projection", "projection_all", "none"]
@@ -111,7 +111,7 @@ class ResNet(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         depth: int | None = None,
         shortcut: Literal["identity", "projection", "projection_all", "none"] | None = None,
         stem: Literal["3x3", "7x7"] | None = None,
@@ -121,7 +121,7 @@ class ResNet(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        side = min(spec.height, spec.width)
+        side = min(spec.image.height, spec.image.width)
         if depth is None:
             depth = 18 if side >= 64 else 20
         if depth not in IMAGENET and depth not in CIFAR:
@@ -146,12 +146,12 @@ class ResNet(Supervised):
         smallest = (4 if large else 1) * 2 ** (len(blocks) - 1)
         if side < smallest:
             needs = f"depth {depth} with the {'7x7' if large else '3x3'} stem needs images of {smallest}x{smallest}"
-            raise ValueError(f"{needs}, got {spec.height}x{spec.width}")
+            raise ValueError(f"{needs}, got {spec.image.height}x{spec.image.width}")
         chosen: Shortcut = shortcut or ("identity" if narrow else "projection")
         channels = 16 if narrow else 64
 
         self.conv1 = nn.Conv2d(
-            spec.channels, channels, 7 if large else 3, 2 if large else 1, padding=3 if large else 1, bias=False
+            spec.image.channels, channels, 7 if large else 3, 2 if large else 1, padding=3 if large else 1, bias=False
         )
         self.bn1 = nn.BatchNorm2d(channels)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
@@ -176,7 +176,7 @@ class ResNet(Supervised):
                 in_channels = 4 * width if bottleneck else width
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
-        self.fc = nn.Linear(in_channels, spec.num_outputs)
+        self.fc = self.make_head(in_channels)
         self._initialize(zero_init_residual)
 
     def _initialize(self, zero_init_residual: bool) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlx.models.vision.pretrained import check_forward, check_known, check_plain, load_weights, refused
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 
@@ -24,7 +24,7 @@ class Timm(Supervised):
     """
 
     def __init__(
-        self, *, spec: ImageSpec, arch: str = "resnet18", weights: str | None = None, loss: str | None = None
+        self, *, spec: LabeledImages, arch: str = "resnet18", weights: str | None = None, loss: str | None = None
     ) -> None:
         super().__init__(spec=spec, loss=loss)
         check_plain(arch)
@@ -34,25 +34,24 @@ class Timm(Supervised):
             raise ValueError(f"arch {arch} needs timm: pip install 'dlx[vision]'") from error
         check_known(arch, timm.list_models(), "timm")
         with torch.device("meta"):
-            check_forward(self._build(spec, arch), spec.input_shape, arch)
+            check_forward(self._build(spec, arch), spec.image.shape, arch)
         self.net = self._build(spec, arch)
         if weights is not None:
             ends = self._ends("classifier")
-            replaceable = ends if spec.channels == 3 else [*self._ends("first_conv"), *ends]
+            replaceable = ends if spec.image.channels == 3 else [*self._ends("first_conv"), *ends]
             load_weights(self.net, weights, arch=arch, replaceable=replaceable)
 
-    @staticmethod
-    def _build(spec: ImageSpec, arch: str) -> nn.Module:
+    def _build(self, spec: LabeledImages, arch: str) -> nn.Module:
         import timm
 
-        options: dict[str, Any] = {"num_classes": spec.num_outputs, "in_chans": spec.channels}
+        options: dict[str, Any] = {"num_classes": self.num_outputs, "in_chans": spec.image.channels}
         config = timm.get_pretrained_cfg(arch)
         if config is not None and config.fixed_input_size:
-            options["img_size"] = (spec.height, spec.width)
+            options["img_size"] = (spec.image.height, spec.image.width)
         try:
             return timm.create_model(arch, pretrained=False, **options)
         except (AssertionError, RuntimeError, ValueError) as error:  # transformers check the size when they are made
-            raise refused(arch, spec.input_shape, error) from error
+            raise refused(arch, spec.image.shape, error) from error
 
     def _ends(self, key: str) -> list[str]:
         """Names of the layers that timm's configuration calls `classifier` or `first_conv`: one, several or none."""

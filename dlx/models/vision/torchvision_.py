@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dlx.models.vision.pretrained import check_forward, check_known, check_plain, load_weights, refused
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 # These return a tuple with the logits of auxiliary heads in training, and warn unless told how to initialize.
@@ -24,47 +24,46 @@ class Torchvision(Supervised):
     """
 
     def __init__(
-        self, *, spec: ImageSpec, arch: str = "resnet18", weights: str | None = None, loss: str | None = None
+        self, *, spec: LabeledImages, arch: str = "resnet18", weights: str | None = None, loss: str | None = None
     ) -> None:
         super().__init__(spec=spec, loss=loss)
         from torchvision import models
 
         check_plain(arch)
         check_known(arch, models.list_models(module=models), "torchvision")
-        if arch.startswith("vit_") and spec.height != spec.width:
-            raise ValueError(f"arch {arch} needs square images, got {spec.height}x{spec.width}")
+        if arch.startswith("vit_") and spec.image.height != spec.image.width:
+            raise ValueError(f"arch {arch} needs square images, got {spec.image.height}x{spec.image.width}")
         # Only words for what fails: it says 224 of Swin too, which takes any size.
         smallest = max(models.get_model_weights(arch).DEFAULT.meta["min_size"])
         with torch.device("meta"):
-            check_forward(self._build(spec, arch), spec.input_shape, arch, smallest)
+            check_forward(self._build(spec, arch), spec.image.shape, arch, smallest)
         self.net = self._build(spec, arch)
         if weights is not None:
             first, head = self._ends()
-            replaceable = [head] if spec.channels == 3 else [first, head]
+            replaceable = [head] if spec.image.channels == 3 else [first, head]
             load_weights(self.net, weights, arch=arch, replaceable=replaceable)
 
-    @staticmethod
-    def _build(spec: ImageSpec, arch: str) -> nn.Module:
+    def _build(self, spec: LabeledImages, arch: str) -> nn.Module:
         from torchvision import models
 
-        options: dict[str, object] = {"num_classes": spec.num_outputs}
+        options: dict[str, object] = {"num_classes": self.num_outputs}
         if arch in AUXILIARY:
             options |= {"aux_logits": False, "init_weights": False}
         if arch.startswith("vit_"):
-            options["image_size"] = spec.height
+            options["image_size"] = spec.image.height
         if arch.startswith("maxvit_"):
-            options["input_size"] = (spec.height, spec.width)
+            options["input_size"] = (spec.image.height, spec.image.width)
         # RegNet computes its widths with tensors, which have no values on the meta device.
         device = torch.get_default_device()
         try:
             with torch.device("cpu" if arch.startswith("regnet_") else device):
                 net = models.get_model(arch, weights=None, **options).to(device)
         except (AssertionError, RuntimeError, ValueError) as error:  # transformers check the size when they are made
-            raise refused(arch, spec.input_shape, error) from error
-        if spec.channels != 3:
+            raise refused(arch, spec.image.shape, error) from error
+        if spec.image.channels != 3:
             name, old = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
             new = nn.Conv2d(
-                spec.channels,
+                spec.image.channels,
                 old.out_channels,
                 old.kernel_size,  # type: ignore[arg-type]
                 old.stride,  # type: ignore[arg-type]

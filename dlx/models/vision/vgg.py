@@ -10,7 +10,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 # depth -> convolutions per stage; configurations A, B, D, C, E of table 1.
@@ -39,7 +39,7 @@ class VGG(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         depth: Literal[11, 13, 16, "16c", 19] | None = None,
         batch_norm: bool = False,
         dropout: float = 0.5,
@@ -48,7 +48,7 @@ class VGG(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        side = min(spec.height, spec.width)
+        side = min(spec.image.height, spec.image.width)
         if depth is None:
             depth = 16 if side >= 64 else 11
         if depth not in CONVOLUTIONS:
@@ -63,11 +63,11 @@ class VGG(Supervised):
         least = 4 if self.is_small else 32
         if side < least:
             name = "small" if self.is_small else "paper"
-            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.height}x{spec.width}")
+            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.image.height}x{spec.image.width}")
         share = width or (0.25 if self.is_small else 1.0)
         poolings = min(5, side.bit_length() - 1)
 
-        stages, in_channels = [], spec.channels
+        stages, in_channels = [], spec.image.channels
         for stage, count in enumerate(CONVOLUTIONS[depth]):
             channels = max(1, round(share * CHANNELS[stage]))
             layers: list[nn.Module] = []
@@ -82,17 +82,19 @@ class VGG(Supervised):
                 layers.append(nn.MaxPool2d(2))
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
-        units = max(1, round(share * DENSE))
-        last_height, last_width = (size >> poolings if self.is_small else 7 for size in (spec.height, spec.width))
-        self.dense = nn.Sequential(
-            nn.Linear(in_channels * last_height * last_width, units),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(units, units),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-        )
-        self.fc8 = nn.Linear(units, spec.num_outputs)
+        if self.num_outputs:  # else it is a trunk
+            units = max(1, round(share * DENSE))
+            sides = (spec.image.height, spec.image.width)
+            last_height, last_width = (size >> poolings if self.is_small else 7 for size in sides)
+            self.dense = nn.Sequential(
+                nn.Linear(in_channels * last_height * last_width, units),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+                nn.Linear(units, units),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+            )
+            self.fc8 = nn.Linear(units, self.num_outputs)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -102,7 +104,8 @@ class VGG(Supervised):
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
-        nn.init.normal_(self.fc8.weight, std=0.01)
+        if self.num_outputs:
+            nn.init.normal_(self.fc8.weight, std=0.01)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last stage's maps, [B, C, h, w]."""

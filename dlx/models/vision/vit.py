@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 # size -> dim, depth, heads: table 1 of the paper; tiny and small are DeiT's (arXiv:2012.12877), mini is dlx's.
@@ -89,7 +89,7 @@ class ViT(Supervised):
     def __init__(
         self,
         *,
-        spec: ImageSpec,
+        spec: LabeledImages,
         size: Literal["mini", "tiny", "small", "base", "large", "huge"] | None = None,
         patch: int | None = None,
         dim: int | None = None,
@@ -102,7 +102,8 @@ class ViT(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        side = min(spec.height, spec.width)
+        height, width = spec.image.height, spec.image.width
+        side = min(height, width)
         if size not in (None, *SIZES):
             raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
         if pool not in ("class_token", "mean"):
@@ -122,12 +123,12 @@ class ViT(Supervised):
         if patch is None:
             patch = 16 if side >= 64 else 4 if side >= 16 else 2
         if side < patch:
-            raise ValueError(f"patch {patch} needs images of {patch}x{patch}, got {spec.height}x{spec.width}")
-        if spec.height % patch or spec.width % patch:
-            raise ValueError(f"patch must divide the image's {spec.height}x{spec.width}, got {patch}")
+            raise ValueError(f"patch {patch} needs images of {patch}x{patch}, got {height}x{width}")
+        if height % patch or width % patch:
+            raise ValueError(f"patch must divide the image's {height}x{width}, got {patch}")
 
-        tokens = (spec.height // patch) * (spec.width // patch) + (pool == "class_token")
-        self.patches = nn.Conv2d(spec.channels, dim, patch, patch)
+        tokens = (height // patch) * (width // patch) + (pool == "class_token")
+        self.patches = nn.Conv2d(spec.image.channels, dim, patch, patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool == "class_token" else None
         self.positions = nn.Parameter(torch.zeros(1, tokens, dim))
         self.dropout = nn.Dropout(dropout)
@@ -139,7 +140,7 @@ class ViT(Supervised):
             )
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.head = nn.Linear(dim, spec.num_outputs)
+        self.head = self.make_head(dim)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -150,9 +151,10 @@ class ViT(Supervised):
                 nn.init.zeros_(parameter)
         nn.init.trunc_normal_(self.patches.weight, std=self.patches.weight[0].numel() ** -0.5)
         nn.init.normal_(self.positions, std=0.02)
-        nn.init.normal_(self.head.weight, std=0.02)
+        if isinstance(self.head, nn.Linear):
+            nn.init.normal_(self.head.weight, std=0.02)
 
-    def embed(self, x_BCHW: Tensor) -> Tensor:
+    def embed_patches(self, x_BCHW: Tensor) -> Tensor:
         """Each patch as a token, row by row, [B, N, D], without positions."""
         return self.patches(x_BCHW).flatten(2).transpose(1, 2)
 
@@ -168,7 +170,7 @@ class ViT(Supervised):
 
     def attention(self, x_BCHW: Tensor) -> list[Tensor]:
         """What each block's tokens read of each other, [B, A, N, N] per block."""
-        x_BND, found = self._place(self.embed(x_BCHW)), []
+        x_BND, found = self._place(self.embed_patches(x_BCHW)), []
         for block in self.blocks:
             assert isinstance(block, Block)
             found.append(block.attention.weights(block.norm1(x_BND)))
@@ -177,7 +179,7 @@ class ViT(Supervised):
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The encoded tokens, [B, N, D]."""
-        return self.encode(self.embed(x_BCHW))
+        return self.encode(self.embed_patches(x_BCHW))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BND = self.features(x_BCHW)

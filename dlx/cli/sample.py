@@ -1,0 +1,120 @@
+"""dlx sample: what a trained run makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dlx.cli.options import Given, Json, Root, Run, Trust, pairs, trusted
+
+if TYPE_CHECKING:
+    from dlx.tasks.system import Batch, System
+
+
+def sample(
+    run: Run,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 16,
+    given: Given = None,
+    prompt: Annotated[str | None, typer.Option(help="The same as --given prompt=TEXT.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    trust: Trust = None,
+    json: Json = False,
+    root: Root = Path("outputs"),
+) -> None:
+    """Make new data with a run's best weights: pictures into its media/, texts on the screen."""
+    from dlx.cli.output import LOST, print_json, save_medium, say
+    from dlx.config import Config
+    from dlx.config.errors import UserError
+    from dlx.runs.find import find_trained
+
+    words = pairs(given, "--given")
+    if prompt is not None:
+        if "prompt" in words:
+            raise UserError("--prompt: --given prompt=... is given as well")
+        words["prompt"] = prompt
+    folder = find_trained(run, root)
+    config = Config.load(folder.config_path, trust=trusted(trust))
+
+    import torch
+
+    from dlx.random import reseed
+    from dlx.runs.load import load_system
+
+    system = load_system(folder, config)
+    if not system.defines("sample"):
+        remedy = "; dlx predict gives its answers" if system.defines("predict") else ""
+        raise UserError(f"dlx sample: {type(system).__name__} makes nothing{remedy}")
+    arguments = read_given(system, config["model"]["_target_"], words)
+    reseed(seed, "sample")
+    files, lost = [], False
+    with torch.no_grad():
+        made = system.sample(count, **arguments)
+        media, texts = drawn(system, made, lambda text: say(text, json))
+    for name, medium in media.items():
+        path = save_medium(folder, f"sample-{name}-{seed}", medium)
+        lost |= path is None
+        if path:
+            files.append(path)
+            say(f"{'picture':<16}{path}", json)
+    if json:
+        print_json({"run": str(folder.path), "seed": seed, "pictures": files, "texts": texts})
+    raise typer.Exit(LOST if lost else 0)
+
+
+def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of `sample` from texts. Raises UserError naming the nearest argument."""
+    from dlx.config.errors import UserError
+    from dlx.config.groups import nearest
+    from dlx.config.signature import read, read_method
+    from dlx.training.report import convert_text
+
+    params = read_method(target, "sample") or {}
+    found = {}
+    for name, text in words.items():
+        if name not in params:
+            known = ", ".join(params) or "none"
+            raise UserError(f"--given {name}: unknown argument{nearest(name, list(params)) or ';'} it takes {known}")
+        kinds = [path for path in params[name].classes if (s := read(path)) and "dlx.tasks.spec.Entry" in s.ancestors]
+        if not kinds:
+            found[name] = convert_text(f"--given {name}", text, params[name].annotation)
+            continue
+        entries = {key: type(entry) for key, entry in system.spec.entries.items()}
+        alike = [key for key, kind in entries.items() if f"{kind.__module__}.{kind.__qualname__}" in kinds]
+        entry = name if name in alike else alike[0] if len(alike) == 1 else None
+        if entry is None:
+            raise UserError(f"--given {name}: {type(system).__name__} reads no such entry ({', '.join(entries)})")
+        path = Path(text).expanduser()
+        found[name] = system.spec.read(entry, path if path.is_file() else text)[entry]
+    return found
+
+
+def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Media by entry, and texts by entry, which are said as they come."""
+    import numpy as np
+
+    from dlx.runs.media import Animation, grid
+
+    batches = [made] if isinstance(made, dict) else made
+    frames: dict[str, list[Any]] = {}
+    texts: dict[str, list[str]] = {}
+    for batch in batches:
+        for name, value in _drawn(system, batch).items():
+            if isinstance(value, list):
+                texts.setdefault(name, []).extend(value)
+                for text in value:
+                    say(text)
+            else:
+                frames.setdefault(name, []).append(grid(value))
+    media: dict[str, Any] = {name: found[-1] for name, found in frames.items()}
+    for name, found in frames.items():
+        if len(found) > 1 and len({frame.shape for frame in found}) == 1:
+            media[f"{name}-film"] = Animation(np.stack(found))
+    return media, texts
+
+
+def _drawn(system: System, batch: Batch) -> dict[str, Any]:
+    entries = system.spec.entries
+    return {name: entries[name].draw(value) for name, value in batch.items() if name in entries}

@@ -1,0 +1,55 @@
+"""Parts: objects that another one is built of, each with the keys of the class that it names.
+
+A part is named by option, `model.encoder={name: resnet, depth: 18}`: the block of that option's file, without what the
+file picks for other groups, with these keys over it. In a frozen configuration it has its `_target_` beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlx.config.errors import ConfigError, Problem
+from dlx.config.groups import GROUPS, nearest, option_file, options, shown
+from dlx.config.signature import Param, read
+from dlx.config.yaml import read_yaml
+
+TRUNK = "dlx.tasks.system.Trunk"
+GROUPS_OF_PARTS = ("model", "regularization")
+
+
+@dataclass(frozen=True)
+class Part:
+    """group: whose options it is one of. base: the class that it must inherit. trunk: a model without its head."""
+
+    group: str
+    base: str
+    trunk: bool = False
+
+
+def part_of(param: Param) -> Part | None:
+    """What an argument's values are, where its annotation names a class of a group."""
+    for path in param.classes:
+        if path == TRUNK:
+            return Part("model", GROUPS["model"].base, trunk=True)
+        signature = read(path)
+        for group in GROUPS_OF_PARTS:
+            if signature and GROUPS[group].base in signature.ancestors:
+                return Part(group, signature.path)
+    return None
+
+
+def option_block(part: Part, option: str, key: str, conf_dirs: Sequence[Path | str]) -> tuple[dict[str, Any], str]:
+    """The block of an option's file, and how messages name the file. Raises ConfigError."""
+    path = option_file(part.group, option, conf_dirs)
+    if path is None:
+        known = list(options(part.group, conf_dirs))
+        message = f"unknown {part.group} {option!r}{nearest(option, known) or ';'} options: {', '.join(known)}"
+        raise ConfigError([Problem(f"{key}.name", message)])
+    content = read_yaml(path) or {}
+    block = content.get(option if GROUPS[part.group].many else part.group)
+    if not isinstance(block, dict) or "_target_" not in block:
+        raise ConfigError([Problem(f"{key}.name", f"{option} has no class of its own", shown(path))])
+    return dict(block), shown(path)

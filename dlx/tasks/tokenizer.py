@@ -1,0 +1,42 @@
+"""Tokenizers: texts to tokens and back. A tokenizer is kept as JSON, beside the spec that names it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from dlx.config.errors import UserError
+
+
+class Characters:
+    """A token for each character of an alphabet; `first` is the number of the first one."""
+
+    def __init__(self, alphabet: str, first: int = 0) -> None:
+        self.alphabet, self.first = alphabet, first
+        self._number = {letter: first + number for number, letter in enumerate(alphabet)}
+
+    def encode(self, text: str) -> list[int]:
+        """Raises UserError for a character that the alphabet lacks."""
+        if unknown := {letter for letter in text if letter not in self._number}:
+            raise UserError(f"{text!r}: characters that the vocabulary lacks: {' '.join(sorted(unknown))}")
+        return [self._number[letter] for letter in text]
+
+    def decode(self, tokens: list[int]) -> str:
+        """Tokens below `first` (padding, marks) are left out."""
+        return "".join(self.alphabet[token - self.first] for token in tokens if token >= self.first)
+
+    def to_json(self) -> str:
+        return json.dumps({"type": "characters", "alphabet": self.alphabet, "first": self.first}, ensure_ascii=False)
+
+
+@cache
+def load_tokenizer(text: str) -> Any:
+    """From what `to_json` gave. Raises UserError for what is none."""
+    try:
+        content = json.loads(text)
+        if content["type"] == "characters":
+            return Characters(content["alphabet"], content["first"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError("tokenizer: not a tokenizer that dlx knows")
