@@ -56,8 +56,9 @@ def evaluate(
         landscape = flatness.Landscape(*open_run(folder, "train", trust=trusted(trust)))
         metrics["train/sharpness"] = flatness.sharpness(landscape, epsilon=epsilon)
         drawn["landscape"] = flatness.draw(flatness.slices(landscape), folder.name)
+    width = max([14, *map(len, metrics)]) + 2
     for name, value in metrics.items():
-        say(f"{name:<16}{value:.4f}", json)
+        say(f"{name:<{width}}{value:.4f}", json)
     if not metrics and not report.tables:
         say("metrics         none: this system is not evaluated", json)
     for name, rows in report.tables.items():

@@ -77,11 +77,14 @@ def report(result: Result, json: bool, flags: str = "") -> None:
     if result.code == 0 or result.metrics:
         run = result.run
         shown = {k: v for k, v in result.metrics.items() if k.startswith("test/")}
+        width = max([14, *map(len, shown)]) + 2
         for name, value in shown.items():
-            say(f"{name:<16}{value:.4f}", json)
+            say(f"{name:<{width}}{value:.4f}", json)
         say(f"{'run':<16}{run}", json)
         name = f"{run.name}{flags}"
-        say(f"next            dlx eval {name}    dlx predict {name} FILE    dlx runs", json)
+        further = {"predict": f"dlx predict {name} FILE    ", "sample": f"dlx sample {name}    "}
+        offered = "".join(further[command] for command in result.commands)
+        say(f"next            dlx eval {name}    {offered}dlx runs", json)
     if result.status == "interrupted":
         say(f"interrupted ({result.reason}); go on with: dlx resume {result.run}{flags}", json)
     elif result.status == "diverged":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.check import is_allowed, refusal, trust_here
@@ -120,8 +121,8 @@ def without_targets(spec: Any, target: Any, key: str) -> Any:
     """The inputs that a model reads, as the spec class that its own extends by targets."""
     for path in accepted_specs(str(target)):
         for kind in _load(path).__mro__:
-            fields = list(getattr(kind, "__dataclass_fields__", ()))
-            if fields and not kind.targets and all(name in spec.entries for name in fields):
+            names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+            if names and not getattr(kind, "targets", ()) and all(name in spec.entries for name in names):
                 return spec.narrow(kind)
     raise ConfigError([Problem(key, f"{target} cannot be a trunk: its spec has no base without targets")])
 

@@ -21,6 +21,7 @@ def json_schema(conf_dirs: Sequence[Path | str] = (), trust: Sequence[str] = ())
     """Validates what `dlx config` prints and what run folders hold."""
     properties: dict[str, Any] = {name: _property(param) for name, param in TOP_LEVEL.items()}
     properties["choices"] = {"type": "object"}
+    properties["format"] = {"type": "integer"}
     for name, group in GROUPS.items():
         blocks = _blocks(name, group, conf_dirs, trust)
         if group.many:

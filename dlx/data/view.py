@@ -129,7 +129,8 @@ class View:
         if not dataset.acts:
             return
         for key in ("subset", "fold", "bootstrap", "weights", "targets", "workers"):
-            if value := getattr(self, key):
+            value = getattr(self, key)
+            if value is not None and (key, value) != ("workers", 0):
                 raise UserError(f"dataset.{key}: must not be set, got {value}: this dataset is an environment")
 
     def _split(self, given: Mapping[str, Source], targets: Sequence[str]) -> dict[str, Split]:

@@ -95,6 +95,7 @@ def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
     runs = all_runs(root, members=True)
     matches = (
         [folder for folder in runs if run == folder.name]
+        or [folder for folder in started if run == folder.path.parent.name]
         or [folder for folder in started if run in str(folder.path)]
         or [folder for folder in runs if run in str(folder.path)]
     )

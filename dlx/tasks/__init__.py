@@ -1,1 +1,5 @@
 """What is learned: the System contract and its kinds."""
+
+from dlx.tasks.gather import gather_with_grad
+
+__all__ = ["gather_with_grad"]

@@ -32,7 +32,7 @@ def _open_image(content: bytes, channels: int) -> Image.Image:
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels.transpose(2, 0, 1).copy()  # Pillow's own is not writable
 
 
 def decode_content(content: bytes, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -7,6 +7,7 @@ vmap's own work in Python would cost half as much again at each step of a small 
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,14 @@ def _trace(
             warnings.filterwarnings("error", message=".*performance drop because we have not yet implemented.*")
             return names, tidied(make_fx(flat)(*given))
     except (RuntimeError, NotImplementedError, UserWarning, ValueError) as error:
-        raise NotBatchable(str(error).strip().splitlines()[0]) from error
+        raise NotBatchable(_why(str(error))) from error
+
+
+def _why(text: str) -> str:
+    """What torch says, in a line; of a call that it cannot stack its name alone."""
+    if missing := re.search(r"batching rule for (aten::\w+)", text):
+        return f"torch cannot stack {missing[1]}"
+    return text.strip().splitlines()[0]
 
 
 def _shapes(batch: Batch) -> tuple[Any, ...]:

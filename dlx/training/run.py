@@ -145,7 +145,9 @@ def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str,
         )
     _check_entries(config, dataset, splits, system)
     try:
-        check_stages(system.stage_starts(trainer.total_steps(system, steps)), trainer.total_steps(system, steps), system)
+        check_stages(
+            system.stage_starts(trainer.total_steps(system, steps)), trainer.total_steps(system, steps), system
+        )
     except ValueError as error:
         raise ConfigError([Problem("model", str(error), file_of(config, "model"))]) from None
     return Prepared(config, trainer, dataset, view, splits, regularizers, system, steps)
@@ -324,10 +326,11 @@ def resume(
     try:
         if world.is_main:
             folder.lock.acquire()
-        checkpoint, problems = latest_checkpoint(folder.checkpoints)
-        for problem in problems:
+        # One process says which: on a shared file system others may not see the newest yet.
+        checkpoint, problems = world.agree(latest_checkpoint(folder.checkpoints) if world.is_main else None)
+        for problem in problems if world.is_main else ():
             note(f"warning: {problem}")
-        if problems or checkpoint is None:
+        if world.is_main and (problems or checkpoint is None):
             where = f"the one before, {checkpoint.name}, is used" if checkpoint else "it begins anew"
             note(f"warning: {folder.path}: no newer checkpoint that is whole; {where}")
         if world.is_main and changed:

@@ -32,6 +32,7 @@ class Result:
     code: int
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
+    commands: tuple[str, ...] = ()  # what the trained system has: predict, sample
 
 
 class Session:
@@ -43,6 +44,7 @@ class Session:
         self.recorder = Recorder()
         self.result = Result(folder.path, "failed", 1)
         self._summary: dict[str, Any] = {}
+        self._commands: tuple[str, ...] = ()
         if world.is_main:
             folder.write_status("running")
             told = {**config.values, "choices": config.choices}
@@ -61,6 +63,10 @@ class Session:
             self._end("pruned", 0, f"at step {outcome.state.step}: others did better by then")
         else:
             self._summary = _summarize(job, outcome)
+            has = job.system.defines
+            self._commands = tuple(
+                command for command, hook in (("predict", "answer"), ("sample", "sample")) if has(hook)
+            )
             self._end("finished", 0)
 
     def left(self, reason: str) -> None:
@@ -68,7 +74,7 @@ class Session:
         self._end("interrupted", 1, reason)
 
     def _end(self, status: str, code: int, reason: str | None = None) -> None:
-        self.result = Result(self.folder.path, status, code, judged(self._summary), reason)
+        self.result = Result(self.folder.path, status, code, judged(self._summary), reason, self._commands)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -70,6 +70,10 @@ class Step:
         self.counters["stage"].fill_(stage)
         self.objectives = self.system.objectives(stage)
         self.several = len(self.objectives) > 1
+        # DDP takes one loss over all parameters that train, without gradients inside it.
+        trained = {p for p in self.system.parameters() if p.requires_grad}
+        whole = not self.several and self.objectives and trained == set(self.objectives[0].params)
+        self.wraps = self.world.size > 1 and bool(whole) and self.system.compiles
         self.optimizers = self.job.make_optimizers(self.system, self.objectives)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -77,8 +81,8 @@ class Step:
         self.losses = [self._wrap(objective) for objective in self.objectives]
 
     def _wrap(self, objective: Objective) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
-        """The objective's loss; with several processes and one objective DDP averages gradients as they come."""
-        if self.world.size == 1 or self.several:
+        """The objective's loss; DDP averages gradients as they come, where it can."""
+        if not self.wraps:
 
             def loss_of(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
                 return self.system.training_loss(batch, objective)
@@ -128,7 +132,7 @@ class Step:
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             if self.world.size > 1:
                 told = self._share(loss, signals.received) or told
-                if self.several:
+                if not self.wraps:
                     self.world.average_gradients(objective.params)
             self._note(self._named("loss", objective), loss)
             self._update(objective, optimizer, loss, batch, logging)

@@ -39,7 +39,7 @@ class CNN(Supervised):
         layers = _two_convolutions if variant == "cnn" else _lenet5
         trunk, dense = layers(spec, self.num_outputs, norm, dropout)
         self._trunk = len(trunk)
-        self.net = nn.Sequential(*trunk, *(dense if self.num_outputs else ()))
+        self.net = nn.Sequential(*trunk, *dense)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last pooled maps, [B, C, h, w]."""
@@ -61,7 +61,7 @@ def _convolution(conv: nn.Conv2d, norm: str) -> list[nn.Module]:
 def _two_convolutions(
     spec: LabeledImages, classes: int, norm: str, dropout: float
 ) -> tuple[list[nn.Module], list[nn.Module]]:
-    """The layers up to the last maps, and those after them."""
+    """The layers up to the last maps, and those after them; of a trunk (no classes) none."""
     trunk = [
         *_convolution(nn.Conv2d(spec.image.channels, 32, 3, padding=1), norm),
         nn.ReLU(),
@@ -70,6 +70,8 @@ def _two_convolutions(
         nn.ReLU(),
         nn.MaxPool2d(2),
     ]
+    if not classes:
+        return trunk, []
     dense = [
         nn.Flatten(),
         nn.Dropout(dropout),
@@ -95,6 +97,8 @@ def _lenet5(spec: LabeledImages, classes: int, norm: str, dropout: float) -> tup
         nn.ReLU(),
         nn.MaxPool2d(2),
     ]
+    if not classes:
+        return trunk, []
     dense = [
         nn.Flatten(),
         nn.Dropout(dropout),

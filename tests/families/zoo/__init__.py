@@ -1,0 +1,1 @@
+"""Toy systems of every kind, written as a person outside dlx would: what the contracts must carry."""
