@@ -44,6 +44,8 @@ class Regularizer:
         """Raises ValueError where it cannot work on such a system (which may be on the meta device)."""
         if not self.defines("on_batch"):
             return
+        if system.views:
+            raise ValueError("would change one view of several; the model's augmentation says how views are made")
         spec = system.spec
         inputs, targets = spec.inputs, {name: spec.entries[name] for name in spec.targets}
         if self.needs_target and not targets:

@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
-_LIKE = (torch.rand_like, torch.randn_like)
+_LIKE = (torch.rand_like, torch.randn_like, torch.randint_like)
 _FRESH = (torch.rand, torch.randn, torch.randint, torch.randperm)
+_IN_PLACE = ("exponential_", "normal_", "uniform_", "random_", "geometric_", "log_normal_", "cauchy_")
+_FILLS = {getattr(Tensor, name): name for name in _IN_PLACE}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Draw:
         return self.call(*self.arguments, **self.options)
 
 
+def _filled(like: Tensor, name: str, *arguments: Any, **options: Any) -> Tensor:
+    """A tensor of that shape, filled by one of the in-place methods that draw."""
+    return getattr(torch.empty_like(like), name)(*arguments, **options)
+
+
 def _rate(arguments: Sequence[Any], options: Mapping[str, Any]) -> float:
     """The rate of a dropout call, 0 where it changes nothing."""
     rate = options.get("p", arguments[1] if len(arguments) > 1 else 0.5)
@@ -41,7 +48,8 @@ def _rate(arguments: Sequence[Any], options: Mapping[str, Any]) -> float:
 
 
 class _Random(TorchFunctionMode):
-    """Hands each random call to `draw`; of dropout it is the mask, which the input is then multiplied with."""
+    """Hands each random call to `draw`: of one whose result depends on tensors too, the numbers that it draws, from
+    which the result is computed as torch does."""
 
     def draw(self, draw: Draw) -> Tensor:
         raise NotImplementedError
@@ -57,7 +65,66 @@ class _Random(TorchFunctionMode):
             return self.draw(Draw(func, (torch.empty_like(args[0]), *args[1:]), options))
         if func in _FRESH:
             return self.draw(Draw(func, args, options))
-        return func(*args, **options)
+        if func in _FILLS:
+            return args[0].copy_(
+                self.draw(Draw(_filled, (torch.empty_like(args[0]), _FILLS[func], *args[1:]), options))
+            )
+        special = {
+            torch.bernoulli: self._bernoulli,
+            torch.normal: self._normal,
+            torch.multinomial: self._multinomial,
+            F.gumbel_softmax: self._gumbel_softmax,
+            F.scaled_dot_product_attention: self._attention,
+        }.get(func)
+        return func(*args, **options) if special is None else special(*args, **options)
+
+    def _bernoulli(self, input: Tensor, *more: Any, **options: Any) -> Tensor:
+        """Whether a uniform number is below the probability."""
+        if more or options:
+            return torch.bernoulli(input, *more, **options)
+        return (self.draw(Draw(_filled, (torch.empty_like(input), "uniform_"))) < input).to(input.dtype)
+
+    def _normal(self, mean: Any, std: Any = 1.0, *more: Any, **options: Any) -> Tensor:
+        tensors = [value for value in (mean, std) if isinstance(value, Tensor)]
+        if not tensors:
+            return self.draw(Draw(torch.normal, (mean, std, *more), options))
+        like = torch.empty_like(torch.broadcast_tensors(*tensors)[0])
+        return self.draw(Draw(_filled, (like, "normal_"))) * std + mean
+
+    def _multinomial(self, input: Tensor, num_samples: int, replacement: bool = False, **options: Any) -> Tensor:
+        """The largest of p / e, e exponential; with replacement torch has another way, which is not followed."""
+        if replacement and num_samples > 1:
+            return torch.multinomial(input, num_samples, replacement, **options)
+        e = self.draw(Draw(_filled, (torch.empty_like(input), "exponential_")))
+        return (input / e).topk(num_samples, dim=-1).indices
+
+    def _gumbel_softmax(
+        self, logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+    ) -> Tensor:
+        noise = -self.draw(Draw(_filled, (torch.empty_like(logits), "exponential_"))).log()
+        soft = ((logits + noise) / tau).softmax(dim)
+        if not hard:
+            return soft
+        index = soft.argmax(dim, keepdim=True)
+        return torch.zeros_like(logits).scatter(dim, index, 1.0) - soft.detach() + soft
+
+    def _attention(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        if not dropout_p or enable_gqa:
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, float("-inf"))
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        weights = scores.softmax(-1)
+        return (weights * self.draw(Draw(F.dropout, (torch.ones_like(weights), dropout_p, True)))) @ value
 
 
 class Recording(_Random):

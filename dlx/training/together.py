@@ -7,7 +7,7 @@ run, to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -27,7 +27,7 @@ from dlx.training.program import NotBatchable, Program
 from dlx.training.signals import Signals
 
 if TYPE_CHECKING:
-    from dlx.tasks.system import Batch
+    from dlx.tasks.system import Batch, System
     from dlx.tracking.recorder import Display
     from dlx.training.fit import Fit
     from dlx.training.trainer import Trainer
@@ -95,22 +95,25 @@ class Stack:
         }
         self.params: dict[str, Tensor] = {}
         self._place: list[tuple[int, str]] = []
+        frozen = []
         for name, p in first.system.named_parameters():
             if p not in place:
-                raise NotBatchable(f"{name} is not trained")
+                frozen.append(name)
+                continue
             number, key = place[p]
             self.params[name] = self.optimizer.groups[number].views[key]
             self._place.append((number, key))
-        self.buffers = {name: self._stack_buffers(name) for name, _ in first.system.named_buffers()}
+        names = [*(name for name, _ in first.system.named_buffers()), *frozen]
+        self.buffers = {name: self._stack_unchanged(name) for name in names}
         self.loader = StackedLoader([cast(DeviceLoader, fit.job.data.train) for fit in fits])
         self.pending = self._take_pending()
         self.finite = torch.ones(len(fits), dtype=torch.bool, device=self.device)
         self.bad_step = torch.zeros(len(fits), dtype=torch.int64, device=self.device)
 
-    def _stack_buffers(self, name: str) -> Tensor:
-        """Stacked, with the members' own as views of it."""
-        own = [fit.system.get_buffer(name) for fit in self.fits]
-        stacked = torch.stack(own)
+    def _stack_unchanged(self, name: str) -> Tensor:
+        """What no gradient changes, buffers and frozen parameters, stacked, with the members' own as views of it."""
+        own: list[Tensor] = [dict(named_tensors(fit.system))[name] for fit in self.fits]
+        stacked = torch.stack([tensor.detach() for tensor in own])
         for buffer, row in zip(own, stacked, strict=True):
             buffer.data = row
         return stacked
@@ -270,8 +273,9 @@ class Stack:
         self._give_pending(row)
         self.optimizer.write_back(row)
         self.optimizer.release(row)
-        for buffer in fit.system.buffers():
-            buffer.data = buffer.data.clone()
+        for name, tensor in named_tensors(fit.system):
+            if name in self.buffers:
+                tensor.data = tensor.data.clone()
         self.active[row] = False
         return fit
 
@@ -281,6 +285,11 @@ class Stack:
             self.optimizer.write_back(row)
             self._give_pending(row)
         return Stack(self.trainer, [fit for _, fit in self.members], self.program)
+
+
+def named_tensors(system: System) -> Iterator[tuple[str, Tensor]]:
+    yield from system.named_buffers()
+    yield from system.named_parameters()
 
 
 Ended = Callable[["Fit", Outcome | Diverged], None]

@@ -53,8 +53,7 @@ FAMILIES = {
     "seq2seq": Family(("loss", "exact_match"), predict="abc", batched="similar length"),
     "masked": Family(("loss",), batched="do not stay on the device"),
     "finetuned": Family(
-        ("loss", "accuracy", "nll"), first=("masked", "model.body_from=masked"), predict="abcdefgha", export=None,
-        batched="is not trained",
+        ("loss", "accuracy", "nll"), first=("masked", "model.body_from=masked"), predict="abcdefgha", export=None
     ),
     "vae": Family(("loss", "nll"), sample=("--given", "scale=2"), rows=("train/loss", "train/warmup")),
     "wgan": Family((), sample=(), kfold="is not evaluated", batched="several objectives", rows=GAN_ROWS),
@@ -62,8 +61,7 @@ FAMILIES = {
     "growing": Family(("mse",), batched="stages", rows=("train/loss", "train/share")),
     "painter": Family(("loss",), sample=("--prompt", "a cross"), batched="stages"),
     "painter_from": Family(
-        ("loss",), first=("codes", "model.codes_from=codes"), sample=("--prompt", "a cross"),
-        batched="is not trained|have no gradient",
+        ("loss",), first=("codes", "model.codes_from=codes"), sample=("--prompt", "a cross")
     ),
     "contrastive": Family(("knn_accuracy",), accumulate="compares the samples", batched="views"),
     "walk": Family(("return",), kfold="is an environment", batched="a dataset that acts"),
