@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def show(overrides: Overrides = None, conf_dir: ConfDirs = None, trust: Trust = None) -> None:
     """Show a model layer by layer: dlx show model=resnet model.depth=50"""
-    from dlx.config import build, compose
+    from dlx.config import build, compose, settings
 
     config = compose(overrides or [], conf_dirs=conf_dir or (), trust=trusted(trust))
 
@@ -21,7 +21,8 @@ def show(overrides: Overrides = None, conf_dir: ConfDirs = None, trust: Trust = 
     from dlx.runs.load import build_meta
     from dlx.tasks.summary import summarize
 
-    _, system = build_meta(config, build(config, "dataset").spec)
+    spec = settings(config, "dataset").spec(build(config, "dataset"))
+    _, system = build_meta(config, spec)
     say(options("model", conf_dir or ()).get(str(config.choices["model"]), ""))
     print_summary(summarize(system))
 

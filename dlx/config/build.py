@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config.check import is_allowed, refusal, trust_here
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, option_file, shown
-from dlx.config.parts import Part, part_of
+from dlx.config.parts import GROUPS_OF_PARTS, Part, part_of
 from dlx.config.signature import accepted_specs, missing_entries, read
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _parts(value: Any, part: Part, trust: Sequence[str], key: str, file: str | N
     if not isinstance(value, dict):
         return value
     block = {name: item for name, item in value.items() if name != "name"}
-    supplied = {name: given[name] for name in GROUPS[part.group].given if name in given}
+    supplied = {name: given[name] for name in GROUPS_OF_PARTS[part.group].given if name in given}
     if part.trunk and "spec" in supplied:
         supplied["spec"] = without_targets(supplied["spec"], block.get("_target_"), key)
     return instantiate(block, base=part.base, trust=trust, key=key, file=file, **supplied)
@@ -190,4 +190,5 @@ def settings(config: Config, group: str) -> Any:
     shared = _shared_names(group)
     block = {name: value for name, value in config[group].items() if name in shared}
     wanted = _load(target)
-    return instantiate({"_target_": target, **block}, base=wanted, key=group, file=file_of(config, group))
+    file = file_of(config, group)
+    return instantiate({"_target_": target, **block}, base=wanted, trust=config.trust, key=group, file=file)

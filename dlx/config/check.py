@@ -12,7 +12,7 @@ from typing import Any
 
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, SHORT_NAMES, Group, nearest, option_file, options, shown
-from dlx.config.parts import Part, option_block, part_of
+from dlx.config.parts import GROUPS_OF_PARTS, Part, option_block, part_of
 from dlx.config.signature import COMPUTED, REQUIRED, Param, accepted_specs, class_names, missing_entries, read
 from dlx.config.types import Mismatch, convert
 
@@ -173,7 +173,7 @@ class Checker:
                 return value
             block = {**given, **block}
         name = {"name": block.pop("name")} if "name" in block else {}
-        checked = self._check_block(key, replace(GROUPS[part.group], base=part.base), block, file)
+        checked = self._check_block(key, replace(GROUPS_OF_PARTS[part.group], base=part.base), block, file)
         return {**name, **checked}
 
     def _check_players(self, key: str, group: Group, block: dict[str, Any], file: str | None) -> None:
@@ -242,7 +242,8 @@ class Checker:
         spec = read(held.spec) if held and held.spec else None
         if spec is None or not accepted:
             return
-        missing = [missing_entries(path, spec.fields) for path in accepted]
+        offered = {**spec.fields, **({"proposals": "dlx.tasks.spec.Proposals"} if dataset.get("proposals") else {})}
+        missing = [missing_entries(path, offered) for path in accepted]
         if all(missing):
             takes = " or ".join(path.rpartition(".")[2] for path in accepted)
             name = model["_target_"].rpartition(".")[2]

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import ConfigError, Problem
-from dlx.config.groups import GROUPS, nearest, option_file, options, shown
+from dlx.config.groups import GROUPS, Group, nearest, option_file, options, shown
 from dlx.config.signature import Param, read
 from dlx.config.yaml import read_yaml
 
+PARTS = {"proposals": Group("dlx.data.proposals.Proposer", many=True)}
+"""Folders of conf/ whose options are parts alone: they are not chosen on the command line by themselves."""
+
 TRUNK = "dlx.tasks.system.Trunk"
-GROUPS_OF_PARTS = ("model", "regularization")
+GROUPS_OF_PARTS = {**{name: GROUPS[name] for name in ("model", "regularization")}, **PARTS}
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ def part_of(param: Param) -> Part | None:
         if path == TRUNK:
             return Part("model", GROUPS["model"].base, trunk=True)
         signature = read(path)
-        for group in GROUPS_OF_PARTS:
-            if signature and GROUPS[group].base in signature.ancestors:
-                return Part(group, signature.path)
+        for name, group in GROUPS_OF_PARTS.items():
+            if signature and group.base in signature.ancestors:
+                return Part(name, signature.path)
     return None
 
 
@@ -49,7 +52,7 @@ def option_block(part: Part, option: str, key: str, conf_dirs: Sequence[Path | s
         message = f"unknown {part.group} {option!r}{nearest(option, known) or ';'} options: {', '.join(known)}"
         raise ConfigError([Problem(f"{key}.name", message)])
     content = read_yaml(path) or {}
-    block = content.get(option if GROUPS[part.group].many else part.group)
+    block = content.get(option if part.group == "regularization" else part.group)
     if not isinstance(block, dict) or "_target_" not in block:
         raise ConfigError([Problem(f"{key}.name", f"{option} has no class of its own", shown(path))])
     return dict(block), shown(path)

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlx.config.check import TOP_LEVEL, is_allowed
 from dlx.config.groups import GROUPS, Group, option_file, options
+from dlx.config.parts import part_of
 from dlx.config.signature import COMPUTED, REQUIRED, Param, read
 from dlx.config.types import choices, members
 from dlx.config.yaml import read_yaml
@@ -74,6 +75,8 @@ def _blocks(
 
 
 def _property(param: Param) -> dict[str, Any]:
+    if part_of(param) is not None:  # an option of another group, or its block
+        return {}
     schema = _of(param.annotation)
     if param.default not in (REQUIRED, COMPUTED, None):
         schema["default"] = list(param.default) if isinstance(param.default, tuple) else param.default

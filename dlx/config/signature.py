@@ -237,8 +237,13 @@ def read(dotted: str) -> Signature | None:
         elif isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "spec":
             spec = _canonical(_absolute(_dotted(statement.annotation), module))
         elif isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith("ClassVar"):
-            fields[ast.unparse(statement.target)] = _canonical(_absolute(_dotted(statement.annotation), module))
+            fields[ast.unparse(statement.target)] = _field(statement.annotation, module)
     return Signature(path, params, ancestors, ast.get_docstring(node) or "", spec, fields)
+
+
+def _field(annotation: ast.expr, module: Module) -> str:
+    text = _dotted(annotation)
+    return text if "|" in text else _canonical(_absolute(text, module))
 
 
 def read_method(dotted: str, name: str) -> dict[str, Param] | None:
@@ -267,6 +272,8 @@ def missing_entries(accepted: str, held: Mapping[str, str]) -> list[str]:
     spec = read(accepted)
     missing = []
     for name, kind in spec.fields.items() if spec else ():
+        if kind.endswith("| None"):  # it may be left out
+            continue
         found = read(held[name]) if name in held else None
         if found is None or kind not in found.ancestors:
             missing.append(name)

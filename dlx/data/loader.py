@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, Windows
+from dlx.data.proposals import Proposed
 from dlx.data.view import Split, UnpairedSplit
 from dlx.random import derive, generator
 from dlx.tasks.spec import Image, Size, normalize
@@ -415,6 +416,8 @@ def make_loader(
             for number, side in enumerate((split.a, split.b))
         )
         return UnpairedLoader(split, a, b, entries, **order)
+    if isinstance(split.source, Proposed):
+        split = replace(split, source=split.source.only(tuple(entries)))
     if view.workers == 0 and isinstance(split.source, Windows):
         return WindowsLoader(split, entries, device, store, **order)
     if view.workers == 0 and _fits(split, entries, device):

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, Unpaired
+from dlx.data.proposals import Proposed, Proposer, with_proposals
 from dlx.random import generator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dlx.data.dataset import Dataset, Source
+    from dlx.tasks.spec import Spec
 
 TEST_PARTS, VAL_PARTS = 5, 10  # a fifth of the data, a tenth of the rest
 
@@ -74,6 +76,7 @@ class View:
     weights: a .npy file with one weight per sample of the training source.
     targets: a .npy file with real targets that stand in for those of the training source, in its order: for train, and
         for what else is cut from it (a val or test split that the dataset gives keeps its own).
+    proposals: what proposes regions of images, by option, for systems that read them.
     workers: processes that load; 0 keeps what fits in memory on the device.
     drop_last: training drops the last partial batch.
     """
@@ -90,6 +93,7 @@ class View:
         split_seed: int = 0,
         weights: str | None = None,
         targets: str | None = None,
+        proposals: Proposer | None = None,
         workers: int = 0,
         drop_last: bool = True,
     ) -> None:
@@ -110,7 +114,7 @@ class View:
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.subset, self.fold, self.folds = subset, fold, folds
         self.bootstrap, self.split_seed = bootstrap, split_seed
-        self.weights, self.targets = weights, targets
+        self.weights, self.targets, self.proposals = weights, targets, proposals
         self.workers, self.drop_last = workers, drop_last
 
     def split(self, dataset: Dataset) -> dict[str, AnySplit]:
@@ -118,12 +122,19 @@ class View:
         has no use for."""
         self._check_kind(dataset)
         given, targets = dataset.sources, dataset.spec.targets
+        if self.proposals is not None:
+            self.spec(dataset)
+            given = {name: Proposed(source, self.proposals) for name, source in given.items()}
         if not isinstance(given["train"], Unpaired):
             return dict(self._split(given, targets))
         if self.weights is not None or self.targets is not None:
             raise UserError("dataset.weights, dataset.targets: are of one source, and these data are unpaired")
         a, b = (self._split({name: getattr(pair, side) for name, pair in given.items()}, ()) for side in ("a", "b"))
         return {name: UnpairedSplit(given.get(name, given["train"]), a[name], b[name]) for name in a}
+
+    def spec(self, dataset: Dataset) -> Spec:
+        """The dataset's, with what is added here. Raises UserError."""
+        return with_proposals(dataset.spec, self.proposals)
 
     def _check_kind(self, dataset: Dataset) -> None:
         if not dataset.acts:

@@ -10,7 +10,7 @@ Shapes: B batch, C channels, H height, W width, F features, K classes or attribu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -385,7 +385,8 @@ class Spec:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: entry for name, entry in found.items() if entry is not None}
 
     @property
     def inputs(self) -> dict[str, Entry]:
@@ -397,10 +398,11 @@ class Spec:
         return {name: entry for name, entry in found.items() if of is None or getattr(entry, "of", None) == of}
 
     def narrow(self, kind: type[S]) -> S:
-        """The entries of a spec class alone, as one of it."""
-        if type(self) is kind:
+        """The entries that a spec class asks for, as one of it; what may be left out is."""
+        names = [field.name for field in fields(kind) if field.default is MISSING]
+        if type(self) is kind and set(names) == set(self.entries):
             return self
-        return kind(**{field.name: self.entries[field.name] for field in fields(kind)})
+        return kind(**{name: self.entries[name] for name in names})
 
     def example(self, count: int, device: torch.device | str | None = None) -> Batch:
         """A batch of the right dtypes and shapes."""
@@ -462,7 +464,10 @@ def normalize(entries: Mapping[str, Entry], batch: Batch, names: Sequence[str]) 
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Spec):
+    """proposals: where `dataset.proposals` asks for them; a system that reads them says so in its own spec."""
+
     image: Image
+    proposals: Proposals | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

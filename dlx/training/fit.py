@@ -64,7 +64,7 @@ class Fit:
                 if owner in own:
                     part.load_state(_on_device(own[owner], self.world.device))
             assign(system, load_weights(job.resume / "last.safetensors"))
-            self.best = load_weights(job.resume / "best.safetensors")
+            self.best = load_weights(job.resume / "best.safetensors") if self.evaluates else None
             self.state = State(**saved["state"])
             self.state.stages = system.stage_starts(self.total)
             pending = self.state.pending.items()
@@ -97,16 +97,14 @@ class Fit:
         weights as they are now."""
         state, trainer = self.state, self.trainer
         start = state.stages[state.stage]
-        end = state.stages[state.stage + 1] if state.stage + 1 < len(state.stages) else self.total
-        self.step.begin_stage(state.stage, start, end - start)
+        self.stage_end = self.total if self.in_last_stage else state.stages[state.stage + 1]
+        self.step.begin_stage(state.stage, start, self.stage_end - start)
         self.average = Average(self.system.averaged(), trainer.ema) if trainer.ema else None
 
     def advance(self) -> None:
-        """Begins a new stage where the next step is in one: optimizers, schedule, history and "best" begin anew."""
+        """Begins the stage that the next step is in: optimizers, schedule, history and "best" begin anew."""
         state = self.state
         stage = bisect_right(state.stages, state.step) - 1
-        if stage == state.stage:
-            return
         state.stage, state.history, state.best_value, state.best_step = stage, [], None, 0
         self.best = None
         self.job.schedule.load_state(self.fresh_schedule)

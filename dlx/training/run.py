@@ -18,6 +18,7 @@ from torch import Tensor
 from dlx.config import Config, build, build_all, file_of, instantiate, own_block, settings
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.data.loader import DeviceStore, count_batches, make_loader
+from dlx.data.proposals import Proposed
 from dlx.data.view import probe
 from dlx.optim.build import build_optimizers
 from dlx.random import reseed
@@ -96,7 +97,8 @@ def prepare(config: Config, *, dataset: Dataset | None = None, splits: dict[str,
         parameter = torch.zeros(1, requires_grad=True)
         attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
     system = None
-    if dataset is not None and (built := attempt(build_meta, config, dataset.spec)) is not None:
+    spec = attempt(view.spec, dataset) if dataset is not None and view is not None else None
+    if spec is not None and (built := attempt(build_meta, config, spec)) is not None:
         config, system = built
     if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
         known = ", ".join(system.players) or "it has one objective"
@@ -192,8 +194,12 @@ def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit]
     for name, split in splits.items():
         if dataset.acts or not len(split):
             continue
-        there = split.source.take(split.index[:1])
-        missing = [entry for entry in system.spec.entries if entry not in there and entry not in views]
+        # Proposals are made when they are first asked for, which takes its time.
+        offered = (*views, *(("proposals",) if isinstance(split.source, Proposed) else ()))
+        wanted = [entry for entry in system.spec.entries if entry not in offered]
+        only = getattr(split.source, "only", None)
+        there = (only(wanted) if only else split.source).take(split.index[:1])
+        missing = [entry for entry in wanted if entry not in there]
         if missing:
             raise UserError(
                 f"dataset {config.choices['dataset']}: its spec names {', '.join(missing)}, which {name} samples lack"
@@ -278,7 +284,7 @@ def open_folder(
     else:
         title = "-".join(str(config.choices[group]) for group in ("model", "dataset", "optimizer"))
         folder = RunFolder.create(config["output_root"], str(config["name"] or config.choices["model"]), title)
-    spec = prepared.dataset.spec
+    spec = prepared.view.spec(prepared.dataset)
     folder.write_spec(spec.to_dict(), spec.files())
     folder.write_environment(command or sys.argv, forked_from=fork.name if fork else None)
     folder.write_config(config.to_yaml())  # last: a folder that has it is a run
@@ -373,7 +379,7 @@ def build_job(
             raise UserError(f"dataset: {name} has {len(split)} samples, too few for {world.size} processes")
     store = store or DeviceStore()
     reseed(seed, "init")
-    system = build_system(config, prepared.dataset.spec)
+    system = build_system(config, view.spec(prepared.dataset))
     if prepared.trainer.init_from is not None and checkpoint is None:
         said = load_into(system, prepared.trainer.init_from, config["output_root"])
         if world.is_main:

@@ -171,7 +171,8 @@ class Trainer:
                 epoch, position = divmod(state.step, train.steps_per_epoch)
                 batches = train.epoch(epoch, position)
                 for _ in range(min(train.steps_per_epoch - position, total - state.step)):
-                    fit.advance()
+                    if state.step >= fit.stage_end:
+                        fit.advance()
                     if has_before_step:
                         reseed(job.seed, "before_step", state.step, job.world.rank, device=job.world.device)
                         system.before_step(state.step, job.data)
