@@ -107,7 +107,7 @@ def narrowed(spec: Any, target: str, key: str) -> Any:
             return spec.narrow(_load(path)) if _fields(path) else spec  # the base of all specs takes everything
     if not accepted or not spec.targets:  # a trunk's
         return spec
-    least = ", ".join(min(missing, key=len))
+    least = ", ".join(sorted(missing, key=len)[0])
     names = " or ".join(path.rpartition(".")[2] for path in accepted)
     raise ConfigError([Problem(key, f"{target.rpartition('.')[2]} takes {names}; these data lack {least}")])
 

@@ -248,7 +248,7 @@ class Checker:
             takes = " or ".join(path.rpartition(".")[2] for path in accepted)
             name = model["_target_"].rpartition(".")[2]
             holds = spec.path.rpartition(".")[2]
-            least = ", ".join(min(missing, key=len))
+            least = ", ".join(sorted(missing, key=len)[0])
             data = self.choices.get("dataset")
             self._problem("model", f"{name} takes {takes}, but dataset {data} holds {holds} (it lacks {least})")
 

@@ -410,7 +410,7 @@ def make_loader(
         "drop_last": view.drop_last,
     }
     if isinstance(split, UnpairedSplit):
-        same = {"device": device, "training": training, "store": store}
+        same: dict[str, Any] = {"device": device, "training": training, "store": store}
         a, b = (
             make_loader(side, entries, view, seed=seed + number, rank=rank, world_size=world_size, **same)
             for number, side in enumerate((split.a, split.b))

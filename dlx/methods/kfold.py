@@ -20,6 +20,7 @@ from dlx.methods.outputs import answers
 from dlx.methods.spread import spread, strip
 from dlx.runs.files import write_atomic
 from dlx.runs.load import load_system
+from dlx.tasks.classification import Classification
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised
 
@@ -78,8 +79,7 @@ class KFold(Method):
             "out_of_fold": {name: value for name, value in figures.items() if name != "error"},
             **details,
         }
-        if first.is_classifier:
-            confusion_KK = found[0].target.statistics(output, {first.target_name: truth})["confusion"]
-            names_K = found[0].target.classes
-            pictures["confusion"] = draw_confusion(confusion_KK, names_K, f"{len(runs)} folds, out of fold")
+        if isinstance(kind := found[0].target, Classification):
+            confusion_KK = kind.statistics(output, {kind.target_name: truth})["confusion"]
+            pictures["confusion"] = draw_confusion(confusion_KK, kind.classes, f"{len(runs)} folds, out of fold")
         return Answer(metrics, details, pictures)

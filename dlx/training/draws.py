@@ -69,7 +69,7 @@ class _Random(TorchFunctionMode):
             return args[0].copy_(
                 self.draw(Draw(_filled, (torch.empty_like(args[0]), _FILLS[func], *args[1:]), options))
             )
-        special = {
+        special: Any = {
             torch.bernoulli: self._bernoulli,
             torch.normal: self._normal,
             torch.multinomial: self._multinomial,

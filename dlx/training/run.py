@@ -388,7 +388,7 @@ def build_job(
         make_loader, entries=system.spec.entries, view=view, device=world.device, seed=seed, rank=world.rank,
         world_size=world.size, store=store,
     )  # fmt: skip
-    alone = {"rank": 0, "world_size": 1, "training": False}
+    alone: dict[str, Any] = {"rank": 0, "world_size": 1, "training": False}
     train, size = splits["train"], len(splits["val"])
     data = Data(
         dataset=prepared.dataset,

@@ -154,5 +154,5 @@ def make_films(recorder: RunRecorder) -> None:
             continue
         step = int(paths[-1].stem.rpartition("-")[2])
         chosen = np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_OF_STRIP)).round().astype(int)
-        recorder.media(step, f"{name}-strip", grid(np.stack([frames[i] for i in chosen]), len(chosen), gap=8))
+        recorder.media(step, f"{name}-strip", grid(np.stack([frames[i] for i in chosen]), len(chosen), gap=24))
         recorder.media(step, f"{name}-film", Animation(np.stack(frames)))

@@ -89,7 +89,7 @@ class Step:
 
             return torch.compile(loss_of) if self.compile else loss_of
         wrapped = nn.parallel.DistributedDataParallel(_Loss(self.system, objective))
-        return torch.compile(wrapped) if self.compile else wrapped  # type: ignore[return-value]
+        return torch.compile(wrapped) if self.compile else wrapped
 
     @property
     def lr(self) -> float:
