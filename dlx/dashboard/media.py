@@ -1,27 +1,42 @@
-"""Pictures and texts of run folders, read so that nothing outside the folder of runs can be meant.
+"""Media and texts of run folders, read so that nothing outside the folder of runs can be meant.
 
-The page names a picture by a key that was handed out before, never by a path.
+The page names a medium by a key that was handed out before, never by a path.
 """
 
 from __future__ import annotations
 
 import codecs
 import hashlib
+import json
+import math
 import os
-import re
 import secrets
 import stat
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
-BEGINNINGS = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
-    (re.compile(rb"GIF8[79]a"), "image/gif"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
+from dlx.runs.files import strict
+from dlx.runs.media import (
+    BEGINNINGS,
+    MAX_BYTES,
+    MAX_LINES,
+    MAX_ROWS,
+    Kind,
+    MediaFile,
+    files_in,
+    numeric_columns,
+    read_curve,
+    read_table,
+    read_text,
 )
-MAX_PICTURE = 64 << 20
+
+TYPES: dict[Kind, str] = {
+    "image": "image/png", "animation": "image/gif", "text": "text/plain; charset=utf-8", "curve": "application/json",
+    "table": "application/json",
+}  # fmt: skip
+MAX_COLUMNS = 100
 LOG_BYTES = 64 << 10  # of the end of a log that are shown first
 LOG_STEP = 512 << 10  # at most, at once
 
@@ -42,47 +57,69 @@ def read_inside(root: Path, path: Path, limit: int, offset: int = 0) -> tuple[by
         return file.read(limit), found.st_size
 
 
-class Pictures:
-    """The pictures that were listed, by key. A file that changes has another key, so that a browser may keep it."""
+class Media:
+    """The media that were listed, by key. A file that changes has another key, so that a browser may keep it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._secret = secrets.token_bytes(16)
-        self._paths: dict[str, Path] = {}
+        self._files: dict[str, MediaFile] = {}
 
     def of(self, run: str, folder: Path) -> list[dict[str, Any]]:
-        """Of a run's media/, by name and step. A name without a step has None."""
-        media = folder / "media"
+        """Of a run's media/. What belongs to no step has None."""
         found = []
-        try:
-            inside = [] if media.is_symlink() else list(os.scandir(media))
-        except OSError:
-            return []
-        for item in sorted(inside, key=lambda item: item.name):
-            if item.name.startswith(".") or not item.name.lower().endswith(SUFFIXES):
+        for file in files_in(folder / "media"):
+            try:
+                about = file.path.stat(follow_symlinks=False)
+            except OSError:  # gone meanwhile
                 continue
-            if not item.is_file(follow_symlinks=False):
-                continue
-            about = item.stat(follow_symlinks=False)
-            text = f"{item.path}\0{about.st_mtime_ns}\0{about.st_size}"
+            text = f"{file.path}\0{about.st_mtime_ns}\0{about.st_size}"
             key = hashlib.blake2b(os.fsencode(text), key=self._secret, digest_size=16).hexdigest()
-            self._paths[key] = Path(item.path)
-            stem = Path(item.name).stem
-            named = re.fullmatch(r"(.+)-(\d{1,15})", stem)
-            name, step = (named[1], int(named[2])) if named else (stem, None)
-            found.append({"run": run, "name": name, "step": step, "url": f"/media/{key}"})
+            self._files[key] = file
+            found.append({"run": run, "name": file.name, "step": file.step, "kind": file.kind, "url": f"/media/{key}"})
         return found
 
     def read(self, key: str) -> tuple[bytes, str]:
-        """A picture and its type, by what it begins with. Raises OSError for all else."""
-        path = self._paths.get(key)
-        if path is None:
+        """What the page shows of a medium, and its type. Raises OSError for a picture that is none, and for all else
+        that was not listed. Curves and tables are JSON with what is shown of them, or with `problem`."""
+        file = self._files.get(key)
+        if file is None:
             raise FileNotFoundError(key)
-        data, size = read_inside(self.root, path, MAX_PICTURE)
-        kind = next((kind for beginning, kind in BEGINNINGS if beginning.match(data)), None)
-        if kind is None or size > MAX_PICTURE:
-            raise FileNotFoundError(path)
-        return data, kind
+        limit = MAX_BYTES[file.kind]
+        content, size = read_inside(self.root, file.path, limit)
+        if file.kind == "text":
+            content = read_text(content, size).encode()
+        elif file.kind in ("curve", "table"):
+            content = json.dumps(strict(_data(file.kind, content, size)), allow_nan=False).encode()
+        elif size > limit or not content.startswith(BEGINNINGS[file.kind]):
+            raise FileNotFoundError(file.path)
+        return content, TYPES[file.kind]
+
+
+def _data(kind: Kind, content: bytes, size: int) -> dict[str, Any]:
+    """Of a curve: lines, x, y, title, and `count`, how many lines there are. Of a table: columns, rows, `numbers` (the
+    columns that hold numbers), and how many rows (`count`) and columns (`wide`) there are."""
+    if size > len(content):
+        return {"problem": f"the file has {size / 1e6:,.0f} MB"}
+    try:
+        if kind == "curve":
+            curve = read_curve(content)
+            lines = {name: [_finite(part) for part in line] for name, line in islice(curve.lines.items(), MAX_LINES)}
+            return {"lines": lines, "x": curve.x, "y": curve.y, "title": curve.title, "count": len(curve.lines)}
+        table = read_table(content)
+    except ValueError as error:
+        return {"problem": str(error)}
+    return {
+        "columns": table.columns[:MAX_COLUMNS],
+        "rows": [row[:MAX_COLUMNS] for row in table.rows[:MAX_ROWS]],
+        "numbers": [i for i in numeric_columns(table) if i < MAX_COLUMNS],
+        "count": len(table.rows),
+        "wide": len(table.columns),
+    }
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def read_log(root: Path, path: Path, offset: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from dlx.dashboard.answers import Problem, json_answer, raw_json, static_answer
 from dlx.dashboard.index import Index, one
 from dlx.dashboard.live import news, runs_json
-from dlx.dashboard.media import Pictures, read_inside, read_log
+from dlx.dashboard.media import Media, read_inside, read_log
 from dlx.dashboard.params import axis_of, ids_of, metric_of, number
 from dlx.runs.catalog import Entry
 from dlx.runs.curves import band, smooth, thinned
@@ -30,11 +30,11 @@ MOST_POINTS = 20_000
 class Routes:
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.pictures = Pictures(index.root)
+        self.media_files = Media(index.root)
 
     def all(self) -> list[Route]:
         asked: dict[str, Callable[..., Any]] = {
-            "/": self.page, "/static/{name}": self.static, "/media/{key}": self.picture, "/api/runs": self.runs,
+            "/": self.page, "/static/{name}": self.static, "/media/{key}": self.medium, "/api/runs": self.runs,
             "/api/filter": self.filter, "/api/curves": self.curves, "/api/series": self.series,
             "/api/bands": self.bands, "/api/media": self.media, "/api/run": self.run, "/api/log": self.log,
             "/api/importance": self.importance, "/api/goals": self.goals, "/api/live": self.live,
@@ -49,9 +49,9 @@ class Routes:
     def static(self, request: Request) -> Response:
         return static_answer(request, request.path_params["name"])
 
-    def picture(self, request: Request) -> Response:
+    def medium(self, request: Request) -> Response:
         try:
-            data, kind = self.pictures.read(request.path_params["key"])
+            data, kind = self.media_files.read(request.path_params["key"])
         except OSError:
             raise Problem(404, "not found") from None
         return Response(data, headers={"Cache-Control": "private, max-age=86400, immutable"}, media_type=kind)
@@ -122,7 +122,7 @@ class Routes:
         return json_answer(request, {"goals": {name: goal_of(name, monitors) for name in names}})
 
     def media(self, request: Request) -> Response:
-        found = [picture for entry in self._runs(request) for picture in self.pictures.of(entry.id, entry.path)]
+        found = [file for entry in self._runs(request) for file in self.media_files.of(entry.id, entry.path)]
         return json_answer(request, {"media": found})
 
     # Curves

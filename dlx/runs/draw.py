@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.runs.curves import Band
+    from dlx.runs.media import Curve
 
 # Okabe and Ito's colours, which those who do not see red or green tell apart, without the yellow that white hides.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
 ON_DARK = ("#5db0ee", "#f08c4f", "#3fcf9c", "#e39cc8", "#a5d8f7", "#f2bd45", "#b0b0b0")
 DASHES = ("-", "--", ":", "-.")
 MAX_LABELS = 12
+MAX_LETTERS = 40  # of a curve's title, axes and lines
+LARGEST = 1e300  # number that matplotlib's axes can span
 FEW = 15
 DECADES = 50
 DARK = {
@@ -88,6 +91,28 @@ def draw_curves(
     return figure
 
 
+def draw_lines(curve: Curve, names: Sequence[str], *, dark: bool = False) -> Figure:
+    """A curve over an x of its own. names: of the lines that are drawn."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(names) // 2) if len(names) > 1 else 0
+    figure = Figure(figsize=(5, 3.6 + 0.22 * rows), layout="constrained")
+    axes = figure.subplots()
+    palette = ON_DARK if dark else COLOURS
+    handles = []
+    for number, name in enumerate(names):
+        x, y = (np.where(np.abs(values) < LARGEST, values, np.nan) for values in curve.lines[name])
+        colour, dash = palette[number % len(palette)], DASHES[number // len(palette) % len(DASHES)]
+        marker = "o" if len(x) <= FEW else None
+        handles += axes.plot(x, y, dash, color=colour, marker=marker, markersize=3, linewidth=1.4)
+    axes.set(title=_short(curve.title), xlabel=_short(curve.x), ylabel=_short(curve.y))
+    if rows:
+        # matplotlib leaves a label out that begins with _.
+        texts = [f"\N{ZERO WIDTH SPACE}{_short(name)}" for name in names]
+        figure.legend(handles, texts, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
 def _legend(figure: Figure, names: Sequence[str], columns: int, free: Axes | None) -> None:
     """Once for all panels, in a free place or below them."""
     handles: dict[str, Artist] = {}
@@ -110,6 +135,11 @@ def _legend(figure: Figure, names: Sequence[str], columns: int, free: Axes | Non
 
 def _no_formula(text: str) -> str:
     return text.replace("$", r"\$")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return _no_formula(line if len(line) <= MAX_LETTERS else f"{line[:MAX_LETTERS]}…")
 
 
 def picture(figure: Figure, kind: str = "png") -> bytes:

@@ -5,24 +5,42 @@
 .txt          Text
 .curve.json   Curve
 .table.json   Table
+
+Without a step it is NAME.SUFFIX. `files_in` lists the media of a folder; `read_text`, `read_curve` and
+`read_table` read them back.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dlx.runs.files import strict
+from dlx.runs.files import NON_FINITE, strict
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".curve.json", ".table.json", ".png", ".gif", ".txt")
+Kind = Literal["image", "animation", "text", "curve", "table"]
+KINDS: dict[str, Kind] = {
+    ".curve.json": "curve", ".table.json": "table", ".png": "image", ".gif": "animation", ".txt": "text",
+}  # fmt: skip
+SUFFIXES = tuple(KINDS)
+BEGINNINGS: dict[Kind, bytes] = {"image": b"\x89PNG\r\n\x1a\n", "animation": b"GIF8"}  # of the files' content
+MAX_BYTES: dict[Kind, int] = {  # of a file that is shown; of a text the rest is left out
+    "image": 64 << 20, "animation": 64 << 20, "text": 1 << 20, "curve": 8 << 20, "table": 8 << 20,
+}  # fmt: skip
+MAX_ROWS = 100  # of a table, that a page shows
+MAX_LINES = 20  # of a curve
+MAX_POINTS = 2000  # of a line
 COLORS = ((230, 57, 70), (29, 130, 190), (42, 157, 88), (233, 150, 40), (130, 80, 180), (20, 160, 160))
 LEAST = 256  # pixels of the longer side of a picture: smaller ones are enlarged by whole factors
 
@@ -67,6 +85,44 @@ class Animation:
     seconds: float = 0.25  # of a frame
 
 
+@dataclass(frozen=True)
+class MediaFile:
+    """step: None for what belongs to none, such as what `dlx eval` draws."""
+
+    path: Path
+    name: str
+    step: int | None
+    kind: Kind
+
+
+def kind_of(path: Path | str) -> Kind | None:
+    """What a file shows, by its suffix; None for a file that is no medium."""
+    return next((kind for suffix, kind in KINDS.items() if str(path).endswith(suffix)), None)
+
+
+def split_name(path: Path | str) -> tuple[str, int | None]:
+    """The name and the step of a medium's file; the step is None where it has none."""
+    name = _text(Path(path).name)
+    name = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+    dated = re.fullmatch(r"(.+)-(\d{8,15})", name, re.DOTALL)
+    return (dated[1], int(dated[2])) if dated else (name, None)
+
+
+def files_in(folder: Path) -> list[MediaFile]:
+    """The media in a folder, in the order of their files' names. Only plain files: what a link leads to is no part of
+    the run. Hidden files are those that are being written."""
+    try:
+        inside = [] if folder.is_symlink() else list(os.scandir(folder))
+    except OSError:
+        return []
+    found = []
+    for item in sorted(inside, key=lambda item: item.name):
+        kind = kind_of(item.name)
+        if kind and not item.name.startswith(".") and item.is_file(follow_symlinks=False):
+            found.append(MediaFile(Path(item.path), *split_name(item.name), kind))
+    return found
+
+
 def grid(pixels: Any, columns: int | None = None, gap: int = 1) -> Any:
     """Pictures uint8 [N, H, W, C] as one, uint8 [H', W', C], in rows, white between."""
     pixels = np.asarray(pixels)
@@ -85,9 +141,9 @@ def encode(medium: Any) -> tuple[str, bytes]:
     if isinstance(medium, Text):
         return ".txt", medium.text.encode()
     if isinstance(medium, Curve):
-        return ".curve.json", json.dumps(strict(asdict(medium)), allow_nan=False).encode()
+        return ".curve.json", _json(medium)
     if isinstance(medium, Table):
-        return ".table.json", json.dumps(strict(asdict(medium)), allow_nan=False).encode()
+        return ".table.json", _json(medium)
     if isinstance(medium, Animation):
         first, *rest = (enlarged(frame) for frame in np.asarray(medium.frames))
         content = io.BytesIO()
@@ -104,6 +160,113 @@ def encode(medium: Any) -> tuple[str, bytes]:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
         raise TypeError(f"no medium: {type(medium).__name__} {pixels.dtype} {pixels.shape}; pixels are uint8 [H, W, C]")
     return ".png", _png(enlarged(pixels))
+
+
+def read_text(content: bytes, size: int) -> str:
+    """The first bytes of a .txt of `size` bytes, and how many more there are."""
+    rest = f"\n… {size - len(content):,} more bytes are not shown" if size > len(content) else ""
+    return content.decode(errors="replace") + rest
+
+
+def read_curve(content: bytes) -> Curve:
+    """A .curve.json; each line with at most MAX_POINTS points, evenly chosen. Raises ValueError with the reason."""
+    found = _json_object(content)
+    lines = found.get("lines")
+    if not isinstance(lines, dict):
+        raise ValueError("it has no lines")
+    return Curve(
+        {_text(name): _line(values) for name, values in lines.items()},
+        *(_text(text) if isinstance(text := found.get(key), str) else "" for key in ("x", "y", "title")),
+    )
+
+
+def read_table(content: bytes) -> Table:
+    """A .table.json; every row has a cell for each column: a text, a number, a boolean or None. Raises ValueError with
+    the reason."""
+    found = _json_object(content)
+    columns, rows = found.get("columns"), found.get("rows")
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        raise ValueError("it has no columns or no rows")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, list) or len(row) != len(columns):
+            raise ValueError(f"row {number} does not have {len(columns)} cells")
+    cells = [_column([_cell(row[i]) for row in rows]) for i in range(len(columns))]
+    return Table([str(_cell(name)) for name in columns], [list(row) for row in zip(*cells, strict=True)])
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def numeric_columns(table: Table) -> list[int]:
+    """The columns that hold numbers alone, beside None."""
+    columns = [[row[i] for row in table.rows if row[i] is not None] for i in range(len(table.columns))]
+    return [i for i, cells in enumerate(columns) if cells and all(map(is_number, cells))]
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("the file is damaged")
+    return found
+
+
+def _line(values: Any) -> tuple[Sequence[float], Sequence[float]]:
+    if not isinstance(values, list) or len(values) != 2 or not all(isinstance(part, list) for part in values):
+        raise ValueError("a line has no x and y")
+    x, y = values
+    if len(x) != len(y):
+        raise ValueError(f"a line has {len(x)} x and {len(y)} y")
+    chosen: Iterable[int] = range(len(x))
+    if len(x) > MAX_POINTS:
+        chosen = np.linspace(0, len(x) - 1, MAX_POINTS).round().astype(int).tolist()
+    return [_number(x[i]) for i in chosen], [_number(y[i]) for i in chosen]
+
+
+def _number(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, str) and value in NON_FINITE:
+        return NON_FINITE[value]
+    try:
+        if is_number(value):
+            return float(value)
+    except OverflowError:  # an int of hundreds of digits
+        pass
+    raise ValueError("a line holds what is no number")
+
+
+def _text(value: str) -> str:
+    """Without what UTF-8 cannot hold: half a character out of JSON, or a file's name that is no text."""
+    return value.encode(errors="replace").decode()
+
+
+def _cell(value: Any) -> Any:
+    return _text(value) if isinstance(value, str) else json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def _column(cells: list[Any]) -> list[Any]:
+    """Among numbers the texts "NaN" and "Infinity" are numbers, as `strict` wrote them."""
+    texts = {cell for cell in cells if isinstance(cell, str)}
+    if texts and texts <= NON_FINITE.keys() and any(map(is_number, cells)):
+        return [NON_FINITE[cell] if isinstance(cell, str) else cell for cell in cells]
+    return cells
+
+
+def _json(medium: Any) -> bytes:
+    """Numbers may be numpy's or torch's."""
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple, range)) else value
+
+    return json.dumps(strict(plain(asdict(medium))), allow_nan=False).encode()
 
 
 def _png(image: Image.Image) -> bytes:
@@ -138,8 +301,8 @@ def _draw_overlay(overlay: Overlay) -> Image.Image:
         colors = np.array(COLORS, np.uint8)[np.maximum(mask, 0) % len(COLORS)]
         alpha = Image.fromarray(np.where(mask >= 0, 140, 0).astype(np.uint8))
         layers = (Image.fromarray(colors), alpha)
-        color, alpha = (layer.resize(image.size, Image.Resampling.NEAREST) for layer in layers)
-        image.paste(color, mask=alpha)
+        layer, alpha = (layer.resize(image.size, Image.Resampling.NEAREST) for layer in layers)
+        image.paste(layer, mask=alpha)
     draw = ImageDraw.Draw(image)
     texts = [*overlay.texts, *[""] * (len(overlay.boxes) - len(overlay.texts))]
     kinds = list(dict.fromkeys(text.split(" ")[0] for text in texts))
@@ -148,5 +311,7 @@ def _draw_overlay(overlay: Overlay) -> Image.Image:
         x1, y1, x2, y2 = (factor * value for value in box)
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=2)
         if text:
-            draw.text((x1 + 3, y1 + 1), text, fill=color)
+            place = (max(0.0, x1) + 3, max(0.0, y1) + 1)
+            draw.rectangle(draw.textbbox(place, text), fill=color)
+            draw.text(place, text, fill="white")
     return image

@@ -31,6 +31,7 @@ p { margin: 6px 0; } a { color: var(--accent); }
 code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { margin: 8px 0; padding: 12px 16px; background: var(--panel); border: 1px solid var(--line); border-radius: 6px;
   white-space: pre-wrap; overflow-wrap: anywhere; }
+pre.scroll { max-height: 360px; overflow: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
 th, td { text-align: left; padding: 6px 16px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -49,12 +50,16 @@ figure.full { overflow-x: auto; } figure.full img { width: 100%; min-width: 600p
 figcaption { color: var(--soft); font-size: 13px; margin-top: 4px; overflow-wrap: anywhere; }
 .pictures { columns: 2 420px; column-gap: 16px; } .pictures figure { margin: 0 0 16px; break-inside: avoid; }
 .pictures img { background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: 8px; }
+.pictures picture img { background: var(--page); width: min(100%, 540px); } .pictures pre { margin: 0; }
+.pictures .wide { max-height: 400px; overflow: auto; } .pictures thead th { position: sticky; top: 0;
+  background: var(--page); }
 .chart { height: 420px; margin: 8px 0 24px; }
 @media (max-width: 600px) { body { padding: 20px 16px 48px; } h1 { font-size: 21px; } }
 @media print { :root { color-scheme: light; --text: #000; --soft: #444; --page: #fff; --panel: #fff; --line: #bbb;
   --accent: #000; --best: #000; --bad: #000; --warn: #000; } body { max-width: none; padding: 0; font-size: 10.5pt; }
   h2 { break-after: avoid; } tr, figure, pre { break-inside: avoid; }
-  .wide, figure.full { overflow: visible; } figure.full img { min-width: 0; } }
+  .wide, .pictures .wide, pre.scroll, figure.full { overflow: visible; max-height: none; }
+  figure.full img { min-width: 0; } }
 """
 
 
@@ -118,8 +123,13 @@ def picture(light: str, dark: str | None = None, *, caption: Content = None, alt
         # Paper is white whatever the screen is.
         source = tag("source", srcset=dark, media="screen and (prefers-color-scheme: dark)")
         image = tag("picture", source, image)
+    return titled(image, caption, full=full)
+
+
+def titled(inside: Html, caption: Content, *, full: bool = False) -> Html:
+    """With a caption below it."""
     below = [tag("figcaption", caption)] if caption is not None else []
-    return tag("figure", image, *below, class_="full" if full else None)
+    return tag("figure", inside, *below, class_="full" if full else None)
 
 
 def data_block(name: str, value: Any) -> Html:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlx.config.groups import GROUPS
 from dlx.runs import page
@@ -16,18 +17,37 @@ from dlx.runs.compare import Comparison, compare, curve_panels, metric_names, se
 from dlx.runs.compare_page import comparison_table, said
 from dlx.runs.curves import Band
 from dlx.runs.differing import differing
-from dlx.runs.draw import draw_curves, picture, style
+from dlx.runs.draw import draw_curves, draw_lines, picture, style
 from dlx.runs.figures import figure_text, ranked_metrics, time_text
 from dlx.runs.files import read_json
 from dlx.runs.find import MEMBERS, plan_folder
 from dlx.runs.folder import RunFolder
 from dlx.runs.keys import canonical, text_of
+from dlx.runs.media import (
+    BEGINNINGS,
+    MAX_LINES,
+    MAX_ROWS,
+    Kind,
+    MediaFile,
+    files_in,
+    numeric_columns,
+    read_curve,
+    read_table,
+    read_text,
+)
 from dlx.runs.metrics import read_resumes
 from dlx.runs.page import Html, tag
 
-MAX_PICTURES = 24
-MAX_PICTURE_BYTES = 8 << 20
-PNG = b"\x89PNG\r\n\x1a\n"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_MEDIA = 24  # of a section
+MAX_MEDIA_BYTES = 8 << 20  # of a file
+MAX_TEXT = 64 << 10  # bytes of a text
+SECTIONS: dict[str, tuple[Kind, ...]] = {
+    "Pictures": ("image", "animation", "curve"), "Texts and tables": ("text", "table"),
+}  # fmt: skip
+IMAGE_TYPES: dict[Kind, str] = {"image": "image/png", "animation": "image/gif"}
 COSTS = ("parameters", "steps", "best_step", "seconds", "train/throughput")
 COST_NAMES = {"seconds": "training time", "train/throughput": "samples a second", "best_step": "best step"}
 
@@ -55,7 +75,7 @@ def report(folder: RunFolder) -> str:
         tag("h2", "Results"),
         *results,
         *([tag("h2", "Curves"), _curves(panels, labels)] if panels else []),
-        *_pictures(media, summary.get("finished")),
+        *_media(media, summary.get("finished")),
         tag("h2", "Configuration"),
         *_configuration(comparison, environment),
         tag("h2", "Environment"),
@@ -172,46 +192,103 @@ def _run_panels(comparison: Comparison) -> Panels:
 
 
 def _curves(panels: Panels, labels: list[str]) -> Html:
+    light, dark = _drawn(lambda dark: draw_curves(panels, labels=labels, dark=dark))
+    caption = "Mean and one standard deviation over repeats." if _has_bands(panels) else None
+    alt = f"Curves of {', '.join(panels)}"
+    return page.picture(light, dark, caption=caption, alt=alt, full=len(panels) > 1)
+
+
+def _drawn(draw: Callable[[bool], Figure]) -> list[str]:
+    """data: URLs of what it draws for light and dark pages."""
     urls = []
     for dark in (False, True):
-        with style(dark=dark):
-            drawn = picture(draw_curves(panels, labels=labels, dark=dark), "svg")
-        urls.append(page.data_url(drawn, "image/svg+xml"))
-    caption = "Mean and one standard deviation over repeats." if _has_bands(panels) else None
-    light, dark_url = urls
-    alt = f"Curves of {', '.join(panels)}"
-    return page.picture(light, dark_url, caption=caption, alt=alt, full=len(panels) > 1)
+        with style(dark=dark), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # then there is a box in its place
+            urls.append(page.data_url(picture(draw(dark), "svg"), "image/svg+xml"))
+    return urls
 
 
 def _has_bands(panels: Panels) -> bool:
     return any((band.count > 1).any() for panel in panels.values() for band in panel.values())
 
 
-def _pictures(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
-    """The newest picture of each name. Links are not followed: what they lead to is no part of the run.
+def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
+    """The newest medium of each name and kind: pictures, then texts and tables.
 
     finished: seconds since 1970; what `dlx eval` drew of a run that then went on shows weights that are no more.
     """
     began = finished if isinstance(finished, (int, float)) else 0.0
     for owner, folder in folders:
-        newest: dict[str, tuple[int, Path]] = {}
-        for path in sorted(folder.glob("*.png")):
-            match = re.fullmatch(r"(.+?)(?:-(\d{8}))?", path.stem)
-            if match and not path.is_symlink() and (match[2] or path.stat().st_mtime >= began):
-                name, step = match[1], int(match[2] or -1)
-                newest[name] = max(newest.get(name, (-1, path)), (step, path))
-        shown = []
-        for name, (step, path) in sorted(newest.items())[:MAX_PICTURES]:
-            try:
-                content = path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
-            except OSError:
-                continue
-            if content.startswith(PNG):
-                caption = f"{name}, step {step}" if step >= 0 else name
-                shown.append(page.picture(page.data_url(content, "image/png"), caption=caption, alt=name))
-        if shown:
-            yield tag("h2", "Pictures" if owner == folders[0][0] else f"Pictures of the best, {owner}")
-            yield tag("div", *shown, class_="pictures")
+        newest: dict[tuple[str, Kind], MediaFile] = {}
+        for file in files_in(folder):
+            before = newest.get((file.name, file.kind))
+            is_newer = before is None or _step(file) >= _step(before)
+            if is_newer and (file.step is not None or _modified(file.path) >= began):
+                newest[file.name, file.kind] = file
+        found = [newest[key] for key in sorted(newest)]
+        of_the_best = "" if owner == folders[0][0] else f" of the best, {owner}"
+        for title, kinds in SECTIONS.items():
+            files = [file for file in found if file.kind in kinds][:MAX_MEDIA]
+            shown = [html for file in files if (html := _medium(file)) is not None]
+            if shown:
+                yield tag("h2", title + of_the_best)
+                yield tag("div", *shown, class_="pictures")
+
+
+def _step(file: MediaFile) -> int:
+    return -1 if file.step is None else file.step
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _medium(file: MediaFile) -> Html | None:
+    """None for a picture that is none, and for a file that cannot be read."""
+    caption = file.name if file.step is None else f"{file.name}, step {file.step}"
+    try:
+        size = file.path.stat().st_size
+        with file.path.open("rb") as opened:
+            content = opened.read(MAX_TEXT if file.kind == "text" else MAX_MEDIA_BYTES)
+    except OSError:
+        return None
+    is_whole = size <= len(content)
+    if file.kind == "text":
+        return page.titled(tag("pre", read_text(content, size), class_="scroll", tabindex=0), caption)
+    if file.kind in ("image", "animation"):
+        if not is_whole or not content.startswith(BEGINNINGS[file.kind]):
+            return None
+        return page.picture(page.data_url(content, IMAGE_TYPES[file.kind]), caption=caption, alt=file.name)
+    try:
+        if not is_whole:
+            raise ValueError(f"the file has {size / 1e6:,.0f} MB")
+        return _curve(content, caption) if file.kind == "curve" else _table(content, caption)
+    except ValueError as error:
+        return page.titled(tag("p", f"This {file.kind} cannot be shown: {error}", class_="soft"), caption)
+
+
+def _curve(content: bytes, caption: str) -> Html:
+    curve = read_curve(content)
+    names = list(curve.lines)[:MAX_LINES]
+    if len(names) < len(curve.lines):
+        caption += f"; the first {len(names)} of {len(curve.lines)} lines"
+    light, dark = _drawn(lambda dark: draw_lines(curve, names, dark=dark))
+    return page.picture(light, dark, caption=caption, alt=curve.title or caption)
+
+
+def _table(content: bytes, caption: str) -> Html:
+    table = read_table(content)
+    numbers, count = numeric_columns(table), len(table.rows)
+    rows = [[_cell_text(cell) for cell in row] for row in table.rows[:MAX_ROWS]]
+    counted = f"the first {len(rows)} of {count:,} rows" if len(rows) < count else f"{count} row{'s' * (count != 1)}"
+    return page.titled(page.table(table.columns, rows, numbers), f"{caption}; {counted}")
+
+
+def _cell_text(cell: Any) -> str:
+    return figure_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell)
 
 
 def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[Html]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -19,8 +20,9 @@ from dlx.config.yaml import read_frozen
 from dlx.runs.catalog import Catalog, read_notes
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
+from dlx.runs.media import files_in
 from dlx.runs.metrics import read_metrics
-from dlx.tracking.wandb import MEMORY, Wandb, client, pictures_of, run_id
+from dlx.tracking.wandb import MEMORY, Wandb, run_id
 
 SendMode = Literal["online", "offline"]
 SETTINGS = ("project", "entity", "group", "job_type", "tags", "notes")
@@ -47,7 +49,7 @@ class Parcel:
 @dataclass(frozen=True)
 class Sent:
     """What came of sending a run. status: sent, written (offline), would be sent, nothing new, running or failed; rows
-    and pictures: those sent now."""
+    and pictures: those sent now, and pictures are media of any kind; reason: also what was not sent of it."""
 
     run: Path
     status: str
@@ -67,21 +69,27 @@ class Replay(Wandb):
     def __init__(self, place: Path, mode: SendMode, **settings: Any) -> None:
         super().__init__(**settings)
         self.client_mode, self.client_files = mode, place
-        self.rows = self.pictures = 0
+        self.rows = 0
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
     def place(self, run: RunFolder) -> Path:
         return self.client_files
 
     def start(self, run: RunFolder, config: dict[str, Any]) -> None:
         self._open(run, config, self.client_mode)
-        self.rows, self.pictures = self.catch_up(run)
-        self.undated = [(name, path) for step, name, path in pictures_of(run) if step is None]
+        self.rows = self.catch_up(run)
+        self.undated = [file for file in files_in(run.media) if file.step is None]
 
-    def finish(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
-        # Pictures that belong to no step go to the summary: a row for them would take a step that a resume needs.
-        pictures = {f"media/{name}": client().Image(str(path)) for name, path in self.undated}
-        self.pictures += len(pictures)
-        super().finish(status, {**summary, **pictures}, reason)
+    def complete_summary(self) -> None:
+        # Media that belong to no step: a row for them would take a step that a resume needs.
+        for file in self.undated:
+            self.send_medium(file.path, partial(self._add, f"media/{file.name}"), charts=False)
+
+    def _add(self, name: str, medium: Any) -> None:
+        self.run.summary.update({name: medium})
 
 
 def runs_of(folder: Path) -> list[RunFolder]:
@@ -107,7 +115,7 @@ def pack(run: RunFolder, project: str | None = None, entity: str | None = None) 
         if value := given or memory.get(name):
             settings[name] = value
     described = {name: value for name, value in settings.items() if name not in ("project", "entity")}
-    pictures = [(path.name, path.stat().st_size) for _, _, path in pictures_of(run)]
+    pictures = [(file.path.name, file.path.stat().st_size) for file in files_in(run.media)]
     digest = hashlib.sha256(json.dumps([status, run.summary(), pictures, described], sort_keys=True).encode())
     for path in (run.config_path, run.metrics_path):
         digest.update(path.read_bytes() if path.is_file() else b"")
@@ -144,7 +152,7 @@ def would_send(parcel: Parcel) -> Sent:
         return send(parcel)
     done = -1 if parcel.sent_to is None else parcel.sent_to
     rows = [row for row in read_metrics(parcel.run.metrics_path) if row["step"] > done]
-    pictures = [step for step, _, _ in pictures_of(parcel.run) if step is None or step > done]
+    pictures = [file for file in files_in(parcel.run.media) if file.step is None or file.step > done]
     return Sent(parcel.run.path, "would be sent", len(rows), len(pictures), run_id(parcel.run.path))
 
 
@@ -167,4 +175,5 @@ def send(parcel: Parcel, mode: SendMode = "online") -> Sent:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return Sent(run.path, "failed", id=run_id(run.path), reason=reason)
     status, url = ("sent", replay.run.url) if mode == "online" else ("written", None)
-    return Sent(run.path, status, replay.rows, replay.pictures, replay.run.id, url)
+    left_out = "; ".join(replay.warnings) or None
+    return Sent(run.path, status, replay.rows, replay.media_sent, replay.run.id, url, left_out)

@@ -22,7 +22,7 @@ class Tracker:
         """One row of figures at a step."""
 
     def log_media(self, step: int, name: str, path: str) -> None:
-        """A picture that was written to `path`."""
+        """A medium that was written to `path`: its suffix says of what kind it is (dlx/runs/media.py)."""
 
     def finish(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
         """Called once at the end: finished, pruned, failed, diverged or interrupted, and why."""

@@ -7,10 +7,12 @@ resumed nor by `dlx sync`.
 from __future__ import annotations
 
 import hashlib
+import html
+import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +21,7 @@ from dlx.config.yaml import read_frozen
 from dlx.runs.figures import goal_of
 from dlx.runs.files import loosened, write_json
 from dlx.runs.find import plan_folder
+from dlx.runs.media import MAX_BYTES, files_in, kind_of, read_curve, read_table, read_text, split_name
 from dlx.runs.metrics import read_metrics
 from dlx.tracking.reach import missing
 from dlx.tracking.tracker import Tracker
@@ -30,6 +33,7 @@ MEMORY = "wandb.json"  # in the run folder: which run of W&B it is, and what `dl
 INIT_SECONDS = 20
 FINISH_SECONDS = 45
 LONGEST_ID = 128
+MAX_ROWS = 10_000  # of a table: W&B shows no more
 NOT_IN_IDS = ":;,#?/'"  # which W&B refuses there
 EXIT_CODES = {"finished": 0, "pruned": 0, "diverged": 3, "interrupted": 130}
 
@@ -63,6 +67,8 @@ class Wandb(Tracker):
         self.newest = 0  # the step of the newest row; there is no going back
         self._time: float | None = None  # of that row, where one was logged here
         self._defined: set[str] = set()
+        self.media_sent = 0
+        self._media_lost: set[str] = set()  # names of those that were warned about
 
     def start(self, run: RunFolder, config: dict[str, Any]) -> None:
         mode = self._choose_mode()
@@ -120,17 +126,17 @@ class Wandb(Tracker):
         known = {"id": self.run.id, "entity": self.run.entity, "project": self.run.project, "url": self.run.url}
         write_json(run.path / MEMORY, known | further)
 
-    def catch_up(self, run: RunFolder) -> tuple[int, int]:
-        """Logs from the run's files what W&B does not have. Returns how many rows and pictures."""
+    def catch_up(self, run: RunFolder) -> int:
+        """Logs from the run's files what W&B does not have. Returns how many rows."""
         rows = [row for row in read_metrics(run.metrics_path) if row["step"] >= self.newest]
-        # A picture of a step that is not there (again) yet would take the place of its row.
+        # A medium of a step that is not there (again) yet would take the place of its row.
         steps = range(self.newest, rows[-1]["step"] + 1 if rows else 0)
-        dated = [(step, name, path) for step, name, path in pictures_of(run) if step is not None and step in steps]
+        dated = [(file, file.step) for file in files_in(run.media) if file.step is not None and file.step in steps]
         events: list[tuple[int, Callable[[], None]]] = [(row["step"], partial(self._log_row, row)) for row in rows]
-        events += [(step, partial(self.log_media, step, name, str(path))) for step, name, path in dated]
+        events += [(step, partial(self.log_media, step, file.name, str(file.path))) for file, step in dated]
         for _, event in sorted(events, key=lambda event: event[0]):
             event()
-        return len(rows), len(dated)
+        return len(rows)
 
     def _log_row(self, row: dict[str, Any]) -> None:
         """A row of metrics.jsonl."""
@@ -142,7 +148,19 @@ class Wandb(Tracker):
 
     def log_media(self, step: int, name: str, path: str) -> None:
         if self.run is not None:
-            self._log(step, {f"media/{name}": client().Image(path)}, self._time)
+            self.send_medium(Path(path), lambda medium: self._log(step, {f"media/{name}": medium}, self._time))
+
+    def send_medium(self, path: Path, send: Callable[[Any], None], *, charts: bool = True) -> None:
+        """What goes wrong with one is warned about, once for each name, and the tracking goes on: its file is damaged,
+        or it is a table, which W&B's client sends by way of an artifact, with requests of its own."""
+        try:
+            send(medium_of(path, charts=charts))
+            self.media_sent += 1
+        except Exception as error:
+            name, _ = split_name(path)
+            if name not in self._media_lost:
+                self._media_lost.add(name)
+                self.warn(f"wandb: {path.name} is not sent: {error}".splitlines()[0])
 
     def _log(self, step: int, values: dict[str, Any], at: float | None = None) -> None:
         """A row; what is logged at one step becomes one row of W&B. at: seconds since 1970; None is now."""
@@ -162,13 +180,16 @@ class Wandb(Tracker):
             self.run.log({"_timestamp": self._time}, step=self.newest, commit=True)
         figures = {name: value for name, value in summary.items() if name != "finished"}
         self.run.summary.update({**figures, "status": status, **({"reason": reason} if reason else {})})
+        self.complete_summary()
         try:
             self.run.finish(exit_code=EXIT_CODES.get(status, 1))
         except TimeoutError:
             raise TimeoutError(f"not all was sent in {self.finish_seconds} s; `dlx sync` sends the rest") from None
 
+    def complete_summary(self) -> None:
+        """Adds what is not among the run's own figures."""
 
-_PICTURE = re.compile(r"(?P<name>.+?)(-(?P<step>\d{8}))?\.(png|jpg|jpeg|gif|webp)")
+
 _SECRET = re.compile(r"(^|_)((api|access|private|secret)_?key|secret|password|passwd|token|credentials?)$", re.I)
 _LOGIN = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
 
@@ -199,11 +220,43 @@ def _kind_of(plan: Path) -> str:
     return choices.get("experiment") or choices.get("method") or kind
 
 
-def pictures_of(run: RunFolder) -> Iterator[tuple[int | None, str, Path]]:
-    """Step, name and file of the pictures in media/; those that belong to no step (`dlx eval` draws some) have None."""
-    for path in sorted(run.media.glob("*")):
-        if (found := _PICTURE.fullmatch(path.name)) and not path.is_symlink():
-            yield int(found["step"]) if found["step"] else None, found["name"], path
+def medium_of(path: Path, *, charts: bool = True) -> Any:
+    """A medium's file as the type by which W&B shows it. charts: a curve is a chart over its table, as a row can have
+    it; a summary takes the table alone. Raises ValueError or OSError where the file is damaged."""
+    wandb, kind, size = client(), kind_of(path), path.stat().st_size
+    if kind is None or (size > MAX_BYTES[kind] and kind != "text"):
+        raise ValueError(f"the file has {size / 1e6:,.0f} MB")
+    if kind == "image":
+        return wandb.Image(str(path))
+    if kind == "animation":
+        return wandb.Video(str(path))
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES[kind])
+    if kind == "text":
+        text = html.escape(read_text(content, size))
+        return wandb.Html(f'<pre style="white-space: pre-wrap">{text}</pre>', data_is_not_path=True)
+    if kind == "table":
+        table = read_table(content)
+        return _table(list(table.columns), [list(map(_finite, row)) for row in table.rows[:MAX_ROWS]])
+    curve = read_curve(content)
+    lines = {name: list(zip(*line, strict=True)) for name, line in curve.lines.items()}
+    every = max(1, -(-sum(map(len, lines.values())) // MAX_ROWS))
+    points = [[name, _finite(x), _finite(y)] for name, line in lines.items() for x, y in line[::every]]
+    table = _table(["line", "x", "y"], points)
+    return wandb.plot.line(table, "x", "y", stroke="line", title=curve.title) if charts else table
+
+
+def _table(columns: list[str], rows: list[list[Any]]) -> Any:
+    table = client().Table
+    try:
+        return table(columns, rows)
+    except TypeError:  # a column of texts and numbers
+        return table(columns, rows, allow_mixed_types=True)
+
+
+def _finite(cell: Any) -> Any:
+    """W&B's tables have no other numbers."""
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
 def redacted(config: Any) -> Any:

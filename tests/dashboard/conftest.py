@@ -58,6 +58,32 @@ def client(index):
         yield client
 
 
+@pytest.fixture(scope="session")
+def media():
+    """media(folder, step): writes one medium of each kind there, called kind-STEP."""
+    import numpy as np
+
+    from dlx.runs.media import Animation, Curve, Table, Text, encode
+
+    def write(folder: Path, step: int) -> None:
+        pixels = np.full((4, 4, 3), step, np.uint8)
+        x, nan = [0.0, 0.5, 1.0], float("nan")
+        made = {
+            "picture": pixels,
+            "film": Animation(np.stack([pixels, 255 - pixels])),
+            "words": Text(f"at step {step}\n<b>é</b>"),
+            "roc": Curve(
+                {"cat": (x, [0.0, step / 100, 1.0]), "dog": (x, [0.0, float("nan"), 1.0])}, "fpr", "tpr", "ROC"
+            ),
+            "per_class": Table(["class", "ap", "n"], [["cat", 0.5, step], ["dog", nan, 2]]),
+        }
+        for name, medium in made.items():
+            suffix, content = encode(medium)
+            (folder / f"{name}-{step:08d}{suffix}").write_bytes(content)
+
+    return write
+
+
 @pytest.fixture
 def tree():
     """What a folder holds, to the byte, and when it was written: tree(path)."""

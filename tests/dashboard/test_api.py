@@ -256,6 +256,49 @@ def test_pictures_by_run_and_step(client, root):
     assert answer.content == (root / alone["id"] / "media" / "predictions-00000008.png").read_bytes()
 
 
+def test_media_of_each_kind_by_name_and_step(client, root, media):
+    alone, *_ = by_kind(client)
+    folder = root / alone["id"] / "media"
+    for step in (4, 8):
+        media(folder, step)
+    (folder / "confusion.png").write_bytes((folder / "picture-00000004.png").read_bytes())
+    found = client.get("/api/media", params={"runs": alone["id"]}).json()["media"]
+    assert {(item["name"], item["kind"], item["step"]) for item in found} == {
+        ("predictions", "image", 8), ("confusion", "image", None),
+        *((name, kind, step) for step in (4, 8) for name, kind in
+          (("picture", "image"), ("film", "animation"), ("words", "text"), ("roc", "curve"), ("per_class", "table"))),
+    }  # fmt: skip
+    answers = {item["name"]: client.get(item["url"]) for item in found if item["step"] in (8, None)}
+    assert {name: answer.headers["content-type"] for name, answer in answers.items()} == {
+        "predictions": "image/png", "confusion": "image/png", "picture": "image/png", "film": "image/gif",
+        "words": "text/plain; charset=utf-8", "roc": "application/json", "per_class": "application/json",
+    }  # fmt: skip
+    for name in ("picture-00000008.png", "film-00000008.gif"):
+        assert answers[name.partition("-")[0]].content == (folder / name).read_bytes()
+    assert answers["words"].text == "at step 8\n<b>é</b>"
+    assert answers["roc"].json() == {
+        "lines": {"cat": [[0, 0.5, 1], [0, 0.08, 1]], "dog": [[0, 0.5, 1], [0, None, 1]]},
+        "x": "fpr", "y": "tpr", "title": "ROC", "count": 2,
+    }  # fmt: skip
+    assert answers["per_class"].json() == {
+        "columns": ["class", "ap", "n"], "rows": [["cat", 0.5, 8], ["dog", "NaN", 2]], "numbers": [1, 2],
+        "count": 2, "wide": 3,
+    }  # fmt: skip
+
+
+def test_a_medium_that_changes_has_another_address(client, root):
+    alone, *_ = by_kind(client)
+    file, urls = root / alone["id"] / "media" / "words.txt", []
+    for text in ("first", "second"):
+        file.write_text(text)
+        found = client.get("/api/media", params={"runs": alone["id"]}).json()["media"]
+        urls += [item["url"] for item in found if item["name"] == "words"]
+        answer = client.get(urls[-1])
+        assert answer.text == text
+        assert "immutable" in answer.headers["cache-control"]
+    assert urls[0] != urls[1]
+
+
 def test_importance_finds_the_key_that_matters(tmp_path):
     random = np.random.default_rng(0)
     entries = []

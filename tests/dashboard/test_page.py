@@ -457,6 +457,182 @@ def test_pictures_by_step(visit, members, outputs):
     until(page, "document.querySelectorAll('.gallery figcaption small').length === 2")
 
 
+def test_each_kind_of_medium_is_shown_as_what_it_is(copied, visit, media):
+    run = copied("shown")
+    for step in (8, 30):
+        media(run / "media", step)
+    page = visit({"tab": "media", "sel": "shown"})
+    choice = page.get_by_label("Show", exact=True)
+    choice.wait_for()
+    assert choice.locator("option").all_inner_texts() == ["film", "per_class", "picture", "predictions", "roc", "words"]
+    card = page.locator(".gallery .card")
+
+    for name in ("picture", "film"):
+        choice.select_option(name)
+        until(page, f"document.querySelector('.gallery img[alt^=\"{name} of\"]')?.naturalWidth === 256")
+
+    choice.select_option("words")
+    text = card.locator("pre")
+    text.wait_for()
+    assert text.text_content() == "at step 30\n<b>é</b>"
+    assert text.evaluate("(element) => getComputedStyle(element).overflowY") == "auto"
+
+    choice.select_option("roc")
+    page.wait_for_selector(".gallery .medium[data-lines='2'] .scatterlayer .trace")
+    assert page.locator(".gallery .legend .key").all_inner_texts() == ["cat", "dog"]
+    assert card.locator(".title").inner_text() == "ROC"
+    shown = """() => {
+      const plot = document.querySelector(".gallery .plot");
+      return [plot.data.map((line) => [...line.y]), plot.layout.xaxis.title.text, plot.layout.yaxis.title.text];
+    }"""
+    assert page.evaluate(shown) == [[[0, 0.3, 1], [0, None, 1]], "fpr", "tpr"]
+    page.locator("#theme").click()
+    until(page, "document.querySelectorAll('.gallery .scatterlayer .trace').length === 2")
+
+    choice.select_option("per_class")
+    card.locator("td").first.wait_for()
+    assert card.locator("th").all_inner_texts() == ["class", "ap", "n"]
+    assert card.locator("td").all_inner_texts() == ["cat", "0.5000", "30", "dog", "NaN", "2"]
+    assert card.locator("td.number").count() == 4
+    assert card.locator(".medium > small").inner_text() == "2 rows"
+
+
+def test_every_kind_has_steps_and_is_enlarged(copied, visit, media):
+    """The slider goes to the step before; the card keeps its place; what is enlarged is of that step."""
+    run = copied("shown")
+    for step in (8, 30):
+        media(run / "media", step)
+    shown = {
+        "words": "document.querySelector('{} pre')?.textContent.startsWith('at step {}\\n')",
+        "roc": "document.querySelector('{} .plot')?.data?.[0].y[1] === {} / 100",
+        "per_class": "document.querySelector('{} td:last-child')?.textContent === '{}'",
+        "picture": "document.querySelector('{} img')?.naturalWidth === 256",
+        "film": "document.querySelector('{} img')?.naturalWidth === 256",
+    }
+    for name, condition in shown.items():
+        page = visit({"tab": "media", "sel": "shown", "media": name})
+        until(page, condition.format(".gallery", 30))
+        page.evaluate("window.card = document.querySelector('.gallery .card')")
+        source = "document.querySelector('.gallery img')?.src"
+        before = page.evaluate(source)
+        page.get_by_role("slider", name="Step").focus()
+        page.keyboard.press("ArrowLeft")
+        until(page, condition.format(".gallery", 8))
+        assert page.locator(".gallery figcaption small").all_inner_texts() == ["step 8"]
+        assert page.evaluate("window.card === document.querySelector('.gallery .card')")
+        assert (page.evaluate(source) != before) == (name in ("picture", "film"))
+        page.get_by_role("button", name=re.compile("^Enlarge")).click()
+        until(page, condition.format("#zoom[open]", 8))
+        assert page.locator("#zoom[open] header").inner_text().startswith(f"{name} · step 8")
+        page.keyboard.press("Escape")
+        until(page, "document.querySelector('#zoom').childElementCount === 0")
+
+
+def test_a_name_of_two_kinds_has_two_choices(copied, visit, media):
+    run = copied("shown")
+    media(run / "media", 8)
+    (run / "media" / "words.png").write_bytes((run / "media" / "picture-00000008.png").read_bytes())
+    page = visit({"tab": "media", "sel": "shown", "media": "words"})
+    choice = page.get_by_label("Show", exact=True)
+    choice.wait_for()
+    assert choice.locator("option").all_inner_texts()[-2:] == ["words (picture)", "words (text)"]
+    until(page, "document.querySelector('.gallery img')?.naturalWidth === 256")
+    choice.select_option("words (text)")
+    page.locator(".gallery pre").wait_for()
+
+
+def test_a_new_step_is_shown_while_the_media_are_open(copied, visit, media):
+    run = copied("shown")
+    media(run / "media", 8)
+    page = visit({"tab": "media", "sel": "shown", "media": "words"})
+    until(page, "document.querySelector('.gallery pre')?.textContent.startsWith('at step 8')")
+    media(run / "media", 30)
+    add_row(run, step=30, **{"train/loss": 0.5})
+    until(page, "document.querySelector('.gallery pre')?.textContent.startsWith('at step 30')")
+    assert page.locator(".field output").inner_text() == "step 30"
+
+
+def test_a_long_table_and_many_lines_say_how_many_there_are(copied, visit):
+    media = copied("shown") / "media"
+    rows = [[number, f"answer {number}"] for number in range(1250)]
+    (media / "long.table.json").write_text(json.dumps({"columns": ["index", "answer"], "rows": rows}))
+    (media / "none.table.json").write_text(json.dumps({"columns": ["index"], "rows": []}))
+    lines = {f"line {number}": [[0, 1], [number, None]] for number in range(30)}
+    (media / "many.curve.json").write_text(json.dumps({"lines": lines, "x": "x", "y": "y", "title": ""}))
+    page = visit({"tab": "media", "sel": "shown", "media": "long"})
+    note = page.locator(".medium > small")
+    note.wait_for()
+    assert note.inner_text() == "The first 100 of 1\u2009250 rows"
+    assert page.locator(".cells tbody tr").count() == 100
+    page.get_by_label("Show", exact=True).select_option("none")
+    page.get_by_text("0 rows").wait_for()
+    page.get_by_label("Show", exact=True).select_option("many")
+    page.wait_for_selector(".medium[data-lines='20']")
+    assert note.inner_text() == "The first 20 of 30 lines"
+    assert page.locator(".medium .legend .key").count() == 20
+
+
+def test_damaged_media_are_one_plain_line(copied, visit):
+    media = copied("shown") / "media"
+    for file in media.iterdir():
+        file.unlink()
+    contents = {"a.curve.json": "{", "b.table.json": '{"columns": ["a"], "rows": [[1, 2]]}', "c.png": "no picture",
+                "d.gif": "", "e.txt": " \n"}  # fmt: skip
+    for name, content in contents.items():
+        (media / name).write_text(content)
+    page = visit({"tab": "media", "sel": "shown"})
+    said = page.locator(".medium .none")
+    for name, text in {
+        "a": "This curve cannot be shown: the file is damaged",
+        "b": "This table cannot be shown: row 1 does not have 1 cells", "c": "This picture cannot be shown",
+        "d": "This animation cannot be shown", "e": "An empty text",
+    }.items():  # fmt: skip
+        page.get_by_label("Show", exact=True).select_option(name)
+        page.get_by_text(text, exact=True).wait_for()
+        assert said.all_inner_texts() == [text]
+    visit.expected = "status of 404"  # of the picture that is none: the browser itself notes it
+
+
+def test_scripts_in_media_run_nothing(copied, visit):
+    media = copied("shown") / "media"
+    name = SCRIPT.replace("/", "")
+    (media / f"{name}-00000008.txt").write_text(SCRIPT)
+    curve = {"lines": {SCRIPT: [[0, 1], [0, 1]], f"<b>{SCRIPT}": [[0], [1]]}, "x": SCRIPT, "y": SCRIPT, "title": SCRIPT}
+    (media / f"{name}-00000008.curve.json").write_text(json.dumps(curve))
+    table = {"columns": [SCRIPT, "n"], "rows": [[SCRIPT, 1], [{SCRIPT: SCRIPT}, "<a href=javascript:1>x</a>"]]}
+    (media / f"{name}-00000008.table.json").write_text(json.dumps(table))
+    page = visit({"tab": "media", "sel": "shown"})
+    choice = page.get_by_label("Show", exact=True)
+    choice.wait_for()
+    assert choice.locator("option").all_inner_texts()[:3] == [f"{name} ({kind})" for kind in ("curve", "table", "text")]
+    zoom = page.get_by_role("button", name=re.compile("^Enlarge"))
+
+    choice.select_option(f"{name} (text)")
+    page.locator(".gallery pre").wait_for()
+    assert page.locator(".gallery pre").text_content() == SCRIPT
+
+    choice.select_option(f"{name} (curve)")
+    page.wait_for_selector(".gallery .medium[data-lines='2']")
+    assert page.locator(".medium .title").inner_text() == SCRIPT
+    assert page.locator(".gallery .plot .xtitle").text_content() == SCRIPT
+    box = page.locator(".gallery .plot").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
+    zoom.click()
+    page.wait_for_selector("#zoom[open] .medium[data-lines='2']")
+    page.keyboard.press("Escape")
+
+    choice.select_option(f"{name} (table)")
+    page.locator(".gallery td").first.wait_for()
+    assert page.locator(".gallery th").first.inner_text() == SCRIPT
+    assert page.locator(".gallery td").first.inner_text() == SCRIPT
+    zoom.click()
+    page.locator("#zoom[open] td").first.wait_for()
+
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("body script, .medium a").count() == 0
+
+
 def test_notes_and_tags_survive_a_reload(visit, outputs):
     page = visit()
     page.locator("#grid tr.run", has_text="001-lr").click()

@@ -149,6 +149,104 @@ def test_a_picture_that_becomes_a_link_is_not_followed(traps, client):
     assert client.get("/api/media", params={"runs": name}).json() == {"media": []}
 
 
+def served(client, run: Path) -> dict:
+    """The answers to what is listed of a run's media, by name."""
+    listed = client.get("/api/media", params={"runs": str(run.relative_to("outputs"))}).json()["media"]
+    return {item["name"]: client.get(item["url"]) for item in listed}
+
+
+@pytest.fixture
+def alone(root):
+    """The one run that is no member of the sweep."""
+    (run,) = (config.parent for config in root.glob("*/*/config.yaml") if not (config.parent / "plan.yaml").exists())
+    return run
+
+
+def test_only_media_are_served_and_as_what_they_are(alone, client):
+    """Whatever a file holds, a browser is told the type of its suffix, and to believe it."""
+    markup = b"<html><script>alert(1)</script></html>"
+    names = {"words.txt": "text/plain; charset=utf-8", "line.curve.json": "application/json",
+             "rows.table.json": "application/json"}  # fmt: skip
+    others = ("a.html", "a.svg", "a.js", "a.css", "a.json", "a.jpg", "a.webp", "a.txt.html", "a.xhtml", "a.TXT", "a.")
+    for name in (*names, *others, "p.png", "q.gif", ".hidden.txt"):
+        (alone / "media" / name).write_bytes(markup)
+    (alone / "media" / "gif.png").write_bytes(b"GIF89a" + markup)
+    (alone / "media" / "png.gif").write_bytes(b"\x89PNG\r\n\x1a\n" + markup)
+    answers = served(client, alone)
+    assert set(answers) == {"predictions", "words", "line", "rows", "p", "q", "gif", "png"}
+    for name in ("p", "q", "gif", "png"):
+        assert answers[name].status_code == 404, name
+    for name, kind in names.items():
+        answer = answers[name.partition(".")[0]]
+        assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert answers["words"].content == markup
+    assert answers["line"].json() == answers["rows"].json() == {"problem": "the file is damaged"}
+
+
+def test_what_is_shown_of_a_medium_has_bounds(alone, client, monkeypatch):
+    monkeypatch.setattr("dlx.dashboard.media.MAX_BYTES", dict.fromkeys(
+        ("image", "animation", "text", "curve", "table"), 100_000
+    ))  # fmt: skip
+    (alone / "media" / "long.txt").write_bytes(b"x" * 99_999 + "é".encode() * 100_000)
+    (alone / "media" / "large.curve.json").write_text('{"lines": {}, "x": "' + "x" * 100_000 + '"}')
+    (alone / "media" / "large.table.json").write_text('{"columns": ["' + "x" * 100_000 + '"], "rows": []}')
+    (alone / "media" / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 100_000)
+    (alone / "media" / "large.gif").write_bytes(b"GIF89a" + b"x" * 100_000)
+    rows = [[0] * 150] * 120
+    (alone / "media" / "wide.table.json").write_text(
+        json.dumps({"columns": [f"c{n}" for n in range(150)], "rows": rows})
+    )
+    lines = {f"line {n}": [[0], [n]] for n in range(50)}
+    (alone / "media" / "many.curve.json").write_text(json.dumps({"lines": lines, "x": "x", "y": "y"}))
+    listed = client.get("/api/media", params={"runs": str(alone.relative_to("outputs"))}).json()["media"]
+    answers = {(item["name"], item["kind"]): client.get(item["url"]) for item in listed}
+    assert answers["long", "text"].text == "x" * 99_999 + "\ufffd\n… 199,999 more bytes are not shown"
+    for kind in ("curve", "table"):
+        assert answers["large", kind].json() == {"problem": "the file has 0 MB"}
+    assert answers["large", "image"].status_code == answers["large", "animation"].status_code == 404
+    wide = answers["wide", "table"].json()
+    assert (wide["count"], wide["wide"], len(wide["rows"]), len(wide["columns"])) == (120, 150, 100, 100)
+    assert {len(row) for row in wide["rows"]} == {100}
+    assert max(wide["numbers"]) == 99
+    many = answers["many", "curve"].json()
+    assert (many["count"], len(many["lines"])) == (50, 20)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[" * 100_000, "null", '{"lines": {"a": [1, 2]}}', '{"columns": 1}', '{"columns": [], "rows": 3}'],
+)
+def test_a_damaged_curve_or_table_is_one_plain_line(alone, client, content):
+    for kind in ("curve", "table"):
+        (alone / "media" / f"{kind}.{kind}.json").write_text(content)
+    answers = served(client, alone)
+    for kind in ("curve", "table"):
+        assert answers[kind].status_code == 200
+        found = answers[kind].json()
+        assert list(found) == ["problem"]
+        assert "\n" not in found["problem"]
+
+
+def test_links_to_texts_and_tables_are_not_followed(traps, client):
+    outside = Path("outside").resolve()
+    for name in ("words.txt", "rows.table.json", "line.curve.json", "film.gif"):
+        (outside / name).write_text(SECRET)
+        (traps / "media" / name).symlink_to(outside / name)
+    assert set(served(client, traps)) == {"predictions", "svg"}
+    (traps / "media" / "later.txt").write_text("mine")
+    (url,) = [
+        item["url"]
+        for item in client.get("/api/media", params={"runs": str(traps.relative_to("outputs"))}).json()["media"]
+        if item["name"] == "later"
+    ]
+    assert client.get(url).text == "mine"
+    (traps / "media" / "later.txt").unlink()
+    (traps / "media" / "later.txt").symlink_to(outside / "words.txt")
+    assert client.get(url).status_code == 404
+
+
 OURS = ["localhost", "localhost:1", "LOCALHOST:8008", "127.0.0.1", "127.0.0.1:65535", "[::1]", "[::1]:9"]
 THEIRS = [
     "evil.example", "10.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "[::1].evil", "127.0.0.2",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
+import numpy as np
 import pytest
 from wandb_server import serving
+
+from dlx.runs.media import Animation, Curve, Table, Text, encode
 
 
 @pytest.fixture
@@ -29,3 +32,27 @@ def wandb_server(no_key, monkeypatch):
         finally:
             with contextlib.suppress(Exception):  # of a client that this server made ill
                 wandb.teardown()
+
+
+@pytest.fixture
+def write_media():
+    """write_media(run, "-00000004"): writes one medium of each kind; returns their files by name."""
+
+    def write(run, ending=""):
+        pixels, nan = np.zeros((4, 4, 3), np.uint8), float("nan")
+        made = {
+            "picture": pixels,
+            "film": Animation(np.stack([pixels, 255 - pixels])),
+            "words": Text("<script>alert(1)</script> & é"),
+            "roc": Curve({"cat": ([0.0, 1.0], [0.0, nan]), "dog": ([0.0], [1.0])}, "fpr", "tpr", "ROC"),
+            "per_class": Table(["class", "ap"], [["cat", 0.5], ["dog", nan], [None, 1]]),
+            "mixed": Table(["value"], [["a"], [1], [True], [None]]),
+        }
+        files = {}
+        for name, medium in made.items():
+            suffix, content = encode(medium)
+            files[name] = run / "media" / f"{name}{ending}{suffix}"
+            files[name].write_bytes(content)
+        return files
+
+    return write

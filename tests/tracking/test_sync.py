@@ -57,6 +57,35 @@ def test_a_run_that_was_never_tracked_is_sent_whole_and_only_once(dlx_call, trai
     assert wandb_server.requests == requests
 
 
+def test_media_of_every_kind_are_sent_at_their_step_or_in_the_summary(dlx_call, trained, wandb_server, write_media):
+    write_media(trained, "-00000004")
+    write_media(trained)
+    (trained / "media" / "torn-00000004.curve.json").write_text("{")
+    (trained / "media" / "no-picture.png").write_text("no picture")
+    (trained / "media" / "notes.html").write_text("none of ours")
+    call = dlx_call("sync", "@last", "--json")
+    assert call.code == 0, call.err
+    (said,) = json.loads(call.out)["runs"]
+    assert (said["status"], said["pictures"]) == ("sent", 1 + 6 + 6)
+    for name in ("torn-00000004.curve.json", "no-picture.png"):
+        assert f"{name} is not sent: " in said["reason"]
+    assert "notes.html" not in said["reason"]
+
+    (row,) = (row for row in wandb_server.rows(trained.name) if row["_step"] == 4)
+    types = {"picture": "image-file", "film": "video-file", "words": "html-file", "per_class": "table-file",
+             "mixed": "table-file"}  # fmt: skip
+    assert {name: row[f"media/{name}"]["_type"] for name in types} == types
+    assert row["media/roc_table"]["_type"] == "table-file"
+    summary = wandb_server.summary(trained.name)
+    assert {name: summary[f"media/{name}"]["_type"] for name in types} == types
+    assert summary["media/roc"]["_type"] == "table-file", "a summary has no charts"
+    assert plain(wandb_server.rows(trained.name)) == merged(trained)
+    uploads = wandb_server.runs[trained.name]["uploads"]
+    for kind in ("images", "videos", "html", "table"):
+        assert any(name.startswith(f"media/{kind}/") for name in uploads), kind
+    assert "nothing new" in dlx_call("sync", "@last").out
+
+
 def test_a_run_that_went_on_sends_what_is_new(dlx_call, only_run, tiny, wandb_server, sigterm_at):
     with sigterm_at(5):
         assert dlx_call("train", *tiny).code == 143

@@ -1,5 +1,6 @@
 """The real client: offline, what it writes is read back; online it talks to a stand-in for the server."""
 
+import json
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from wandb_server import serving
 from dlx.runs.figures import goal_of
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
+from dlx.runs.media import Curve, Table, encode
 from dlx.tracking.reach import base_url, has_key, is_reachable
 from dlx.tracking.wandb import Wandb, redacted, run_id
 
@@ -67,6 +69,105 @@ def test_pictures_are_there_by_name_and_step(dlx_call, only_run, tiny, no_key):
     assert row["_step"] == int(step)
     (sent,) = only_run().glob(f"wandb/offline-run-*/files/media/images/media/{name}_*.png")
     assert sent.read_bytes() == picture.read_bytes()
+
+
+TYPES = {
+    "picture": "image-file", "film": "video-file", "words": "html-file", "roc_table": "table-file",
+    "per_class": "table-file", "mixed": "table-file",
+}  # fmt: skip
+
+
+def sent_file(run, value):
+    """What W&B's client has written of a medium."""
+    (path,) = run.glob(f"wandb/offline-run-*/files/{value}")
+    return path.read_bytes()
+
+
+def test_each_kind_of_medium_is_what_the_client_calls_it(here, no_key, write_media):
+    (here / "media").mkdir()
+    tracker = Wandb(mode="offline")
+    tracker.start(RunFolder(here), {})
+    tracker.log(4, {"val/loss": 1.0})
+    files = write_media(here, "-00000004")
+    for name, path in files.items():
+        tracker.log_media(4, name, str(path))
+    tracker.log(8, {"val/loss": 0.5})
+    tracker.finish("finished", {})
+    (found,) = written(here)
+    assert found.steps == [4, 8]
+    row = found.rows[0]
+    assert row["val/loss"] == 1.0
+    assert {name: row[f"media/{name}._type"] for name in TYPES} == TYPES
+    sent = {name: sent_file(here, row[f"media/{name}.path"]) for name in TYPES}
+    assert sent["picture"] == files["picture"].read_bytes()
+    assert sent["film"] == files["film"].read_bytes()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; é</pre>" in sent["words"].decode()
+    assert b"<script" not in sent["words"]
+    assert json.loads(sent["roc_table"]) == {
+        "columns": ["line", "x", "y"], "data": [["cat", 0, 0], ["cat", 1, None], ["dog", 0, 1]],
+    }  # fmt: skip
+    assert json.loads(sent["per_class"]) == {
+        "columns": ["class", "ap"], "data": [["cat", 0.5], ["dog", None], [None, 1]],
+    }  # fmt: skip
+    assert json.loads(sent["mixed"]) == {"columns": ["value"], "data": [["a"], [1], [True], [None]]}
+    assert all(path.is_file() for path in files.values()), "the run keeps its own"
+
+
+def test_a_long_curve_is_thinned_to_what_the_client_takes(here, no_key):
+    (here / "media").mkdir()
+    tracker = Wandb(mode="offline")
+    tracker.start(RunFolder(here), {})
+    suffix, content = encode(Curve({f"line {n}": (list(range(3000)), [n] * 3000) for n in range(20)}, "x", "y"))
+    (here / "media" / f"many-00000001{suffix}").write_bytes(content)
+    tracker.log_media(1, "many", str(here / "media" / f"many-00000001{suffix}"))
+    tracker.finish("finished", {})
+    (found,) = written(here)
+    rows = json.loads(sent_file(here, found.rows[0]["media/many_table.path"]))["data"]
+    assert len(rows) <= 10_000
+    assert {row[0] for row in rows} == {f"line {n}" for n in range(20)}
+
+
+def test_a_damaged_medium_is_warned_about_once_and_the_tracking_goes_on(here, no_key):
+    media = here / "media"
+    media.mkdir()
+    tracker, said = Wandb(mode="offline"), []
+    tracker.warn = said.append
+    tracker.start(RunFolder(here), {})
+    said.clear()
+    broken = {"a.curve.json": "{", "b.table.json": '{"columns": ["x"], "rows": [[1, 2]]}', "c.png": "no picture"}
+    for step in (1, 2):
+        for name, content in broken.items():
+            (media / name).write_text(content)
+            tracker.log_media(step, name[0], str(media / name))
+        tracker.log_media(step, "gone", str(media / "gone.txt"))
+        tracker.log(step, {"x": step})
+    tracker.finish("finished", {})
+    assert [line.partition(" is not sent: ")[0] for line in said] == [
+        "wandb: a.curve.json", "wandb: b.table.json", "wandb: c.png", "wandb: gone.txt",
+    ]  # fmt: skip
+    assert said[1].endswith("row 1 does not have 1 cells")
+    (found,) = written(here)
+    assert [row["x"] for row in found.rows] == [1, 2]
+    assert not [name for row in found.rows for name in row if name.startswith("media/")]
+
+
+def test_a_table_that_the_server_does_not_take_costs_nothing_else(dlx_call, only_run, tiny, wandb_server, monkeypatch):
+    """The client sends tables by way of artifacts, and asks the server for them."""
+    monkeypatch.delattr(wandb_server.RequestHandlerClass, "_Viewer")
+    monkeypatch.setattr("dlx.tracking.recorder.encode", lambda medium: encode(Table(["a"], [[1]])))
+    call = dlx_call("train", *tiny, "tracker=wandb")
+    assert call.code == 0, call.err
+    assert "predictions-00000008.table.json is not sent: Failed to verify" in call.err
+    assert plain(wandb_server.rows(only_run().name)) == merged(only_run())
+
+
+def test_a_medium_that_is_damaged_costs_a_run_nothing(dlx_call, only_run, tiny, no_key, monkeypatch):
+    monkeypatch.setattr("dlx.tracking.recorder.encode", lambda medium: (".table.json", b"{torn"))
+    call = dlx_call("train", *tiny, "tracker=wandb")
+    assert call.code == 0, call.err
+    assert "predictions-00000008.table.json is not sent: the file is damaged" in call.err
+    (found,) = written(only_run())
+    assert plain(found.rows) == merged(only_run())
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-// Pictures that runs wrote, by step, side by side across the selected runs.
+// Media that runs wrote, by step, side by side across the selected runs.
 
 import { api } from "./api.js";
 import { variable } from "./colors.js";
 import { $, debounce, empty, fill, h, icon, toast } from "./dom.js";
+import { frame, word } from "./medium.js";
 import { selectedRuns } from "./selection.js";
 import { runs } from "./store.js";
 import { state, update } from "./state.js";
@@ -12,6 +13,8 @@ const LIMIT = 24; // runs side by side
 let body, controls, gallery;
 let items = [];
 let turn = 0;
+let shown = ""; // the label of what the cards show
+const cards = new Map(); // run -> {element, caption, place}
 const later = debounce(() => load(), 1500);
 
 export const media = {
@@ -27,13 +30,16 @@ export const media = {
   rows(ids) {
     if (ids.some((id) => state().sel.includes(id))) later();
   },
+  theme() {
+    for (const { place } of cards.values()) place.theme();
+  },
 };
 
 async function load() {
   const list = selectedRuns().slice(0, LIMIT);
   const mine = (turn += 1);
   if (list.length === 0)
-    return fill(body, empty("No runs selected", "Select runs in the table to see their pictures side by side."));
+    return fill(body, empty("No runs selected", "Select runs in the table to see their media side by side."));
   try {
     const found = (await api.media(list.map((run) => run.id))).media;
     if (mine !== turn || !body.isConnected) return;
@@ -45,21 +51,43 @@ async function load() {
     return fill(
       body,
       empty(
-        "No pictures",
-        "The selected runs wrote none so far: predictions, samples and confusion matrices appear here.",
+        "No media",
+        "The selected runs wrote none so far: predictions, samples, texts, curves and tables appear here.",
       ),
     );
-  controls = h("div", { class: "controls" });
-  gallery = h("div", { class: "gallery" });
-  fill(body, controls, gallery);
+  if (!gallery?.isConnected) {
+    clear();
+    controls = h("div", { class: "controls" });
+    gallery = h("div", { class: "gallery" });
+    fill(body, controls, gallery);
+  }
   draw();
 }
 
+// What there is to choose from: label -> items. A name of several kinds has one label for each.
+function byLabel() {
+  const kinds = new Map();
+  for (const { name, kind } of items) kinds.set(name, (kinds.get(name) ?? new Set()).add(kind));
+  const labelOf = ({ name, kind }) => (kinds.get(name).size > 1 ? `${name} (${word(kind)})` : name);
+  const labels = [...new Set(items.map(labelOf))].sort();
+  return new Map(labels.map((label) => [label, items.filter((item) => labelOf(item) === label)]));
+}
+
+function clear() {
+  for (const { place } of cards.values()) place.clear();
+  cards.clear();
+}
+
+const stepText = (step) => (step === null ? "no step" : `step ${step}`);
+
 function draw() {
   if (items.length === 0 || !gallery?.isConnected) return;
-  const names = [...new Set(items.map((item) => item.name))].sort();
-  const name = names.includes(state().media) ? state().media : names[0];
-  const here = items.filter((item) => item.name === name);
+  const found = byLabel();
+  const labels = [...found.keys()];
+  const wanted = state().media;
+  const label =
+    labels.find((one) => one === wanted) ?? labels.find((one) => one.startsWith(`${wanted} (`)) ?? labels[0];
+  const here = found.get(label);
   const steps = [...new Set(here.map((item) => item.step ?? 0))].sort((a, b) => a - b);
   const at =
     state().step < 0
@@ -68,59 +96,81 @@ function draw() {
           0,
           steps.findLastIndex((step) => step <= state().step),
         );
-  drawControls(names, name, steps, at);
+  drawControls(labels, label, steps, at);
+  if (label !== shown) clear();
+  shown = label;
+  gallery.dataset.kind = here[0].kind;
   const list = selectedRuns();
-  fill(
-    gallery,
-    list.slice(0, LIMIT).map((run) => {
-      const own = here
-        .filter((item) => item.run === run.id && (item.step ?? 0) <= steps[at])
-        .sort((a, b) => (a.step ?? 0) - (b.step ?? 0))
-        .at(-1);
-      return h(
-        "figure",
-        { class: "card" },
-        h(
-          "figcaption",
-          {},
-          h(
-            "span",
-            { class: "key" },
-            h("i", { style: { background: variable(run.id) } }),
-            h("span", { title: run.id }, run.short),
-          ),
-          own && own.step !== null && h("small", { class: "muted" }, `step ${own.step}`),
-        ),
-        own
-          ? h(
-              "button",
-              {
-                type: "button",
-                class: "picture",
-                "aria-label": `Enlarge ${name} of ${run.short}`,
-                onclick: () => zoom(own),
-              },
-              h("img", { src: own.url, alt: `${name} of ${run.short}`, loading: "lazy", decoding: "async" }),
-            )
-          : h("p", { class: "muted none" }, `No ${name} at this step`),
-      );
-    }),
-    list.length > LIMIT && h("p", { class: "muted" }, `The first ${LIMIT} of ${list.length} selected runs.`),
-  );
+  const now = list.slice(0, LIMIT);
+  for (const [id, { place }] of cards) {
+    if (now.some((run) => run.id === id)) continue;
+    place.clear();
+    cards.delete(id);
+  }
+  const elements = now.map((run) => {
+    const own = here
+      .filter((item) => item.run === run.id && (item.step ?? 0) <= steps[at])
+      .sort((a, b) => (a.step ?? 0) - (b.step ?? 0))
+      .at(-1);
+    return drawCard(run, label, own ?? null);
+  });
+  const more = `The first ${LIMIT} of ${list.length} selected runs.`;
+  arrange(list.length > LIMIT ? [...elements, h("p", { class: "muted" }, more)] : elements);
 }
 
-function drawControls(names, name, steps, at) {
+// Cards that are there already stay where they are, with what is scrolled or zoomed in them.
+function arrange(elements) {
+  const there = [...gallery.children];
+  if (there.length !== elements.length || elements.some((element, i) => element !== there[i])) fill(gallery, elements);
+}
+
+function drawCard(run, label, own) {
+  if (!cards.has(run.id)) {
+    const caption = h("figcaption", {});
+    const place = frame({ onclick: zoom });
+    cards.set(run.id, { caption, place, element: h("figure", { class: "card" }, caption, place.element) });
+  }
+  const { element, caption, place } = cards.get(run.id);
+  const isPicture = own && ["image", "animation"].includes(own.kind);
+  fill(
+    caption,
+    h(
+      "span",
+      { class: "key" },
+      h("i", { style: { background: variable(run.id) } }),
+      h("span", { title: run.id }, run.short),
+    ),
+    own && own.step !== null && h("small", { class: "muted" }, stepText(own.step)),
+    own &&
+      !isPicture &&
+      h(
+        "button",
+        {
+          type: "button",
+          class: "icon small",
+          title: "Enlarge",
+          "aria-label": `Enlarge ${label} of ${run.short}`,
+          onclick: () => zoom(own),
+        },
+        icon("expand"),
+      ),
+  );
+  place.show(own, `${label} of ${run.short}`, `No ${label} at this step`);
+  return element;
+}
+
+function drawControls(labels, label, steps, at) {
   const slider = controls.querySelector("input");
-  const label = `step ${steps[at]}`;
-  if (slider && controls.dataset.name === name && Number(slider.max) === steps.length - 1) {
+  const key = JSON.stringify([labels, label, steps]);
+  if (slider && controls.dataset.key === key) {
     if (document.activeElement !== slider) slider.value = String(at);
-    controls.querySelector("output").textContent = label;
+    controls.querySelector("output").textContent = stepText(steps[at]);
     return;
   }
-  controls.dataset.name = name;
+  controls.dataset.key = key;
   fill(
     controls,
-    select("Picture", names, name, (value) => update({ media: value })),
+    select("Show", labels, label, (value) => update({ media: value })),
     steps.length > 1 &&
       h(
         "label",
@@ -138,14 +188,18 @@ function drawControls(names, name, steps, at) {
             update({ step: index === steps.length - 1 ? -1 : steps[index] }, { replace: true });
           },
         }),
-        h("output", {}, label),
+        h("output", {}, stepText(steps[at])),
       ),
   );
 }
 
+let large = null;
+
 export function zoom(item) {
   const box = $("zoom");
   const run = runs.get(item.run);
+  large = frame();
+  box.dataset.kind = item.kind;
   fill(
     box,
     h(
@@ -155,9 +209,14 @@ export function zoom(item) {
       h("span", { class: "muted" }, run?.short ?? item.run),
       h("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => box.close() }, icon("close")),
     ),
-    h("img", { src: item.url, alt: `${item.name} of ${run?.short ?? item.run}` }),
+    large.element,
   );
   box.showModal();
+  large.show(item, `${item.name} of ${run?.short ?? item.run}`);
 }
 
 $("zoom").addEventListener("click", (event) => event.target === $("zoom") && $("zoom").close());
+$("zoom").addEventListener("close", () => {
+  large?.clear();
+  fill($("zoom"));
+});

@@ -20,7 +20,7 @@ const DEFAULTS = {
   metric: "",
   key: "", // parameters: what against what
   media: "",
-  step: -1, // pictures: which, at what step; -1: the newest
+  step: -1, // media: which, at what step; -1: the newest
 };
 
 const listeners = new Set();
