@@ -6,19 +6,19 @@ from pathlib import Path
 MODEL = '''
 from torch import Tensor, nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 
 class TinyNet(Supervised):
     """A hidden layer with a squared nonlinearity."""
 
-    def __init__(self, *, spec: ImageSpec, width: int = 32, loss: str | None = None) -> None:
+    def __init__(self, *, spec: LabeledImages, width: int = 32, loss: str | None = None) -> None:
         super().__init__(spec=spec, loss=loss)
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
-        self.hidden = nn.Linear(spec.num_features, width)
-        self.out = nn.Linear(width, spec.num_outputs)
+        self.hidden = nn.Linear(self.num_features, width)
+        self.out = nn.Linear(width, self.num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.hidden(x.flatten(1)).square())

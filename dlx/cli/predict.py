@@ -49,7 +49,7 @@ def predict(
         lost |= _report(folder, source, answers, found, json, pictures, is_rows=_is_rows(system, name))
         del batch
     if bad and not found:
-        raise bad[0]
+        raise UserError("\n".join(map(str, bad)))
     for error in bad:
         say(f"warning: {error}", json=True)
     if json:

@@ -91,7 +91,10 @@ def _parts(value: Any, part: Part, trust: Sequence[str], key: str, file: str | N
     supplied = {name: given[name] for name in GROUPS_OF_PARTS[part.group].given if name in given}
     if part.trunk and "spec" in supplied:
         supplied["spec"] = without_targets(supplied["spec"], block.get("_target_"), key)
-    return instantiate(block, base=part.base, trust=trust, key=key, file=file, **supplied)
+    made = instantiate(block, base=part.base, trust=trust, key=key, file=file, **supplied)
+    if part.trunk and not hasattr(made, "features"):
+        raise ConfigError([Problem(key, f"{type(made).__name__} offers no features without its head", file)])
+    return made
 
 
 def _kinds(spec: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ import ast
 import copy
 import importlib.machinery
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -34,9 +34,16 @@ class Param:
         """Dotted paths of the classes that its annotation names, beside those of Python itself."""
         if self.annotation is None:
             return []
-        found = [ast.unparse(node) for node in ast.walk(self.annotation) if isinstance(node, ast.Attribute)]
+        found = [ast.unparse(node) for node in _depth_first(self.annotation) if isinstance(node, ast.Attribute)]
         found = [path for path in found if path.split(".")[0] not in _ELSEWHERE]
         return [path for path in found if not any(other.startswith(f"{path}.") for other in found)]
+
+
+def _depth_first(node: ast.AST) -> Iterator[ast.AST]:
+    """In the order of the source."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _depth_first(child)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def run(path: Path, name: str, trust: Sequence[str] = (), limit: float | None = 
     with _limited(limit, lambda: write(ending("failed", f"killed (over its {limit:g} s)"))) as over:
         try:
             result = run_member(Plan.load(path, trust=trust, only=name), name)
-            fields = {key: value for key, value in vars(result).items() if key != "run"}
+            fields = {key: value for key, value in vars(result).items() if key not in ("run", "commands")}
         except KeyboardInterrupt:  # outside the training, which catches signals itself
             fields = ending("interrupted", "signal 2", 130)
         except Exception as error:

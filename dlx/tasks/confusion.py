@@ -50,7 +50,14 @@ class Mistake:
 MISTAKES = 24
 
 
-def find_mistakes(logits_BK: Tensor, label_B: Tensor, index_B: Tensor, image_BCHW: Tensor) -> list[Mistake]:
+class Mistakes(list[Mistake]):
+    """Of two batches together those with the highest loss: a large split is not kept."""
+
+    def __add__(self, other: list[Mistake]) -> Mistakes:  # type: ignore[override]
+        return Mistakes(worst([*self, *other]))
+
+
+def find_mistakes(logits_BK: Tensor, label_B: Tensor, index_B: Tensor, image_BCHW: Tensor) -> Mistakes:
     """The wrong answers in a batch with the highest loss."""
     predicted_B = logits_BK.argmax(1)
     nll_B = F.cross_entropy(logits_BK.float(), label_B, reduction="none")
@@ -59,7 +66,7 @@ def find_mistakes(logits_BK: Tensor, label_B: Tensor, index_B: Tensor, image_BCH
     probability = logits_BK[found].float().softmax(1).amax(1)
     columns = (nll_B[found], index_B[found], label_B[found], predicted_B[found], probability)
     rows = zip(*(column.tolist() for column in columns), image_BCHW[found].cpu(), strict=True)
-    return [Mistake(*row) for row in rows]
+    return Mistakes(Mistake(*row) for row in rows)
 
 
 def worst(mistakes: list[Mistake]) -> list[Mistake]:

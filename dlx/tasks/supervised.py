@@ -18,7 +18,7 @@ from dlx.tasks.spec import Label, LabeledImages, LabeledReals, Reals, Regression
 from dlx.tasks.system import Answer, Batch, Objective, Report, Statistics, System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 AnySamples = LabeledImages | LabeledReals | RegressionReals
 """What a model that flattens its input takes."""
@@ -69,8 +69,6 @@ class Supervised(System):
             names = ", ".join(spec.entries)
             raise ValueError(f"spec must be of one input and one target for {type(self).__name__}, got {names}")
         ((self.input_name, self.input),) = spec.inputs.items()
-        if not spec.targets and not hasattr(type(self), "features"):
-            raise ValueError(f"spec must have a target: {type(self).__name__} offers no features without one")
         self.target_name, self.num_outputs = "", 0
         for name in spec.targets:
             entry = spec.entries[name]
@@ -130,6 +128,10 @@ class Supervised(System):
             raise NotImplementedError(f"{type(self).__name__} has no features")
         x = trunk(batch[self.input_name])
         return x.mean((2, 3)) if x.dim() == 4 else x.mean(1) if x.dim() == 3 else x
+
+    @property
+    def analyses(self) -> Mapping[str, Callable[..., Report]]:
+        return super().analyses if hasattr(self, "features") else {}
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Classifiers: `label` int64 [B] and `probability` float [B, K]. Regressors: `target` float [B, D]."""

@@ -59,7 +59,7 @@ def make_network(name: str) -> nn.Module:
 def bare(name: str, epochs: int, channels_last: bool = False) -> float:
     """A loop over tensors, as one writes it by hand for speed."""
     network = make_network(name)
-    images, labels = MNIST.spec.normalize(IMAGE), LABEL
+    images, labels = MNIST.spec.image.normalize(IMAGE), LABEL
     if channels_last:
         network.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -139,7 +139,7 @@ def lightning(name: str, epochs: int, loader: DataLoader) -> float:
 
 def lightning_tensors(name: str, epochs: int) -> float:
     """Lightning with a TensorDataset."""
-    data = TensorDataset(MNIST.spec.normalize(IMAGE), LABEL)
+    data = TensorDataset(MNIST.spec.image.normalize(IMAGE), LABEL)
     return lightning(name, epochs, DataLoader(data, BATCH, shuffle=True, drop_last=True))
 
 
@@ -151,7 +151,7 @@ class _Pictures(torch.utils.data.Dataset):
 
         self.images = IMAGE.squeeze(1).numpy()
         self.transform = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize(MNIST.spec.mean, MNIST.spec.std)]
+            [transforms.ToTensor(), transforms.Normalize(MNIST.spec.image.mean, MNIST.spec.image.std)]
         )
 
     def __len__(self) -> int:
@@ -187,7 +187,7 @@ def hf(name: str, epochs: int) -> float:
         def on_train_end(self, *arguments, **named) -> None:
             self.seconds = time.perf_counter() - self.start
 
-    images = MNIST.spec.normalize(IMAGE)
+    images = MNIST.spec.image.normalize(IMAGE)
 
     class Rows(torch.utils.data.Dataset):
         def __len__(self) -> int:

@@ -31,7 +31,10 @@ CASES = {
     "missing interpolation": (["model.depth=${nothing}"], ["model.depth"]),
     "key of what is not chosen": (["reg.mixup.alpha=1"], ["regularization.mixup", "add reg=[mixup]"]),
     "model without dropout": (["model=linear", "reg=[dropout]"], ["model.dropout", "conf/regularization/dropout.yaml"]),
-    "model does not fit data": (["data=function1d"], ["ResNet takes ImageSpec", "function1d holds VectorSpec"]),
+    "model does not fit data": (
+        ["data=function1d"],
+        ["ResNet takes LabeledImages", "function1d holds RegressionReals", "it lacks image, label"],
+    ),
     "batch larger than data": (["data.subset=20"], ["dataset.batch_size"]),
     "bad accumulation": (["trainer.accumulate=5"], ["trainer.accumulate", "32"]),
     "foreign target": (["model._target_=os.system"], ["model._target_", "allowed package"]),

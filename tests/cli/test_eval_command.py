@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from dlx.cli.evaluate import _class_table
+from dlx.cli.evaluate import _table
 
 
 def test_eval_tells_each_class_and_draws(dlx_call, only_run, tiny):
@@ -36,7 +36,7 @@ def test_of_many_classes_the_worst_are_listed():
         for n in range(25)
     ]
     rows.append({**rows[0], "class": "nowhere", "f1": float("nan")})
-    heading, *lines = _class_table(rows).splitlines()
+    heading, *lines = _table("per_class", rows).splitlines()
     assert heading.startswith("worst 20 of 26")
     assert len(lines) == 20
     assert lines[0].split() == ["c0", "0.5000", "-", "0.0000", "1"]
@@ -51,3 +51,43 @@ def test_regression_draws_its_fit(dlx_call, only_run):
     assert [Path(picture).name for picture in json.loads(call.out)["pictures"]] == ["fit.png"]
     assert "per_class" not in json.loads(call.out)
     assert (only_run() / "media" / "fit.png").exists()
+
+
+def test_an_analysis_that_a_system_has_not_is_refused(dlx_call, tiny):
+    dlx_call("train", "model=linear", *tiny[2:])
+    call = dlx_call("eval", "@last", "--analysis", "probe")
+    assert call.code == 2
+    assert "--analysis probe: Linear has none" in call.err
+
+
+def test_a_probe_reads_the_labels_off_the_features(dlx_call):
+    dlx_call("train", "model=mlp", "trainer.epochs=5", "name=probed")
+    told = json.loads(dlx_call("eval", "probed", "strength=10", "--analysis", "probe", "--json").out)
+    assert told["features"] == 256
+    assert told["metrics"]["probe_test/accuracy"] > 0.9
+    for words, text in (
+        (["strenght=1"], "unknown argument strenght; did you mean strength?"),
+        (["strength=abc"], "must be a number"),
+        (["strength=0"], "must be above 0"),
+        (["strength"], "must be NAME=VALUE"),
+    ):
+        call = dlx_call("eval", "probed", *words, "--analysis", "probe")
+        assert call.code == 2
+        assert text in call.err
+    assert "did you mean" not in dlx_call("eval", "probed", "strength=1").err
+    assert dlx_call("eval", "probed", "--analysis", "prob").code == 2
+
+
+def test_the_worst_mistakes_of_a_large_split_are_not_all_kept(dlx_call, tiny):
+    from dlx.runs.find import find_run
+    from dlx.tasks.confusion import MISTAKES
+    from dlx.training.evaluate import collect
+    from dlx.training.run import open_run
+    from dlx.training.world import World
+
+    dlx_call("train", *tiny, "dataset.eval_batch_size=32", "optim.lr=1e-6")
+    system, loader = open_run(find_run("@last"), "train")
+    sums = collect(system, loader, World(system.device), report=True)
+    assert len(sums["mistakes"]) == MISTAKES
+    nll = [one.nll for one in sums["mistakes"]]
+    assert nll == sorted(nll, reverse=True)

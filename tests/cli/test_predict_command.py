@@ -64,10 +64,26 @@ def test_what_the_disk_refuses_loses_no_answer(dlx_call, only_run, tiny, seven):
     assert "predict-seven.png not written" in call.err
 
 
-def test_a_file_that_cannot_be_read_stops_before_anything_is_written(dlx_call, only_run, tiny, seven):
+def test_one_file_that_cannot_be_read_ends_no_batch(dlx_call, only_run, tiny, seven):
     dlx_call("train", *tiny)
     Path("text.png").write_text("no image")
-    call = dlx_call("predict", "@last", seven, "text.png")
+    call = dlx_call("predict", "@last", "text.png", seven, "--json")
+    assert call.code == 5
+    assert "warning: text.png: not an image that can be read" in call.err
+    (told,) = json.loads(call.out)["predictions"]
+    assert told["file"] == seven
+    assert len(told["classes"]) == 3
+    assert Path(told["picture"]).name == "predict-seven.png"
+    assert [path.name for path in (only_run() / "media").glob("predict-*")] == ["predict-seven.png"]
+
+
+def test_where_no_file_can_be_read_nothing_is_written(dlx_call, only_run, tiny):
+    dlx_call("train", *tiny)
+    for name in ("text.png", "other.png"):
+        Path(name).write_text("no image")
+    call = dlx_call("predict", "@last", "text.png", "other.png")
     assert call.code == 2
     assert call.out == ""
+    for name in ("text.png", "other.png"):
+        assert f"{name}: not an image that can be read" in call.err
     assert not list((only_run() / "media").glob("predict-*"))

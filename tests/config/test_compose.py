@@ -67,7 +67,10 @@ def test_every_file_says_what_it_is(path):
         ("reg.mixup.alpha=1", "regularization.mixup: is set, but mixup is not chosen; add reg=[mixup]"),
         ("optim.lr=1e-3,1e-4", "optimizer.lr: takes one value in one run, got 1e-3,1e-4"),
         ("model.hidden=range(3)", "model.hidden: takes one value in one run, got range(3)"),
-        ("model=resnet data=function1d", "model: ResNet takes ImageSpec, but dataset function1d holds VectorSpec"),
+        (
+            "model=resnet data=function1d",
+            "model: ResNet takes LabeledImages, but dataset function1d holds RegressionReals (it lacks image, label)",
+        ),
         ("data=image_folder", "dataset.path: has no default: give data.path=... (conf/dataset/image_folder.yaml)"),
         ("model.x._target_=os.system", "model.x: MLP has no such key"),
         ("optim.players.g.lr=abc", "optimizer.players.g.lr: must be a number, got 'abc'"),
@@ -221,7 +224,7 @@ class TestRoundTrip:
     def test_lists_that_two_blocks_share(self, config):
         shared = [0.5]
         text = Config({"a": shared, "b": shared}, config.choices).to_yaml()
-        assert text.startswith("a:\n- 0.5\nb:\n- 0.5\n")
+        assert text.startswith("format: 1\na:\n- 0.5\nb:\n- 0.5\n")
 
 
 def load(tmp_path, text: str | bytes) -> str:

@@ -15,8 +15,9 @@ def test_signatures_are_read_without_importing():
     assert signature.params["lr"].default == 1e-3
     assert signature.params["params"].required
     assert read("dlx.models.vision.resnet.ResNet").params["depth"].default is None
-    assert accepted_specs("dlx.models.mlp.MLP") == ("dlx.tasks.spec.ImageSpec", "dlx.tasks.spec.VectorSpec")
-    assert read("dlx.data.digits.Digits").spec == "dlx.tasks.spec.ImageSpec"
+    any_samples = ("LabeledImages", "LabeledReals", "RegressionReals")  # in the order of the source: a message has it
+    assert accepted_specs("dlx.models.mlp.MLP") == tuple(f"dlx.tasks.spec.{name}" for name in any_samples)
+    assert read("dlx.data.digits.Digits").spec == "dlx.tasks.spec.LabeledImages"
     assert read("dlx.nowhere.Nothing") is None
 
 
@@ -183,14 +184,16 @@ def test_model_files_hold_only_picks_and_the_model():
 
 
 COMPUTED = """
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
 WIDTH = 7
 
 
 class Net(Supervised):
-    def __init__(self, *, spec: ImageSpec, width: int = WIDTH, rate: float = 1 / 3, loss: str | None = None) -> None:
+    def __init__(
+        self, *, spec: LabeledImages, width: int = WIDTH, rate: float = 1 / 3, loss: str | None = None
+    ) -> None:
         super().__init__(spec=spec, loss=loss)
 """
 

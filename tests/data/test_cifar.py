@@ -26,7 +26,7 @@ def published(tmp_path, monkeypatch, serve):
     }
     plain = {name: {"data": part[b"data"], "labels": part[b"labels"]} for name, part in contents.items()}
     sums = {}
-    for name, value in {**plain, "batches.meta": {"label_names": list(CIFAR10.spec.classes)}}.items():
+    for name, value in {**plain, "batches.meta": {"label_names": list(CIFAR10.spec.label.classes)}}.items():
         content = pickle.dumps(value)
         (folder / name).write_bytes(content)
         sums[name] = hashlib.md5(content).hexdigest()
@@ -109,7 +109,7 @@ def test_without_it_the_message_says_what_to_put_where(tmp_path, monkeypatch, ki
 
 
 def test_specs_need_no_files():
-    assert CIFAR10.spec.input_shape == CIFAR100.spec.input_shape == (3, 32, 32)
-    assert len(CIFAR10.spec.classes) == 10
-    assert len(set(CIFAR100.spec.classes)) == 100
-    assert CIFAR100.spec.classes == tuple(sorted(CIFAR100.spec.classes))
+    assert CIFAR10.spec.image.shape == CIFAR100.spec.image.shape == (3, 32, 32)
+    assert len(CIFAR10.spec.label.classes) == 10
+    assert len(set(CIFAR100.spec.label.classes)) == 100
+    assert CIFAR100.spec.label.classes == tuple(sorted(CIFAR100.spec.label.classes))

@@ -17,7 +17,7 @@ def test_digits_are_all_there_in_the_order_of_the_file():
 
 
 def test_mean_and_std_are_those_of_the_images():
-    spec, image = Digits.spec, Digits().splits()["train"].tensors["image"]
+    spec, image = Digits.spec.image, Digits().splits()["train"].tensors["image"]
     assert spec.mean[0] == pytest.approx((image.double() / spec.scale).mean().item(), abs=1e-4)
     assert spec.std[0] == pytest.approx((image.double() / spec.scale).std(correction=0).item(), abs=1e-4)
 
@@ -47,6 +47,6 @@ from dlx.data.loader import make_loader
 from dlx.data.view import View
 view = View(batch_size=32)
 split = view.split(Digits())["train"]
-next(make_loader(split, Digits.spec, view, device=torch.device("cpu")).epoch(0))
+next(make_loader(split, Digits.spec.entries, view, device=torch.device("cpu")).epoch(0))
 """
     assert imported(script) == set()

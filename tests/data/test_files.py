@@ -3,36 +3,38 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image as Picture
 
 from dlx.config.errors import UserError
 from dlx.data.digits import Digits
-from dlx.data.files import decode_image, kept_folder, read_inputs
-from dlx.tasks.spec import ImageSpec, VectorSpec
+from dlx.data.files import kept_folder
+from dlx.tasks.reading import decode_content
+from dlx.tasks.spec import Image, Label, LabeledImages, Reals
 
-SPEC = ImageSpec(channels=3, height=4, width=6, classes=("a",), mean=(0.5,) * 3, std=(0.5,) * 3)
+IMAGE = Image(channels=3, height=4, width=6, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def test_an_image_file_becomes_a_normalized_batch(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "x.png")
-    batch = read_inputs(tmp_path / "x.png", SPEC)
-    assert torch.equal(batch, SPEC.normalize(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())))
+    Picture.fromarray(pixels).save(tmp_path / "x.png")
+    batch = LabeledImages(image=IMAGE, label=Label(classes=("a",))).read("image", tmp_path / "x.png")
+    assert batch.keys() == {"image"}
+    assert torch.equal(batch["image"], IMAGE.normalize(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())))
 
 
 def test_levels_are_scaled_to_the_datasets(tmp_path):
-    Image.fromarray(np.full((20, 20), 255, np.uint8)).save(tmp_path / "white.png")
-    batch = read_inputs(tmp_path / "white.png", Digits.spec)
+    Picture.fromarray(np.full((20, 20), 255, np.uint8)).save(tmp_path / "white.png")
+    batch = Digits.spec.image.read(tmp_path / "white.png")
     assert batch.shape == (1, 1, 8, 8)
-    assert torch.equal(batch, Digits.spec.normalize(torch.full((1, 1, 8, 8), 16, dtype=torch.uint8)))
+    assert torch.equal(batch, Digits.spec.image.normalize(torch.full((1, 1, 8, 8), 16, dtype=torch.uint8)))
 
 
 def test_what_sticks_out_is_cut_off_evenly():
     pixels = np.zeros((4, 8), np.uint8)
     pixels[:, 2:6] = 200
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    assert (decode_image(buffer.getvalue(), 1, (4, 4)) == 200).all()
+    Picture.fromarray(pixels).save(buffer, "png")
+    assert (decode_content(buffer.getvalue(), 1, (4, 4)) == 200).all()
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.csv"])
@@ -42,15 +44,15 @@ def test_rows_become_a_batch(tmp_path, name):
         np.save(tmp_path / name, rows)
     else:
         np.savetxt(tmp_path / name, rows, delimiter=",")
-    assert torch.equal(read_inputs(tmp_path / name, VectorSpec(num_features=2)), torch.arange(6.0).view(3, 2))
+    assert torch.equal(Reals(size=2).read(tmp_path / name), torch.arange(6.0).view(3, 2))
     with pytest.raises(UserError, match=r"3 numbers per row"):
-        read_inputs(tmp_path / name, VectorSpec(num_features=3))
+        Reals(size=3).read(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n3,4\n", "\ufeff1,2\r\n3,4", "# a, b\n\n1,2\n3,4\n\n"])
 def test_a_line_of_names_and_empty_lines_are_no_rows(tmp_path, text):
     (tmp_path / "x.csv").write_text(text, encoding="utf-8")
-    assert torch.equal(read_inputs(tmp_path / "x.csv", VectorSpec(num_features=2)), torch.tensor([[1.0, 2], [3, 4]]))
+    assert torch.equal(Reals(size=2).read(tmp_path / "x.csv"), torch.tensor([[1.0, 2], [3, 4]]))
 
 
 @pytest.mark.parametrize(
@@ -60,14 +62,14 @@ def test_a_line_of_names_and_empty_lines_are_no_rows(tmp_path, text):
 def test_what_is_wrong_with_rows_is_said(tmp_path, text, said):
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UserError, match=said):
-        read_inputs(tmp_path / "x.csv", VectorSpec(num_features=2))
+        Reals(size=2).read(tmp_path / "x.csv")
 
 
-@pytest.mark.parametrize(("name", "spec"), [("x.png", SPEC), ("x.csv", VectorSpec(num_features=1))])
-def test_unreadable_files_are_named(tmp_path, name, spec):
+@pytest.mark.parametrize(("name", "entry"), [("x.png", IMAGE), ("x.csv", Reals(size=1))])
+def test_unreadable_files_are_named(tmp_path, name, entry):
     (tmp_path / name).write_text("nothing of use")
     with pytest.raises(UserError, match=name.replace(".", r"\.")):
-        read_inputs(tmp_path / name, spec)
+        entry.read(tmp_path / name)
 
 
 def test_a_kept_folder_is_whole_or_absent(tmp_path):

@@ -52,8 +52,8 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path, root):
     contents = {name: png(p) for name, p in pictures.items()}
     extra = {"README.txt": b"about", "cat/.hidden.png": b"", "__MACOSX/cat/1.png": b"", "cat/._1.png": b""}
     dataset = ImageFolder(path=write_folder(tmp_path / "images", contents | extra), root=root)
-    assert dataset.spec.classes == ("cat", "dog")
-    assert dataset.spec.input_shape == (3, 6, 6)
+    assert dataset.spec.label.classes == ("cat", "dog")
+    assert dataset.spec.image.shape == (3, 6, 6)
     (source,) = dataset.splits().values()
     assert source.tensors["label"].tolist() == [0, 0, 0, 1, 1]
     assert source.tensors["image"].dtype == torch.uint8
@@ -85,8 +85,8 @@ def test_split_folders_are_splits(tmp_path, root):
         "test": [0],
     }
     train = np.stack([pictures[name] for name in names[:3]]) / 255
-    assert dataset.spec.mean == pytest.approx(train.mean((0, 1, 2)))
-    assert dataset.spec.std == pytest.approx(train.std((0, 1, 2)))
+    assert dataset.spec.image.mean == pytest.approx(train.mean((0, 1, 2)))
+    assert dataset.spec.image.std == pytest.approx(train.std((0, 1, 2)))
 
 
 def test_decoded_images_are_kept_until_the_content_changes(tmp_path, root, monkeypatch):
@@ -100,7 +100,7 @@ def test_decoded_images_are_kept_until_the_content_changes(tmp_path, root, monke
     os.utime(tmp_path / "images" / "cat" / "1.png", ns=(1, 1))
     changed = ImageFolder(path=path, root=root).splits()["train"].tensors["image"]
     assert not torch.equal(changed, first)
-    assert ImageFolder(path=path, root=root, channels=1).spec.input_shape == (1, 6, 6)
+    assert ImageFolder(path=path, root=root, channels=1).spec.image.shape == (1, 6, 6)
     assert len(list((tmp_path / "cache" / "image_folder").iterdir())) == 3
 
 
@@ -119,13 +119,13 @@ def test_sizes_must_agree_or_be_given(tmp_path, root):
         ImageFolder(path=path, root=root).splits()
     assert not list((tmp_path / "cache" / "image_folder").iterdir())
     dataset = ImageFolder(path=path, root=root, size=4)
-    assert dataset.spec.input_shape == (3, 4, 4)
+    assert dataset.spec.image.shape == (3, 4, 4)
     assert dataset.splits()["train"].tensors["image"].shape == (2, 3, 4, 4)
 
 
 def test_images_of_one_size_need_not_be_square(tmp_path, root):
     path = write_folder(tmp_path / "images", {"a/1.png": png(picture(0, 4, 7)), "b/2.png": png(picture(1, 4, 7))})
-    assert ImageFolder(path=path, root=root).spec.input_shape == (3, 4, 7)
+    assert ImageFolder(path=path, root=root).spec.image.shape == (3, 4, 7)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", png(picture(0))[:60]])
@@ -144,7 +144,7 @@ def test_linked_class_folders_are_followed_and_circles_are_not(tmp_path, root):
     (tmp_path / "photos" / "cat" / "up").symlink_to(tmp_path / "photos")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")  # a circle through a second link
     dataset = ImageFolder(path=path, root=root)
-    assert dataset.spec.classes == ("bird", "cat", "dog")
+    assert dataset.spec.label.classes == ("bird", "cat", "dog")
     assert dataset.splits()["train"].tensors["label"].bincount().tolist() == [1, 3, 2]
 
 
@@ -259,9 +259,9 @@ def test_real_photographs(tmp_path, root):
             elif len(contents) == 300:
                 break
     dataset = ImageFolder(path=write_archive(tmp_path / "few.tar.gz", contents), root=root)
-    assert dataset.spec.input_shape == (3, 32, 32)
+    assert dataset.spec.image.shape == (3, 32, 32)
     assert sum(len(source) for source in dataset.splits().values()) == 300
-    assert 0.3 < sum(dataset.spec.mean) / 3 < 0.7
+    assert 0.3 < sum(dataset.spec.image.mean) / 3 < 0.7
 
 
 def test_a_photo_is_turned_as_the_camera_was_held(tmp_path, root):
@@ -271,7 +271,7 @@ def test_a_photo_is_turned_as_the_camera_was_held(tmp_path, root):
     buffer = io.BytesIO()
     sideways.save(buffer, "png", exif=exif)
     dataset = ImageFolder(path=write_folder(tmp_path / "images", {"cat/1.png": buffer.getvalue()}), root=root)
-    assert dataset.spec.input_shape == (3, 6, 4)
+    assert dataset.spec.image.shape == (3, 6, 4)
 
 
 def test_a_huge_member_is_refused_before_it_is_read(tmp_path, root, monkeypatch):

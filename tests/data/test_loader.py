@@ -10,10 +10,13 @@ from dlx.data.dataset import TensorSource
 from dlx.data.loader import DeviceLoader, DeviceStore, WorkerLoader, make_loader
 from dlx.data.view import Split, View
 from dlx.random import generator
-from dlx.tasks.spec import ImageSpec, VectorSpec
+from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 
 CPU = torch.device("cpu")
-SPEC = ImageSpec(channels=3, height=5, width=4, classes=("a", "b"), mean=(0.2, 0.5, 0.7), std=(0.1, 0.3, 0.6))
+SPEC = LabeledImages(
+    image=Image(channels=3, height=5, width=4, mean=(0.2, 0.5, 0.7), std=(0.1, 0.3, 0.6)),
+    label=Label(classes=("a", "b")),
+)
 
 
 def images(n=50, seed=0):
@@ -31,8 +34,8 @@ class Lazy:
     def __len__(self):
         return len(self.source)
 
-    def take(self, index):
-        return self.source.take(index)
+    def take(self, index, draw=0):
+        return self.source.take(index, draw)
 
 
 def some_split(source=None, weighted=True):
@@ -44,7 +47,7 @@ def some_split(source=None, weighted=True):
 
 def load(split, spec=SPEC, *, workers=0, batch_size=4, drop_last=True, **given):
     view = View(batch_size=batch_size, workers=workers, drop_last=drop_last)
-    return make_loader(split, spec, view, device=CPU, **given)
+    return make_loader(split, spec.entries, view, device=CPU, **given)
 
 
 def assert_same(ours, theirs):
@@ -68,7 +71,7 @@ def test_batches_are_the_samples_of_their_index():
             index = batch["index"]
             assert index.dtype == torch.int64
             assert batch["image"].dtype == torch.float32
-            assert torch.equal(batch["image"], SPEC.normalize(source["image"][index]))
+            assert torch.equal(batch["image"], SPEC.image.normalize(source["image"][index]))
             assert torch.equal(batch["label"], source["label"][index])
             assert torch.equal(batch["weight"], split.weight[index])
 
@@ -148,6 +151,7 @@ def test_what_exceeds_the_float_budget_stays_small_and_gives_the_same_bits(monke
     compact = load(split)
     assert ready.resident.tensors["image"].dtype == torch.float32
     assert compact.resident.tensors["image"].dtype == torch.uint8
+    assert (ready.resident.raw, compact.resident.raw) == ((), ("image",))
     assert_same(compact.epoch(0), ready.epoch(0))
     assert_same(compact.all(), ready.all())
 
@@ -201,7 +205,7 @@ def test_float_images_are_not_normalized_in_place():
 
 def test_vectors_go_both_ways():
     source = TensorSource(features=torch.rand(30, 2), target=torch.rand(30, 1))
-    split, spec = Split(source, torch.arange(30)), VectorSpec(num_features=2)
+    split, spec = Split(source, torch.arange(30)), RegressionReals(features=Reals(size=2), target=Reals())
     device = load(split, spec)
     batch = next(device.epoch(0))
     assert torch.equal(batch["features"], source.tensors["features"][batch["index"]])
@@ -232,7 +236,8 @@ def test_ranks_need_batches_that_divide():
         load(some_split(), batch_size=4, world_size=3)
     with pytest.raises(UserError, match=r"^dataset\.drop_last: "):
         load(some_split(), batch_size=4, world_size=2, drop_last=False)
-    evaluation = make_loader(some_split(), SPEC, View(batch_size=6), device=CPU, world_size=3, batch_size=256)
+    odd = View(batch_size=4, eval_batch_size=256, drop_last=False)
+    evaluation = make_loader(some_split(), SPEC.entries, odd, device=CPU, world_size=3, training=False)
     assert sum(len(batch["index"]) for batch in evaluation.all()) == 9
 
 
@@ -257,7 +262,7 @@ def test_memory_mapped_sources_are_loaded(tmp_path):
 
 def test_a_workers_error_reaches_the_person():
     class Broken(Lazy):
-        def take(self, index):
+        def take(self, index, draw=0):
             raise UserError("photo.jpg cannot be decoded")
 
     loader = load(Split(Broken(images()), torch.arange(50)), workers=1)

@@ -153,9 +153,9 @@ def test_an_unwritable_root_is_named(published, tmp_path):
 
 
 def test_specs_need_no_files():
-    assert MNIST.spec.input_shape == (1, 28, 28)
-    assert FashionMNIST.spec.classes[9] == "Ankle boot"
-    assert len(FashionMNIST.spec.classes) == len(MNIST.spec.classes) == 10
+    assert MNIST.spec.image.shape == (1, 28, 28)
+    assert FashionMNIST.spec.label.classes[9] == "Ankle boot"
+    assert len(FashionMNIST.spec.label.classes) == len(MNIST.spec.label.classes) == 10
 
 
 def test_fashion_mnist_itself():

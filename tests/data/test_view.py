@@ -8,13 +8,15 @@ from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, TensorSource
 from dlx.data.view import View, choose, deal
 from dlx.random import generator
-from dlx.tasks.spec import ImageSpec, VectorSpec
+from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 
 
 class Labelled(Dataset):
     """Images that are their own position; splits as asked for."""
 
-    spec = ImageSpec(channels=1, height=1, width=1, classes=("a", "b", "c", "d"), mean=(0.0,), std=(1.0,))
+    spec = LabeledImages(
+        image=Image(channels=1, height=1, width=1, mean=(0.0,), std=(1.0,)), label=Label(classes=("a", "b", "c", "d"))
+    )
 
     def __init__(self, **labels):
         self.labels = {name: torch.as_tensor(values) for name, values in labels.items()}
@@ -27,12 +29,14 @@ class Labelled(Dataset):
 
 
 class Real(Dataset):
+    spec = RegressionReals(features=Reals(size=2), target=Reals(size=1))
+
     def splits(self):
         return {"train": TensorSource(features=torch.rand(50, 2), target=torch.rand(50, 1))}
 
 
 class Vectors(Dataset):
-    spec = VectorSpec(num_features=2)
+    spec = RegressionReals(features=Reals(size=2), target=Reals(size=1))
 
     def __init__(self, test=False):
         self.test = test
@@ -154,6 +158,8 @@ def test_lazy_sources_give_their_labels():
             return 100
 
     class Folder(Dataset):
+        spec = Labelled.spec
+
         def splits(self):
             return {"train": Lazy()}
 
@@ -165,6 +171,7 @@ def test_lazy_sources_give_their_labels():
     ("given_", "name"),
     [
         ({"batch_size": 0}, "batch_size"),
+        ({"eval_batch_size": 0}, "eval_batch_size"),
         ({"workers": -1}, "workers"),
         ({"subset": 1}, "subset"),
         ({"subset": 0}, "subset"),

@@ -11,9 +11,13 @@ from dlx.experiments.bias_variance import judge
 from dlx.experiments.bootstrap import Bootstrap, left_out_error, no_information, plus, shares
 from dlx.experiments.ensemble import EnsembleSize, growth
 from dlx.methods.outputs import Samples
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.classification import Classification
+from dlx.tasks.spec import Image, Label, LabeledImages
 
-SPEC = ImageSpec(channels=1, height=1, width=1, classes=("a", "b"), mean=(0.0,), std=(1.0,))
+SPEC = LabeledImages(
+    image=Image(channels=1, height=1, width=1, mean=(0.0,), std=(1.0,)), label=Label(classes=("a", "b"))
+)
+TARGET = Classification(SPEC, "image", "label", "cross_entropy")
 
 
 def test_the_share_of_a_replicate():
@@ -68,7 +72,7 @@ def test_the_error_of_one_is_the_mean_over_who_comes_first():
     def member(p_N):
         p_N = torch.tensor(p_N)
         return Samples(
-            SPEC, torch.arange(2), torch.zeros(2, 1), torch.tensor([1, 1]), torch.stack([1 - p_N, p_N], 1).log()
+            TARGET, torch.arange(2), torch.zeros(2, 1), torch.tensor([1, 1]), torch.stack([1 - p_N, p_N], 1).log()
         )
 
     assert growth([member([0.9, 0.4]), member([0.2, 0.3]), member([0.9, 0.9])]) == pytest.approx([0.5, 1 / 6, 0])

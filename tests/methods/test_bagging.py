@@ -14,10 +14,14 @@ from dlx.methods.bagging import growing, out_of_bag
 from dlx.methods.ensemble import leave_ensemble
 from dlx.methods.outputs import Samples
 from dlx.runs.folder import RunFolder
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.classification import Classification
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=30", "data.subset=200")
-SPEC = ImageSpec(channels=1, height=1, width=1, classes=("a", "b"), mean=(0.0,), std=(1.0,))
+SPEC = LabeledImages(
+    image=Image(channels=1, height=1, width=1, mean=(0.0,), std=(1.0,)), label=Label(classes=("a", "b"))
+)
+TARGET = Classification(SPEC, "image", "label", "cross_entropy")
 
 
 def call_json(dlx_call, *words):
@@ -30,7 +34,7 @@ def samples(probability_MN, truth):
     """Of two classes, by the probability of the second."""
     p_MN = torch.tensor(probability_MN)
     output_MNK = torch.stack([1 - p_MN, p_MN], dim=-1).log()
-    return Samples(SPEC, torch.arange(len(truth)), torch.zeros(len(truth), 1), torch.tensor(truth), output_MNK)
+    return Samples(TARGET, torch.arange(len(truth)), torch.zeros(len(truth), 1), torch.tensor(truth), output_MNK)
 
 
 def test_out_of_bag_by_hand():

@@ -15,18 +15,19 @@ from dlx.config.yaml import read_yaml
 from dlx.methods.boosting import samme
 from dlx.models.stump import Stump
 from dlx.runs.folder import RunFolder
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.training.run import open_run
 
 CLOUD = """
 import torch
 from dlx.data.dataset import Dataset, TensorSource
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 
 class Cloud(Dataset):
-    spec: ImageSpec = ImageSpec(
-        channels=1, height=2, width=3, classes=("a", "b", "c"), mean=(0.0,), std=(1.0,), scale=1.0
+    spec: LabeledImages = LabeledImages(
+        image=Image(channels=1, height=2, width=3, mean=(0.0,), std=(1.0,), scale=1.0),
+        label=Label(classes=("a", "b", "c")),
     )
 
     def __init__(self, *, apart: bool = False) -> None:
@@ -69,11 +70,12 @@ def splits_of(*words):
     """Inputs and targets of each split, as scikit-learn takes them."""
     base = compose(words)
     dataset = build(base, "dataset")
-    spec, found = dataset.spec, {}
+    ((name_x, entry),), (name_y,) = dataset.spec.inputs.items(), dataset.spec.targets
+    found = {}
     for name, split in settings(base, "dataset").split(dataset).items():
         batch = split.source.take(split.index)
-        x = spec.normalize(batch[spec.input_key]).flatten(1)
-        found[name] = x.numpy(), batch[spec.target_key].double().numpy()
+        x = entry.normalize(batch[name_x]).flatten(1)
+        found[name] = x.numpy(), batch[name_y].double().numpy()
     return found
 
 
@@ -84,7 +86,8 @@ def test_samme_with_stumps_is_scikit_learns(seed, rate, classes):
     x, new = torch.randn(241, 6, generator=rng), torch.randn(500, 6, generator=rng)
     label = (x[:, :classes] + torch.randn(241, classes, generator=rng)).argmax(1)
     names = tuple(str(k) for k in range(classes))
-    spec = ImageSpec(channels=1, height=2, width=3, classes=names, mean=(0.0,), std=(1.0,), scale=1.0)
+    image = Image(channels=1, height=2, width=3, mean=(0.0,), std=(1.0,), scale=1.0)
+    spec = LabeledImages(image=image, label=Label(classes=names))
     start = torch.rand(241, generator=rng).double().numpy()
     oracle = AdaBoostClassifier(DecisionTreeClassifier(max_depth=1), n_estimators=rounds, learning_rate=rate)
     oracle.fit(x.numpy(), label.numpy(), sample_weight=start)

@@ -38,7 +38,7 @@ def test_every_training_sample_is_predicted_once_by_the_network_that_did_not_see
         assert sorted(mine) == sorted(view["val"].index.tolist())
         system = load_system(RunFolder(folder / "runs" / f"fold-{fold}"))
         with torch.no_grad():
-            batch = {"image": system.spec.normalize(source.take(torch.from_numpy(mine))["image"])}
+            batch = {"image": system.spec.image.normalize(source.take(torch.from_numpy(mine))["image"])}
             expected = system.predict(batch)["probability"]
         np.testing.assert_allclose(saved["probability"][saved["fold"] == fold], expected, atol=1e-5)
     right = saved["probability"].argmax(1) == saved["label"]

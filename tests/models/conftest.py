@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 
 @pytest.fixture(autouse=True)
@@ -17,14 +17,11 @@ def seeded():
 def images():
     """A spec of images: images(channels, height, classes), square unless a width is given."""
 
-    def make(channels: int = 1, height: int = 8, classes: int = 10, width: int | None = None) -> ImageSpec:
-        return ImageSpec(
-            channels=channels,
-            height=height,
-            width=width or height,
-            classes=tuple(str(k) for k in range(classes)),
-            mean=(0.5,) * channels,
-            std=(0.25,) * channels,
+    def make(channels: int = 1, height: int = 8, classes: int = 10, width: int | None = None) -> LabeledImages:
+        mean, std = (0.5,) * channels, (0.25,) * channels
+        return LabeledImages(
+            image=Image(channels=channels, height=height, width=width or height, mean=mean, std=std),
+            label=Label(classes=tuple(map(str, range(classes)))),
         )
 
     return make
@@ -34,10 +31,10 @@ def images():
 def noise():
     """A batch of noise images with random labels."""
 
-    def make(spec: ImageSpec, size: int = 16) -> dict[str, torch.Tensor]:
+    def make(spec: LabeledImages, size: int = 16) -> dict[str, torch.Tensor]:
         return {
-            "image": torch.randn(size, *spec.input_shape),
-            "label": torch.randint(spec.num_outputs, (size,)),
+            "image": torch.randn(size, *spec.image.shape),
+            "label": torch.randint(len(spec.label.classes), (size,)),
             "index": torch.arange(size),
         }
 

@@ -12,10 +12,10 @@ from dlx.models.ensemble import Ensemble
 from dlx.models.mlp import MLP
 from dlx.runs.folder import RunFolder
 from dlx.runs.load import load_system
-from dlx.tasks.spec import VectorSpec
+from dlx.tasks.spec import Reals, RegressionReals
 
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=20")
-VECTOR = VectorSpec(num_features=1)
+VECTOR = RegressionReals(features=Reals(size=1), target=Reals(size=1))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_bad_input_is_said_before_anything_is_written(trained, joined, dlx_call,
         ([run], ["reg=[mixup]"], "regularization: does nothing for ensemble"),
         ([run], ["model.members=[{_target_: os.system}]"], "not in an allowed package"),
         ([run], ["model.members=[{_target_: dlx.models.mlp.MLP, hiden: [3]}]"], "model.members.0.hiden"),
-        ([run], ["model.members=[3]"], "model.members.0: must be a model's block"),
+        ([run], ["model.members=[3]"], "model.members.0: must name an option, such as {name: resnet}, got 3"),
     ):
         _, err = joined(runs, *words, code=2)
         assert text in err

@@ -65,7 +65,7 @@ def test_logits_at_each_size(name, channels, height, images, noise):
     system = build(name, spec).eval()
     batch = noise(spec, size=3)
     with torch.no_grad():
-        logits = system(batch[spec.input_key])
+        logits = system(batch[system.input_name])
     assert logits.shape == (3, 7)
     assert logits.isfinite().all()
 

@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from dlx.models.linear import Linear
-from dlx.tasks.spec import VectorSpec
+from dlx.tasks.spec import Reals, RegressionReals
 
 
 def minimize(system, batch, penalty=lambda system: 0.0):
@@ -33,7 +33,7 @@ def test_mse_leads_to_the_least_squares_solution():
     x_BF = torch.randn(200, 6, dtype=torch.float64)
     y_BD = x_BF @ torch.randn(6, 2, dtype=torch.float64) + 3 + 0.1 * torch.randn(200, 2, dtype=torch.float64)
     solution = torch.linalg.lstsq(torch.cat([x_BF, torch.ones(200, 1)], dim=1), y_BD).solution
-    system = Linear(spec=VectorSpec(num_features=6, num_outputs=2)).double()
+    system = Linear(spec=RegressionReals(features=Reals(size=6), target=Reals(size=2))).double()
     minimize(system, {"features": x_BF, "target": y_BD})
     torch.testing.assert_close(system.linear.weight.T, solution[:-1], atol=1e-5, rtol=0)
     torch.testing.assert_close(system.linear.bias, solution[-1], atol=1e-5, rtol=0)

@@ -6,9 +6,9 @@ from torch import nn
 
 from dlx.models.linear import Linear
 from dlx.models.mlp import MLP
-from dlx.tasks.spec import VectorSpec
+from dlx.tasks.spec import Reals, RegressionReals
 
-CURVE = VectorSpec(num_features=1, num_outputs=1)
+CURVE = RegressionReals(features=Reals(size=1), target=Reals(size=1))
 
 
 def test_parameters(images):

@@ -8,13 +8,11 @@ import pytest
 import torch
 
 from dlx.models.polynomial import Polynomial, legendre
-from dlx.tasks.spec import VectorSpec
-
-CURVE = VectorSpec(num_features=1, num_outputs=1)
+from dlx.tasks.spec import Reals, RegressionReals
 
 
 def fitted(x, y, weight=None, **given):
-    system = Polynomial(spec=VectorSpec(num_features=1, num_outputs=y.shape[1]), **given).double()
+    system = Polynomial(spec=RegressionReals(features=Reals(size=1), target=Reals(size=y.shape[1])), **given).double()
     batch = {"features": x, "target": y, **({} if weight is None else {"weight": weight})}
     system.fit(SimpleNamespace(train=SimpleNamespace(all=lambda: [batch])))
     return system
@@ -97,4 +95,4 @@ def test_bad_input(words, text, dlx_call, here):
 
 def test_one_feature_only():
     with pytest.raises(ValueError, match="a polynomial is of one feature, the data have 2"):
-        Polynomial(spec=VectorSpec(num_features=2))
+        Polynomial(spec=RegressionReals(features=Reals(size=2), target=Reals(size=1)))

@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from dlx.models.stump import FLOOR, Stump, find_split
 from dlx.runs.metrics import read_metrics
-from dlx.tasks.spec import VectorSpec
+from dlx.tasks.spec import Reals, RegressionReals
 
 
 def fitted(spec, **batch):
@@ -53,7 +53,8 @@ def test_it_is_scikit_learns_regressor(outputs, weighted):
     x, y = torch.randn(size, 5), torch.randn(size, outputs) + 1000
     y += (x[:, 3:4] > 0.3).float()
     weight = {"weight": weights(size)} if weighted else {}
-    stump = fitted(VectorSpec(num_features=5, num_outputs=outputs), features=x, target=y, **weight)
+    spec = RegressionReals(features=Reals(size=5), target=Reals(size=outputs))
+    stump = fitted(spec, features=x, target=y, **weight)
     tree = DecisionTreeRegressor(max_depth=1, random_state=0)
     tree.fit(x.numpy(), y.double().numpy(), sample_weight=weight["weight"].double().numpy() if weighted else None)
     assert stump.feature.item() == tree.tree_.feature[0] == 3
@@ -80,7 +81,7 @@ def test_a_threshold_between_neighbours_in_float32_parts_them():
     low = torch.nextafter(torch.tensor(1.0), two)  # odd: the middle is rounded up
     x = torch.stack([low, torch.nextafter(low, two)]).unsqueeze(1)
     y = torch.tensor([[0.0], [1.0]])
-    stump = fitted(VectorSpec(num_features=1), features=x, target=y)
+    stump = fitted(RegressionReals(features=Reals(size=1), target=Reals(size=1)), features=x, target=y)
     assert torch.equal(stump(x), y)
 
 
@@ -88,7 +89,7 @@ def test_a_threshold_between_neighbours_in_float32_parts_them():
 def test_where_there_is_nothing_to_split_it_is_the_mean(alike):
     x, y = torch.randn(20, 2), torch.randn(20, 1)
     x, y = (torch.ones(20, 2), y) if alike == "inputs" else (x, torch.full((20, 1), 3.0))
-    stump = fitted(VectorSpec(num_features=2), features=x, target=y)
+    stump = fitted(RegressionReals(features=Reals(size=2), target=Reals(size=1)), features=x, target=y)
     torch.testing.assert_close(stump(x), y.mean(0, keepdim=True).expand(20, 1))
 
 

@@ -19,9 +19,9 @@ from dlx.regularization.early_stopping import EarlyStopping
 from dlx.regularization.label_smoothing import LabelSmoothing
 from dlx.regularization.noise import InputNoise, WeightNoise
 from dlx.regularization.penalty import L1, L2
-from dlx.tasks.spec import ImageSpec, VectorSpec
+from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 
-COLOR = ImageSpec(channels=3, height=8, width=12, classes=("a", "b"), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+COLOR = Image(channels=3, height=8, width=12, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
 
 # CutMix and label smoothing
@@ -31,7 +31,7 @@ COLOR = ImageSpec(channels=3, height=8, width=12, classes=("a", "b"), mean=(0.4,
 def test_cutmix_label_weight_is_the_pasted_area(system, seed):
     """Each image is one constant, so every pixel says where it comes from."""
     image = torch.arange(16.0).view(16, 1, 1, 1).expand(16, 1, 8, 8)
-    batch = {"image": image, "label": torch.arange(16) % 10}
+    batch = {"image": image, "label": torch.arange(16) % 10, "index": torch.arange(16)}
     reseed(seed, "batch")
     mixed = CutMix(probability=1.0).on_batch(batch, system)
     own = torch.arange(16.0).view(16, 1, 1, 1)
@@ -128,7 +128,7 @@ def orthonormal(samples=40, features=5):
 
 class Line(Linear):
     def __init__(self, features):
-        super().__init__(spec=VectorSpec(num_features=features))
+        super().__init__(spec=RegressionReals(features=Reals(size=features), target=Reals(size=1)))
         self.double()
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -308,13 +308,19 @@ def test_every_norm_is_there_and_learns(model, norm, batch):
 # Augmentation
 
 
-def image_of(spec, size=64):
+def image_of(entry, size=64):
     reseed(5, "test")
-    return spec.normalize(torch.rand(size, *spec.input_shape) * spec.scale)
+    return entry.normalize(torch.rand(size, *entry.shape) * entry.scale)
 
 
-def augment(spec, image, **arguments):
-    system = MLP(spec=spec)
+def plain(channels, height, width):
+    return Image(
+        channels=channels, height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels, scale=1.0
+    )
+
+
+def augment(entry, image, **arguments):
+    system = MLP(spec=LabeledImages(image=entry, label=Label(classes=("a", "b"))))
     reseed(6, "batch")
     return Augmentation(**{"crop": 0, "flip": False, **arguments}).on_batch({"image": image}, system)["image"]
 
@@ -331,34 +337,34 @@ def test_a_rotation_by_zero_and_a_scale_of_one_change_nothing():
 
 def test_an_image_is_turned_about_its_centre_as_pixels_lie():
     """A disc in a wide image stays where and as it is; a bar does not."""
-    spec = ImageSpec(channels=1, height=33, width=65, classes=("a",), mean=(0.0,), std=(1.0,), scale=1.0)
+    entry = plain(1, 33, 65)
     y, x = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(65.0) - 32, indexing="ij")
     disc = torch.sigmoid(10 - (x.square() + y.square()).sqrt()).expand(32, 1, 33, 65)
-    assert (augment(spec, disc, rotate=180) - disc).abs().max() < 0.1
+    assert (augment(entry, disc, rotate=180) - disc).abs().max() < 0.1
     bar = ((y.abs() < 3) & (x.abs() < 14)).float().expand(32, 1, 33, 65)
-    turned = augment(spec, bar, rotate=180)
+    turned = augment(entry, bar, rotate=180)
     assert (turned - bar).abs().amax((1, 2, 3)).min() > 0.2
     assert turned.sum((1, 2, 3)).tolist() == pytest.approx(bar.sum((1, 2, 3)).tolist(), rel=0.03)
 
 
 def test_scale_and_translate_stay_in_their_range():
-    spec = ImageSpec(channels=1, height=64, width=64, classes=("a",), mean=(0.0,), std=(1.0,), scale=1.0)
+    entry = plain(1, 64, 64)
     square = torch.zeros(200, 1, 64, 64)
     square[..., 22:42, 22:42] = 1
-    area = augment(spec, square, scale=(0.5, 1.5)).sum((1, 2, 3)) / 400
+    area = augment(entry, square, scale=(0.5, 1.5)).sum((1, 2, 3)) / 400
     assert 0.2 < area.min() < 0.4
     assert 1.8 < area.max() < 2.4
-    moved = augment(spec, square, translate=0.25)
+    moved = augment(entry, square, translate=0.25)
     where = (moved * torch.arange(64.0)).sum((1, 2, 3)) / moved.sum((1, 2, 3))
     assert where.min() == pytest.approx(31.5 - 16, abs=1)
     assert where.max() == pytest.approx(31.5 + 16, abs=1)
 
 
 def test_a_resized_crop_shows_a_window_inside_the_image():
-    spec = ImageSpec(channels=2, height=32, width=32, classes=("a",), mean=(0.0,) * 2, std=(1.0,) * 2, scale=1.0)
+    entry = plain(2, 32, 32)
     ramp = torch.linspace(1, 2, 32)
     image = torch.stack([ramp.expand(32, 32), ramp.expand(32, 32).T]).expand(200, 2, 32, 32)
-    cropped = augment(spec, image, resized_crop=(0.25, 0.25))[..., 1:-1, 1:-1]
+    cropped = augment(entry, image, resized_crop=(0.25, 0.25))[..., 1:-1, 1:-1]
     assert cropped.min() >= 1  # never from outside
     width, height = cropped[:, 0].flatten(1), cropped[:, 1].flatten(1)
     sides = torch.stack([v.amax(1) - v.amin(1) for v in (width, height)]) * 32 / 30
@@ -391,10 +397,10 @@ def test_cutout_blacks_one_square():
 
 
 def test_what_cannot_work_says_so(dlx_call):
-    for name in ("augmentation", "cutmix", "label_smoothing"):
+    for name, lacks in {"augmentation": "images", "cutmix": "images", "label_smoothing": "class labels"}.items():
         call = dlx_call("train", "model=mlp", "data=function1d", f"reg=[{name}]")
         assert call.code == 2, name
-        assert f"regularization.{name}: needs" in call.err
+        assert f"regularization.{name}: needs {lacks}, and MLP reads none" in call.err
     assert "conf/regularization/batch_norm.yaml" in dlx_call("train", "model=linear", "reg=[batch_norm]").err
 
 
@@ -446,7 +452,7 @@ def test_mixup_and_cutmix_together_throw_a_coin(system, batch):
 
 
 def test_the_function_dataset_takes_mixup(dlx_call):
-    assert Function1D().spec.num_features == 1
+    assert Function1D().spec.features.shape == (1,)
     call = dlx_call("train", "model=mlp", "data=function1d", "reg=[mixup,input_noise,l2]", "trainer.max_steps=10")
     assert call.code == 0, call.err
 
@@ -455,11 +461,19 @@ def test_early_stopping_where_nothing_is_monitored_is_refused(system):
     from dlx.tasks.system import System
     from dlx.training.trainer import Trainer
 
+    class Judged(System):
+        """It is evaluated, and says of nothing that it is the best."""
+
+        def evaluate(self, batch):
+            return {}
+
     stopping = {"early_stopping": EarlyStopping()}
     with pytest.raises(ValueError, match=r"^monitor must be given for early_stopping"):
-        Trainer().monitored_of(System(), stopping)
-    assert Trainer().monitored_of(System(), {}) is None
-    assert Trainer(monitor="val/loss:min").monitored_of(System(), stopping) == ("val/loss", "min")
+        Trainer().monitored_of(Judged(), stopping)
+    with pytest.raises(ValueError, match=r"^monitor val/loss: System is not evaluated"):
+        Trainer(monitor="val/loss:min").monitored_of(System(), stopping)
+    assert Trainer().monitored_of(Judged(), {}) is None
+    assert Trainer(monitor="val/loss:min").monitored_of(Judged(), stopping) == ("val/loss", "min")
     assert Trainer().monitored_of(system, stopping) == ("val/accuracy", "max")
     own = {"early_stopping": EarlyStopping(monitor="val/loss:min")}
     assert Trainer().monitored_of(system, own) == ("val/loss", "min")

@@ -46,7 +46,7 @@ def test_loss_on_soft_labels_is_the_weighted_loss(system, batch):
 def test_a_crop_is_a_window_of_the_black_padded_image(system, batch):
     reseed(1, "batch")
     cropped = Augmentation(crop=2, flip=False).on_batch(batch, system)["image"]
-    black = system.spec.normalize(torch.zeros(1, 1, 1, 1)).item()
+    black = system.spec.image.normalize(torch.zeros(1, 1, 1, 1)).item()
     for image, crop in zip(batch["image"], cropped, strict=True):
         padded = torch.full((1, 12, 12), black)
         padded[:, 2:10, 2:10] = image

@@ -11,15 +11,15 @@ FAULTY = """
 import os, signal, time, sys
 from pathlib import Path
 from dlx.tasks.supervised import Supervised
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import LabeledImages
 from torch import nn
 
 
 class Faulty(Supervised):
-    def __init__(self, *, spec: ImageSpec, fault: str = "none", loss: str | None = None) -> None:
+    def __init__(self, *, spec: LabeledImages, fault: str = "none", loss: str | None = None) -> None:
         super().__init__(spec=spec, loss=loss)
         self.fault = fault
-        self.linear = nn.Linear(spec.num_features, spec.num_outputs)
+        self.linear = nn.Linear(self.num_features, self.num_outputs)
 
     def forward(self, x):
         return self.linear(x.flatten(1))

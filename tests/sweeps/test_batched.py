@@ -19,14 +19,14 @@ MLP = ("model=mlp", "model.hidden=[16]", *BASE)
 @pytest.fixture
 def float64(monkeypatch):
     """All floating-point tensors of a training are float64."""
-    from dlx.tasks.spec import ImageSpec, VectorSpec
+    from dlx.tasks.spec import Image, Reals
     from dlx.training.trainer import Trainer
 
     place = Trainer.place
     monkeypatch.setattr(Trainer, "place", lambda self, system, device: place(self, system.double(), device))
-    for spec in (ImageSpec, VectorSpec):
-        normalize = spec.normalize
-        monkeypatch.setattr(spec, "normalize", lambda self, x, normalize=normalize: normalize(self, x).double())
+    for kind in (Image, Reals):
+        normalize = kind.normalize
+        monkeypatch.setattr(kind, "normalize", lambda self, x, normalize=normalize: normalize(self, x).double())
     from dlx.data import function1d
 
     sources = function1d.TensorSource

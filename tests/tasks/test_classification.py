@@ -7,10 +7,17 @@ import torch
 from torch import nn
 
 from dlx.tasks.classification import Classification, soft_labels
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.tasks.supervised import Supervised
 
-SPEC = ImageSpec(channels=1, height=2, width=2, classes=("cat", "dog", "fox"), mean=(0.5,), std=(0.5,))
+
+def images(classes, side=2):
+    return LabeledImages(
+        image=Image(channels=1, height=side, width=side, mean=(0.5,), std=(0.5,)), label=Label(classes=tuple(classes))
+    )
+
+
+SPEC = images(("cat", "dog", "fox"))
 # Softmax of logits that are logarithms: the numbers over their sum.
 LOGITS = torch.tensor([[1.0, 2.0, 1.0], [3.0, 1.0, 4.0]]).log()
 LABEL = torch.tensor([1, 0])
@@ -40,14 +47,14 @@ def joined(parts):
     ],
 )
 def test_losses_by_hand(loss, expected):
-    target = Classification(SPEC, loss)
+    target = Classification(SPEC, "image", "label", loss)
     for label in (LABEL, soft_labels(LABEL, 3)):
         assert target.loss(LOGITS, {"label": label}).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", Classification.losses)
 def test_weights_multiply_the_losses_of_samples(loss):
-    target = Classification(SPEC, loss)
+    target = Classification(SPEC, "image", "label", loss)
     first, second = (target.loss(LOGITS[i : i + 1], {"label": LABEL[i : i + 1]}) for i in (0, 1))
     weighted = target.loss(LOGITS, {"label": LABEL, "weight": torch.tensor([0.5, 3.0])})
     # Not divided by the batch's weights: they have mean 1 over the whole data set.
@@ -58,7 +65,7 @@ def test_weights_multiply_the_losses_of_samples(loss):
 
 
 def test_soft_labels_mix_the_losses():
-    target = Classification(SPEC, "cross_entropy")
+    target = Classification(SPEC, "image", "label", "cross_entropy")
     one, other = torch.tensor([1, 0]), torch.tensor([2, 2])
     mixed = soft_labels(one, 3).lerp(soft_labels(other, 3), 0.3)
     expected = 0.7 * target.loss(LOGITS, {"label": one}) + 0.3 * target.loss(LOGITS, {"label": other})
@@ -87,7 +94,7 @@ def test_figures_of_joined_sums_are_those_of_one_batch(loss):
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes():
-    statistics = Classification(SPEC, "cross_entropy").statistics(LOGITS, {"label": LABEL})
+    statistics = Classification(SPEC, "image", "label", "cross_entropy").statistics(LOGITS, {"label": LABEL})
     assert statistics["confusion"].tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
 
 
@@ -119,10 +126,7 @@ def test_an_unknown_loss_is_said():
 
 @pytest.mark.parametrize(("count", "names"), [(99, set()), (100, {"top5_error"}), (1000, {"top5_error", "human"})])
 def test_many_classes_have_a_top5_error(count, names):
-    spec = ImageSpec(
-        channels=1, height=1, width=1, classes=tuple(map(str, range(count))), mean=(0.5,), std=(0.5,)
-    )  # fmt: skip
-    target = Classification(spec, "cross_entropy")
+    target = Classification(images(map(str, range(count)), side=1), "image", "label", "cross_entropy")
     logits = torch.arange(count).float().expand(4, count)  # the top 5 are the last 5
     parts = [
         target.statistics(logits[:3], {"label": torch.tensor([count - 1, count - 5, count - 6])}),
@@ -139,13 +143,10 @@ def test_many_classes_have_a_top5_error(count, names):
 
 
 @pytest.mark.parametrize("classes", [3, 100, 1000])
-def test_the_names_of_its_figures_are_known_before(classes):
-    spec = ImageSpec(
-        channels=1, height=2, width=2, classes=tuple(str(k) for k in range(classes)), mean=(0.5,), std=(0.5,)
-    )
-    target = Classification(spec, "cross_entropy")
+def test_the_names_of_its_metrics_are_known_before(classes):
+    target = Classification(images(map(str, range(classes))), "image", "label", "cross_entropy")
     found = target.metrics(target.statistics(torch.zeros(2, classes), {"label": LABEL}))
-    assert tuple(found) == target.figures
+    assert tuple(found) == target.metric_names
 
 
 def test_a_system_with_metrics_of_its_own_does_not_say_the_targets():
@@ -153,5 +154,5 @@ def test_a_system_with_metrics_of_its_own_does_not_say_the_targets():
         def metrics(self, statistics):
             return {"cost": 1.0}
 
-    assert Flat(spec=SPEC).figures == ("loss", "accuracy", "nll")
-    assert Own(spec=SPEC).figures == ()
+    assert Flat(spec=SPEC).metric_names == ("loss", "accuracy", "nll")
+    assert Own(spec=SPEC).metric_names == ()

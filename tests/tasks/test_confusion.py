@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from dlx.tasks.confusion import Worst, draw_confusion, draw_mistakes, per_class
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.confusion import draw_confusion, draw_mistakes, find_mistakes, per_class, worst
+from dlx.tasks.spec import Image
 
-SPEC = ImageSpec(channels=1, height=2, width=2, classes=("cat", "dog", "fox"), mean=(0.5,), std=(0.5,))
+IMAGE = Image(channels=1, height=2, width=2, mean=(0.5,), std=(0.5,))
+CLASSES = ("cat", "dog", "fox")
 
 
 def test_figures_of_each_class_are_scikit_learns():
@@ -24,7 +25,7 @@ def test_figures_of_each_class_are_scikit_learns():
 
 
 def test_classes_that_are_not_there_or_never_predicted():
-    never, absent, nowhere = per_class(torch.tensor([[0, 2, 0], [0, 0, 0], [0, 0, 0]]), SPEC.classes)
+    never, absent, nowhere = per_class(torch.tensor([[0, 2, 0], [0, 0, 0], [0, 0, 0]]), CLASSES)
     assert math.isnan(never["precision"])
     assert (never["recall"], never["f1"], never["count"]) == (0, 0, 2)
     assert math.isnan(absent["recall"])
@@ -32,28 +33,29 @@ def test_classes_that_are_not_there_or_never_predicted():
     assert math.isnan(nowhere["f1"])
 
 
-def test_the_worst_mistakes_do_not_depend_on_the_batches():
+def test_the_worst_mistakes_do_not_depend_on_the_batches(monkeypatch):
+    monkeypatch.setattr("dlx.tasks.confusion.MISTAKES", 5)
     rng = torch.Generator().manual_seed(0)
     logits, label = torch.randn(40, 3, generator=rng), torch.randint(3, (40,), generator=rng)
-    batch = {"image": torch.randn(40, 1, 2, 2, generator=rng), "label": label, "index": torch.arange(40) + 100}
-    whole, parts = Worst(5), Worst(5)
-    whole.look(batch, logits)
+    image, index = torch.randn(40, 1, 2, 2, generator=rng), torch.arange(40) + 100
+    whole = worst(find_mistakes(logits, label, index, image))
+    found = []
     for cut in (slice(0, 3), slice(3, 30), slice(30, 40)):
-        parts.look({name: value[cut] for name, value in batch.items()}, logits[cut])
-    assert [one.index for one in parts.mistakes] == [one.index for one in whole.mistakes]
+        found += find_mistakes(logits[cut], label[cut], index[cut], image[cut])
+    assert [one.index for one in worst(found)] == [one.index for one in whole]
 
     nll = -logits.log_softmax(1).gather(1, label.unsqueeze(1)).squeeze(1)
     nll[logits.argmax(1) == label] = -1  # what is right is no mistake
-    assert [one.index - 100 for one in whole.mistakes] == nll.argsort(descending=True)[:5].tolist()
-    first = whole.mistakes[0]
+    assert [one.index - 100 for one in whole] == nll.argsort(descending=True)[:5].tolist()
+    first = whole[0]
     assert first.label == label[first.index - 100] != first.predicted
     assert first.probability == pytest.approx(logits[first.index - 100].softmax(0).max().item())
-    assert torch.equal(first.image, batch["image"][first.index - 100])
+    assert torch.equal(first.image, image[first.index - 100])
 
-    axes = draw_mistakes(whole.mistakes, SPEC).axes
-    true, predicted = SPEC.classes[first.label], SPEC.classes[first.predicted]
+    axes = draw_mistakes(whole, IMAGE, CLASSES).axes
+    true, predicted = CLASSES[first.label], CLASSES[first.predicted]
     assert axes[0].get_title() == f"true {true}\npred. {predicted} ({first.probability:.0%})"
-    assert "no mistakes" in draw_mistakes([], SPEC).get_suptitle()
+    assert "no mistakes" in draw_mistakes([], IMAGE, CLASSES).get_suptitle()
 
 
 @pytest.mark.parametrize(("count", "numbers", "names"), [(3, 3, 3), (30, 0, 30), (150, 0, 0)])

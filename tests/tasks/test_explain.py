@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 from dlx.tasks.explain import explain, grad_cam, on_grid, rollout, top_classes
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.tasks.supervised import Supervised
 
-SPEC = ImageSpec(channels=1, height=8, width=8, classes=("cat", "dog", "fox"), mean=(0.5,), std=(0.5,))
+SPEC = LabeledImages(
+    image=Image(channels=1, height=8, width=8, mean=(0.5,), std=(0.5,)), label=Label(classes=("cat", "dog", "fox"))
+)
 IMAGE = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -151,7 +153,7 @@ def test_attention_that_looks_at_one_patch_lights_it():
 
 
 def test_top_classes_come_in_order():
-    top = top_classes(SPEC, torch.tensor([0.2, 0.5, 0.3]), 2)
+    top = top_classes(SPEC.label.classes, torch.tensor([0.2, 0.5, 0.3]), 2)
     assert list(top) == ["dog", "fox"]
     assert top["dog"] == 0.5
-    assert len(top_classes(SPEC, torch.tensor([0.2, 0.5, 0.3]), 5)) == 3
+    assert len(top_classes(SPEC.label.classes, torch.tensor([0.2, 0.5, 0.3]), 5)) == 3

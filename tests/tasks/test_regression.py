@@ -5,9 +5,9 @@ import torch
 
 from dlx.models.linear import Linear
 from dlx.tasks.regression import Regression
-from dlx.tasks.spec import VectorSpec
+from dlx.tasks.spec import Reals, RegressionReals
 
-SPEC = VectorSpec(num_features=3, num_outputs=2)
+SPEC = RegressionReals(features=Reals(size=3), target=Reals(size=2))
 OUTPUT = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
 TARGET = torch.tensor([[1.5, 4.0], [0.0, 2.0]])  # differences -0.5, -2, 0, -3
 
@@ -21,7 +21,7 @@ TARGET = torch.tensor([[1.5, 4.0], [0.0, 2.0]])  # differences -0.5, -2, 0, -3
     ],
 )
 def test_losses_by_hand(loss, first, second):
-    target = Regression(SPEC, loss)
+    target = Regression(SPEC, "features", "target", loss)
     assert target.loss(OUTPUT, {"target": TARGET}).item() == pytest.approx((first + second) / 2)
     weighted = target.loss(OUTPUT, {"target": TARGET, "weight": torch.tensor([0.5, 3.0])})
     assert weighted.item() == pytest.approx((0.5 * first + 3.0 * second) / 2)
@@ -50,16 +50,16 @@ def test_figures_of_joined_sums_are_those_of_one_batch(loss):
 
 
 def test_r2_is_one_for_the_target_and_zero_for_its_mean():
-    target = Regression(SPEC, "mse")
+    target = Regression(SPEC, "features", "target", "mse")
     real = torch.tensor([[1.0, 0.0], [2.0, 4.0], [6.0, 8.0]])
     for output, r2 in ((real, 1.0), (real.mean(0).expand(3, 2), 0.0)):
         assert target.metrics(target.statistics(output, {"target": real}))["r2"] == pytest.approx(r2, abs=1e-6)
 
 
-def test_the_names_of_its_figures_are_known_before():
+def test_the_names_of_its_metrics_are_known_before():
     system, batch = Linear(spec=SPEC), {"features": torch.randn(4, 3), "target": torch.randn(4, 2)}
     with torch.no_grad():
-        assert tuple(system.metrics(system.evaluate(batch))) == system.figures
+        assert tuple(system.metrics(system.evaluate(batch))) == system.metric_names
 
 
 def test_predict_and_monitor():
@@ -71,7 +71,7 @@ def test_predict_and_monitor():
 
 @pytest.mark.parametrize(("features", "lines"), [(1, ["data", "prediction"]), (3, ["samples"])])
 def test_showcase(features, lines):
-    system = Linear(spec=VectorSpec(num_features=features))
+    system = Linear(spec=RegressionReals(features=Reals(size=features), target=Reals()))
     batch = {"features": torch.randn(20, features), "target": torch.randn(20, 1)}
     with torch.no_grad():
         figure = system.showcase(batch)["fit"]

@@ -5,15 +5,14 @@ from dlx.models.linear import Linear
 from dlx.models.mlp import MLP
 from dlx.models.vision.cnn import CNN
 from dlx.models.vision.resnet import ResNet
-from dlx.tasks.spec import ImageSpec, VectorSpec
+from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 from dlx.tasks.summary import summarize
 
 
 def images(channels, height, classes):
     names = tuple(str(k) for k in range(classes))
-    return ImageSpec(
-        channels=channels, height=height, width=height, classes=names, mean=(0.0,) * channels, std=(1.0,) * channels
-    )
+    image = Image(channels=channels, height=height, width=height, mean=(0.0,) * channels, std=(1.0,) * channels)
+    return LabeledImages(image=image, label=Label(classes=names))
 
 
 def test_resnet_18():
@@ -33,7 +32,7 @@ def test_resnet_18():
     ("model", "spec", "flops"),
     [
         (Linear, images(1, 8, 10), 2 * 64 * 10),
-        (Linear, VectorSpec(num_features=3, num_outputs=2), 2 * 3 * 2),
+        (Linear, RegressionReals(features=Reals(size=3), target=Reals(size=2)), 2 * 3 * 2),
         (MLP, images(1, 28, 10), 2 * (784 * 128 + 128 * 10)),
         (CNN, images(1, 8, 10), 2 * (64 * 32 * 9 + 16 * 64 * 32 * 9 + 256 * 128 + 128 * 10)),
     ],

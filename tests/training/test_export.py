@@ -104,7 +104,7 @@ def test_the_description_makes_inputs_and_names_outputs(exporter):
     pixels = torch.randint(17, (1, 1, 8, 8), dtype=torch.uint8)
     how = told["normalization"]
     by_hand = (pixels.float() / how["scale"] - how["mean"][0]) / how["std"][0]
-    torch.testing.assert_close(by_hand, exporter.spec.normalize(pixels))
+    torch.testing.assert_close(by_hand, exporter.spec.image.normalize(pixels))
 
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch):

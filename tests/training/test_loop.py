@@ -53,7 +53,7 @@ def test_the_loop_equals_a_loop_written_by_hand(dlx_call):
     for step in range(6):
         index = order[32 * step : 32 * (step + 1)]
         loss = torch.nn.functional.cross_entropy(
-            model(dataset.spec.normalize(raw["image"][index])), raw["label"][index]
+            model(dataset.spec.image.normalize(raw["image"][index])), raw["label"][index]
         )
         optimizer.zero_grad()
         loss.backward()
@@ -89,7 +89,7 @@ def test_the_average_of_weights_is_what_is_judged(dlx_call):
 def test_a_monitored_figure_that_there_is_not_is_refused_before_anything_is_written(dlx_call, here):
     call = dlx_call("train", *QUICK, "trainer.monitor=val/acuracy:max")
     assert call.code == 2
-    assert "trainer.monitor: val/acuracy: no such figure; did you mean val/accuracy? val/loss, " in call.err
+    assert "trainer.monitor: val/acuracy: no such metric; did you mean val/accuracy? val/loss, " in call.err
     assert list(here.iterdir()) == []
 
 

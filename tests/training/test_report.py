@@ -18,24 +18,24 @@ def test_a_classifiers_report_is_one_pass_over_the_split(dlx_call, tiny, monkeyp
     assert sum(seen) == len(loader.split)
     assert report.metrics == pytest.approx(evaluate_run(run, "test"))
 
-    confusion = torch.tensor(report.confusion)
+    confusion = torch.tensor(report.data["confusion"])
     batches = list(loader.all())
     label = torch.cat([batch["label"] for batch in batches])
     with torch.no_grad():
         predicted = torch.cat([system(batch["image"]).argmax(1) for batch in batches])
     assert confusion.sum() == len(label)
     assert confusion[3, 5] == ((label == 3) & (predicted == 5)).sum()
-    assert [row["count"] for row in report.per_class] == label.bincount().tolist()
-    assert set(report.pictures) == {"confusion", "confused"}
+    assert [row["count"] for row in report.tables["per_class"]] == label.bincount().tolist()
+    assert set(report.media) == {"confusion", "confused"}
 
 
 def test_a_regressors_report_has_its_fit(dlx_call):
     dlx_call("train", "model=mlp", "model.hidden=[8]", "data=function1d", "trainer.max_steps=5")
     run = find_run("@last")
     report = report_run(run, "test")
-    (axes,) = report.pictures["fit"].axes
+    (axes,) = report.media["fit"].axes
     _, loader = open_run(run, "test")
     assert all(len(line.get_xdata()) == len(loader.split) for line in axes.lines)  # more than a batch
     assert len(loader.split) > len(next(loader.all())["index"])
     assert "test/r2" in report.metrics
-    assert report.per_class == report.confusion == []
+    assert report.tables == report.data == {}

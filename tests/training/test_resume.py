@@ -161,11 +161,11 @@ def test_beginning_anew_is_said(dlx_call, tiny, only_run, monkeypatch):
 
 
 def test_ctrl_c_while_the_test_split_is_judged_is_an_interruption(dlx_call, tiny, only_run, monkeypatch):
-    def interrupted(loader):
+    def interrupted(system, loader, seed):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dlx.training.session.shown_batch", interrupted)
+        patch.setattr("dlx.training.session.show", interrupted)
         call = dlx_call("train", *tiny)
     assert call.code == 130
     assert "go on with: dlx resume" in call.out

@@ -7,16 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 
 @pytest.fixture(scope="session")
 def photos():
     """A spec of 224x224 color images: photos(classes)."""
 
-    def make(classes: int = 20) -> ImageSpec:
+    def make(classes: int = 20) -> LabeledImages:
         names = tuple(map(str, range(classes)))
-        return ImageSpec(channels=3, height=224, width=224, classes=names, mean=(0.0,) * 3, std=(1.0,) * 3)
+        image = Image(channels=3, height=224, width=224, mean=(0.0,) * 3, std=(1.0,) * 3)
+        return LabeledImages(image=image, label=Label(classes=names))
 
     return make
 

@@ -6,7 +6,6 @@ from torch import nn
 
 from dlx.config import build, compose
 from dlx.models.vision.alexnet import AlexNet
-from dlx.tasks.spec import ImageSpec
 
 # torchvision's name of a layer -> ours.
 NAMES = {
@@ -47,15 +46,12 @@ def test_shapes_of_the_paper(images):
 
 
 @pytest.fixture(scope="module")
-def pair():
+def pair(photos):
     """torchvision's network with its own random weights, and ours on the same tensors."""
     torch.manual_seed(1)
     theirs = torchvision.models.alexnet(num_classes=10, dropout=0.0)
-    spec = ImageSpec(
-        channels=3, height=224, width=224, classes=tuple(map(str, range(10))), mean=(0.0,) * 3, std=(1.0,) * 3
-    )
     with torch.device("meta"):
-        ours = AlexNet(spec=spec, variant="torchvision", dropout=0.0)
+        ours = AlexNet(spec=photos(10), variant="torchvision", dropout=0.0)
     weights = {named_as_here(name): tensor for name, tensor in theirs.state_dict().items()}
     ours.load_state_dict(weights, assign=True)
     return theirs, ours

@@ -54,7 +54,7 @@ def test_parameters_of_each_block(images):
 
 def sizes(system):
     with torch.no_grad():
-        maps = system._maps(torch.empty(1, *system.spec.input_shape, device="meta"))
+        maps = system._maps(torch.empty(1, *system.spec.image.shape, device="meta"))
     return {name: x_BCHW.shape[-1] for name, x_BCHW in maps.items()}
 
 

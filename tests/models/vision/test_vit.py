@@ -6,7 +6,7 @@ from torchvision.models import VisionTransformer
 
 from dlx.config import build, compose
 from dlx.models.vision.vit import Block, ViT
-from dlx.tasks.spec import ImageSpec
+from dlx.tasks.spec import Image, Label, LabeledImages
 
 
 def parameters(spec, **arguments):
@@ -61,7 +61,8 @@ def make_pair(theirs: VisionTransformer, height: int, **arguments) -> tuple[Visi
     torch.nn.init.normal_(theirs.heads.head.weight, std=0.1)
     torch.nn.init.normal_(theirs.class_token, std=0.1)
     classes = tuple(map(str, range(theirs.heads.head.out_features)))
-    spec = ImageSpec(channels=3, height=height, width=height, classes=classes, mean=(0.0,) * 3, std=(1.0,) * 3)
+    image = Image(channels=3, height=height, width=height, mean=(0.0,) * 3, std=(1.0,) * 3)
+    spec = LabeledImages(image=image, label=Label(classes=classes))
     with torch.device("meta"):
         ours = ViT(spec=spec, dropout=0.0, **arguments)
     weights = {named_as_here(name): tensor for name, tensor in theirs.state_dict().items()}
@@ -112,14 +113,14 @@ def test_the_patch_convolution_is_a_dense_layer_of_each_patch(images):
     patches_BNF = F.unfold(x_BCHW, 4, stride=4).transpose(1, 2)
     expected = F.linear(patches_BNF, system.patches.weight.flatten(1), system.patches.bias)
     assert expected.shape == (2, 15, 64)
-    torch.testing.assert_close(system.embed(x_BCHW), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(system.embed_patches(x_BCHW), expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("pool", ["class_token", "mean"])
 def test_patches_are_a_set_but_for_their_positions(pool, images):
     """Shuffled with their positions, or without any, they change nothing; shuffled among their positions they do."""
     system = ViT(spec=images(1, 8), pool=pool).double().eval()
-    x_BND = system.embed(torch.randn(2, 1, 8, 8, dtype=torch.float64))
+    x_BND = system.embed_patches(torch.randn(2, 1, 8, 8, dtype=torch.float64))
     order = torch.randperm(16)
     first = int(pool == "class_token")
 
@@ -228,7 +229,7 @@ def test_attention_is_what_the_fused_kernel_computes(images, noise):
         maps = system.attention(image)
         assert [tuple(m.shape) for m in maps] == [(3, 4, 17, 17)] * 4
         assert all((m.sum(-1) - 1).abs().max() < 1e-5 for m in maps)
-        block, x_BND = system.blocks[0], system._place(system.embed(image))
+        block, x_BND = system.blocks[0], system._place(system.embed_patches(image))
         normed = block.norm1(x_BND)
         v_BANE = block.attention._split(normed)[2]
         by_hand = block.attention.project((maps[0] @ v_BANE).transpose(1, 2).flatten(2))
