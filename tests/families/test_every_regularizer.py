@@ -36,8 +36,8 @@ CHANGES_BATCHES = {
     "label_smoothing": {"sentence"},
     "mixup": set(),
 }  # which systems take it
-ONLY_SETTINGS = {"dropout", "batch_norm", "stochastic_depth", "ema", "gradient_clip", "weight_decay"}
-EVERYWHERE = {"l1", "l2", "weight_noise", "early_stopping"}
+ONLY_SETTINGS = ("dropout", "batch_norm", "stochastic_depth", "ema", "gradient_clip", "weight_decay")
+EVERYWHERE = ("l1", "l2", "weight_noise", "early_stopping")
 
 
 def test_all_shipped_regularizers_are_in_the_table():
