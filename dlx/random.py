@@ -66,8 +66,9 @@ def uniform_rows(scope: str, index: Tensor, *shape: int) -> Tensor:
     count = math.prod(shape)
     rows_B1 = _mix(index.unsqueeze(-1) * _GOLDEN + _scope_id(scope))
     x_BN = _mix(rows_B1 + torch.arange(1, count + 1, device=index.device) * _GOLDEN)
-    top_BN = (x_BN >> 40) & ((1 << 24) - 1)  # 24 bits: what a float32 holds
-    return ((top_BN.float() + 0.5) / (1 << 24)).unflatten(-1, shape) if shape else (top_BN[..., 0] + 0.5) / (1 << 24)
+    top_BN = (x_BN >> 41) & ((1 << 23) - 1)  # 23 bits: with the half that keeps them off 0 and 1 what a float32 holds
+    u_BN = (top_BN.float() + 0.5) / (1 << 23)
+    return u_BN.unflatten(-1, shape) if shape else u_BN[..., 0]
 
 
 def normal_rows(scope: str, index: Tensor, *shape: int) -> Tensor:

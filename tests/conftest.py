@@ -46,6 +46,7 @@ class Call:
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty current directory."""
+    monkeypatch.delenv("DLX_OUTPUTS", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

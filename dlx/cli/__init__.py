@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+import dlx
 from dlx.cli import (
     compare,
     config,
@@ -26,11 +30,11 @@ from dlx.cli import (
     sync,
     train,
 )
+from dlx.cli.interrupt import interruptible
 
 app = typer.Typer(
     name="dlx",
     help="Every classic deep-learning system, one command each. Start with: dlx train model=resnet optim=adam",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -54,26 +58,74 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": schema.schema,
     "doctor": doctor.doctor,
 }
+TRAIN = ("train", "sweep", "resume")
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name)(interruptible(command) if name in TRAIN else command)
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"dlx {dlx.__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def main() -> None:
     """Runs the command; a person's mistake costs a few lines and exit code 2, no traceback (`--debug` shows it)."""
-    from dlx.config.errors import UserError
+    from dlx.config.errors import UserError, plain
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    if not debug:
+        warnings.showwarning = _say_warning
     try:
-        app(args=arguments, prog_name="dlx")
+        sys.exit(_run(arguments))
     except UserError as error:
         if debug:
             raise
-        for line in str(error).splitlines():
+        for line in plain(str(error)).splitlines():
             print(f"error: {line}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
-        print(f"failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)  # noqa: T201
+        said = plain(f"{type(error).__name__}: {error}")
+        print(f"failed: {said} (--debug shows where)", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+
+
+def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """One line, as errors are; `--debug` shows where it comes from."""
+    from dlx.config.errors import plain
+
+    print(f"warning: {' '.join(plain(str(message)).split())}", file=sys.stderr)  # noqa: T201
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code. Raises UserError for what is no command or no option of it."""
+    from dlx.cli.usage import no_command, refused
+    from dlx.config.errors import UserError
+
+    first = arguments[0] if arguments and "_DLX_COMPLETE" not in os.environ else "-"
+    option, _, shell = first.partition("=")
+    if option in ("--show-completion", "--install-completion"):
+        from dlx.cli.shells import complete_shell
+
+        return complete_shell(option, shell or (arguments[1] if len(arguments) > 1 else None))
+    if not first.startswith("-") and first not in COMMANDS:
+        raise UserError(no_command(first, list(COMMANDS)))
+    try:
+        code: Any = app(args=arguments, prog_name="dlx", standalone_mode=False)
+    except typer.Abort:
+        print("aborted", file=sys.stderr)  # noqa: T201
+        return 1
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of Click, which Typer has a copy of
+            raise
+        raise UserError(refused(error, arguments)) from error
+    return code if isinstance(code, int) else 0

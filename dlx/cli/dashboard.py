@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from dlx.cli.options import Root
+
 
 def dashboard(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where runs are.")] = Path("outputs"),
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where runs are: the same as --root.")] = None,
+    root: Root = Path("outputs"),
     port: Annotated[
         int | None, typer.Option(help="Default: the first free one from 8008 on.", min=1, max=65535)
     ] = None,
@@ -22,4 +25,4 @@ def dashboard(
     from dlx.cli.output import say
     from dlx.dashboard.serve import serve
 
-    serve(folder.expanduser(), host, port, browser=not no_open, say=say)
+    serve((folder or root).expanduser(), host, port, browser=not no_open, say=say)

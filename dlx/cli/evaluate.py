@@ -16,7 +16,10 @@ SHOWN_ROWS = 20
 def evaluate(
     run: Run,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Arguments of --analysis.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME=VALUE]...", help="Where the data lie now (data.path=DIR), and arguments of --analysis."
+        ),
     ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which samples.")] = "test",
     analysis: Annotated[
@@ -39,15 +42,17 @@ def evaluate(
 
     if epsilon <= 0:
         raise UserError(f"--epsilon: must be above 0, got {epsilon:g}")
-    if arguments and analysis is None:
-        raise UserError(f"{arguments[0]}: arguments are of --analysis, and none is given")
+    overrides = [word for word in arguments or () if word.startswith(("data.", "dataset."))]
+    others = [word for word in arguments or () if word not in overrides]
+    if others and analysis is None:
+        raise UserError(f"{others[0]}: dlx eval takes data.KEY=VALUE, and with --analysis its arguments")
     folder = find_trained(run, root)
     if analysis is not None:
-        told = analyse_run(folder, analysis, pairs(arguments, "--analysis"), trust=trusted(trust))
+        told = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
         data = dict(told.data)
         report = SplitReport(data.pop("metrics", {}), told.tables, told.media, data)
     else:
-        report = report_run(folder, split, trust=trusted(trust))
+        report = report_run(folder, split, trust=trusted(trust), overrides=overrides)
     metrics, data = dict(report.metrics), dict(report.data)
     drawn = {name if split == "test" else f"{name}-{split}": medium for name, medium in report.media.items()}
     if sharpness:

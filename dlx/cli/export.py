@@ -32,16 +32,19 @@ def export(
         raise UserError(f"--output {output} is one file; name its --format, or give a folder")
     folder = find_trained(run, root)
 
-    from dlx.runs.files import write_json
+    from dlx.runs.files import no_room, write_json
     from dlx.training.export import FORMATS, SUFFIXES, Exporter, ExportError, check_packages
 
     if format is not None:
         check_packages(format)
+    target = output if output is not None else folder.inside("export")
     exporter = Exporter(folder, trust=trusted(trust))
     files: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
     for name in [format] if format else FORMATS:
-        path = _path(output or folder.path / "export", SUFFIXES[name])
+        path = _path(target, SUFFIXES[name])
+        if output is None:
+            folder.inside("export", path.name)
         try:
             check_packages(name)
         except UserError as error:
@@ -49,6 +52,8 @@ def export(
             continue
         try:
             done = exporter.write(name, path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({no_room(path, error)})") from None
         except ExportError as error:
             failures[name] = str(error)
             say(f"{name:<16}failed: {error}", json)
@@ -57,7 +62,10 @@ def export(
         say(f"{name:<16}{path}  {path.stat().st_size:,} bytes  largest difference {done.difference:.1e}", json)
     if files:
         described = path.with_suffix(".json")
-        write_json(described, exporter.describe())
+        try:
+            write_json(described, exporter.describe())
+        except OSError as error:
+            raise UserError(f"{described}: cannot be written ({no_room(described, error)})") from None
         say(f"{'description':<16}{described}", json)
     if json:
         print_json({"run": str(folder.path), "files": files, "failures": failures})

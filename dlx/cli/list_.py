@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dlx.cli.options import ConfDirs, Json
+from dlx.config.errors import UserError
+
+LEAST_ROOM = 20  # columns for a description
 
 
 def complete_group(incomplete: str) -> list[str]:
@@ -22,17 +27,66 @@ def list_options(
     conf_dir: ConfDirs = None,
     json: Json = False,
 ) -> None:
-    """List the groups, or the options of one of them."""
-    from dlx.cli.output import print_json, say, table
-    from dlx.config.groups import GROUPS, group_name, options
+    """List the groups, or the options of one of them; the recipes of papers and models come last."""
+    from dlx.cli.output import print_json
+    from dlx.config.groups import GROUPS, group_name, option_names, options
 
+    folders = conf_dir or ()
     if group is None:
-        found = {name: ", ".join(options(name, conf_dir or ())) for name in GROUPS}
-        heading = "group"
-    else:
-        found = options(group_name(group), conf_dir or ())
-        heading = "option"
+        names = {name: option_names(name, folders) for name in GROUPS}
+        if json:
+            print_json({name: ", ".join(found) for name, found in names.items()})
+        else:
+            _show("group", {name: _without_recipes(name, found, folders) for name, found in names.items()})
+        return
+    group = group_name(group)
+    texts = options(group, folders)
     if json:
-        print_json(found)
-    else:
-        say(table([[name, text] for name, text in found.items()], [heading, ""]))
+        print_json(texts)
+        return
+    recipes = _recipes(group, list(texts), folders)
+    _show("claim" if group == "experiment" else "option", {n: text for n, text in texts.items() if n not in recipes})
+    if recipes:
+        _show("\nrecipe", {name: texts[name] for name in recipes})
+
+
+def _recipes(group: str, names: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Those of the options that say what a paper or a model prescribes; an experiment that is no claim is one."""
+    from dlx.config.groups import option_file
+    from dlx.config.yaml import read_yaml
+
+    if group != "experiment":
+        return [name for name in names if "/" in name]
+    found = []
+    for name in names:
+        path = option_file(group, name, folders)
+        try:
+            content = read_yaml(path) if path else {}
+        except UserError:  # its description says what is wrong with it
+            continue
+        if not isinstance(content, dict) or group not in content:
+            found.append(name)
+    return found
+
+
+def _without_recipes(group: str, names: Sequence[str], folders: Sequence[Path]) -> str:
+    recipes = _recipes(group, names, folders)
+    more = f"{'; ' if len(recipes) < len(names) else ''}{len(recipes)} recipes" if recipes else ""
+    return ", ".join(name for name in names if name not in recipes) + more
+
+
+def _show(heading: str, texts: dict[str, str]) -> None:
+    """Names with their whole descriptions, which are wrapped to a terminal; elsewhere one is a line."""
+    import shutil
+    import sys
+    import textwrap
+
+    from dlx.cli.output import say
+
+    width = max(map(len, texts), default=0)
+    room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
+    say(heading)
+    for name, text in texts.items():
+        lines = textwrap.wrap(text, room, break_on_hyphens=False) if room >= LEAST_ROOM else [text]
+        for number, line in enumerate(lines or [""]):
+            say(f"{name if not number else '':<{width}}  {line}".rstrip())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dlx.config.root import ROOT_VARIABLE, default_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +24,16 @@ def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     return complete(incomplete, ctx.params.get("overrides") or [], ctx.params.get("conf_dir") or ())
 
 
-def complete_run(incomplete: str) -> list[str]:
+def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
     from dlx.runs.find import all_runs
 
-    return [name for name in ("@last", *(run.name for run in all_runs())) if name.startswith(incomplete)]
+    runs = all_runs(ctx.params.get("root"))
+    return [name for name in ("@last", *(run.name for run in runs)) if name.startswith(incomplete)]
+
+
+def complete_run_or_override(ctx: typer.Context, incomplete: str) -> list[str]:
+    runs = [] if "=" in incomplete or ctx.params.get("overrides") else complete_run(ctx, incomplete)
+    return [*runs, *complete_override(ctx, incomplete)]
 
 
 Overrides = Annotated[
@@ -46,17 +55,35 @@ Trust = Annotated[
 ]
 From = Annotated[str | None, typer.Option("--from", metavar="RUN", help="Begin with the configuration of this run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; all else goes to stderr.")]
-Root = Annotated[Path, typer.Option("--root", help="Where runs are.")]
+Root = Annotated[Path, typer.Option("--root", envvar=ROOT_VARIABLE, help="Where runs are.")]
+OutputRoot = Annotated[
+    Path | None, typer.Option("--root", help=f"Where runs are: the same as output_root= (also {ROOT_VARIABLE}).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results and warnings are printed.")]
 
 
-def frozen(run: str | None, trust: tuple[str, ...]) -> Config | None:
-    """The configuration of `--from RUN`."""
-    if run is None:
-        return None
-    from dlx.config import Config
+def begin(
+    overrides: Sequence[str] | None, root: Path | None, from_run: str | None, trust: tuple[str, ...]
+) -> tuple[list[str], Config | None]:
+    """The overrides with --root among them, and the configuration of `--from RUN`, which is looked for where the new
+    run goes."""
+    from dlx.config.errors import UserError
+    from dlx.config.overrides import parse, quoted
     from dlx.runs.find import find_run
 
-    return Config.load(find_run(run).config_path, trust=trust)
+    words = list(overrides or ())
+    typed = [value for value in parse(words)[0].values if value.key == "output_root"]
+    if root is not None:
+        if typed and typed[0].value != str(root):
+            raise UserError(f"--root {root}: {typed[0].argument} says another folder; give one of them")
+        words += [] if typed else [f"output_root={quoted(str(root))}"]
+    if from_run is None:
+        return words, None
+    where = str(typed[0].value or typed[0].raw) if typed else root
+    base = find_run(from_run, where).load_config(trust=trust)
+    if not typed and root is None and ROOT_VARIABLE in os.environ:
+        words.append(f"output_root={quoted(default_root())}")
+    return words, base
 
 
 Given = Annotated[
@@ -77,6 +104,12 @@ def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
             raise UserError(f"{option} {name}: is given twice")
         found[name] = value
     return found
+
+
+def address(run: Path) -> str:
+    """What a command is given to find a run: its name where it lies in the usual place, else its path."""
+    usual = Path(default_root()).expanduser().absolute()
+    return run.name if run.absolute().is_relative_to(usual) else shlex.quote(str(run))
 
 
 def trusted(trust: list[str] | None) -> tuple[str, ...]:

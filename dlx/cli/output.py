@@ -18,13 +18,25 @@ LOST = 5  # exit code: done, but something was lost on the way
 
 def say(text: str, json: bool = False) -> None:
     """A line for a person, on stderr when stdout is kept for JSON."""
-    typer.echo(text, err=json)
+    from dlx.config.errors import plain
+
+    typer.echo(plain(text), err=json)
 
 
 def print_json(value: Any) -> None:
     from dlx.runs.files import strict
 
     typer.echo(json.dumps(strict(value), allow_nan=False))
+
+
+def make_folder_of(option: str, file: str) -> None:
+    """Makes the folder that a file is to lie in."""
+    from dlx.config.errors import UserError
+
+    try:
+        Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {file}: cannot be written ({error.strerror})") from None
 
 
 def write_output(option: str, file: str, content: str | bytes) -> None:
@@ -63,7 +75,7 @@ def save_medium(folder: RunFolder, name: str, medium: Any) -> str | None:
     from dlx.runs.media import encode
 
     suffix, content = encode(medium)
-    path = folder.media / f"{name}{suffix}"
+    path = folder.inside("media", f"{name}{suffix}")
     try:
         folder.media.mkdir(exist_ok=True)
         write_atomic(path, content)

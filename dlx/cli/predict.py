@@ -45,9 +45,12 @@ def predict(
     found: list[dict[str, Any]] = []
     lost = False
     bad: list[UserError] = []
+    means: list[Any] = []
     for source, batch, answers in _answered(system, name, sources, bad):
         lost |= _report(folder, source, answers, found, json, pictures, is_rows=_is_rows(system, name))
-        del batch
+        if batch[name].dim() == 4:
+            means.append(batch[name].mean((1, 2, 3), keepdim=True))
+    _warn_of_brightness(folder, name, means)
     if bad and not found:
         raise UserError("\n".join(map(str, bad)))
     for error in bad:
@@ -56,6 +59,18 @@ def predict(
         print_json({"run": str(folder.path), "predictions": found})
     if lost or bad:
         raise typer.Exit(LOST)
+
+
+def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> None:
+    """Images that are far brighter or darker than those of the training, such as black digits on white for white ones
+    on black, are answered all the same, and mostly wrong."""
+    import torch
+
+    from dlx.cli.output import say
+    from dlx.data.fingerprint import is_far
+
+    if means and is_far(torch.cat(list(means)), (folder.data().get("brightness") or {}).get(name)):
+        say("warning: these images are far brighter or darker than those of the training (inverted?)", json=True)
 
 
 def _input_of(system: System) -> str:

@@ -13,16 +13,18 @@ from dlx.cli.options import Json, Root, Run
 def report(
     run: Run,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="Where (- is stdout). [default: report-RUN.html]")
+        str | None,
+        typer.Option("--out", metavar="PATH", help="A file, a folder, or - for stdout. [default: report-RUN.html]"),
     ] = None,
     root: Root = Path("outputs"),
     json: Json = False,
 ) -> None:
     """Write a page of a run, sweep, method or experiment: command, configuration, results, curves, pictures.
 
-    One file that opens without a network, in light and dark, and prints.
+    One file that opens without a network, in light and dark, and prints. It lies in the current folder unless --out
+    says where.
     """
-    from dlx.cli.output import print_json, say, write_output
+    from dlx.cli.output import make_folder_of, print_json, say, write_output
     from dlx.config.errors import UserError
     from dlx.runs.find import find_run
     from dlx.runs.report import report as report_of
@@ -30,9 +32,13 @@ def report(
     if json and out == "-":
         raise UserError("--out - and --json: only one of them can be on stdout")
     folder = find_run(run, root)
+    content = report_of(folder)
     file = out or f"report-{folder.name}.html"
-    write_output("--out", file, report_of(folder))
+    if file != "-" and (file.endswith("/") or Path(file).expanduser().is_dir()):
+        file = str(Path(file) / f"report-{folder.name}.html")
+        make_folder_of("--out", file)
+    write_output("--out", file, content)
     if json:
         print_json({"run": str(folder.path), "report": file})
     elif file != "-":
-        say(f"report          {file}")
+        say(f"{'report':<16}{Path(file).expanduser().absolute()}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Json, Root
+from dlx.cli.options import Json, Root, complete_run
 
 if TYPE_CHECKING:
     from dlx.runs.catalog import Entry
@@ -17,7 +17,12 @@ DEFAULT_ROOT = Path("outputs")
 MAX_COLUMNS = 8
 MAX_VALUES = 3
 Where = Annotated[
-    str | None, typer.Argument(metavar="[WHERE]", help="Which, such as 'val/accuracy > 0.9 and model in (mlp, cnn)'.")
+    str | None,
+    typer.Argument(
+        metavar="[WHERE]",
+        help="Which, such as 'val/accuracy > 0.9 and model in (mlp, cnn)'; or a run, by its path or name, or @last.",
+        autocompletion=complete_run,
+    ),
 ]
 
 
@@ -39,10 +44,11 @@ def runs(
     from dlx.config.errors import UserError
     from dlx.runs.catalog import Catalog
     from dlx.runs.expression import check_orders, parse
-    from dlx.runs.find import in_order
+    from dlx.runs.find import find_run, in_order
     from dlx.runs.keys import check_keys
 
-    wanted = parse(where) if where is not None else None
+    one = find_run(where, root) if where is not None and is_run(where) else None
+    wanted = parse(where) if where is not None and one is None else None
     if root != DEFAULT_ROOT and not root.expanduser().is_dir():
         raise UserError(f"--root {root}: there is no such folder")
     catalog = Catalog(root)
@@ -54,7 +60,10 @@ def runs(
     if wanted:
         check_orders(wanted, everything)
     found = [entry for entry in everything if wanted is None or wanted.matches(entry)]
-    shown = [entry for entry in found if members or entry.plan is None]
+    if one is not None:
+        own = next((entry.id for entry in everything if entry.path.absolute() == one.path.absolute()), "")
+        found = [entry for entry in everything if entry.id == own or (members and entry.id.startswith(f"{own}/"))]
+    shown = [entry for entry in found if members or one or entry.plan is None]
     if sort:
         shown = _sorted(shown, sort, reverse)[:limit]
     else:
@@ -73,6 +82,11 @@ def runs(
         say(f"none of the runs below {root}/ match{inside}")
     else:
         _show(shown, keys, everything)
+
+
+def is_run(where: str) -> bool:
+    """Whether it is the name of a run, and no filter, which has an operator in it."""
+    return not any(sign in where for sign in ("<", ">", "=", "~", "(", '"', "'")) and len(where.split()) == 1
 
 
 def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
@@ -163,11 +177,11 @@ def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entr
 def _text(entries: Sequence[Entry], key: str) -> str:
     """What the runs have under a key: a run's value, the first values of a sweep's members."""
     from dlx.runs.figures import figure_text
-    from dlx.runs.keys import canonical, lookup, text_of
+    from dlx.runs.keys import canonical, lookup, shown_text
 
     texts: dict[str, None] = {}
     for entry in entries:
         for value in lookup(entry, key):
             is_figure = canonical(key) in entry.metrics and isinstance(value, float)
-            texts[figure_text(value) if is_figure else text_of(value)] = None  # type: ignore[arg-type]
+            texts[figure_text(value) if is_figure else shown_text(value)] = None  # type: ignore[arg-type]
     return ", ".join([*list(texts)[:MAX_VALUES], *(["…"] if len(texts) > MAX_VALUES else [])])

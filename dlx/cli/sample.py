@@ -26,7 +26,6 @@ def sample(
 ) -> None:
     """Make new data with a run's best weights: pictures into its media/, texts on the screen."""
     from dlx.cli.output import LOST, print_json, save_medium, say
-    from dlx.config import Config
     from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
@@ -36,7 +35,7 @@ def sample(
             raise UserError("--prompt: --given prompt=... is given as well")
         words["prompt"] = prompt
     folder = find_trained(run, root)
-    config = Config.load(folder.config_path, trust=trusted(trust))
+    config = folder.load_config(trust=trusted(trust))
 
     import torch
 
@@ -87,7 +86,7 @@ def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[st
         if entry is None:
             raise UserError(f"--given {name}: {type(system).__name__} reads no such entry ({', '.join(entries)})")
         path = Path(text).expanduser()
-        found[name] = system.spec.read(entry, path if path.is_file() else text)[entry]
+        found[name] = system.spec.entries[entry].read(path if path.is_file() else text)
     return found
 
 

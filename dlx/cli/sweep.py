@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, From, Json, Overrides, Trust, again, frozen, trusted
+from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, Trust, address, again, begin, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +56,8 @@ def sweep(
     from_run: From = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
+    root: OutputRoot = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a grid: dlx sweep model=mlp,resnet optim.lr=1e-3,1e-2 seed='range(3)'
@@ -71,38 +74,44 @@ def sweep(
         check_options("--search", {"--zip": zip_, "--random": random, "--seeds": seeds})
         from dlx.sweeps.draft import Settings, draft_search
 
-        execution = make_execution(executor, jobs, time_limit, slurm, allowed)
+        execution = make_execution(executor, jobs, time_limit, slurm, allowed, quiet)
         count = 20 if trials is None else trials
         settings = Settings(search, count, pruner or "none", metric or "", study, storage)
-        base = frozen(from_run, allowed)
-        draft = draft_search(overrides or [], settings, conf_dirs=folders, trust=allowed, base=base)
+        words, base = begin(overrides, root, from_run, allowed)
+        draft = draft_search(words, settings, conf_dirs=folders, trust=allowed, base=base)
         run_search(draft, execution, dry_run=dry_run, json=json)
         return
     given = {"--trials": trials, "--pruner": pruner, "--storage": storage, "--study": study}
     check_options("a sweep without --search", given)
-    axes = read_axes(overrides or [], folders)
+    words, base = begin(overrides, root, from_run, allowed)
+    axes = read_axes(words, folders)
     if seeds is not None and any(axis.key == "seed" for axis in axes):
         raise UserError("--seeds: seed is given as well; take one of them")
     repeated = read_axes([f"seed=range({seeds})"]) if seeds is not None else []
     drawn = combine(axes, paired=zip_, draw=random)  # without the seeds, which each of these has all of
-    members = [[*words, *seed] for words in drawn for seed in combine(repeated)]
+    members = [[*own, *seed] for own in drawn for seed in combine(repeated)]
     axes += repeated
-    points = compose_points(members, axes, conf_dirs=folders, trust=allowed, base=frozen(from_run, allowed))
+    points = compose_points(members, axes, conf_dirs=folders, trust=allowed, base=base)
     if any("experiment" in point.config.values for point in points):
         raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not swept")
-    execution = make_execution(executor, jobs, time_limit, slurm, allowed)
+    execution = make_execution(executor, jobs, time_limit, slurm, allowed, quiet)
     if equal := len(members) - len(points):
         say(f"left out        {equal} of {len(members)} members: they are configured as others are", json)
     run_points(points, execution, metric=metric, dry_run=dry_run, json=json)
 
 
 def make_execution(
-    executor: str, jobs: int | None, time_limit: str | None, slurm: Sequence[str] | None, trust: Sequence[str]
+    executor: str,
+    jobs: int | None,
+    time_limit: str | None,
+    slurm: Sequence[str] | None,
+    trust: Sequence[str],
+    quiet: bool = False,
 ) -> Execution:
     """What the options of many runs say, checked before anything is written."""
     from dlx.sweeps.executors import Execution, make_executor
 
-    execution = Execution(executor, jobs, seconds(time_limit), tuple(trust), tuple(slurm or ()))
+    execution = Execution(executor, jobs, seconds(time_limit), tuple(trust), tuple(slurm or ()), quiet)
     make_executor(execution)
     return execution
 
@@ -123,7 +132,7 @@ def run_points(
 ) -> None:
     """Runs and reports them; of a dry run the plan alone."""
     if dry_run:
-        _print_plan(points, metric)
+        _print_plan(points, execution, metric)
         return
     from dlx.sweeps.sweep import start_sweep
 
@@ -177,39 +186,47 @@ def check_options(where: str, given: Mapping[str, object]) -> None:
 def run_search(draft: Draft, execution: Execution, *, dry_run: bool = False, json: bool = False) -> None:
     """Runs and reports it; of a dry run the space alone."""
     if dry_run:
-        _print_space(draft)
+        _print_space(draft, execution)
         return
     from dlx.sweeps.sweep import start_search
 
     report_sweep(start_search(draft, execution), json, again(execution.trust))
 
 
-def _print_space(draft: Draft) -> None:
+def _print_space(draft: Draft, execution: Execution) -> None:
     from dlx.cli.output import say, table
+    from dlx.sweeps.sweep import check_search, place_of
 
+    check_search(draft, execution)
     say(table([[dimension.key, str(dimension)] for dimension in draft.space.dimensions], ["key", "searched"]))
     say(f"metric          {draft.settings.metric}")
     pruned = "" if draft.settings.pruner == "none" else f", pruned by {draft.settings.pruner}"
+    say(f"folder          {place_of(draft.first)}/ (not made: --dry-run)")
     say(f"trials          {draft.settings.trials} by {draft.settings.sampler}{pruned} (not started: --dry-run)")
 
 
-def _print_plan(points: Sequence[Point], metric: str | None) -> None:
+def _print_plan(points: Sequence[Point], execution: Execution, metric: str | None) -> None:
     """Each point, with the runs that its method makes of it (of a chain those that can start at once)."""
     from dlx.cli.output import say, table
-    from dlx.sweeps.check import check_points
-    from dlx.sweeps.sweep import expand
+    from dlx.sweeps.sweep import check_sweep, expand, place_of
 
-    _, differs = expand(check_points(points, metric))
+    _, differs = expand(check_sweep(points, execution, metric))
     keys = list(dict.fromkeys(key for values in differs.values() for key in values))
-    rows = [[name, *(str(values.get(key, "")) for key in keys)] for name, values in differs.items()]
+    rows = [[name, *(_setting(values, key) for key in keys)] for name, values in differs.items()]
     say(table(rows, ["member", *keys]))
+    say(f"folder          {place_of(points[0].config)}/ (not made: --dry-run)")
     say(f"runs            {len(rows)} (not started: --dry-run)")
+
+
+def _setting(values: Mapping[str, object], key: str) -> str:
+    from dlx.runs.keys import shown_text
+
+    return shown_text(values[key]) if key in values else ""
 
 
 def report_sweep(swept: Swept, json: bool, flags: str = "") -> None:
     """The table, the best point and how to go on with it, with those flags; ends the process with the sweep's code."""
     from dlx.cli.output import print_json, say, table
-    from dlx.sweeps.space import text_of
 
     if len(swept.rows) == 1 and not swept.rows[0].name:  # the only point, of a method
         _say_answer(swept.rows[0], json)
@@ -218,22 +235,25 @@ def report_sweep(swept: Swept, json: bool, flags: str = "") -> None:
         figures = shown_columns(swept)
         header = ["member", *keys, *figures, "status"]
         cells = [
-            [row.name, *(text_of(row.differs.get(key, ""), 4) for key in keys),
+            [row.name, *(_setting(row.differs, key) for key in keys),
              *(_figure(row.metrics, name) for name in figures), row.status + (f": {row.reason}" if row.reason else "")]
             for row in swept.rows
         ]  # fmt: skip
         say(table(cells, header), json)
     if swept.best and swept.best.name:
         home = swept.path / "runs" / swept.best.name
-        best = f"dlx train --from {home}{flags}" if home.is_dir() else swept.path / "points" / swept.best.name
-        say(f"best            {best}", json)
+        go_on = f"dlx train --from {shlex.quote(str(home))}{flags}"
+        say(f"best            {go_on if home.is_dir() else swept.path / 'points' / swept.best.name}", json)
     if importance := swept.findings.get("importance"):
         say("importance      " + "  ".join(f"{key} {share:.2f}" for key, share in importance.items()), json)
     say(f"sweep           {swept.path}", json)
+    if swept.lost:
+        say(f"something was lost: {'; '.join(swept.lost)}", json)
     if swept.status == "interrupted":
-        say(f"interrupted; go on with: dlx resume {swept.path}{flags}", json)
+        say(f"interrupted; go on with: dlx resume {shlex.quote(str(swept.path))}{flags}", json)
     elif len(swept.rows) > 1:
-        say(f"next            dlx compare {swept.path.name}    dlx report {swept.path.name}    dlx dashboard", json)
+        name = address(swept.path)
+        say(f"next            dlx compare {name}    dlx report {name}    dlx dashboard", json)
     if json:
         print_json(
             {
@@ -248,12 +268,17 @@ def report_sweep(swept: Swept, json: bool, flags: str = "") -> None:
     raise typer.Exit(swept.code)
 
 
+MOST_FIGURES = 4  # of the test split
+
+
 def shown_columns(swept: Swept) -> list[str]:
-    """The metric that rows are ranked by, and how the test split did, as far as a row has them."""
-    kind = swept.metric.rpartition("/")[2]
-    known = {name for row in swept.rows for name in row.metrics}
-    test = "test/accuracy" if "test/accuracy" in known else f"test/{kind}"
-    return [name for name in dict.fromkeys([swept.metric, test]) if name in known]
+    """The metric that rows are ranked by, and how the test split did, as far as a row has them: its accuracy, else all
+    that there is, that of the metric's kind first."""
+    known = dict.fromkeys(name for row in swept.rows for name in row.metrics if not name.endswith("_std"))
+    same = f"test/{swept.metric.rpartition('/')[2]}"
+    tests = [name for name in (same, *known) if name.startswith("test/") and name in known]
+    shown = ["test/accuracy"] if "test/accuracy" in known else tests
+    return [name for name in dict.fromkeys([swept.metric, *shown]) if name in known][: 1 + MOST_FIGURES]
 
 
 def _say_answer(row: Row, json: bool) -> None:

@@ -43,6 +43,8 @@ def sync(
     if mode not in ("online", "offline"):
         raise UserError(f"--mode {mode}: must be online or offline")
     parcels, failed = pack_all(_chosen(runs, everything, root), project, entity)
+    if failed and not parcels and not everything:
+        raise UserError("\n".join(f"{one.run.name}: {one.reason}" for one in failed))
     if dry_run:
         sent = [*failed, *(would_send(parcel) for parcel in parcels)]
     else:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.check import is_allowed, refusal, trust_here
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, option_file, shown
+from dlx.config.origin import blamed
 from dlx.config.parts import GROUPS_OF_PARTS, Part, part_of
 from dlx.config.signature import accepted_specs, missing_entries, read
 
@@ -35,21 +36,11 @@ def _load(dotted: str) -> Any:
     return getattr(importlib.import_module(module), name, None)
 
 
-def instantiate(
-    block: dict[str, Any],
-    *,
-    base: str | type,
-    trust: Sequence[str] = (),
-    key: str = "",
-    file: str | None = None,
-    **given: Any,
-) -> Any:
-    """The object that a block with `_target_` names, which must inherit `base`.
-
-    Raises ConfigError for a target that is not allowed (before anything is imported), and for a value that the
-    constructor refuses by ValueError.
-    """
-    target = block.get("_target_")
+def find_class(
+    target: Any, *, base: str | type, trust: Sequence[str] = (), key: str = "", file: str | None = None
+) -> type:
+    """The class at a dotted path, which must inherit `base`. Raises ConfigError for one that is not allowed, before
+    anything is imported, and for one that is not there."""
     if not isinstance(target, str) or not is_allowed(target, trust):
         raise ConfigError([Problem(f"{key}._target_", refusal(str(target), trust), file)])
     trust_here(trust)
@@ -65,12 +56,33 @@ def instantiate(
     wanted = _load(base) if isinstance(base, str) else base
     if not issubclass(found, wanted):
         raise ConfigError([Problem(f"{key}._target_", f"{target} is no {wanted.__name__}", file)])
+    return found
+
+
+def instantiate(
+    block: dict[str, Any],
+    *,
+    base: str | type,
+    trust: Sequence[str] = (),
+    key: str = "",
+    file: str | None = None,
+    **given: Any,
+) -> Any:
+    """The object that a block with `_target_` names, which must inherit `base`.
+
+    Raises ConfigError for a target that is not allowed (before anything is imported), and for a value that the
+    constructor refuses by ValueError.
+    """
+    target = block.get("_target_")
+    found = find_class(target, base=base, trust=trust, key=key, file=file)
+    signature = read(str(target))
+    assert signature is not None
     arguments = {name: _as_tuple(value) for name, value in block.items() if name != "_target_"}
     for name, param in signature.params.items():
         if name in arguments and (part := part_of(param)) is not None:
             arguments[name] = _parts(arguments[name], part, trust, f"{key}.{name}", file, given)
     if "spec" in given:
-        given["spec"] = narrowed(given["spec"], target, key)
+        given["spec"] = narrowed(given["spec"], str(target), key)
     try:
         inspect.signature(found).bind(**arguments, **given)
     except TypeError as error:
@@ -124,7 +136,7 @@ def without_targets(spec: Any, target: Any, key: str) -> Any:
     """The inputs that a model reads, as the spec class that its own extends by targets."""
     for path in accepted_specs(str(target)):
         for kind in _load(path).__mro__:
-            names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+            names = [field.name for field in fields(kind) if field.default is MISSING] if is_dataclass(kind) else []
             if names and not getattr(kind, "targets", ()) and all(name in spec.entries for name in names):
                 return spec.narrow(kind)
     raise ConfigError([Problem(key, f"{target} cannot be a trunk: its spec has no base without targets")])
@@ -142,7 +154,7 @@ def _from_value_error(error: ValueError, key: str, names: list[str], file: str |
         return Problem(f"{key}.{first}", rest, file)
     for phrase, name in _TORCH_PHRASES.items():
         if phrase in text and name in names:
-            return Problem(f"{key}.{name}", text, file)
+            return Problem(f"{key}.{name}", text[0].lower() + text[1:], file)
     return Problem(key, text, file)
 
 
@@ -166,22 +178,20 @@ def own_block(config: Config, group: str) -> dict[str, Any]:
 
 def build(config: Config, group: str, **given: Any) -> Any:
     """The object of a group that has one option."""
-    return instantiate(
-        own_block(config, group),
-        base=GROUPS[group].base,
-        trust=config.trust,
-        key=group,
-        file=file_of(config, group),
-        **given,
-    )
+    return _made(config, own_block(config, group), GROUPS[group].base, group, file_of(config, group), **given)
+
+
+def _made(config: Config, block: dict[str, Any], base: str | type, key: str, file: str | None, **given: Any) -> Any:
+    try:
+        return instantiate(block, base=base, trust=config.trust, key=key, file=file, **given)
+    except ConfigError as error:
+        raise blamed(config, error) from error.__cause__
 
 
 def build_all(config: Config, group: str) -> dict[str, Any]:
     """The objects of a group that takes several options, by name."""
     return {
-        name: instantiate(
-            block, base=GROUPS[group].base, trust=config.trust, key=f"{group}.{name}", file=file_of(config, group, name)
-        )
+        name: _made(config, block, GROUPS[group].base, f"{group}.{name}", file_of(config, group, name))
         for name, block in config[group].items()
     }
 
@@ -192,6 +202,4 @@ def settings(config: Config, group: str) -> Any:
     assert target is not None, group
     shared = _shared_names(group)
     block = {name: value for name, value in config[group].items() if name in shared}
-    wanted = _load(target)
-    file = file_of(config, group)
-    return instantiate({"_target_": target, **block}, base=wanted, trust=config.trust, key=group, file=file)
+    return _made(config, {"_target_": target, **block}, _load(target), group, file_of(config, group))

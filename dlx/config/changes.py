@@ -13,9 +13,13 @@ MAY_CHANGE = (
     "trainer.device",
     "trainer.checkpoint_every",
     "trainer.log_every",
+    "dataset.path",
+    "dataset.root",
+    "dataset.timeout",
+    "dataset.workers",
     "tracker",
 )
-"""Keys that a resumed run may have otherwise than before: none of them changes what a step computes."""
+"""Keys that may change on resume: none affects what a step computes. Moved data are compared with the run's."""
 
 
 def leaves(value: Any, key: str = "") -> dict[str, Any]:

@@ -11,15 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import ConfigError, Problem
-from dlx.config.groups import GROUPS, SHORT_NAMES, Group, nearest, option_file, options, shown
+from dlx.config.groups import (
+    GROUPS,
+    SHORT_NAMES,
+    Group,
+    nearest,
+    option_file,
+    option_names,
+    package_of,
+    short_name,
+    shown,
+)
+from dlx.config.origin import is_typed, origin
 from dlx.config.parts import GROUPS_OF_PARTS, Part, option_block, part_of
+from dlx.config.root import ROOT
 from dlx.config.signature import COMPUTED, REQUIRED, Param, accepted_specs, class_names, missing_entries, read
 from dlx.config.types import Mismatch, convert
 
 TOP_LEVEL = {
     "seed": Param("seed", ast.Name("int"), 0),
     "name": Param("name", ast.parse("str | None", mode="eval").body, None),
-    "output_root": Param("output_root", ast.Name("str"), "outputs"),
+    "output_root": Param("output_root", ast.Name("str"), ROOT),
 }
 ALLOWED = ("dlx", "torch.optim")
 
@@ -101,11 +113,10 @@ class Checker:
         for key, block in blocks.items():
             if isinstance(block, dict) and "_target_" in block:
                 checked[key] = self._check_block(f"{name}.{key}", group, block, self._file(name, key))
-            elif key in options(name, self.conf_dirs):
-                short = {long: short for short, long in SHORT_NAMES.items()}.get(name, name)
-                self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short}=[{key}]")
+            elif key in option_names(name, self.conf_dirs):
+                self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short_name(name)}=[{key}]")
             else:
-                near = nearest(key, list(options(name, self.conf_dirs)))
+                near = nearest(key, option_names(name, self.conf_dirs))
                 self._problem(f"{name}.{key}", f"unknown option{near or ';'} {_available(name, self.conf_dirs)}")
         return checked
 
@@ -157,7 +168,8 @@ class Checker:
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, dict) or not ({"name", "_target_"} & set(value)):
-            self._problem(key, f"must name an option, such as {{name: {_example(part)}}}, got {value!r}", file)
+            said = f"must name an option, such as {{name: {_example(part)}}}, got {value!r}"
+            self._problem(key, said, self._owner(key, file))
             return value
         if f"{key}_from" in self.typed and any(typed == key or typed.startswith(f"{key}.") for typed in self.typed):
             self._problem(key, f"is given twice: by {key}_from too")
@@ -216,23 +228,29 @@ class Checker:
 
     def _convert(self, key: str, value: Any, param: Param, file: str | None) -> Any:
         if value == "???":
-            self._problem(key, f"has no default: give {_short(key)}=...", file)
+            self._problem(key, f"has no default: give {short(key)}=...", file)
             return value
         for path, leaf in _leaves(value, key):
             if isinstance(leaf, float) and not math.isfinite(leaf):
-                self._problem(path, f"must be finite, got {leaf}", file)
+                self._problem(path, f"must be finite, got {leaf}", self._owner(key, file))
                 return value
             last = path.rpartition(".")[2]
             if last in ("_target_", "_partial_", "_args_", "_recursive_", "_convert_") and not (
                 last == "_target_" and path.startswith("optimizer.players.")  # `_check_players` looks at it
             ):
-                self._problem(path, f"a value cannot name a class ({leaf!r})", file)
+                self._problem(path, f"a value cannot name a class ({leaf!r})", self._owner(key, file))
                 return value
         try:
             return convert(value, param.annotation, self.typed.get(key))
         except Mismatch as mismatch:
-            self._problem(key, str(mismatch), None if key in self.typed else file)
+            self._problem(key, str(mismatch), self._owner(key, file))
             return value
+
+    def _owner(self, key: str, file: str | None) -> str | None:
+        """Whom a value is from: a file and line, or nobody where it was typed."""
+        if is_typed(key, self.typed):
+            return None
+        return origin(key, self.choices, self.conf_dirs) or file
 
     def _check_pair(self) -> None:
         model, dataset = self.values.get("model"), self.values.get("dataset")
@@ -240,7 +258,7 @@ class Checker:
             return
         held, accepted = read(dataset["_target_"]), accepted_specs(model["_target_"])
         spec = read(held.spec) if held and held.spec else None
-        if spec is None or not accepted:
+        if spec is None or not spec.fields or not accepted:  # a plain Spec says nothing: the data are asked later
             return
         offered = {**spec.fields, **({"proposals": "dlx.tasks.spec.Proposals"} if dataset.get("proposals") else {})}
         missing = [missing_entries(path, offered) for path in accepted]
@@ -254,16 +272,17 @@ class Checker:
 
 
 def _example(part: Part) -> str:
-    return "resnet" if part.group == "model" else next(iter(options(part.group)), "")
+    return "resnet" if part.group == "model" else next(iter(option_names(part.group)), "")
 
 
-def _short(key: str) -> str:
+def short(key: str) -> str:
+    """`optim.lr` of `optimizer.lr`."""
     first, dot, rest = key.partition(".")
-    return {long: short for short, long in SHORT_NAMES.items()}.get(first, first) + dot + rest
+    return short_name(first) + dot + rest
 
 
 def _available(group: str, conf_dirs: Sequence[Path | str]) -> str:
-    return f"Available options: {', '.join(options(group, conf_dirs)) or 'none'}"
+    return f"Available options: {', '.join(option_names(group, conf_dirs)) or 'none'}"
 
 
 def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequence[Path | str]) -> list[Problem]:
@@ -277,12 +296,12 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
         if group not in GROUPS:
             problems.append(Problem(group, f"is no group{nearest(group, list(GROUPS))}"))
             continue
-        known = options(group, conf_dirs)
+        known = option_names(group, conf_dirs)
         for name in {name: None for name in names if names.count(name) > 1}:
             problems.append(Problem(group, f"{name} is given twice"))
         for name in names:
             if name is not None and name not in known:
-                near = nearest(name, list(known))
+                near = nearest(name, known)
                 problems.append(
                     Problem(group, f"there is no option {name!r}{near or ';'} {_available(group, conf_dirs)}")
                 )
@@ -291,10 +310,10 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
 
 def global_content(group: str, option: str, conf_dirs: Sequence[Path | str]) -> dict[str, Any]:
     """What an option sets in other groups (`# @package _global_`), without its defaults list."""
-    from dlx.config.yaml import read_yaml
+    from dlx.config.yaml import read_text, read_yaml
 
     path = option_file(group, option, conf_dirs)
-    if path is None or "@package _global_" not in path.read_text(encoding="utf-8"):
+    if path is None or package_of(read_text(path)) != "_global_":
         return {}
     return {key: value for key, value in (read_yaml(path) or {}).items() if key != "defaults"}
 

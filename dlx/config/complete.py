@@ -8,7 +8,7 @@ from typing import Any
 
 from dlx.config.check import TOP_LEVEL, is_allowed
 from dlx.config.errors import UserError
-from dlx.config.groups import GROUPS, SHORT_NAMES, conf_path, option_file, options
+from dlx.config.groups import GROUPS, SHORT_NAMES, conf_path, option_file, option_names
 from dlx.config.overrides import long_name
 from dlx.config.signature import Param, read
 from dlx.config.types import choices, members
@@ -45,7 +45,7 @@ def _values(key: str, value: str, earlier: Sequence[str], conf_dirs: Folders) ->
     if group in GROUPS:
         cut = max(value.rfind(","), value.rfind("[")) + 1
         head, last = value[:cut], value[cut:]
-        return [f"{key}={head}{name}" for name in options(group, conf_dirs) if name.startswith(last)]
+        return [f"{key}={head}{name}" for name in option_names(group, conf_dirs) if name.startswith(last)]
     block, _, name = group.rpartition(".")
     param = _params(block, earlier, conf_dirs).get(name)
     if param is None or param.annotation is None:

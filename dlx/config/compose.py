@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dlx.config.check import Checker, check_choices, global_content
+from dlx.config.check import Checker, check_choices, global_content, short
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, options
+from dlx.config.groups import GROUPS, conf_path, option_file, option_names, short_name
 from dlx.config.overrides import Overrides, Value, parse
-from dlx.config.yaml import FORMAT, broken, dump_yaml, read_yaml
+from dlx.config.root import ROOT, default_root
+from dlx.config.yaml import FORMAT, dump_yaml, read_yaml
+
+REQUIRED = ("optimizer.lr", "seed", "output_root")
+"""Keys that dlx itself reads: without one, a run would silently have what its class has by default."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +24,21 @@ class Config:
     """A checked configuration: resolved, complete, plain.
 
     values: by group, signature defaults written in; choices: the option of each group, from which `--from` composes.
-    trust is what the person allowed on the command line; it is never stored.
+    trust is what the person allowed on the command line, typed what they gave there, by key; neither is ever stored.
     """
 
     values: dict[str, Any]
     choices: dict[str, Any]
     conf_dirs: tuple[Path, ...] = ()
     trust: tuple[str, ...] = ()
+    typed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
+
+    def with_value(self, group: str, key: str, value: Any) -> Config:
+        """The same with another value of a group's key."""
+        return replace(self, values={**self.values, group: {**self.values[group], key: value}})
 
     def without(self, group: str) -> Config:
         """The same without an optional group's block and choice."""
@@ -82,7 +91,7 @@ def compose(
             raise UserError(f"--conf-dir {folder}: there is no such folder")
         # Hydra would take the shipped one, and nobody would notice.
         for group in GROUPS:
-            for name in options(group):
+            for name in option_names(group):
                 if (Path(folder) / group / f"{name}.yaml").is_file():
                     raise UserError(
                         f"--conf-dir {folder}: {group}/{name}.yaml has the name of a shipped option; rename it"
@@ -119,6 +128,8 @@ def _compose(typed: Overrides, conf_dirs: Sequence[Path | str], trust: Sequence[
         values = _onto(base, values, set(chosen), choices, conf_dirs)
     else:
         values, choices = _compose_choices(chosen, conf_dirs)
+        if values.get("output_root") == ROOT:  # nobody's file says another
+            values["output_root"] = default_root()
     values = copy.deepcopy(values)
     problems = _set_values(values, typed.values)
     if problems:
@@ -128,7 +139,14 @@ def _compose(typed: Overrides, conf_dirs: Sequence[Path | str], trust: Sequence[
     checker.check()
     if checker.problems:
         raise ConfigError(checker.problems)
-    return Config(checker.values, choices, tuple(Path(d).absolute() for d in conf_dirs), tuple(trust))
+    words = {name: f"{short_name(name)}={_written(choice)}" for name, choice in typed.choices.items()}
+    words |= {value.key: value.argument for value in typed.values}
+    words = {**(base.typed if base else {}), **words}
+    return Config(checker.values, choices, tuple(Path(d).absolute() for d in conf_dirs), tuple(trust), words)
+
+
+def _written(choice: Any) -> str:
+    return f"[{','.join(choice)}]" if isinstance(choice, list) else "null" if choice is None else str(choice)
 
 
 def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -139,23 +157,18 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
-    words = [f"{name}=[{','.join(c)}]" if isinstance(c, list) else f"{name}={c}" for name, c in chosen.items()]
-    if conf_dirs:
-        folders = ",".join(f"'file://{Path(folder).absolute()}'" for folder in conf_dirs)
-        words.append(f"hydra.searchpath=[{folders}]")
-    _check_files(chosen, conf_dirs)
+    from dlx.config.source import searching
+
+    words = [f"{name}={_written(choice)}" for name, choice in chosen.items()]
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_path()), version_base="1.3"):
+        with searching([*map(Path, conf_dirs)]), initialize_config_dir(str(conf_path()), version_base="1.3"):
             composed = hydra_compose("config", overrides=words, return_hydra_config=True)
         runtime = OmegaConf.to_container(composed.hydra.runtime.choices, resolve=False)
         OmegaConf.set_struct(composed, False)
         del composed["hydra"]
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-    except YAMLError as error:  # in a file that a chosen one inherits
-        raise broken(error, getattr(getattr(error, "problem_mark", None), "name", "conf")) from None
     except (HydraException, OmegaConfBaseException) as error:
         key = getattr(error, "full_key", None) or "configuration"
         text = " ".join(str(error).split()).split(" full_key:")[0]
@@ -183,15 +196,6 @@ def _listed_by(experiment: str | None, conf_dirs: Sequence[Path | str]) -> dict[
             if name in GROUPS and GROUPS[name].many:
                 found[name] = choice if isinstance(choice, list) else [choice]
     return found
-
-
-def _check_files(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) -> None:
-    """Broken YAML in a chosen file is said with file and line, which Hydra leaves out."""
-    for group, choice in chosen.items():
-        for name in choice if isinstance(choice, list) else [choice]:
-            path = option_file(group, name, conf_dirs)
-            if path is not None:
-                read_yaml(path)
 
 
 def _onto(
@@ -229,7 +233,9 @@ def _set_values(values: dict[str, Any], typed: list[Value]) -> list[Problem]:
                 break
         else:
             if item.delete:
-                if last not in node:
+                if item.key in REQUIRED:
+                    problems.append(Problem(item.key, f"is required and cannot be deleted; give {short(item.key)}=..."))
+                elif last not in node:
                     problems.append(Problem(item.key, "cannot be deleted: it is not there"))
                 node.pop(last, None)
             elif isinstance(item.value, str) and "${" in item.value:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """The text without what would steer a terminal: torch colours some of its messages, and names come from
+    elsewhere."""
+    return _CONTROLS.sub("\ufffd", _ESCAPES.sub("", text))
 
 
 class UserError(Exception):
@@ -30,3 +40,8 @@ class ConfigError(UserError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, as a status or a log has it."""
+    return plain(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")

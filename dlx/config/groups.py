@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ GROUPS = {
 SHORT_NAMES = {"optim": "optimizer", "data": "dataset", "reg": "regularization"}
 
 
+def short_name(group: str) -> str:
+    """`reg` of `regularization`; of a group that has none its name."""
+    return next((short for short, long in SHORT_NAMES.items() if long == group), group)
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """`; did you mean X?`, or nothing."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -53,7 +59,8 @@ def group_name(name: str) -> str:
     """A group by its name or short name. Raises UserError with the nearest."""
     name = SHORT_NAMES.get(name, name)
     if name not in GROUPS:
-        raise UserError(f"{name}: no such group{nearest(name, [*GROUPS, *SHORT_NAMES])} Groups: {', '.join(GROUPS)}")
+        near = nearest(name, [*GROUPS, *SHORT_NAMES])
+        raise UserError(f"{name}: there is no such group{near or ';'} Groups: {', '.join(GROUPS)}")
     return name
 
 
@@ -74,27 +81,62 @@ def option_file(group: str, option: str, conf_dirs: Sequence[Path | str] = ()) -
 
 
 def shown(path: Path) -> str:
-    """How messages name a file: shipped ones as conf/..."""
-    try:
-        return str(Path("conf") / path.relative_to(conf_path()))
-    except ValueError:
-        return str(path)
+    """How messages name a file: shipped ones as conf/..., those below the current directory by their path in it."""
+    for start, root in ((Path("conf"), conf_path()), (Path(), Path.cwd())):
+        if path.is_relative_to(root):
+            return str(start / path.relative_to(root))
+    return str(path)
+
+
+_PACKAGE = re.compile(r"#\s*@package:?\s+(\S+)\s*")
+
+
+def package_of(text: str) -> str | None:
+    """What the line `# @package X` among a file's first comments says."""
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            return None
+        if found := _PACKAGE.fullmatch(line.strip()):
+            return found[1]
+    return None
 
 
 def _description(path: Path) -> str:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            return ""
-        if not line.startswith("# @package"):
-            return line.lstrip("# ").strip()
-    return ""
+    """The first paragraph of the comment that a file begins with, without the commands below it."""
+    from dlx.config.yaml import read_text
+
+    try:
+        lines = read_text(path).splitlines()
+    except UserError as error:  # one file hides no other
+        return str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: ")
+    said: list[str] = []
+    for line in lines:
+        if _PACKAGE.fullmatch(line.strip()):
+            continue
+        text = line[1:] if line.startswith("#") else ""
+        if not text.strip() or text.startswith("   "):
+            if said or not line.startswith("#"):
+                break
+            continue
+        said.append(text.strip("# "))
+    return " ".join(said)
+
+
+def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
+    """A group's options, those in folders of their own (`recipe/x`) last."""
+    found = {
+        path.relative_to(root / group).with_suffix("").as_posix()
+        for root in (*map(Path, conf_dirs), conf_path())
+        for path in (root / group).rglob("*.yaml")
+        if path.is_file()
+    }
+    return sorted(found, key=lambda name: ("/" in name, name))
 
 
 def options(group: str, conf_dirs: Sequence[Path | str] = ()) -> dict[str, str]:
-    """Names of a group's options (`recipe/x` too) with the first line of what their file says."""
-    found: dict[str, str] = {}
-    for root in (*map(Path, conf_dirs), conf_path()):
-        for path in sorted((root / group).rglob("*.yaml")):
-            name = path.relative_to(root / group).with_suffix("").as_posix()
-            found.setdefault(name, _description(path))
-    return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
+    """Names of a group's options with what their files say of them."""
+    found = {}
+    for name in option_names(group, conf_dirs):
+        path = option_file(group, name, conf_dirs)
+        found[name] = _description(path) if path else ""
+    return found

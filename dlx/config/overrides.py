@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlx.config.errors import Problem
-from dlx.config.groups import GROUPS, SHORT_NAMES
+from dlx.config.groups import GROUPS, SHORT_NAMES, short_name
+from dlx.config.habits import is_hydras, own_way_of_key
 
 _FORM = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s]+?)(?P<rest>=.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Value:
-    """One dotted key and its value; `raw` is the text behind `=`; `delete` for `~key`."""
+    """One dotted key and its value. raw: the text behind `=`. delete: of `~key`. argument: all of it, as typed."""
 
     key: str
     value: Any = None
     raw: str = ""
     delete: bool = False
+    argument: str = field(default="", compare=False)
 
 
 @dataclass
@@ -35,6 +37,11 @@ def long_name(key: str) -> str:
     """`optim.lr` -> `optimizer.lr`."""
     first, dot, rest = key.partition(".")
     return SHORT_NAMES.get(first, first) + dot + rest
+
+
+def quoted(text: str) -> str:
+    """Text that Hydra's grammar reads as it is."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _plain(value: Any) -> Any:
@@ -59,7 +66,7 @@ def _parse_one(text: str) -> Any:
     key, equals, value = text.partition("=")
     attempts = [text]
     if equals and value[:1] not in "[{'\"":
-        attempts.append(key + "='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'")
+        attempts.append(f"{key}={quoted(value)}")
     for attempt in attempts:
         try:
             return parser.parse_override(attempt)
@@ -83,17 +90,20 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
     if not match or (match["rest"] is None and match["sign"] != "~"):
         return Problem(argument, "is not of the form key=value, such as model=resnet or optim.lr=1e-3")
     key = long_name(match["key"])
-    if key.startswith("hydra"):
-        return Problem(argument, "hydra's own settings are fixed by dlx")
+    if is_hydras(key):
+        return Problem(argument, f"dlx has no settings of Hydra's; {own_way_of_key(key)}")
     parsed = _parse_one((match["sign"] or "") + key + (match["rest"] or ""))
     if parsed is None:
         return Problem(argument, "cannot be read; quote what has special characters: 'key=\"a, b\"'")
-    if parsed.is_sweep_override():
-        return Problem(key, f"takes one value in one run, got {argument.partition('=')[2]}")
     raw = (match["rest"] or "=")[1:]
+    if parsed.is_sweep_override():
+        remedy = f"; several at once are {short_name(key)}=[{raw}]" if _is_list_of_options(key, parsed) else ""
+        return Problem(key, f"takes one value in one run, got {raw}{remedy}")
     if key not in GROUPS:
+        if problem := _repeated(key, argument, overrides.values):
+            return problem
         value = None if parsed.is_delete() else _plain(parsed.value())
-        overrides.values.append(Value(key, value, raw, parsed.is_delete()))
+        overrides.values.append(Value(key, value, raw, parsed.is_delete(), argument))
         return None
     if key in overrides.choices:
         return Problem(key, f"is chosen twice: {overrides.choices[key]} and {raw}")
@@ -105,4 +115,20 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
         return Problem(key, f"takes one option, got {raw}")
     else:
         overrides.choices[key] = None if choice is None else str(choice)
+    return None
+
+
+def _is_list_of_options(key: str, parsed: Any) -> bool:
+    from hydra.core.override_parser.types import ChoiceSweep
+
+    return key in GROUPS and GROUPS[key].many and isinstance(parsed.value(), ChoiceSweep)
+
+
+def _repeated(key: str, argument: str, earlier: Sequence[Value]) -> Problem | None:
+    """What is typed is never without effect: neither a second value of a key, nor a block over what was set in it."""
+    for value in earlier:
+        if value.key == key:
+            return Problem(key, f"is given twice: {value.argument} and {argument}")
+        if value.key.startswith(f"{key}."):
+            return Problem(key, f"would undo {value.argument}, which is before it; give {argument} first")
     return None

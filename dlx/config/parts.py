@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import ConfigError, Problem
-from dlx.config.groups import GROUPS, Group, nearest, option_file, options, shown
+from dlx.config.groups import GROUPS, Group, nearest, option_file, option_names, shown
 from dlx.config.signature import Param, read
 from dlx.config.yaml import read_yaml
 
@@ -48,7 +48,7 @@ def option_block(part: Part, option: str, key: str, conf_dirs: Sequence[Path | s
     """The block of an option's file, and how messages name the file. Raises ConfigError."""
     path = option_file(part.group, option, conf_dirs)
     if path is None:
-        known = list(options(part.group, conf_dirs))
+        known = option_names(part.group, conf_dirs)
         message = f"unknown {part.group} {option!r}{nearest(option, known) or ';'} options: {', '.join(known)}"
         raise ConfigError([Problem(f"{key}.name", message)])
     content = read_yaml(path) or {}

@@ -14,7 +14,7 @@ from dlx.config.signature import COMPUTED, REQUIRED, Param, read
 from dlx.config.types import choices, members
 from dlx.config.yaml import read_yaml
 
-_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean", "None": "null"}
+_TYPES = {"int": "integer", "float": "number", "str": "string", "Path": "string", "bool": "boolean", "None": "null"}
 _ARRAYS = {"list", "tuple", "Sequence", "List", "Tuple"}
 
 

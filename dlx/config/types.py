@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from pathlib import Path
 from typing import Any
 
 from dlx.config.groups import nearest
@@ -47,6 +48,7 @@ def _describe_sequence(member: ast.Subscript) -> str:
 def describe(annotation: ast.expr) -> str:
     """The annotation in words: `a number`, `one of relu, tanh`, `a list of 2 numbers`."""
     words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "None": "null"}
+    words["Path"] = "a path"
     texts = []
     for member in members(annotation):
         name = ast.unparse(member)
@@ -85,6 +87,8 @@ def convert(value: Any, annotation: ast.expr | None, raw: str | None = None) -> 
             return converted
     if raw is not None and value is not None and any(ast.unparse(member) == "str" for member in known):
         return raw
+    if raw and value is not None and any(ast.unparse(member) == "Path" for member in known):
+        return _convert_one(raw, ast.Name("Path"))[1]
     allowed = [str(choice) for member in known for choice in choices(member)]
     hint = nearest(str(value), allowed) if allowed else ""
     raise Mismatch(f"must be {describe(annotation)}, got {value!r}{hint}")
@@ -92,7 +96,7 @@ def convert(value: Any, annotation: ast.expr | None, raw: str | None = None) -> 
 
 def _is_known(member: ast.expr) -> bool:
     name = ast.unparse(member.value if isinstance(member, ast.Subscript) else member).rpartition(".")[2]
-    return name in {"int", "float", "str", "bool", "None", "Any", "Literal", *_SEQUENCES, *_MAPPINGS}
+    return name in {"int", "float", "str", "bool", "None", "Any", "Literal", "Path", *_SEQUENCES, *_MAPPINGS}
 
 
 def _convert_one(value: Any, member: ast.expr) -> tuple[bool, Any]:
@@ -111,6 +115,8 @@ def _convert_one(value: Any, member: ast.expr) -> tuple[bool, Any]:
         return (True, float(value)) if number and math.isfinite(value) else (False, None)
     if name == "str":
         return isinstance(value, str), value
+    if name == "Path":  # absolute: a run goes on from wherever it is resumed
+        return isinstance(value, str) and bool(value), str(Path(str(value)).expanduser().absolute())
     if name == "Literal":
         return any(value == c and type(value) is type(c) for c in choices(member)), value
     if name in _MAPPINGS:

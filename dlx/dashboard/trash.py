@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import time
 from pathlib import Path
 
 from dlx.runs.catalog import Entry
-from dlx.runs.files import read_json, write_json
+from dlx.runs.files import is_folder, read_json, write_json
 from dlx.runs.find import plan_of
 from dlx.runs.lock import owner_is_alive
 
@@ -65,13 +66,17 @@ def _emptied(entries: dict[str, Entry], ids: set[str]) -> list[str]:
 def restore(root: Path, key: str) -> list[str]:
     """The ids that are back. Raises Refused where there is no such key, or something else is in a run's place."""
     trash = root / TRASH
-    if trash.is_symlink() or not trash.is_dir() or key not in [item.name for item in trash.iterdir()]:
+    if not is_folder(trash) or key not in [item.name for item in trash.iterdir()] or not is_folder(trash / key):
         raise Refused("nothing to restore: it is not in the trash any more")
     place = trash / key
     try:
         moved = {str(number): str(name) for number, name in read_json(place / MANIFEST)["moved"].items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(f"{place / MANIFEST} cannot be read") from error
+    # The trash may come from anywhere, as any folder: neither side may lead out of it.
+    for number in moved:
+        if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or (place / number).is_symlink():
+            raise Refused(f"{place / MANIFEST} cannot be read: {number[:40]!r} is none of its folders")
     back = []
     try:
         for number, name in moved.items():
@@ -93,4 +98,6 @@ def restore(root: Path, key: str) -> list[str]:
 def _is_inside(root: Path, name: str) -> bool:
     """A manifest may come from anywhere."""
     parts = Path(name).parts
-    return bool(parts) and ".." not in parts and (root / name).resolve().is_relative_to(root.resolve())
+    if not parts or ".." in parts or parts[0] == TRASH:
+        return False
+    return (root / name).resolve().is_relative_to(root.resolve())

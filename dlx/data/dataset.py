@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Samples that are taken by index, whole batches at a time.
 
-    A source may have `lengths`, by the names of entries that are padded to the longest sample: int64 [N] tokens, or
-    [N, 2] rows and columns. Batches are then made of samples of similar length and cut to their longest. A source whose
-    samples depend on `draw` has `draws = True`. `only(names)`, where there is one, gives a source that decodes no more.
+    A source may have further attributes. lengths: by the names of entries that are padded to the longest sample, int64
+    [N] tokens, or [N, 2] rows and columns; batches are then made of samples of similar length and cut to their longest.
+    keys: names of the samples (paths); a sample is then drawn into a split
+    by its own name, so that one more or less moves no other. only(names): gives a source that decodes no more.
     """
 
     def __len__(self) -> int: ...
@@ -37,6 +38,7 @@ class TensorSource:
     """A source that is tensors of equal length, in memory or memory-mapped."""
 
     lengths: Mapping[str, Tensor] | None = None
+    keys: Sequence[str] | None = None
 
     def __init__(self, **tensors: Tensor) -> None:
         sizes = {name: len(tensor) for name, tensor in tensors.items()}
@@ -55,6 +57,12 @@ class TensorSource:
         vars(source).update(vars(self))
         source.tensors = {name: tensor for name, tensor in self.tensors.items() if name in names}
         return source
+
+
+def only(source: Source, names: Collection[str]) -> Source:
+    """A source that gives no more than these entries, where it knows how to."""
+    narrowed = getattr(source, "only", None)
+    return narrowed(names) if narrowed else source
 
 
 class Windows:
@@ -116,6 +124,15 @@ class Dataset:
     def sources(self) -> Mapping[str, Any]:
         """What `splits()` gave, once for all that read it."""
         return self.splits()
+
+    def notes(self) -> list[str]:
+        """What a person should know of the data before a training: what was left out, what was chosen."""
+        return []
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a run keeps to tell later whether these are the same data: `path`, where they lie, and `samples`, the
+        bytes (or another number) of each by its name. Empty where the data cannot change."""
+        return {}
 
     def prepare(self, step: int, system: System) -> dict[str, Tensor] | None:
         """Called before each batch, under the random scope `act`: an environment acts here. Returns scalars to log."""

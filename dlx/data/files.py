@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def data_root(root: str | None) -> Path:
+def data_root(root: Path | str | None) -> Path:
     """dataset.root, else $DLX_DATA, else ~/.cache/dlx/data."""
     return Path(root or os.environ.get("DLX_DATA") or "~/.cache/dlx/data").expanduser()
 

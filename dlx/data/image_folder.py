@@ -1,4 +1,4 @@
-"""ImageFolder: a person's own images, a folder per class, in a directory or a .tar archive (also .gz, .bz2, .xz)."""
+"""ImageFolder: a person's own images, a folder per class, in a directory or an archive (.zip, .tar)."""
 
 from __future__ import annotations
 
@@ -6,148 +6,316 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import shutil
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import data_root, kept_folder, read_array
-from dlx.tasks.reading import decode_content
+from dlx.tasks.reading import decode_content, image_size
 from dlx.tasks.spec import Image, Label, LabeledImages
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-MAX_IMAGE_BYTES = 256 << 20  # of an archive's member; Pillow itself refuses images of too many pixels
-_FORMAT = 2  # of the kept arrays; part of their key
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
+}  # fmt: skip
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+MAX_IMAGE_BYTES = 256 << 20  # of an archive's member
+MAX_UNPACKED_BYTES = 200 << 30  # of all of an archive's members together
+AT_ONCE_BYTES = 64 << 20  # of encoded images that are decoded together
+LISTED = 10  # names that a message lists
+LARGEST_SIDE = 224  # of the size that is chosen for photos of several sizes
+_FORMAT = 3  # of the kept arrays; part of their key
 
 
 class ImageFolder(Dataset):
     """Images in class folders, either directly or in folders train, and test or val; other files are left alone.
 
-    path: a directory or archive. Folders around the class folders are looked through.
-    size: height and width that images are scaled to (what sticks out of the square is cut off evenly); None where all
-    have one size. channels: 3 for RGB, 1 for gray. root: where decoded images are kept.
+    path: a directory or archive (.tar, also compressed, or .zip). Folders around the class folders are looked through.
+    size: of the images, a side or [height, width]; they are scaled, and what sticks out is cut off evenly. None is
+    their own where all have one size, else a square of about their shorter sides, at most 224. channels: 3 for RGB, 1
+    for gray. background: what transparent pixels lie on. on_error: raise names all images that cannot be decoded; skip
+    leaves them out and says how many. root: where decoded images are kept.
 
     Images are decoded once, to memory-mapped arrays whose key is the content: for an archive its bytes, for a
-    directory the names, sizes and times of its files.
+    directory the names, sizes and times of its files. Which are tested and validated on follows from their names.
     """
 
     def __init__(
-        self, *, path: str, size: int | None = None, channels: Literal[1, 3] = 3, root: str | None = None
+        self,
+        *,
+        path: Path,
+        size: int | tuple[int, int] | None = None,
+        channels: Literal[1, 3] = 3,
+        background: Literal["white", "black"] = "white",
+        on_error: Literal["raise", "skip"] = "raise",
+        root: Path | None = None,
     ) -> None:
-        if size is not None and size < 1:
+        sides = (size, size) if isinstance(size, int) else size
+        if sides is not None and min(sides) < 1:
             raise ValueError(f"size must be at least 1, got {size}")
-        if channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {channels}")
-        self.path, self.size, self.channels, self.root = Path(path).expanduser(), size, channels, data_root(root)
+        for name, value, known in (
+            ("channels", channels, (1, 3)),
+            ("background", background, ("white", "black")),
+            ("on_error", on_error, ("raise", "skip")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be {known[0]} or {known[1]}, got {value!r}")
+        self.path, self.size, self.channels = Path(path).expanduser(), sides, channels
+        self.background, self.on_error = 1.0 if background == "white" else 0.0, on_error
+        self.root = data_root(root)
 
     @cached_property
-    def _kept(self) -> Path:
-        """The folder of the decoded arrays."""
+    def _digest(self) -> str:
+        """Of the content."""
         if self.path.is_dir():
-            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in _list_directory(self.path))
+            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in self._listed)
             digest = hashlib.sha256(content.encode(errors="surrogateescape"))  # names need not be UTF-8
         elif self.path.is_file():
             with self.path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
         else:
             raise UserError(f"dataset.path: {self.path}: there is no such directory or archive")
-        digest.update(f"\0{_FORMAT} {self.size} {self.channels}".encode())
-        return kept_folder(self.root / "image_folder" / digest.hexdigest()[:32], self._decode)
+        digest.update(f"\0{_FORMAT} {self.size} {self.channels} {self.background} {self.on_error}".encode())
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def _listed(self) -> list[tuple[str, int, int]]:
+        return _list_directory(self.path)
+
+    @cached_property
+    def _kept(self) -> Path:
+        """The folder of the decoded arrays."""
+        return kept_folder(self.root / "image_folder" / self._digest, self._decode)
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        return json.loads((self._kept / "facts.json").read_text(encoding="utf-8"))
 
     @cached_property
     def spec(self) -> LabeledImages:  # type: ignore[override]
-        facts = json.loads((self._kept / "spec.json").read_text(encoding="utf-8"))
-        channels, height, width = facts["shape"]
-        mean, std = tuple(facts["mean"]), tuple(facts["std"])
+        channels, height, width = self._facts["shape"]
+        mean, std = tuple(self._facts["mean"]), tuple(self._facts["std"])
         return LabeledImages(
-            image=Image(channels=channels, height=height, width=width, mean=mean, std=std),
-            label=Label(classes=tuple(facts["classes"])),
+            image=Image(channels=channels, height=height, width=width, mean=mean, std=std, background=self.background),
+            label=Label(classes=tuple(self._facts["classes"])),
         )
 
     def splits(self) -> dict[str, Source]:
-        return {
-            name: TensorSource(
+        found: dict[str, Source] = {}
+        for name, samples in self._facts["samples"].items():
+            source = TensorSource(
                 image=read_array(self._kept / f"{name}_image.npy"), label=read_array(self._kept / f"{name}_label.npy")
             )
-            for name in ("train", "val", "test")
-            if (self._kept / f"{name}_label.npy").is_file()
-        }
+            source.keys = [key for key, _ in samples]
+            found[name] = source
+        return found
+
+    def notes(self) -> list[str]:
+        """What a person should know of these data before a training."""
+        notes = list(self._facts["notes"])
+        if len(self._facts["classes"]) == 1:
+            notes.append(f"one class only ({self._facts['classes'][0]}): every answer is right")
+        return notes
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Names and sizes of all images, as the run keeps them."""
+        parts = self._facts["samples"].items()
+        samples = [(f"{split}: {name}", content) for split, part in parts for name, content in part]
+        return {"path": str(self.path.absolute()), "samples": dict(samples)}
 
     def _decode(self, into: Path) -> None:
         """All images to arrays, a few at a time: what is in memory does not grow with their number."""
-        names = _list_archive(self.path) if self.path.is_file() else [name for name, *_ in _list_directory(self.path)]
+        seen = Seen()
+        names = _names_of_archive(self.path, seen) if self.path.is_file() else [name for name, *_ in self._listed]
+        if self.path.is_dir():
+            seen = _look_around(self.path)
         try:
             classes, splits = arrange(names)
+            check_classes(classes, splits, seen)
         except ValueError as error:
             raise UserError(f"dataset.path: {self.path}: {error}") from error
+        wanted = {name for members in splits.values() for name, _ in members}
+        sizes, content_of, bad = self._measure(wanted)
+        notes = seen.notes()
+        if bad and self.on_error == "raise":
+            lines = [f"{name} cannot be decoded ({reason})" for name, reason in bad.items()]
+            more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+            remedy = "; dataset.on_error=skip leaves them out"
+            raise UserError(f"dataset.path: {self.path}: {'; '.join(lines[:LISTED])}{more}{remedy}")
+        if bad:
+            notes.append(
+                f"{len(bad)} of {len(wanted)} images cannot be decoded and are left out, such as {next(iter(bad))}"
+            )
+            splits = {split: [m for m in members if m[0] not in bad] for split, members in splits.items()}
+            try:
+                check_classes(classes, splits, seen)
+            except ValueError as error:
+                raise UserError(f"dataset.path: {self.path}: {error}") from error
+        size = self.size or _chosen_size(set(sizes.values()))
+        if self.size is None and (several := len(set(sizes.values()))) > 1:
+            chosen = f"{size[0]}x{size[1]}"
+            notes.append(f"photos of {several} sizes are scaled to {chosen} (dataset.size sets another)")
+        self._write_arrays(into, splits, size, set(bad))
+        mean, std = channel_statistics(np.load(into / "train_image.npy", mmap_mode="r"))
+        samples = {split: [(name, content_of[name]) for name, _ in members] for split, members in splits.items()}
+        facts = {
+            "shape": (self.channels, *size), "classes": [_text(name) for name in classes], "mean": mean, "std": std,
+            "samples": {split: [(_text(name), count) for name, count in part] for split, part in samples.items()},
+            "notes": notes,
+        }  # fmt: skip
+        (into / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    def _measure(self, wanted: set[str]) -> tuple[dict[str, tuple[int, int]], dict[str, str], dict[str, str]]:
+        """Sizes of the images, what tells their contents apart (bytes and a checksum), and those that cannot be decoded
+        with the reason: all at once, before the work begins."""
+        sizes, content, bad = {}, {}, {}
+        for name, checksum, found in self._each(wanted, "looking at images", image_size, check=True):
+            content[name] = checksum
+            if isinstance(found, str):
+                bad[name] = found
+            else:
+                sizes[name] = found
+        return sizes, content, bad
+
+    def _write_arrays(
+        self, into: Path, splits: dict[str, list[tuple[str, int]]], size: tuple[int, int], bad: set[str]
+    ) -> None:
         place: dict[str, tuple[str, int]] = {}
+        arrays: dict[str, np.ndarray] = {}
+        count = sum(len(members) for members in splits.values())
+        if (needed := count * self.channels * size[0] * size[1]) > shutil.disk_usage(into).free:
+            # Writing to a mapped file on a full disk kills the process.
+            raise UserError(f"dataset.root: {needed / 1e9:.1f} GB are needed in {into.parent}")
         for split, members in splits.items():
             place |= {name: (split, row) for row, (name, _) in enumerate(members)}
             np.save(into / f"{split}_label.npy", np.array([label for _, label in members], np.int64))
-        arrays: dict[str, np.ndarray] = {}
-        first = ""
-        for name, pixels in self._decoded(set(place)):
-            if not arrays:
-                first = name
-                if (needed := len(place) * pixels.size) > shutil.disk_usage(into).free:
-                    # Writing to a mapped file on a full disk kills the process.
-                    raise UserError(f"dataset.root: {needed / 1e9:.1f} GB are needed in {into.parent}")
-                for split, members in splits.items():
-                    shape = (len(members), *pixels.shape)
-                    arrays[split] = np.lib.format.open_memmap(into / f"{split}_image.npy", "w+", np.uint8, shape)
+            shape = (len(members), self.channels, *size)
+            arrays[split] = np.lib.format.open_memmap(into / f"{split}_image.npy", "w+", np.uint8, shape)
+        decode = partial(decode_content, channels=self.channels, size=size, background=self.background)
+        for name, _, pixels in self._each(set(place), "decoding images", decode):
+            if isinstance(pixels, str):
+                raise UserError(f"dataset.path: {self.path}: {name} cannot be decoded ({pixels})")
             split, row = place[name]
-            if pixels.shape != arrays[split].shape[1:]:
-                here, there = (f"{h}x{w}" for h, w in (pixels.shape[1:], arrays[split].shape[2:]))
-                raise UserError(
-                    f"dataset.path: {name} is {here} (height x width) but {first} is {there}; "
-                    f"set dataset.size to scale all images, such as dataset.size={min(pixels.shape[1:])}"
-                )
             arrays[split][row] = pixels
-        mean, std = channel_statistics(arrays["train"])
-        facts = {"shape": arrays["train"].shape[1:], "classes": classes, "mean": mean, "std": std}
-        (into / "spec.json").write_text(json.dumps(facts), encoding="utf-8")
+        for array in arrays.values():
+            array.flush()  # type: ignore[attr-defined]
 
-    def _decoded(self, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Names and pixels in the order of reading. Threads pay for photographs: Pillow decodes beside the GIL."""
+    def _each(
+        self, wanted: set[str], what: str, look: Callable[[bytes], Any], check: bool = False
+    ) -> Iterator[tuple[str, str, Any]]:
+        """Names, bytes with a checksum, and what `look` gives, in the order of reading; a text where it fails. Threads
+        pay for photographs: Pillow decodes beside the GIL. check: the images are decoded too."""
         from rich.console import Console
         from rich.progress import track
 
-        files = _read_archive(self.path, wanted) if self.path.is_file() else _read_directory(self.path, wanted)
         console = Console(stderr=True)
-        shown = track(
-            files,
-            "decoding images",
-            total=len(wanted),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        size = (self.size, self.size) if self.size else None
-        threads = min(8, os.cpu_count() or 1)
-        with ThreadPoolExecutor(threads) as pool:
-            while block := list(islice(shown, 64 * threads)):
-                parts = [block[start : start + 64] for start in range(0, len(block), 64)]
-                for part in pool.map(partial(self._decode_part, size=size), parts):
-                    yield from part
+        files = _read_archive(self.path, wanted) if self.path.is_file() else _read_directory(self.path, wanted)
+        shown = track(files, what, total=len(wanted), console=console, transient=True, disable=not console.is_terminal)
 
-    def _decode_part(self, part: list[tuple[str, bytes]], size: tuple[int, int] | None) -> list[tuple[str, np.ndarray]]:
-        decoded = []
-        for name, content in part:
+        def one(item: tuple[str, bytes]) -> tuple[str, str, Any]:
+            name, content = item
+            checksum = f"{len(content)} {zlib.crc32(content):08x}"
             try:
-                decoded.append((name, decode_content(content, self.channels, size)))
+                if check:
+                    decode_content(content, self.channels, (1, 1))
+                return name, checksum, look(content)
             except Exception as error:  # Pillow's decoders raise errors of many kinds
-                raise UserError(f"dataset.path: {self.path}: {name} cannot be decoded ({error})") from error
-        return decoded
+                return name, checksum, str(error) or type(error).__name__
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for block in _blocks(shown):
+                yield from pool.map(one, block)
+
+
+def _blocks(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Some files at a time, bounded by their number and bytes."""
+    block: list[tuple[str, bytes]] = []
+    held = 0
+    for name, content in files:
+        block.append((name, content))
+        held += len(content)
+        if len(block) == 512 or held > AT_ONCE_BYTES:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
+
+
+def _chosen_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
+    """The one that all have, else a square of the median of the shorter sides, a multiple of 8, at most 224."""
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    shorter = sorted(min(size) for size in sizes)
+    side = min(LARGEST_SIDE, shorter[len(shorter) // 2])
+    return (max(8, side // 8 * 8),) * 2 if side >= 8 else (side, side)
+
+
+def _text(name: str) -> str:
+    """A name that need not be UTF-8 as one that can be written and drawn."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+@dataclass
+class Seen:
+    """What lies beside the images: files of other kinds by suffix, and folders without any image."""
+
+    suffixes: dict[str, int] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.suffixes:
+            each = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
+            notes.append(f"files that are not read: {each}")
+        if self.empty:
+            notes.append(f"folders without images: {', '.join(map(_text, self.empty[:LISTED]))}")
+        return notes
+
+
+def _look_around(path: Path) -> Seen:
+    seen = Seen()
+    for folder, inner, names in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
+        read = [name for name in names if _is_image(PurePosixPath(name))]
+        for name in set(names) - set(read):
+            if not name.startswith(".") and (suffix := PurePosixPath(name).suffix.lower()):
+                seen.suffixes[suffix] = seen.suffixes.get(suffix, 0) + 1
+        if not read and not inner and Path(folder) != path:
+            seen.empty.append(Path(folder).relative_to(path).as_posix())
+    return seen
+
+
+def check_classes(classes: list[str], splits: dict[str, list[tuple[str, int]]], seen: Seen) -> None:
+    """Raises ValueError for a split or a class without an image that can be read."""
+    for split, members in splits.items():
+        if not members:
+            raise ValueError(f"{split} has no image that can be read")
+    there = {label for _, label in splits["train"]}
+    missing = [_text(name) for number, name in enumerate(classes) if number not in there]
+    missing += [_text(name) for name in seen.empty if name.count("/") <= 1 and PurePosixPath(name).name not in classes]
+    if missing:
+        others = f" ({'; '.join(seen.notes())})" if seen.suffixes else ""
+        raise ValueError(f"classes without an image that can be read: {', '.join(missing[:LISTED])}{others}")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's name means, in any case and form: `Train`, `valid`, `train_set`, `test-images`."""
+    match = re.fullmatch(r"([a-z]+?)(?:[_ -]?(?:set|split|data|images|imgs))?", name.lower())
+    return SPLITS.get(match[1]) if match else None
 
 
 def arrange(names: list[str]) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
@@ -159,18 +327,25 @@ def arrange(names: list[str]) -> tuple[list[str], dict[str, list[tuple[str, int]
     if not files:
         raise ValueError(f"holds no images ({', '.join(sorted(SUFFIXES))})")
     tops = {parts[0] for parts in files.values()}
-    while len(tops) == 1 and not tops & set(SPLITS) and all(len(parts) > 2 for parts in files.values()):
+    while len(tops) == 1 and not any(map(split_of, tops)) and all(len(parts) > 2 for parts in files.values()):
         files = {name: parts[1:] for name, parts in files.items()}
         tops = {parts[0] for parts in files.values()}
-    found = {SPLITS[top] for top in tops & set(SPLITS)}
-    given = tops <= set(SPLITS) and any(len(parts) > 2 for parts in files.values())
+    named = {top: split_of(top) for top in tops}
+    found = {split for split in named.values() if split}
+    deep = any(len(parts) > 2 for parts in files.values())
+    given = all(named.values()) and deep
     if given and "train" not in found:
         raise ValueError(f"holds {', '.join(sorted(tops))} but no train folder")
-    if not given and len(found) > 1:
-        raise ValueError(f"has other images beside {', '.join(sorted(found))}: {', '.join(sorted(tops - set(SPLITS)))}")
+    if given and len(found) < len(tops):
+        twice = sorted(top for top in tops if list(named.values()).count(named[top]) > 1)
+        raise ValueError(f"has several folders for one split: {', '.join(twice)}")
+    others = sorted(top for top in tops if not named[top])
+    if not given and deep and (len(found) > 1 or (found and others)):
+        raise ValueError(f"has other images beside {', '.join(sorted(set(tops) - set(others)))}: {', '.join(others)}")
+    _check_same_inside(files, tops, given)
     splits: dict[str, list[tuple[str, str]]] = {}
     for name, parts in files.items():
-        split, *inner = (SPLITS[parts[0]], *parts[1:]) if given else ("train", *parts)
+        split, *inner = (str(named[parts[0]]), *parts[1:]) if given else ("train", *parts)
         if len(inner) < 2:
             raise ValueError(f"{name} is in no class folder")
         splits.setdefault(split, []).append((name, inner[0]))
@@ -180,6 +355,17 @@ def arrange(names: list[str]) -> tuple[list[str], dict[str, list[tuple[str, int]
         if unknown := {label for _, label in members} - set(classes):
             raise ValueError(f"{split} has classes that train has not: {', '.join(sorted(unknown))}")
     return classes, {split: [(name, number[label]) for name, label in members] for split, members in splits.items()}
+
+
+def _check_same_inside(files: dict[str, tuple[str, ...]], tops: set[str], given: bool) -> None:
+    """Raises ValueError where folders that would be classes hold the same folders, as parts of a dataset do."""
+    inside = {top: {parts[1] for parts in files.values() if parts[0] == top and len(parts) > 2} for top in tops}
+    shared = set.intersection(*inside.values()) if len(tops) > 1 and not given else set()
+    if len(shared) > 1 and all(inner == shared for inner in inside.values()):
+        names, below = ", ".join(sorted(tops)[:LISTED]), ", ".join(sorted(shared)[:LISTED])
+        raise ValueError(
+            f"{names} all hold the folders {below}: name the splits train, val and test, or give one of them"
+        )
 
 
 def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
@@ -237,6 +423,49 @@ def _read_directory(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]
         yield name, content
 
 
+def _is_zip(path: Path) -> bool:
+    return zipfile.is_zipfile(path)
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The images of a .zip, and how each is read. Raises UserError as `_members`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = 0
+            for member in archive.infolist():
+                name = PurePosixPath(member.filename)
+                if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
+                    raise UserError(f"dataset.path: {path}: refused, {member.filename!r} leads out of the archive")
+                if member.is_dir():
+                    continue
+                if member.external_attr >> 28 not in (0, 8):  # of what Unix wrote: no file
+                    raise UserError(
+                        f"dataset.path: {path}: refused, {member.filename!r} is a link or device, not a file"
+                    )
+                if not _is_image(name):
+                    yield str(name), bytes
+                    continue
+                total += member.file_size
+                if member.file_size > MAX_IMAGE_BYTES or total > MAX_UNPACKED_BYTES:
+                    raise UserError(
+                        f"dataset.path: {path}: refused, {member.filename!r} has {member.file_size:,} bytes"
+                    )
+                if member.flag_bits & 1:
+                    raise UserError(f"dataset.path: {path}: {member.filename!r} is encrypted")
+                yield str(name), partial(_read_zipped, archive, member)
+    except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, OSError) as error:
+        raise UserError(f"dataset.path: {path}: not an archive that can be read to its end ({error})") from error
+
+
+def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """No more bytes than the directory says: a member may unpack to more."""
+    with archive.open(member) as file:
+        content = file.read(member.file_size + 1)
+    if len(content) > member.file_size:
+        raise zipfile.BadZipFile(f"{member.filename} is larger than it says")
+    return content
+
+
 def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
     """The images of an archive, in its order; nothing is ever written to disk.
 
@@ -244,25 +473,40 @@ def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile
     """
     try:
         with tarfile.open(path, "r|*") as archive:
+            total = 0
             for member in archive:
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:
                     raise UserError(f"dataset.path: {path}: refused, {member.name!r} leads out of the archive")
                 if not (member.isfile() or member.isdir()):
                     raise UserError(f"dataset.path: {path}: refused, {member.name!r} is a link or device, not a file")
-                if member.size > MAX_IMAGE_BYTES and _is_image(name):
+                total += member.size if _is_image(name) else 0
+                if (member.size > MAX_IMAGE_BYTES and _is_image(name)) or total > MAX_UNPACKED_BYTES:
                     raise UserError(f"dataset.path: {path}: refused, {member.name!r} has {member.size:,} bytes")
-                if member.isfile() and _is_image(name):
+                if member.isfile():
                     yield str(name), member, archive
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"dataset.path: {path}: not an archive that can be read to its end ({error})") from error
 
 
-def _list_archive(path: Path) -> list[str]:
-    return [name for name, *_ in _members(path)]
+def _names_of_archive(path: Path, seen: Seen) -> list[str]:
+    names = []
+    members = (name for name, _ in _zip_members(path)) if _is_zip(path) else (name for name, *_ in _members(path))
+    for name in members:
+        pure = PurePosixPath(name)
+        if _is_image(pure):
+            names.append(name)
+        elif pure.suffix and not any(part.startswith((".", "__MACOSX")) for part in pure.parts):
+            seen.suffixes[pure.suffix.lower()] = seen.suffixes.get(pure.suffix.lower(), 0) + 1
+    return names
 
 
 def _read_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
+    if _is_zip(path):
+        for name, read in _zip_members(path):
+            if name in wanted:
+                yield name, read()
+        return
     for name, member, archive in _members(path):
         if name in wanted and (file := archive.extractfile(member)):
             yield name, file.read()

@@ -6,26 +6,26 @@ the same batches to the bit. A loader delivers the entries that it is asked for,
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dlx.config.errors import UserError
-from dlx.data.dataset import TensorSource, Windows
+from dlx.data.dataset import TensorSource, Windows, only
 from dlx.data.proposals import Proposed
 from dlx.data.view import Split, UnpairedSplit
+from dlx.data.workers import Workers, named
 from dlx.random import derive, generator
 from dlx.tasks.spec import Image, Size, normalize
 
 if TYPE_CHECKING:
-    from dlx.data.dataset import Source
     from dlx.data.view import AnySplit, View
     from dlx.tasks.spec import Entry
     from dlx.tasks.system import Batch
@@ -80,10 +80,9 @@ class Loader:
     def order(self, epoch: int) -> Tensor:
         """Positions in the split, in the order of an epoch; what no batch takes is left out."""
         rng = generator(self.seed, "order", epoch)
-        order = torch.randperm(len(self.split), generator=rng)
-        if self.lengths:
-            order = similar(order, self._sizes(), self.effective, rng)
-        return order[: self.steps_per_epoch * self.effective]
+        # What is left out is left out at random: after sorting it would be the longest.
+        order = torch.randperm(len(self.split), generator=rng)[: self.steps_per_epoch * self.effective]
+        return similar(order, self._sizes(), self.effective, rng) if self.lengths else order
 
     def _sizes(self) -> Tensor:
         """What a sample of the split costs: its tokens, or pixels, [N]."""
@@ -237,6 +236,7 @@ class WindowsLoader(Loader):
         super().__init__(split, entries, **order)
         assert isinstance(split.source, Windows)
         self.device, self.windows = device, store.windows(split.source, device)
+        self.weight = None if split.weight is None else split.weight.to(device)
 
     def batches(self, parts: tuple[Tensor, ...], kind: str, draw: int) -> Iterator[Batch]:
         if not parts:
@@ -244,76 +244,54 @@ class WindowsLoader(Loader):
         index = self.split.index[torch.cat(parts)].to(self.device)
         for chosen in index.split([len(part) for part in parts]):
             batch = self.windows.take(chosen)
-            yield {**normalize(self.entries, batch, tuple(batch)), "index": chosen}
-
-
-class _WholeBatches(Dataset):
-    """What a worker does: takes the samples of one batch from the source. Positions come as numpy: small to send."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __getitem__(self, item: Any) -> Batch:
-        index, draw = item
-        return self.source.take(torch.from_numpy(index), draw)
-
-
-class _Positions(Sampler):
-    """The batches to load; set anew for each pass, while the workers live on."""
-
-    batches: tuple[Tensor, ...] = ()
-    draw = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        return ((index.numpy(), self.draw) for index in self.batches)
+            weight = {} if self.weight is None else {"weight": self.weight[chosen]}
+            yield {**normalize(self.entries, batch, tuple(batch)), "index": chosen, **weight}
 
 
 class WorkerLoader(Loader):
     """Samples come through worker processes, pinned memory and prefetch; normalization happens on the device.
 
-    The workers live on from pass to pass; `epoch` and `all` have their own (started when first asked), so that a split
-    can be walked through in the middle of an epoch. Without workers each batch is taken when it is asked for.
+    `epoch` and `all` have workers of their own (started when first asked), so that a split can be walked through in the
+    middle of an epoch. Without workers each batch is taken when it is asked for.
     """
 
     split: Split
 
-    def __init__(self, split: Split, entries: Entries, device: torch.device, workers: int, **order: Any) -> None:
+    def __init__(
+        self,
+        split: Split,
+        entries: Entries,
+        device: torch.device,
+        workers: int,
+        *,
+        timeout: float = 0.0,
+        look: Callable[[], None] | None = None,
+        **order: Any,
+    ) -> None:
         super().__init__(split, entries, **order)
-        only = getattr(split.source, "only", None)
-        self.source: Source = only(tuple(entries)) if only else split.source
-        self.device, self.workers = device, workers
-        self._passes = {kind: self._make_pass() for kind in ("epoch", "all")}
-
-    def _make_pass(self) -> tuple[_Positions, DataLoader[Any]]:
-        positions = _Positions()
-        return positions, DataLoader(
-            _WholeBatches(self.source),
-            batch_size=None,
-            sampler=positions,
-            num_workers=self.workers,
-            pin_memory=self.device.type == "cuda",
-            prefetch_factor=4 if self.workers else None,
-            persistent_workers=self.workers > 0,
-            generator=generator(self.seed, "workers"),  # else it draws from the default one
-        )
+        self.device, self.source = device, only(split.source, tuple(entries))
+        pinned = device.type == "cuda"
+        self._passes = {
+            kind: Workers(self.source, workers, seed=self.seed, pinned=pinned, timeout=timeout, look=look)
+            for kind in ("epoch", "all")
+        }
 
     def batches(self, parts: tuple[Tensor, ...], kind: str, draw: int) -> Iterator[Batch]:
         if not parts:
             return
         sizes = [len(part) for part in parts]
         index = self.split.index[torch.cat(parts)]
-        positions, loader = self._passes[kind]
-        positions.batches, positions.draw = tuple(index.split(sizes)), draw
+        chosen = index.split(sizes)
         known = {"index": index.to(self.device).split(sizes)}
         if self.split.weight is not None:
             known["weight"] = self.split.weight[index].to(self.device).split(sizes)
-        for number, raw in enumerate(loader):
+        for number, raw in enumerate(self._passes[kind].take(chosen, draw)):
             batch = {
                 name: tensor.to(self.device, non_blocking=True) for name, tensor in raw.items() if name in self.entries
             }
             batch = normalize(self.entries, batch, tuple(batch))
             if self.lengths:
-                batch = self._trimmed(batch, positions.batches[number])
+                batch = self._trimmed(batch, chosen[number])
             yield batch | {name: values[number] for name, values in known.items()}
 
 
@@ -391,11 +369,13 @@ def make_loader(
     world_size: int = 1,
     training: bool = True,
     store: DeviceStore | None = None,
+    look: Callable[[], None] | None = None,
 ) -> Loader:
     """The loader that suits a split: on the device where it fits and no workers were asked for.
 
     training: batches are the view's; else they are as large as an evaluation takes. store: shared by the loaders of a
-    run. Raises UserError for a training batch that the processes cannot share evenly.
+    run. look: called while workers keep it waiting; what it raises ends the wait. Raises UserError for a training batch
+    that the processes cannot share evenly.
     """
     if training and view.batch_size % world_size:
         raise UserError(f"dataset.batch_size: {view.batch_size} cannot be shared evenly by {world_size} processes")
@@ -407,14 +387,15 @@ def make_loader(
         "seed": seed,
         "rank": rank,
         "world_size": world_size,
-        "drop_last": view.drop_last,
+        "drop_last": view.drop_last or isinstance(split, UnpairedSplit),  # both sides of a batch are equally many
     }
     if isinstance(split, UnpairedSplit):
-        same: dict[str, Any] = {"device": device, "training": training, "store": store}
-        a, b = (
-            make_loader(side, entries, view, seed=seed + number, rank=rank, world_size=world_size, **same)
-            for number, side in enumerate((split.a, split.b))
-        )
+        view = copy.copy(view)
+        view.drop_last = True
+        same: dict[str, Any] = {"device": device, "training": training, "store": store, "look": look}
+        a = make_loader(split.a, entries, view, seed=seed, rank=rank, world_size=world_size, **same)
+        of_b = derive(seed, "side b")
+        b = make_loader(split.b, entries, view, seed=of_b, rank=rank, world_size=world_size, **same)
         return UnpairedLoader(split, a, b, entries, **order)
     if isinstance(split.source, Proposed):
         split = replace(split, source=split.source.only(tuple(entries)))
@@ -422,4 +403,16 @@ def make_loader(
         return WindowsLoader(split, entries, device, store, **order)
     if view.workers == 0 and _fits(split, entries, device):
         return DeviceLoader(split, entries, device, store, **order)
-    return WorkerLoader(split, entries, device, view.workers, **order)
+    return WorkerLoader(split, entries, device, view.workers, timeout=view.timeout, look=look, **order)
+
+
+def not_finite(loader: Loader, step: int) -> str | None:
+    """Which of the samples of a training step (from 0) hold numbers that are not finite; None where all are."""
+    batch = next(loader.epoch(*divmod(step, loader.steps_per_epoch)))
+    for name, tensor in batch.items():
+        if name not in loader.entries or not tensor.is_floating_point():
+            continue
+        bad = ~tensor.isfinite().flatten(1).all(1) if tensor.dim() > 1 else ~tensor.isfinite()
+        if bad.any():
+            return f"{name} of samples {named(loader.split.source, batch['index'].cpu()[bad.cpu()])}"
+    return None

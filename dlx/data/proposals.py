@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from dlx.config.errors import UserError
-from dlx.data.dataset import TensorSource
+from dlx.data.dataset import TensorSource, only
 from dlx.data.files import data_root, kept_folder, read_array
 from dlx.tasks.spec import Images, Proposals
 
@@ -115,8 +115,7 @@ class Proposed:
     def only(self, names: Collection[str]) -> Any:
         """The source itself where nobody reads proposals; else one with them, in memory where the source is."""
         if "proposals" not in names:
-            only = getattr(self.source, "only", None)
-            return only(names) if only else self.source
+            return only(self.source, names)
         if type(self.source) is not TensorSource:
             return self
         source = TensorSource(**{**self.source.tensors, "proposals": self.proposals})

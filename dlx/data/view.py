@@ -1,11 +1,17 @@
 """View: which samples of a dataset a run trains on, is validated on and is tested on.
 
 The test split depends on `split_seed` alone, never on the run's seed, subset, fold or bootstrap. All draws are
-functions of `split_seed`, so that runs with different seeds are trained and judged on the same samples.
+functions of `split_seed`, so that runs with different seeds are trained and evaluated on the same samples.
+
+A source in a fixed file has a stratified draw by position, exact in its shares. Samples with names (files in a folder,
+`Source.keys`) are drawn each by a hash of its own name: one file more or less moves no other across the splits.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +21,12 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
-from dlx.data.dataset import TensorSource, Unpaired
+from dlx.data.dataset import Unpaired
 from dlx.data.proposals import Proposed, Proposer, with_proposals
 from dlx.random import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from dlx.data.dataset import Dataset, Source
     from dlx.tasks.spec import Spec
@@ -62,13 +68,14 @@ class UnpairedSplit:
 
 
 AnySplit = Split | UnpairedSplit
+Keys = Sequence[str] | None
 
 
 class View:
     """The keys that every dataset has.
 
-    batch_size: the effective one; accumulation splits it. eval_batch_size: samples that are evaluated at a time; None
-        is 256, or fewer large ones.
+    batch_size: the effective one; accumulation splits it; None suits the number of samples.
+    eval_batch_size: samples that are evaluated at a time; None is 256, or fewer large ones.
     subset: that many samples to train and validate on, or a fraction of them (1.0: all).
     fold, folds: validation is fold `fold` (from 0) of a stratified k-fold, also where the dataset gives its own.
     bootstrap: a replicate's number; train is then drawn anew with replacement.
@@ -78,13 +85,14 @@ class View:
         for what else is cut from it (a val or test split that the dataset gives keeps its own).
     proposals: what proposes regions of images, by option, for systems that read them.
     workers: processes that load; 0 keeps what fits in memory on the device.
+    timeout: seconds that a batch of the workers may take; 0 is for ever.
     drop_last: training drops the last partial batch.
     """
 
     def __init__(
         self,
         *,
-        batch_size: int = 128,
+        batch_size: int | None = 128,
         eval_batch_size: int | None = None,
         subset: int | float | None = None,
         fold: int | None = None,
@@ -95,11 +103,14 @@ class View:
         targets: str | None = None,
         proposals: Proposer | None = None,
         workers: int = 0,
+        timeout: float = 600.0,
         drop_last: bool = True,
     ) -> None:
         least_of = {"batch_size": 1, "eval_batch_size": 1, "folds": 2, "bootstrap": 0, "workers": 0}
         given = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "folds": folds, "bootstrap": bootstrap}
         given["workers"] = workers
+        if timeout < 0:
+            raise ValueError(f"timeout must be at least 0, got {timeout}")
         for name, least in least_of.items():
             if (value := given[name]) is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -111,11 +122,12 @@ class View:
             raise ValueError("folds needs fold, the part to validate on")
         if fold is not None and folds is not None and not 0 <= fold < folds:
             raise ValueError(f"fold must be in 0..{folds - 1}, got {fold}")
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size: int = batch_size or 0  # 0 until `prepare` knows the number of samples
+        self.eval_batch_size = eval_batch_size
         self.subset, self.fold, self.folds = subset, fold, folds
         self.bootstrap, self.split_seed = bootstrap, split_seed
         self.weights, self.targets, self.proposals = weights, targets, proposals
-        self.workers, self.drop_last = workers, drop_last
+        self.workers, self.timeout, self.drop_last = workers, timeout, drop_last
 
     def split(self, dataset: Dataset) -> dict[str, AnySplit]:
         """train, val and test. Raises UserError naming the key that asks for more than there is, or that the dataset
@@ -130,6 +142,11 @@ class View:
         if self.weights is not None or self.targets is not None:
             raise UserError("dataset.weights, dataset.targets: are of one source, and these data are unpaired")
         a, b = (self._split({name: getattr(pair, side) for name, pair in given.items()}, ()) for side in ("a", "b"))
+        for name, side in ((name, side) for parts in (a, b) for name, side in parts.items()):
+            if not len(side):
+                raise UserError(f"dataset: a side of {name} has no samples")
+            if name == "train" and len(side) < self.batch_size:
+                raise UserError(f"dataset.batch_size: {self.batch_size} is more than the {len(side)} samples of a side")
         return {name: UnpairedSplit(given.get(name, given["train"]), a[name], b[name]) for name in a}
 
     def spec(self, dataset: Dataset) -> Spec:
@@ -149,22 +166,22 @@ class View:
         labels = class_labels(source)
         if self.targets is not None:
             source = self._retarget(source, targets, self.targets)
-        pool = torch.arange(len(source))
+        pool, keys = torch.arange(len(source)), getattr(source, "keys", None)
         if "test" in given:
             test = _whole(given["test"])
         else:
-            test_index, pool = self._hold_out(pool, labels, TEST_PARTS, "test")
+            test_index, pool = self._hold_out(pool, labels, keys, TEST_PARTS, "test")
             test = Split(source, test_index)
-        pool = self._take_subset(pool, labels)
+        pool = self._take_subset(pool, labels, keys)
         if self.folds is not None:
             if self.folds > len(pool):
                 raise UserError(f"dataset.folds: {self.folds} folds of {len(pool)} samples")
-            fold = deal(labels[pool], self.folds, generator(self.split_seed, "folds"))
+            fold = deal(labels[pool], self.folds, *self._order(pool, keys, "folds"))
             val, train_index = Split(source, pool[fold == self.fold]), pool[fold != self.fold]
         elif "val" in given:
             val, train_index = _whole(given["val"]), pool
         else:
-            val_index, train_index = self._hold_out(pool, labels, VAL_PARTS, "val")
+            val_index, train_index = self._hold_out(pool, labels, keys, VAL_PARTS, "val")
             val = Split(source, val_index)
         size = len(train_index)
         if size == 0:
@@ -174,12 +191,22 @@ class View:
             train_index = train_index[drawn]
         return {"train": Split(source, train_index, self._read_weights(source, train_index)), "val": val, "test": test}
 
-    def _hold_out(self, pool: Tensor, labels: Tensor, parts: int, scope: str) -> tuple[Tensor, Tensor]:
-        """A stratified part of the pool (rounded up) and the rest, each in the source's order."""
-        held = choose(labels[pool], -(-len(pool) // parts), generator(self.split_seed, scope))
+    def _order(self, pool: Tensor, keys: Keys, scope: str) -> tuple[torch.Generator, Tensor | None]:
+        """What draws, and of samples with names a number in [0, 1) for each of the pool."""
+        hashed = None if keys is None else hash_keys([keys[n] for n in pool.tolist()], self.split_seed, scope)
+        return generator(self.split_seed, scope), hashed
+
+    def _hold_out(self, pool: Tensor, labels: Tensor, keys: Keys, parts: int, scope: str) -> tuple[Tensor, Tensor]:
+        """A stratified part of the pool and the rest, each in the source's order. Of samples with names those whose
+        number is below the part; else the part is exact, rounded up."""
+        rng, hashed = self._order(pool, keys, scope)
+        if hashed is not None:
+            held = below(labels[pool], hashed, 1 / parts)
+        else:
+            held = choose(labels[pool], -(-len(pool) // parts), rng)
         return pool[held], pool[~held]
 
-    def _take_subset(self, pool: Tensor, labels: Tensor) -> Tensor:
+    def _take_subset(self, pool: Tensor, labels: Tensor, keys: Keys) -> Tensor:
         if self.subset is None:
             return pool
         count = self.subset if isinstance(self.subset, int) else round(self.subset * len(pool))
@@ -189,7 +216,7 @@ class View:
                 f"dataset.subset: {self.subset} of {len(pool)} samples; "
                 f"from {least} (one of each class) to all of them can be taken"
             )
-        return pool[choose(labels[pool], count, generator(self.split_seed, "subset"))]
+        return pool[choose(labels[pool], count, *self._order(pool, keys, "subset"))]
 
     def _retarget(self, source: Source, targets: Sequence[str], name: str) -> Source:
         tensors = getattr(source, "tensors", {})
@@ -198,7 +225,9 @@ class View:
         if before is None or not before.is_floating_point():
             raise UserError("dataset.targets: stand in for real targets that are kept in memory; these data have none")
         after = _read_numbers("targets", name, tuple(before.shape))
-        return TensorSource(**{**tensors, key: after.to(before.dtype)})
+        changed = copy.copy(source)
+        changed.tensors = {**tensors, key: after.to(before.dtype)}  # type: ignore[attr-defined]
+        return changed
 
     def _read_weights(self, source: Source, train_index: Tensor) -> Tensor | None:
         if self.weights is None:
@@ -226,8 +255,10 @@ def _read_numbers(key: str, name: str, shape: tuple[int, ...]) -> Tensor:
         raise UserError(f"dataset.{key}: {path}: not a .npy file of numbers ({error})") from error
     if numbers.shape != shape:
         wanted = " x ".join(str(size) for size in shape)
+        each = "one number" if len(shape) == 1 else "one row"
         raise UserError(
-            f"dataset.{key}: {path}: must be {wanted} numbers, one row per training sample, got shape {numbers.shape}"
+            f"dataset.{key}: {path}: must be {wanted} numbers, {each} for each sample of the whole source, before val "
+            f"and test are cut from it; got shape {numbers.shape}"
         )
     if not np.isfinite(numbers).all():
         raise UserError(f"dataset.{key}: {path}: must be finite")
@@ -242,12 +273,40 @@ def probe(train: AnySplit, size: int, split_seed: int) -> AnySplit:
         assert isinstance(b, Split)
         return UnpairedSplit(train.source, a, b)
     labels = class_labels(train.source)[train.index]
-    taken = choose(labels, min(size, len(train)), generator(split_seed, "probe"))
+    keys = getattr(train.source, "keys", None)
+    hashed = None if keys is None else hash_keys([keys[n] for n in train.index.tolist()], split_seed, "probe")
+    taken = choose(labels, min(size, len(train)), generator(split_seed, "probe"), hashed)
     return Split(train.source, train.index[taken])
 
 
 def _whole(source: Source) -> Split:
     return Split(source, torch.arange(len(source)))
+
+
+def hash_keys(keys: Sequence[str], split_seed: int, scope: str) -> Tensor:
+    """A number in [0, 1) for each name, float64 [N]: a function of the seed, the scope and the name alone."""
+    start = hashlib.blake2b(f"{split_seed} {scope}\0".encode(), digest_size=8)
+    numbers = []
+    for key in keys:
+        digest = start.copy()
+        digest.update(key.encode(errors="surrogateescape"))
+        numbers.append(int.from_bytes(digest.digest(), "big") >> 11)  # 53 bits: what a float64 holds
+    return torch.tensor(numbers, dtype=torch.float64) / (1 << 53)
+
+
+def below(labels: Tensor, hashed: Tensor, share: float) -> Tensor:
+    """A mask of the samples whose number is below a share. A class left without any gives its lowest, and one that
+    would give all keeps its highest; a class of one sample keeps it."""
+    mask = hashed < share
+    for label in labels.unique().tolist():
+        own = (labels == label).nonzero().flatten()
+        if len(own) == 1:
+            mask[own] = False
+        elif not mask[own].any():
+            mask[own[hashed[own].argmin()]] = True
+        elif mask[own].all():
+            mask[own[hashed[own].argmax()]] = False
+    return mask
 
 
 def class_labels(source: Source) -> Tensor:
@@ -258,29 +317,30 @@ def class_labels(source: Source) -> Tensor:
     return labels.long()
 
 
-def _by_class(labels: Tensor, rng: torch.Generator) -> Tensor:
-    """Positions grouped by class, in random order within each."""
-    shuffled = torch.randperm(len(labels), generator=rng)
+def _by_class(labels: Tensor, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:
+    """Positions grouped by class, in random order within each, or in the order of their numbers."""
+    shuffled = torch.randperm(len(labels), generator=rng) if hashed is None else hashed.argsort(stable=True)
     return shuffled[labels[shuffled].argsort(stable=True)]
 
 
-def choose(labels: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """A mask of `count` random samples. Each class gets its share, rounded up or down (largest remainders go up)."""
+def choose(labels: Tensor, count: int, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:
+    """A mask of `count` random samples, or of those with the lowest numbers. Each class gets its share, rounded up or
+    down (largest remainders go up)."""
     _, class_of, sizes = labels.unique(return_inverse=True, return_counts=True)
     quota, remainder = sizes * count // len(labels), sizes * count % len(labels)
     quota[remainder.argsort(descending=True, stable=True)[: count - int(quota.sum())]] += 1
-    by_class = _by_class(labels, rng)
+    by_class = _by_class(labels, rng, hashed)
     rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     mask = torch.zeros(len(labels), dtype=torch.bool)
     mask[by_class] = rank < quota[class_of[by_class]]
     return mask
 
 
-def deal(labels: Tensor, folds: int, rng: torch.Generator) -> Tensor:
+def deal(labels: Tensor, folds: int, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:
     """The fold (0..folds-1) of each sample, dealt out like cards class by class.
 
     Folds differ by at most one sample, overall and in each class.
     """
     fold = torch.empty(len(labels), dtype=torch.int64)
-    fold[_by_class(labels, rng)] = torch.arange(len(labels)) % folds
+    fold[_by_class(labels, rng, hashed)] = torch.arange(len(labels)) % folds
     return fold

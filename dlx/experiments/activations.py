@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dlx.config import Config, build, compose, settings
+from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
 from dlx.random import reseed
@@ -45,7 +46,7 @@ class Activations(Experiment):
         return [f"model.activation={name}", f"model.hidden=[{','.join([str(self.width)] * self.depth)}]"]
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        found = {}
+        found, guess = {}, guessing(base)
         for name in NAMES:
             of_name = of_seeds(runs, name)
             config = compose(self.overrides(name), base=base)
@@ -55,6 +56,7 @@ class Activations(Experiment):
                 "gradient": [math.exp(sum(map(math.log, layer)) / len(layer)) for layer in zip(*norms, strict=True)],
                 "curve": mean_curve(of_name, "probe/loss"),
                 "accuracy": [curve(run, "probe/accuracy")[1][-1] for run in of_name],
+                "guessing": guess,
             }
         return found
 
@@ -65,26 +67,30 @@ class Activations(Experiment):
         gradients, losses = figure.subplots(1, 2)
         for name, found in measured.items():
             layers = range(1, len(found["gradient"]) + 1)
-            gradients.plot(layers, found["gradient"], "o-", label=name)
+            gradients.plot(layers, found["gradient"], "o-")
             losses.plot(found["curve"]["x"], found["curve"]["y"], label=name)
         gradients.set(
             yscale="log", xlabel="layer, from the input to the output", ylabel="norm of the gradient of its weights",
-            title="before training", xticks=layers,
+            title="gradients before training", xticks=layers,
         )  # fmt: skip
-        losses.axhline(math.log(10), color="0.6", linestyle="--", linewidth=1, label="guessing: ln 10")
-        losses.set(yscale="log", xlabel="epoch", ylabel="loss on training samples", title=f"{self.depth} hidden layers")
-        gradients.legend(fontsize=8)
-        losses.legend(fontsize=8)
+        draw_guessing(losses, found["guessing"])
+        losses.set(
+            yscale="log",
+            xlabel="epoch",
+            ylabel="loss on training samples",
+            title=f"training, {self.depth} hidden layers",
+        )
+        legend_beside(losses)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:
         kept = {name: found["gradient"][0] / found["gradient"][-1] for name, found in measured.items()}
         accuracy = {name: mean_and_error(found["accuracy"])[0] for name, found in measured.items()}
         held = kept["sigmoid"] < 1e-3 < kept["relu"] and accuracy["sigmoid"] < 0.5 and accuracy["relu"] > 0.9
-        each = "; ".join(f"{name} {kept[name]:.1g}, {accuracy[name]:.1%}" for name in measured)
+        each = "; ".join(f"{name} ratio {kept[name]:.1g}, accuracy {accuracy[name]:.1%}" for name in measured)
         return Verdict(
             held,
-            f"gradient of the first layer over that of the last before training, and training accuracy at the end: "
+            f"ratio of the first layer's gradient to the last one's before training, and training accuracy at the end: "
             f"{each}",
         )
 

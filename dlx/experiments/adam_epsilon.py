@@ -9,6 +9,7 @@ import torch
 
 from dlx.config import Config
 from dlx.experiments.descent import make_optimizer
+from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import finals, mean_and_error, mean_curve, of_seeds, variants
 
@@ -36,13 +37,14 @@ class AdamEpsilon(Experiment):
         return variants(base, {f"eps-{value:g}": [f"optim.eps={value}"] for value in self.values}, self.seeds)
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        found = {}
+        found, guess = {}, guessing(base)
         for value in self.values:
             of_value = of_seeds(runs, f"eps-{value:g}")
             found[f"{value:g}"] = {
                 "curve": mean_curve(of_value, "probe/loss"),
                 "accuracy": finals(of_value, "test/accuracy"),
                 "first_step": first_steps(base, value),
+                "guessing": guess,
             }
         return found
 
@@ -51,12 +53,18 @@ class AdamEpsilon(Experiment):
 
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         steps, losses = figure.subplots(1, 2)
-        for value, found in measured.items():
-            steps.plot(SIZES, found["first_step"], "o-", label=f"eps {value}")
-            losses.plot(found["curve"]["x"], found["curve"]["y"], label=f"eps {value}")
-        steps.set(xscale="log", yscale="log", xlabel="size of a gradient", ylabel="first step, over lr")
-        losses.set(yscale="log", xlabel="epoch", ylabel="loss on training samples")
-        steps.legend(fontsize=8)
+        for (value, found), color in zip(measured.items(), ordered_colors(len(measured)), strict=True):
+            steps.plot(SIZES, found["first_step"], "o-", color=color)
+            losses.plot(found["curve"]["x"], found["curve"]["y"], color=color, label=f"eps {value}")
+        draw_guessing(losses, found["guessing"])
+        steps.set(
+            xscale="log", yscale="log", xlabel="size of a gradient", ylabel="first step, over lr",
+            title="how far one gradient moves a weight",
+        )  # fmt: skip
+        losses.set(
+            yscale="log", xlabel="epoch", ylabel="loss on training samples", title="what the training makes of it"
+        )
+        legend_beside(losses)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:

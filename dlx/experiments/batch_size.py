@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
+from dlx.experiments.drawing import guessing
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import finals, mean_and_error, of_seeds, variants, written
 
@@ -57,7 +58,7 @@ class BatchSize(Experiment):
         from dlx.training.run import open_run
         from dlx.training.sharpness import Landscape, sharpness
 
-        found = {}
+        found, guess = {}, guessing(base)
         for size in self.sizes:
             of_size = of_seeds(runs, f"batch-{size}")
             landscapes = [Landscape(*open_run(run, "train", trust=base.trust)) for run in of_size]
@@ -66,6 +67,7 @@ class BatchSize(Experiment):
                 "sharpness": [sharpness(landscape, epsilon=self.epsilon) for landscape in landscapes],
                 "loss": [landscape.loss() for landscape in landscapes],
                 "steps": finals(of_size, "steps"),
+                "guessing": guess,
             }
         return found
 
@@ -80,7 +82,8 @@ class BatchSize(Experiment):
             for size, found in zip(sizes, measured.values(), strict=True):
                 axes.plot([size] * len(found[key]), found[key], ".", color="0.6")
             axes.set(xscale="log", xlabel="batch size")
-        titles = ("test accuracy", f"sharpness (eps {self.epsilon:g})", "training loss at the end")
+        chance = f" (guessing: {1 / found['guessing']['classes']:.4g})" if found["guessing"] else ""
+        titles = (f"test accuracy{chance}", f"sharpness (eps {self.epsilon:g})", "training loss at the end")
         for axes, title in zip(figure.axes, titles, strict=True):
             axes.set_title(title)
         return figure

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config import Config, compose
+from dlx.experiments.drawing import legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import mean_and_error, of_seeds
 from dlx.methods.bias_variance import noise_of
@@ -108,8 +109,10 @@ class BiasVarianceTradeoff(Experiment):
             axes.plot(x, measured["truth"], color="black", linewidth=1.5, label="truth")
             axes.plot(x, part["mean"], color="tab:orange", linewidth=3, label=f"mean of {self.replicates} fits")
             low, high = min(measured["truth"]), max(measured["truth"])
-            axes.set(title=f"degree {degree}", xlabel="x", ylim=(low - 0.8 * (high - low), high + 0.8 * (high - low)))
-        axes.legend(fontsize=8)
+            axes.set(
+                title=f"fits of degree {degree}", xlabel="x", ylim=(low - 0.8 * (high - low), high + 0.8 * (high - low))
+            )
+        legend_beside(axes)
         return figure
 
     def _draw_parts(self, axes: Any, family: str, measured: Mapping[str, Any]) -> None:
@@ -135,7 +138,8 @@ class BiasVarianceTradeoff(Experiment):
         axes.minorticks_off()
         if family == "polynomial":
             axes.set(ylabel="mean squared error")
-            axes.legend(fontsize=8, loc="lower left")
+        else:
+            legend_beside(axes)
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:
         judged = {family: judge(measured[family]) for family in FAMILIES}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config import Config, compose
+from dlx.experiments.drawing import legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import mean_and_error, written
 from dlx.methods.bagging import drawn_by
@@ -82,7 +83,7 @@ class Bootstrap(Experiment):
     def figure(self, measured: Mapping[str, Any]) -> Figure:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(11, 4.4), layout="constrained")
+        figure = Figure(figsize=(12.5, 4.4), layout="constrained")
         shares, errors = figure.subplots(1, 2)
         sizes, line = [int(n) for n in measured["sizes"]], range(1, SIZES[-1] + 1)
         shares.plot(line, [1 - (1 - 1 / n) ** n for n in line], color="0.6", label="1 - (1 - 1/n)^n")
@@ -95,7 +96,7 @@ class Bootstrap(Experiment):
         shares.set(
             xscale="log", xlabel="samples", ylabel="share of them in a replicate", title="what a replicate holds"
         )
-        shares.legend(fontsize=8)
+        legend_beside(shares)
         for at, name in enumerate(NAMES):
             off = [a - b for a, b in zip(measured[name], measured["test"], strict=True)]
             errors.plot([at] * len(off), off, "o", color="0.5", alpha=0.4)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlx.config import Config
+from dlx.experiments.drawing import legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.random import reseed
 
@@ -63,16 +64,21 @@ class Bottleneck(Experiment):
         bars.bar(names[1], layers[0], bottom=layers[1], color="tab:orange", label="1x1", width=0.6)
         for at, total in enumerate((direct["parameters"], sum(layers))):
             bars.text(at, total, f"{total:,}", ha="center", va="bottom")
-        bars.set(ylabel="weights", ylim=(0, 1.12 * direct["parameters"]))
+        bars.set(title="what the layers hold", ylabel="weights", ylim=(0, 1.12 * direct["parameters"]))
         bars.yaxis.set_major_formatter("{x:,.0f}")
-        bars.legend()
+        bars.legend(loc="upper right", frameon=False)  # where the shorter bar leaves room
         flops = [found["flops"] / 1e6 for found in measured["by_width"]]
         curve.plot(measured["widths"], flops, "o-", markersize=3, label="1x1, then 3x3")
         curve.axhline(direct["flops"] / 1e6, color="0.4", linestyle="--", label="3x3 alone")
-        curve.axvline(even_width(self.channels), color="tab:red", linewidth=0.8, label="it saves nothing from here on")
+        curve.axvline(even_width(self.channels), color="tab:red", linewidth=0.8, label="saves nothing\nfrom here on")
         curve.plot(self.squeezed, measured["bottleneck"]["flops"] / 1e6, "o", color="tab:orange", markersize=9)
-        curve.set(xlabel="channels between", ylabel=f"million FLOPs, {self.side}x{self.side} maps", ylim=(0, None))
-        curve.legend()
+        curve.set(
+            title="what they cost",
+            xlabel="channels between",
+            ylabel=f"million FLOPs, {self.side}x{self.side} maps",
+            ylim=(0, None),
+        )
+        legend_beside(curve)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dlx.config import Config, build, compose
+from dlx.experiments.drawing import legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.tasks.summary import summarize
 
@@ -22,6 +23,8 @@ class ChannelGrowth(Experiment):
     """depth: of the network. compression: share of the channels that a transition keeps."""
 
     claim = "Each dense layer adds `growth` channels, linearly with depth; transitions cut them back"
+    varies = ("model.depth", "model.compression")
+    reads = ("model", "dataset")
 
     def __init__(self, *, depth: int = 100, compression: float = 0.5) -> None:
         if not 0 < compression < 1:
@@ -46,13 +49,13 @@ class ChannelGrowth(Experiment):
     def figure(self, measured: Mapping[str, Any]) -> Figure:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure = Figure(figsize=(12.5, 4.2), layout="constrained")
         channels, sizes = figure.subplots(1, 2, width_ratios=(2, 1))
         for name, found in measured.items():
             label = f"{name} compression ({self.compression:g})" if name == "with" else "without"
             channels.plot(range(1, len(found["channels"]) + 1), found["channels"], ".-", label=label)
         channels.set(xlabel="dense layer", ylabel="channels that it sees", title=f"DenseNet-{self.depth}")
-        channels.legend()
+        legend_beside(channels)
         names = list(measured)
         for offset, key in ((-0.2, "parameters"), (0.2, "flops")):
             relative = [measured[name][key] / measured["without"][key] for name in names]
@@ -60,7 +63,7 @@ class ChannelGrowth(Experiment):
             sizes.bar_label(bars, [f"{measured[name][key] / 1e6:.2f}M" for name in names], fontsize=8)
         sizes.set_xticks(range(len(names)), names)
         sizes.set(ylabel="relative to without", title="compression")
-        sizes.legend(loc="lower left")
+        legend_beside(sizes)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:

@@ -29,6 +29,7 @@ class Convolution(Experiment):
     """digits: which are filtered, the first of each in the data. scale: how much larger they are made, bicubic."""
 
     claim = "conv2d is the sum (f * g)(i, j) = sum f(a, b) g(i - a, j - b) with the kernel g flipped"
+    reads = ("seed", "dataset")
 
     def __init__(self, *, digits: tuple[int, ...] = (0, 3, 5, 7), scale: int = 4) -> None:
         if not digits or not set(digits) <= set(range(10)):
@@ -41,7 +42,7 @@ class Convolution(Experiment):
         images = self._images(base)
         random = torch.randn(3, 3, dtype=torch.float64, generator=generator(base["seed"], "convolution"))
         kernels = {name: torch.tensor(kernel, dtype=torch.float64) for name, kernel in KERNELS.items()}
-        differences = {}
+        differences, maps = {}, {}
         for name, kernel in {**kernels, "random": random}.items():
             library, summed, flipped = [], [], []
             for image in images:
@@ -49,15 +50,18 @@ class Convolution(Experiment):
                 summed.append(convolved(image, kernel))
                 flipped.append(convolved(image, kernel.flip(0, 1)))
             largest = torch.stack(library).abs().max()
-            differences[name] = {
-                "flipped": float((torch.stack(library) - torch.stack(flipped)).abs().max() / largest),
-                "not_flipped": float((torch.stack(library) - torch.stack(summed)).abs().max() / largest),
+            off = {
+                "flipped": (torch.stack(library) - torch.stack(flipped)) / largest,
+                "not_flipped": (torch.stack(library) - torch.stack(summed)) / largest,
             }
+            differences[name] = {way: float(map_NHW.abs().max()) for way, map_NHW in off.items()}
+            maps[name] = {way: map_NHW[0].tolist() for way, map_NHW in off.items()}  # of the first digit
         drawn = {
             name: [F.conv2d(image[None, None], kernel[None, None], padding=1)[0, 0].tolist() for image in images]
             for name, kernel in kernels.items()
         }
-        return {"differences": differences, "images": [image.tolist() for image in images], "filtered": drawn}
+        shown = [image.tolist() for image in images]
+        return {"differences": differences, "maps": maps, "images": shown, "filtered": drawn}
 
     def _images(self, base: Config) -> list[Tensor]:
         """In [0, 1], [H, W] each."""
@@ -74,9 +78,13 @@ class Convolution(Experiment):
         from matplotlib.figure import Figure
 
         filtered, images = measured["filtered"], measured["images"]
-        figure = Figure(figsize=(1.9 * (len(filtered) + 1), 1.75 * (len(images) + 1)), layout="constrained")
-        rows = figure.subplots(len(images) + 1, len(filtered) + 1)
-        rows[0, 0].text(0.5, 0.5, "kernel", ha="center", va="center", fontsize=12)
+        figure = Figure(figsize=(1.9 * (len(filtered) + 1), 1.75 * (len(images) + 3)), layout="constrained")
+        rows = figure.subplots(len(images) + 3, len(filtered) + 1)
+        figure.suptitle("conv2d(f, g) of digits; below, its difference from the sum f * g, of the first digit")
+        flips = ("flipped", "as it is")
+        words = ("kernel g", *(f"difference from\nf * (g {how})\nover largest output" for how in flips))
+        for row, text in zip((rows[0], *rows[-2:]), words, strict=True):
+            row[0].text(0.5, 0.5, text, ha="center", va="center", transform=row[0].transAxes)
         for axes, name in zip(rows[0, 1:], filtered, strict=True):
             kernel = torch.tensor(KERNELS[name])
             limit = float(kernel.abs().max())
@@ -86,7 +94,7 @@ class Convolution(Experiment):
                     text = f"{round(16 * value)}/16" if name == "blur" else f"{value:g}"
                     axes.text(j, i, text, ha="center", va="center", fontsize=9)
             axes.set_title(name)
-        for row, image, number in zip(rows[1:], images, range(len(images)), strict=True):
+        for row, image, number in zip(rows[1:-2], images, range(len(images)), strict=True):
             row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
             for axes, (name, maps) in zip(row[1:], filtered.items(), strict=True):
                 if name in ("blur", "sharpen"):
@@ -94,6 +102,10 @@ class Convolution(Experiment):
                 else:
                     limit = float(torch.tensor(maps).abs().max())
                     axes.imshow(maps[number], cmap="RdBu", vmin=-limit, vmax=limit)
+        for row, way in zip(rows[-2:], ("flipped", "not_flipped"), strict=True):
+            for axes, name in zip(row[1:], filtered, strict=True):
+                axes.imshow(measured["maps"][name][way], cmap="RdBu", vmin=-2, vmax=2)
+                axes.set_title(f"at most {measured['differences'][name][way]:.2g}", fontsize=9)
         for axes in rows.flat:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)

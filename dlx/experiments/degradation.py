@@ -7,6 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
+from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
 
@@ -49,6 +50,7 @@ class Degradation(Experiment):
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        guess = guessing(base)
         for rate in self.rates:
             of_rate = found[f"{rate:g}"] = {}
             for kind, depth in product(KINDS, self.depths):
@@ -56,13 +58,14 @@ class Degradation(Experiment):
                 of_rate[f"{kind} {depth}"] = {
                     "loss": mean_curve(of_network, "train/loss"),
                     "error": [1 - curve(run, "train/accuracy")[1][-1] for run in of_network],
+                    "guessing": guess,
                 }
         return found
 
     def figure(self, measured: Mapping[str, Any]) -> Figure:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.5 * len(measured), 4.4), layout="constrained")
+        figure = Figure(figsize=(6.8 * len(measured), 4.4), layout="constrained")
         all_axes = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
         for axes, (rate, networks) in zip(all_axes, measured.items(), strict=True):
             for name, found in networks.items():
@@ -74,11 +77,12 @@ class Degradation(Experiment):
                     color="tab:red" if kind == "plain" else "tab:blue",
                     linewidth=2.4 if int(depth) == self.depths[1] else 1.2,
                     linestyle="-" if int(depth) == self.depths[1] else "--",
-                    label=f"{name}: {error:.1%} training error",
+                    label=f"{name}: {error:.1%}\ntraining error",
                 )
-            axes.set(yscale="log", xlabel="epoch", title=f"lr {rate}")
+            draw_guessing(axes, found["guessing"])
+            axes.set(yscale="log", xlabel="epoch", title=f"training loss with lr {rate}")
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.legend(fontsize=8, loc="lower left")
+            legend_beside(axes)
         all_axes[0].set_ylabel("training loss")
         return figure
 
@@ -93,12 +97,13 @@ class Degradation(Experiment):
         rise = {kind: error[f"{kind} {deep}"] - error[f"{kind} {shallow}"] for kind in KINDS}
         chosen = ", ".join(f"{name} {error[name]:.1%} (lr {rate})" for name, rate in best.items())
         each = "; ".join(
-            f"lr {rate} " + ", ".join(f"{mean_and_error(found['error'])[0]:.1%}" for found in networks.values())
+            f"at lr {rate} "
+            + ", ".join(f"{name} {mean_and_error(found['error'])[0]:.1%}" for name, found in networks.items())
             for rate, networks in measured.items()
         )
         return Verdict(
             rise["plain"] > 0.05 and rise["residual"] < 0.01,
-            f"training error in the last pass, each at its best rate: {chosen}; the four at each rate: {each}",
+            f"training error in the last pass, each at its best rate: {chosen}; {each}",
         )
 
 

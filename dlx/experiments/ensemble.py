@@ -14,6 +14,7 @@ import torch
 
 from dlx.config import Config, compose
 from dlx.experiments.chain import run_method
+from dlx.experiments.drawing import guessing, legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import mean_and_error, written
 from dlx.methods.bagging import growing
@@ -69,13 +70,15 @@ class EnsembleSize(Experiment):
             # A chain that ended stays what it was.
             found["boosting"].append(staged + staged[-1:] * (self.count - len(staged)))
             ended.append(details.get("ended"))
-        return {**found, "ended": ended}
+        return {**found, "ended": ended, "guessing": guessing(base)}
 
     def figure(self, measured: Mapping[str, Any]) -> Figure:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
-        figure = Figure(figsize=(7, 4.6), layout="constrained")
+        guess = measured["guessing"]
+        chance = f" (guessing: {1 - 1 / guess['classes']:.4g})" if guess else ""
+        figure = Figure(figsize=(8.5, 4.6), layout="constrained")
         axes = figure.subplots()
         count = range(1, self.count + 1)
         for kind, label in KINDS.items():
@@ -90,9 +93,10 @@ class EnsembleSize(Experiment):
             xlabel="members",
             ylabel=f"test error, mean of {self.sets} training sets ± its standard error",
             ylim=(0, None),
+            title=f"test error with more members{chance}",
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(fontsize=9)
+        legend_beside(axes)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:
@@ -106,12 +110,14 @@ class EnsembleSize(Experiment):
         falls = all(after < before for before, after in pairwise(some))
         change, error = less["bagging"]
         last = {kind: mean_and_error([errors[-1] for errors in measured[kind]])[0] for kind in KINDS}
-        said = ", ".join(f"{label} {last[kind]:.4f} ({written(less[kind])})" for kind, label in KINDS.items())
+        said = ", ".join(f"{label} {last[kind]:.4f} (change {written(less[kind])})" for kind, label in KINDS.items())
+        sizes = (1, (self.count + 1) // 2, self.count)
+        grown = ", ".join(f"{value:.4f} with {size}" for value, size in zip(some, sizes, strict=True))
         beats = less["boosting"][0] < -2 * less["boosting"][1]
         return Verdict(
             falls and change < -2 * error,
-            f"test error of one network {mean_and_error(alone)[0]:.4f}; of {self.count} together {said}; bagging with "
-            f"1, {(self.count + 1) // 2}, {self.count} members {', '.join(f'{value:.4f}' for value in some)}; boosting "
+            f"test error of one network {mean_and_error(alone)[0]:.4f}; of {self.count} together {said}; bagging "
+            f"{grown} members; boosting "
             f"{'beats' if beats else 'does not beat'} one network by more than two standard errors",
         )
 

@@ -27,6 +27,12 @@ class Experiment:
     claim: ClassVar[str]
     """What the course says, in a line."""
 
+    varies: ClassVar[tuple[str, ...]] = ()
+    """Keys that it sets itself, beside those in which its members differ from the base."""
+
+    reads: ClassVar[tuple[str, ...]] = ("seed",)
+    """Keys and groups that it reads of the base, where it has no members."""
+
     def members(self, base: Config) -> dict[str, Config]:
         """Configurations by name, made from `base`; names are those of files. Empty: nothing is trained."""
         return {}

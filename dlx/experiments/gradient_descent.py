@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build, compose, settings
+from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import curve
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.runs.folder import RunFolder
+
+
+SAID = {"one": "one sample a step", "mini_batch": "mini-batches of 32", "full_batch": "the full batch"}
 
 
 class GradientDescent(Experiment):
@@ -40,6 +44,7 @@ class GradientDescent(Experiment):
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        guess, rates = guessing(base), dict(zip(runs, self.lr, strict=True))
         for name, run in runs.items():
             passes, losses = curve(run, "probe/loss")
             rises = [after > before for before, after in pairwise(losses)]
@@ -50,6 +55,8 @@ class GradientDescent(Experiment):
                 "rises": sum(rises) / max(len(rises), 1),
                 "steps": summary.get("steps"),
                 "seconds": summary.get("seconds"),
+                "lr": rates[name],
+                "guessing": guess,
             }
         return found
 
@@ -58,13 +65,19 @@ class GradientDescent(Experiment):
 
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         whole, first = figure.subplots(1, 2)
-        for name, found in measured.items():
+        for (name, found), color in zip(measured.items(), ordered_colors(len(measured)), strict=True):
+            label = f"{SAID[name]}, lr {found['lr']:.4g}:\n{found['steps']:,} steps, {found['seconds']:.3g} s"
+            marker = "." if name == "full_batch" else None
             for axes in (whole, first):
-                label = f"{name.replace('_', ' ')}: {found['steps']:,} steps, {found['seconds']:.1f} s"
-                axes.plot(found["passes"], found["losses"], label=label, marker="." if name == "full_batch" else None)
-        whole.set(yscale="log", xlabel="passes over the data", ylabel="loss on training samples")
-        first.set(xlim=(0, 3), xlabel="passes over the data", title="the first three passes")
-        whole.legend(fontsize=8)
+                axes.plot(found["passes"], found["losses"], label=label, color=color, marker=marker)
+        for axes in (whole, first):
+            draw_guessing(axes, found["guessing"])
+        whole.set(
+            yscale="log", xlabel="passes over the data", ylabel="loss on training samples",
+            title=f"all {self.passes} passes",
+        )  # fmt: skip
+        first.set(xlim=(0, min(3, self.passes)), xlabel="passes over the data", title="the first passes")
+        legend_beside(first)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:
@@ -75,7 +88,9 @@ class GradientDescent(Experiment):
             and rises["one"] > rises["full_batch"]
             and max(last["one"], last["mini_batch"]) < last["full_batch"]
         )
-        each = "; ".join(f"{name.replace('_', ' ')} {last[name]:.4f}, up at {rises[name]:.0%}" for name in measured)
+        each = "; ".join(
+            f"{name.replace('_', ' ')} loss {last[name]:.4f}, up at {rises[name]:.0%} of looks" for name in measured
+        )
         return Verdict(
-            held, f"after {self.passes} passes, loss, and the share of looks at which it had gone up: {each}"
+            held, f"after {self.passes} passes, and the share of looks at which the loss had gone up: {each}"
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, compose
+from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import curve
 
@@ -30,10 +31,15 @@ class LearningRate(Experiment):
         return {f"lr-{rate:g}".replace("+", ""): compose([f"optim.lr={rate}"], base=base) for rate in self.rates}
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        found = {}
+        found, guess = {}, guessing(base)
         for rate, run in zip(self.rates, runs.values(), strict=True):
             epochs, losses = curve(run, "probe/loss")
-            found[f"{rate:g}"] = {"epochs": epochs, "losses": losses, "status": run.status()["status"]}
+            found[f"{rate:g}"] = {
+                "epochs": epochs,
+                "losses": losses,
+                "status": run.status()["status"],
+                "guessing": guess,
+            }
         return found
 
     def figure(self, measured: Mapping[str, Any]) -> Figure:
@@ -41,14 +47,21 @@ class LearningRate(Experiment):
 
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         curves, ends = figure.subplots(1, 2)
-        for rate, found in measured.items():
+        colors = ordered_colors(len(measured))
+        for (rate, found), color in zip(measured.items(), colors, strict=True):
             ending = "" if found["status"] == "finished" else f" ({found['status']})"
-            curves.plot(found["epochs"], found["losses"], label=f"lr {rate}{ending}")
-        curves.set(yscale="log", xlabel="epoch", ylabel="loss on training samples")
-        curves.legend(fontsize=8)
+            curves.plot(found["epochs"], found["losses"], color=color, label=f"lr {rate}{ending}")
         last = {float(rate): final(found) for rate, found in measured.items()}
-        ends.plot(list(last), list(last.values()), "o-")
-        ends.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss at the end")
+        ends.plot(list(last), list(last.values()), "-", color="0.6", zorder=1)
+        ends.scatter(list(last), list(last.values()), color=colors, zorder=2)
+        for axes in (curves, ends):
+            draw_guessing(axes, found["guessing"])
+        curves.set(yscale="log", xlabel="epoch", ylabel="loss on training samples", title="each learning rate's course")
+        ends.set(
+            xscale="log", yscale="log", xlabel="learning rate", ylabel="loss on training samples",
+            title="after the last epoch",
+        )  # fmt: skip
+        legend_beside(curves)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:
@@ -58,8 +71,8 @@ class LearningRate(Experiment):
         held = best not in (first, largest) and last[first] > 5 * last[best] and last[largest] > 5 * last[best]
         return Verdict(
             held,
-            f"loss at the end: {last[first]:.3g} with lr {first}, {last[best]:.3g} with the best, {best}, "
-            f"{last[largest]:.3g} with {largest} ({measured[largest]['status']})",
+            f"loss at the end: {last[first]:.3g} at lr {first}, best {last[best]:.3g} at lr {best}, "
+            f"{last[largest]:.3g} at lr {largest} ({measured[largest]['status']})",
         )
 
 

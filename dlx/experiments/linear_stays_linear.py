@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlx.config import Config, build, settings
+from dlx.experiments.drawing import legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import mean_and_error, of_seeds, variants
 
@@ -72,19 +73,17 @@ class LinearStaysLinear(Experiment):
         line = measured["line"]
         straight = [line["slope"] * x + line["intercept"] for x in measured["x"]]
         fits.plot(measured["x"], straight, "k--", linewidth=1.2, label="least squares")
-        fits.set(xlabel="x", ylabel="y")
-        fits.margins(y=0.15)
-        fits.legend(fontsize=8, ncols=4, loc="upper center")
+        fits.set(xlabel="x", ylabel="y", title="what the networks fit")
+        legend_beside(fits)
         for at, (name, color) in enumerate(colors.items()):
             values = measured[name]["mse"]
             errors.plot([at] * len(values), values, "o", color=color, markersize=8, alpha=0.7)
-        errors.axhline(line["mse"], color="k", linestyle="--", linewidth=1.2, label="least squares")
+        errors.axhline(line["mse"], color="k", linestyle="--", linewidth=1.2)
         errors.set(
-            yscale="log", xlim=(-0.6, 1.6), ylabel="mean squared error on the training samples",
-            ylim=(None, 3 * line["mse"]),
+            title="how far they are off", yscale="log", xlim=(-0.6, 1.6),
+            ylabel="mean squared error on the training samples", ylim=(None, 3 * line["mse"]),
         )  # fmt: skip
         errors.set_xticks([0, 1], list(colors))
-        errors.legend(fontsize=8, loc="lower left")
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:

@@ -11,6 +11,7 @@ import torch
 
 from dlx.config import Config, compose
 from dlx.experiments.descent import descended, descended_with_momentum, make_optimizer, path, steps_until
+from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import finals, mean_curve, of_seeds, variants
 
@@ -64,6 +65,7 @@ class Optimizers(Experiment):
             "sgd, saddle": (saddle["sgd"], descended((1.0, 1e-3), SADDLE, TOY["sgd"], STEPS)),
         }
         return {
+            "guessing": guessing(base),
             "curves": {name: mean_curve(of_seeds(runs, name), "train/loss") for name in NAMES},
             "accuracy": {name: finals(of_seeds(runs, name), "test/accuracy") for name in NAMES},
             "valley": {name: points.tolist() for name, points in valley.items()},
@@ -79,10 +81,11 @@ class Optimizers(Experiment):
     def figure(self, measured: Mapping[str, Any]) -> Figure:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(12, 9), layout="constrained")
+        figure = Figure(figsize=(13.5, 9), layout="constrained")
         losses, steps, valley, saddle = figure.subplots(2, 2).flat
         for name, curve in measured["curves"].items():
             losses.plot(curve["x"], curve["y"], label=name, linestyle="--" if name in ("adamp", "sgdp") else "-")
+        draw_guessing(losses, measured["guessing"])
         losses.set(yscale="log", xlabel="epoch", ylabel="training loss", title="digits, each with its own lr")
         for name, values in measured["effective_step"].items():
             steps.plot(range(1, len(values) + 1), [v / values[0] for v in values], label=name)
@@ -96,7 +99,7 @@ class Optimizers(Experiment):
                 axes.plot(*np.array(points).T, label=name, marker=".", markersize=2, linewidth=0.8)
             axes.set(xlim=(-1.2, 1.2), ylim=(-0.7, 0.7), title=f"{key}: {STEPS} steps")
         for axes in (losses, steps, valley, saddle):
-            axes.legend(fontsize=7)
+            legend_beside(axes)
         return figure
 
     def verdict(self, measured: Mapping[str, Any]) -> Verdict:

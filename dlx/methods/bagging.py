@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,12 +75,13 @@ class Bagging(Method):
             "oob_error": bag.get("error"),
             **details,
         }
-        return Answer(metrics, found, {"members": _draw(found, "error" if test.classes else "mean squared error")})
+        what = "error" if test.classes else "mean squared error"
+        return Answer(metrics, found, {"members": partial(_draw, found, what)})
 
 
 def drawn_by(run: RunFolder, trust: tuple[str, ...]) -> Tensor:
     """Positions in the training source that a run was trained on, as often as it drew them."""
-    config = Config.load(run.config_path, trust=trust)
+    config = run.load_config(trust=trust)
     return settings(config, "dataset").split(build(config, "dataset"))["train"].index
 
 

@@ -6,7 +6,8 @@ weights (variance), and what no prediction can know (noise). Shapes: M replicate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -63,9 +64,9 @@ class BiasVariance(Method):
             metrics, said = of_labels(output_MND.argmax(-1), samples.truth)
         else:
             metrics, said = of_targets(output_MND, samples.truth, noise_of(base), base["seed"])
-        figures = {"decomposition": _bars(metrics)}
+        figures: dict[str, Callable[[], Figure]] = {"decomposition": partial(_bars, metrics)}
         if samples.inputs.shape[1:] == (1,) and samples.truth.shape[1:] == (1,):
-            figures["fits"] = draw_fits(samples, output_MND)
+            figures["fits"] = partial(draw_fits, samples, output_MND)
         metrics = {f"test/{name}": value for name, value in metrics.items()}
         return Answer(metrics, {"decomposition": said, **spread(runs)[1]}, figures)
 

@@ -13,6 +13,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +25,7 @@ from dlx.config.errors import ConfigError, Problem
 from dlx.data.view import class_labels
 from dlx.methods.ensemble import SAID, leave_ensemble
 from dlx.methods.method import Answer, Method, check_supervised
-from dlx.runs.files import write_atomic
+from dlx.runs.files import inside, write_atomic
 from dlx.tasks.supervised import Supervised
 from dlx.training.run import Prepared, open_run, prepare
 
@@ -119,7 +120,7 @@ class Boosting(Method):
             "staged": staged,
         }
         guess = 1 - 1 / classes if classes else None
-        return Answer(metrics, details, {"boosting": _draw(staged, chain.errors, what, guess)})
+        return Answer(metrics, details, {"boosting": partial(_draw, staged, chain.errors, what, guess)})
 
     # What is learned from: the data as they are for every member, and what members say of them.
 
@@ -241,8 +242,8 @@ def _with_file(base: Config, key: str, path: Path, numbers: Array) -> Config:
     """The configuration with these numbers as its `dataset.KEY`; the same numbers make the same file."""
     content = io.BytesIO()
     np.save(content, numbers)
-    path = path.resolve()
-    path.parent.mkdir(exist_ok=True)
+    path = path.absolute()
+    inside(path.parent.parent, path.parent.name).mkdir(exist_ok=True)
     write_atomic(path, content.getvalue())
     return compose([f"dataset.{key}={path}"], base=base)
 

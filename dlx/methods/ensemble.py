@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.runs.find import ENSEMBLE
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.plan import Interrupted
 from dlx.training.run import train
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def leave_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **se
     made_of = {"best_steps": {name: run.summary().get("best_step") for name, run in runs.items()}, **settings}
     if folder.summary().get("made_of") == made_of:  # written last
         return folder
-    train(config, quiet=True, at=folder.path)
+    result = train(config, quiet=True, at=folder.path)
+    if result.status == "interrupted":
+        raise Interrupted(result.code)
     folder.write_summary({**folder.summary(), "made_of": made_of})
     return folder
 

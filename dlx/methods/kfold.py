@@ -6,7 +6,8 @@ The folds are stratified by class and differ by at most one sample (dlx/data/vie
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ class KFold(Method):
         on it (or `target` and `prediction`).
         """
         metrics, details = spread(runs)
-        pictures: dict[str, Figure] = {"spread": strip(details)}
+        pictures: dict[str, Callable[[], Figure]] = {"spread": partial(strip, details)}
         first = load_system(next(iter(runs.values())), trust=base.trust)
         if not isinstance(first, Supervised):
             return Answer(metrics, details, pictures)
@@ -81,5 +82,6 @@ class KFold(Method):
         }
         if isinstance(kind := found[0].target, Classification):
             confusion_KK = kind.statistics(output, {kind.target_name: truth})["confusion"]
-            pictures["confusion"] = draw_confusion(confusion_KK, kind.classes, f"{len(runs)} folds, out of fold")
+            title = f"{len(runs)} folds, out of fold"
+            pictures["confusion"] = partial(draw_confusion, confusion_KK, kind.classes, title)
         return Answer(metrics, details, pictures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,12 +24,12 @@ class Answer:
 
     metrics: figures under the names of a run's (`val/accuracy` is then the mean over members), with `NAME_std` beside
     where there is a spread; a sweep or search over methods ranks by them. details: plain numbers, texts and lists for
-    summary.json. figures: pictures by name.
+    summary.json. figures: what draws pictures, by name: called once the summary is written.
     """
 
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
 
 
 def check_unset(base: Config, *keys: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,4 +29,4 @@ class Seeds(Method):
 
     def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
         metrics, details = spread(runs)
-        return Answer(metrics, details, {"spread": strip(details)})
+        return Answer(metrics, details, {"spread": partial(strip, details)})

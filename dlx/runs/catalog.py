@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.yaml import read_frozen
-from dlx.runs.files import read_json, write_json
+from dlx.runs.files import inside, read_json, write_json
 from dlx.runs.find import created, plan_of, run_folders
 from dlx.runs.folder import RunFolder
 
@@ -98,7 +100,7 @@ class Catalog:
                 entry = self._read(name, path, files, before if is_same else None)
             except OSError:  # it went meanwhile
                 continue
-            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            except (UserError, ValueError) as error:
                 entry = Entry(name, path, False, plan_of(name), 0.0, {}, reason=f"cannot be read: {error}")
             self._seen[name] = stamp
             if entry != before:
@@ -135,7 +137,7 @@ class Catalog:
             )
         )
         status, summary = folder.status(), folder.summary()
-        figures = {key: float(value) for key, value in summary.items() if _is_figure(key, value)}
+        figures = _figures(summary)
         if not summary and not entry.is_plan:
             figures = self._newest(name, folder.metrics_path)
         if summary or status["status"] != "running":
@@ -158,10 +160,11 @@ def _is_settled(entry: Entry) -> bool:
 
 
 def read_entry(path: Path) -> Entry:
-    """What is known of one run folder; its id is its name. Raises UserError where the folder cannot be read."""
+    """What is known of one run folder; its id is its name. Raises UserError, with the file's name, where it cannot be
+    read."""
     try:
         return Catalog(path.parent)._read(path.name, path, _files(os.scandir(path)), None)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
@@ -187,18 +190,20 @@ def _check_plain(files: Files) -> None:
             raise ValueError(f"{name} is not a plain file")
 
 
-def _is_figure(name: str, value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and name != "finished"
+def _figures(summary: dict[str, Any]) -> dict[str, float]:
+    found = {}
+    for name, value in islice(summary.items(), MAX_LEAVES):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "finished":
+            with suppress(OverflowError):  # an int of hundreds of digits
+                found[name] = float(value)
+    return found
 
 
 def read_config(path: Path) -> dict[str, Value]:
-    """A frozen configuration by dotted keys; a file that cannot be read gives an empty one."""
-    try:
-        content = read_frozen(path)
-    except (OSError, UserError):
-        return {}
+    """A frozen configuration by dotted keys. Raises UserError naming the file where it is none."""
+    content = read_frozen(path)
     if not isinstance(content, dict):
-        return {}
+        raise UserError(f"{path}: not a configuration that dlx wrote")
     choices = content.pop("choices", None)
     content.pop("format", None)
     values = {} if not isinstance(choices, dict) else {str(key): _text(value) for key, value in choices.items()}
@@ -238,4 +243,4 @@ def read_notes(path: Path) -> Notes:
 
 
 def write_notes(path: Path, notes: Notes) -> None:
-    write_json(path / NOTES, {"tags": list(notes.tags), "notes": notes.notes})
+    write_json(inside(path, NOTES), {"tags": list(notes.tags), "notes": notes.notes})

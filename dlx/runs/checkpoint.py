@@ -2,7 +2,9 @@
 
 `checkpoints/step-00000123/` holds `last.safetensors` (the weights in training), `best.safetensors` (the weights that
 the run is judged by), `state.pt` (optimizers, schedule, counters; loadable with weights_only=True) and, written last,
-`manifest.json` with sizes and SHA-256. The folder is written beside its place and renamed; `latest` names it.
+`manifest.json` with sizes and SHA-256. The folder is written beside its place and renamed; `latest` names it. Of a step
+that is saved twice the first folder is put aside as `.old-step-00000123` for as long as the second is renamed: a kill
+between the two renames leaves it there, and readers take it for the checkpoint of its step.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -22,9 +25,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dlx.config.errors import UserError
-from dlx.runs.files import sync_directory, write_atomic
+from dlx.runs.files import inside, is_folder, open_plain, read_json, sync_directory, write_atomic
 
 KEEP = 2  # the newest, and one to fall back on
+PARTS = ("last.safetensors", "best.safetensors", "state.pt")
+ASIDE = ".old-"
+_NAME = re.compile(r"(?:\.old-)?step-(\d{8,15})")
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -43,15 +49,26 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        tied = json.loads((file.metadata() or {}).get("tied", "{}"))
-    return {**weights, **{name: weights[stored] for name, stored in tied.items()}}
+    """Raises UserError naming a file that is none of `save_weights`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            tied = json.loads((file.metadata() or {}).get("tied", "{}"))
+        return {**weights, **{name: weights[stored] for name, stored in tied.items()}}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({_first_line(error)})") from None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _digest(path: Path) -> tuple[int, str]:
+    """The bytes of a plain file, and their SHA-256."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_checkpoint(
@@ -65,9 +82,8 @@ def save_checkpoint(
     for name, tensor in last.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{name} has non-finite values")
-    root.mkdir(parents=True, exist_ok=True)
-    for stray in root.glob(".tmp-*"):
-        shutil.rmtree(stray)
+    inside(root.parent, root.name).mkdir(parents=True, exist_ok=True)
+    _tidy(root)
     beside = root / f".tmp-{uuid.uuid4().hex[:8]}"
     beside.mkdir()
     try:
@@ -81,49 +97,95 @@ def save_checkpoint(
         for path in sorted(beside.iterdir()):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+            size, digest = _digest(path)
+            files[path.name] = {"bytes": size, "sha256": digest}
         write_atomic(beside / "manifest.json", json.dumps({"step": step, "files": files}, indent=2) + "\n")
         place = root / f"step-{step:08d}"
-        if place.exists():  # the same step again, after a resume that did no step
-            shutil.rmtree(place)
-        beside.rename(place)
+        _put(beside, place)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
     sync_directory(root)
+    try:
+        verify(place)
+    except UserError as error:
+        raise OSError(errno.EIO, str(error)) from None
     write_atomic(root / "latest", place.name + "\n")
-    verify(place)
+    _tidy(root)
     for old in _folders(root)[:-KEEP]:
         shutil.rmtree(old)
     return place
 
 
+def _put(beside: Path, place: Path) -> None:
+    """Renames a folder into its place. What is there (the same step, at a signal, an early stop or after a resume that
+    did no step) goes aside first: at no moment is there neither."""
+    aside = place.with_name(f"{ASIDE}{place.name}")
+    there = os.path.lexists(place)
+    if there:
+        place.rename(aside)
+    try:
+        beside.rename(place)
+    except BaseException:
+        if there:
+            aside.rename(place)
+        raise
+
+
+def _tidy(root: Path) -> None:
+    """Ends what a kill left half done: a folder that was put aside comes back where nothing is in its place."""
+    for aside in root.glob(f"{ASIDE}step-*"):
+        place = aside.with_name(aside.name.removeprefix(ASIDE))
+        if os.path.lexists(place):
+            shutil.rmtree(aside)
+        else:
+            aside.rename(place)
+    for stray in root.glob(".tmp-*"):
+        shutil.rmtree(stray)
+
+
 def step_of(folder: Path) -> int:
     """The step after which a checkpoint was taken."""
-    return int(folder.name.removeprefix("step-"))
+    found = _NAME.fullmatch(folder.name)
+    if found is None:
+        raise ValueError(f"{folder}: no name of a checkpoint")
+    return int(found[1])
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(root.glob("step-*[0-9]"))
+    """Oldest first; of a step that has two, the one that was put aside before the one in its place."""
+    if not is_folder(root):
+        return []
+    found = [path for path in root.iterdir() if _NAME.fullmatch(path.name) and is_folder(path)]
+    return sorted(found, key=lambda path: (step_of(path), not path.name.startswith(ASIDE)))
 
 
 def verify(folder: Path) -> None:
     """Raises UserError naming the first file that is not what the manifest says."""
+    path = folder / "manifest.json"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: no readable manifest.json ({type(error).__name__})") from None
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path}: missing")
-        if path.stat().st_size != expected["bytes"] or _digest(path) != expected["sha256"]:
-            raise UserError(f"{path}: damaged (its checksum differs from manifest.json)")
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict) or not all(isinstance(listed.get(name), dict) for name in PARTS):
+        raise UserError(f"{path}: damaged (it does not list {', '.join(PARTS)})")
+    for name in PARTS:
+        part, expected = folder / name, listed[name]
+        try:
+            found = _digest(part)
+        except FileNotFoundError:
+            raise UserError(f"{part}: missing") from None
+        except OSError as error:
+            raise UserError(f"{part}: cannot be read ({error.strerror})") from None
+        if found != (expected.get("bytes"), expected.get("sha256")):
+            raise UserError(f"{part}: damaged (its checksum differs from manifest.json)")
 
 
 def latest_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and what is wrong with newer ones."""
-    problems = []
+    there = os.path.lexists(root) and not is_folder(root)
+    problems = [f"{root}: is {'a link' if root.is_symlink() else 'no folder'}"] if there else []
     for folder in reversed(_folders(root)):
         try:
             verify(folder)
@@ -135,7 +197,18 @@ def latest_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    """Raises UserError naming a file that is no training state."""
+    path = folder / "state.pt"
+    try:
+        os.close(open_plain(path))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # a pickle that is none fails in many ways
+        raise UserError(f"{path}: damaged, or no training state ({_first_line(error)})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: damaged, or no training state")
+    return found
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:

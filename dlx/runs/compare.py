@@ -17,7 +17,7 @@ from dlx.runs.catalog import Catalog, Entry, Value, read_entry
 from dlx.runs.differing import REPEATS, differing, short_names, signature, told
 from dlx.runs.figures import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
 from dlx.runs.find import find_run
-from dlx.runs.keys import text_of
+from dlx.runs.keys import shown_text, text_of
 
 if TYPE_CHECKING:
     from dlx.runs.columns import Columns
@@ -56,10 +56,12 @@ class Row:
         counted = Counter(entry.status for entry in self.entries)
         return next(iter(counted)) if len(counted) == 1 else ", ".join(f"{n} {name}" for name, n in counted.items())
 
-    def text(self, key: str) -> str:
-        """A value of the configuration; of repeats that differ in it all values, shortly."""
+    def text(self, key: str, *, exact: bool = False) -> str:
+        """A value of the configuration, to four digits unless it shall be exact; of repeats that differ in it all
+        values, shortly."""
+        written = text_of if exact else shown_text
         values = list(
-            dict.fromkeys(text_of(entry.config[key]) if key in entry.config else "" for entry in self.entries)
+            dict.fromkeys(written(entry.config[key]) if key in entry.config else "" for entry in self.entries)
         )
         return values[0] if len(values) == 1 else f"{', '.join(values[:3])}{', …' if len(values) > 3 else ''}"
 
@@ -85,12 +87,14 @@ class Comparison:
 
     @property
     def curve_metrics(self) -> list[str]:
-        """Of what curves are drawn: the metrics over the training (a test figure is one point), then the loss in it."""
+        """Of what curves are drawn: the metrics over the training (a test figure is one point), then the training loss,
+        and the same metrics on training samples."""
         names = [f"val/{name.removeprefix('test/')}" if name.startswith("test/") else name for name in self.metrics]
-        return list(dict.fromkeys([*names, "train/loss"]))
+        kinds = [name.removeprefix("val/") for name in names if name.startswith("val/") and name != "val/loss"]
+        return list(dict.fromkeys([*names, "train/loss", *(f"train/{kind}" for kind in kinds)]))
 
 
-def select(runs: Iterable[str], root: Path | str = "outputs") -> list[Entry]:
+def select(runs: Iterable[str], root: Path | str | None = None) -> list[Entry]:
     """The runs that are named; a sweep, method or experiment stands for its members. Raises UserError as find_run."""
     found: dict[Path, Entry] = {}
     for name in runs:
@@ -182,22 +186,30 @@ def _labels(groups: Sequence[Sequence[Entry]], keys: Sequence[str]) -> list[str]
     names = dict(zip(shown, short_names(shown), strict=True))
     labels = [
         ", ".join(
-            text_of(group[0].config[key]) if key in GROUPS else f"{names[key]} {text_of(group[0].config[key])}"
+            shown_text(group[0].config[key]) if key in GROUPS else f"{names[key]} {shown_text(group[0].config[key])}"
             for key in shown
             if key in group[0].config
         )
         for group in groups
     ]
     counted = Counter(labels)
+    given = [{str(entry.config.get("name") or "") for entry in group} for group in groups]
+    is_named = len(set(map(frozenset, given))) > 1  # members of a sweep have one name
     labels = [
-        label if label and counted[label] == 1 and len(groups) > 1 else _name(group)
-        for label, group in zip(labels, groups, strict=True)
+        _label(label if counted[label] == 1 and len(groups) > 1 else "", group, names if is_named else set())
+        for label, group, names in zip(labels, groups, given, strict=True)
     ]
     seen: Counter[str] = Counter()
     for i, label in enumerate(labels):  # members of two sweeps can have one name
         seen[label] += 1
         labels[i] = label if seen[label] == 1 else f"{label} ({seen[label]})"
     return labels
+
+
+def _label(differs: str, group: Sequence[Entry], names: set[str]) -> str:
+    """A row by the name that its runs were given, where it has one that other rows have not, and by what differs."""
+    name = next(iter(names)) if len(names) == 1 else ""
+    return f"{name} ({differs})" if name and differs else name or differs or _name(group)
 
 
 def _name(group: Sequence[Entry]) -> str:

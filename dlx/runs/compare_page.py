@@ -13,6 +13,7 @@ from dlx.runs import page
 from dlx.runs.compare import MAX_CURVES, Comparison, curve_panels
 from dlx.runs.curves import Band
 from dlx.runs.draw import AXIS_NAMES, COLOURS, DASHES, FEW, ON_DARK, edges, is_log
+from dlx.runs.mask import mask
 from dlx.runs.page import Html, tag
 from dlx.runs.tables import cells, config_columns, header, summary_rows
 
@@ -146,7 +147,7 @@ def traces(metric: str, found: dict[str, Band], labels: list[str]) -> list[dict[
 
 def plain(text: str) -> str:
     """plotly reads some tags and entities in its texts."""
-    return html.escape(text)
+    return html.escape(mask(text))
 
 
 def _list(values: np.ndarray) -> list[float | None]:

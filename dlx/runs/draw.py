@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
 
     from dlx.runs.curves import Band
     from dlx.runs.media import Curve
@@ -27,6 +29,7 @@ MAX_LABELS = 12
 MAX_LETTERS = 40  # of a curve's title, axes and lines
 LARGEST = 1e300  # number that matplotlib's axes can span
 FEW = 15
+LACKING = "\N{REPLACEMENT CHARACTER}"
 DECADES = 50
 DARK = {
     "text.color": "#e6e6e6", "axes.labelcolor": "#c9c9c9", "axes.edgecolor": "#6b6b6b", "xtick.color": "#c9c9c9",
@@ -65,16 +68,21 @@ def edges(band: Band, *, log: bool = False) -> tuple[np.ndarray, np.ndarray]:
 def draw_curves(
     panels: Mapping[str, Mapping[str, Band]], axis: str = "step", labels: Sequence[str] = (), *, dark: bool = False
 ) -> Figure:
-    """One panel a metric. labels: of all panels, in order, so that a run has one colour."""
+    """One panel a metric, that of training samples dashed in the panel of the validation's. labels: of all panels, in
+    order, so that a run has one colour."""
     from matplotlib.figure import Figure
 
+    training = {name: found for name in panels if (found := _on_training(name, panels))}
+    joined = set(training.values())
+    drawn = {name: panel for name, panel in panels.items() if name not in joined}
     names = list(dict.fromkeys([*labels, *(label for panel in panels.values() for label in panel)]))
-    columns = 3 if len(panels) == 3 and len(names) == 1 else min(2, len(panels))
-    lines = -(-len(panels) // columns)
+    columns = 3 if len(drawn) == 3 and len(names) == 1 else min(2, len(drawn))
+    lines = -(-len(drawn) // columns)
     figure = Figure(figsize=(4.6 * columns if columns > 1 else 6.4, 3 * lines), layout="constrained")
     grid = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for (metric, panel), axes in zip(panels.items(), grid, strict=False):
-        log = is_log(metric, panel)
+    for (metric, panel), axes in zip(drawn.items(), grid, strict=False):
+        train = panels[training[metric]] if metric in training else {}
+        log = is_log(metric, dict(panel) | {f"train {label}": band for label, band in train.items()})
         for label, band in panel.items():
             number = names.index(label)
             palette = ON_DARK if dark else COLOURS
@@ -84,11 +92,22 @@ def draw_curves(
             axes.plot(band.x, band.mean, dash, color=colour, label=label, marker=marker, markersize=3, linewidth=1.4)
             if np.any(band.count > 1):
                 axes.fill_between(band.x, *edges(band, log=log), color=colour, alpha=0.18, linewidth=0)
-        axes.set(title=_no_formula(metric), xlabel=AXIS_NAMES[axis], yscale="log" if log else "linear")
-    for axes in grid[len(panels) :]:
+        for label, band in train.items():
+            palette = ON_DARK if dark else COLOURS
+            colour = palette[names.index(label) % len(palette)]
+            axes.plot(band.x, band.mean, linestyle=(0, (4, 2)), color=colour, linewidth=1, alpha=0.6)
+        title = f"{metric.removeprefix('val/')}: validation, and dashed training" if train else metric
+        axes.set(title=drawable(title), xlabel=AXIS_NAMES[axis], yscale="log" if log else "linear")
+    for axes in grid[len(drawn) :]:
         axes.set_axis_off()
-    _legend(figure, names, columns, grid[-1] if len(panels) < len(grid) else None)
+    _legend(figure, names, columns, grid[-1] if len(drawn) < len(grid) else None)
     return figure
+
+
+def _on_training(metric: str, panels: Collection[str]) -> str | None:
+    """The metric of training samples that is drawn with one of the validation."""
+    name = f"train/{metric.removeprefix('val/')}"
+    return name if metric.startswith("val/") and name in panels else None
 
 
 def draw_lines(curve: Curve, names: Sequence[str], *, dark: bool = False) -> Figure:
@@ -122,7 +141,7 @@ def _legend(figure: Figure, names: Sequence[str], columns: int, free: Axes | Non
     if len(handles) < 2:
         return
     shown = [name for name in names if name in handles][:MAX_LABELS]
-    texts = [_no_formula(name) for name in shown]
+    texts = [drawable(name) for name in shown]
     rest = len(handles) - len(shown)
     told = {"title": f"the first {len(shown)} of {len(handles)}" if rest else None, "frameon": False}
     if free is not None:
@@ -133,13 +152,24 @@ def _legend(figure: Figure, names: Sequence[str], columns: int, free: Axes | Non
         figure.legend([handles[name] for name in shown], texts, loc="outside lower center", ncols=columns, **told)
 
 
-def _no_formula(text: str) -> str:
-    return text.replace("$", r"\$")
+def drawable(text: str) -> str:
+    """A text as matplotlib can draw it: no formula begins at a $, and what its font has no letter for is replaced. For
+    such letters, and for half characters, matplotlib would warn or fail."""
+    font = _font()
+    letters = (letter if letter.isspace() or font.get_char_index(ord(letter)) else LACKING for letter in text)
+    return "".join(letters).replace("$", r"\$")
+
+
+@cache
+def _font() -> FT2Font:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return get_font(findfont(FontProperties()))
 
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return _no_formula(line if len(line) <= MAX_LETTERS else f"{line[:MAX_LETTERS]}…")
+    return drawable(line if len(line) <= MAX_LETTERS else f"{line[:MAX_LETTERS]}…")
 
 
 def picture(figure: Figure, kind: str = "png") -> bytes:

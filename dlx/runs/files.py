@@ -1,17 +1,83 @@
-"""Writing files that are whole or absent."""
+"""Files of run folders: written whole or not at all, read only where they are plain, never through a link."""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlx.config.errors import UserError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MAX_JSON = 16 << 20  # bytes: no JSON file of a run is larger
+MAX_DEPTH = 100  # of lists and objects in each other
+BLOCK = 4096  # bytes: what a file system gives a file at least
+
+
+class NotPlain(OSError):
+    """A link, a pipe, a device or a folder where a plain file is expected."""
+
+
+def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a plain file. Raises NotPlain for a link, which is not followed, and for a pipe or a device,
+    which nobody waits for."""
+    try:
+        _check_mode(path, os.lstat(path).st_mode)  # before it is opened: to open a device can already do something
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # it became one meanwhile
+            raise NotPlain(error.errno, "it is a link", str(path)) from None
+        raise
+    try:
+        _check_mode(path, os.fstat(descriptor).st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_mode(path: Path, mode: int) -> None:
+    if stat.S_ISLNK(mode):
+        raise NotPlain(errno.ELOOP, "it is a link", str(path))
+    if not stat.S_ISREG(mode):
+        raise NotPlain(errno.EINVAL, "it is no plain file", str(path))
+
+
+def read_plain(path: Path, most: int = MAX_JSON) -> bytes:
+    """The content of a plain file. Raises OSError for what is none, and for one that is larger than `most` bytes."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
+    return content
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def inside(folder: Path, *parts: str) -> Path:
+    """The path of an entry of a run folder that is to be written. Raises UserError where it, or a folder on the way to
+    it, is a link: a folder from elsewhere may have made it point to anything."""
+    path = folder
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise UserError(f"{path}: is a link, and dlx writes through no link of a run folder")
+    return path
 
 
 def sync_directory(path: Path) -> None:
@@ -23,14 +89,23 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def _write_all(descriptor: int, data: bytes) -> None:
+    """A disk that fills up shows first as a short write."""
+    rest = memoryview(data)
+    while len(rest):
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes beside its place, syncs, renames. Never through $TMPDIR: a rename across file systems is a copy."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with beside.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            _write_all(descriptor, content.encode() if isinstance(content, str) else content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -38,11 +113,39 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     sync_directory(path.parent)
 
 
-def write_picture(path: Path, figure: Figure) -> None:
+def overwrite(path: Path, content: bytes) -> None:
+    """Writes a small file over the one that is there: on a full disk nothing can be written beside it, and its block is
+    its own already."""
+    assert len(content) <= BLOCK
+    descriptor = open_plain(path, os.O_WRONLY)
+    try:
+        _write_all(descriptor, content)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def no_room(path: Path, error: OSError) -> str:
+    """Why nothing can be written below a path: the system's reason, and the disk's free space where that is it."""
+    reason = error.strerror or str(error)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return reason
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    mount = there.resolve()
+    while not mount.is_mount():
+        mount = mount.parent
+    free = os.statvfs(mount)
+    return f"{reason}: the disk at {mount} has {free.f_bavail * free.f_frsize / 1e6:.1f} MB free"
+
+
+def picture_bytes(figure: Figure) -> bytes:
     """A matplotlib figure as PNG."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
-    write_atomic(path, image.getvalue())
+    return image.getvalue()
 
 
 def strict(value: Any) -> Any:
@@ -69,4 +172,29 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Of a plain file. Raises OSError, or ValueError for what is no JSON, or nested too deep."""
+    try:
+        found = json.loads(read_plain(path).decode())
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    waiting = [(found, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError("it is nested too deep")
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        waiting += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
+    return found
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError, one line that names the file, where it is none."""
+    try:
+        found = read_json(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, no JSON ({str(error).splitlines()[0]})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: damaged, no JSON object")
+    return found

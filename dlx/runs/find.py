@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dlx.config.errors import UserError
+from dlx.config.root import default_root
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
 
@@ -67,44 +68,53 @@ def created(path: Path) -> float:
         return datetime.strptime(path.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
     try:
         return datetime.fromisoformat(read_json(path / "environment.json")["started"]).timestamp()
-    except (OSError, ValueError, KeyError, TypeError):
-        return (path / "config.yaml").stat().st_mtime
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return (path / "config.yaml").lstat().st_mtime
 
 
-def all_runs(root: str | Path = "outputs", *, members: bool = False) -> list[RunFolder]:
-    """Every run folder below `root`, oldest first.
+def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[RunFolder]:
+    """Every run folder below `root` (None: the usual place), oldest first.
 
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
-    found = {name: path for name, path, _ in run_folders(Path(root).expanduser())}
+    found = {name: path for name, path, _ in run_folders(Path(root or default_root()).expanduser())}
     begun = {name: created(path) for name, path in found.items() if plan_of(name) is None}
     return [RunFolder(found[name]) for name in in_order(found, begun) if members or name in begun]
 
 
-def find_run(run: str, root: str | Path = "outputs") -> RunFolder:
-    """Raises UserError when nothing, or more than one run, is meant."""
-    path = Path(run).expanduser()
+def find_run(run: str, root: str | Path | None = None) -> RunFolder:
+    """The run with this path, name or end of its id; else the only one with this part in its id. Raises UserError
+    where none, or more than one, is meant.
+
+    root: where runs are; None is the usual place.
+    """
+    path, root = Path(run).expanduser(), root if root is not None else default_root()
     if (path / "config.yaml").is_file():
         return RunFolder(path)
-    if path.is_dir():
-        raise UserError(f"{run}: not a run folder (it has no config.yaml)")
-    if not (started := all_runs(root)):
-        raise UserError(f"{run}: there are no runs below {root}/ yet; `dlx train` makes one")
-    if run == "@last":
-        return started[-1]
-    runs = all_runs(root, members=True)
+    wanted = run.strip("/")
+    if not wanted:
+        raise UserError("RUN: is empty; give a path, a name or @last")
+    runs = {name: RunFolder(found) for name, found, _ in run_folders(Path(root).expanduser())}
+    outer = [name for name in runs if plan_of(name) is None]
+    if wanted == "@last" and outer:
+        return runs[in_order(outer, {name: created(runs[name].path) for name in outer})[-1]]
     matches = (
-        [folder for folder in runs if run == folder.name]
-        or [folder for folder in started if run == folder.path.parent.name]
-        or [folder for folder in started if run in str(folder.path)]
-        or [folder for folder in runs if run in str(folder.path)]
+        [name for name in runs if f"/{name}".endswith(f"/{wanted}")]
+        or [name for name in outer if wanted == runs[name].path.parent.name]
+        or [name for name in outer if wanted in name]
+        or [name for name in runs if wanted in name]
     )
     if len(matches) == 1:
-        return matches[0]
+        return runs[matches[0]]
     if matches:
-        names = ", ".join(folder.name for folder in matches[-3:])
-        raise UserError(f"{run}: {len(matches)} runs match, such as {names}; give more of the name")
-    near = difflib.get_close_matches(run, [folder.name for folder in runs], n=1, cutoff=0.4)
+        names = [name.rpartition("/")[2] for name in matches[-3:]]
+        shown = ", ".join(names if len(set(names)) == len(names) else matches[-3:])
+        raise UserError(f"{run}: {len(matches)} runs match, such as {shown}; give more of the name")
+    if path.is_dir():
+        raise UserError(f"{run}: not a run folder (it has no config.yaml)")
+    if not runs:
+        raise UserError(f"{run}: there are no runs below {root}/ yet; `dlx train` makes one")
+    near = difflib.get_close_matches(run, [folder.name for folder in runs.values()], n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"{run}: no such run below {root}/{hint}; `dlx runs` lists them")
 
@@ -118,7 +128,7 @@ def plan_folder(run: Path) -> Path | None:
     return around if around is not None and RunFolder(around).is_plan else None
 
 
-def find_trained(run: str, root: str | Path = "outputs") -> RunFolder:
+def find_trained(run: str, root: str | Path | None = None) -> RunFolder:
     """As find_run; for a method's folder the ensemble that it left."""
     folder = find_run(run, root)
     ensemble = RunFolder(folder.path / ENSEMBLE)

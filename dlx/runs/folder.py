@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
-from dlx.runs.files import loosened, read_json, write_atomic, write_json
+from dlx.runs.files import (
+    BLOCK,
+    inside,
+    is_folder,
+    loosened,
+    no_room,
+    open_plain,
+    overwrite,
+    read_json,
+    read_object,
+    read_plain,
+    write_atomic,
+    write_json,
+)
 from dlx.runs.lock import RunLock, owner_is_alive
+from dlx.runs.mask import masked_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dlx.config import Config
 
 STATUSES = ("running", "finished", "pruned", "failed", "diverged", "interrupted")
 ENDED = ("finished", "pruned", "diverged")  # by themselves: nothing is left to go on with
+FILES = (
+    "config.yaml", "status.json", "summary.json", "metrics.jsonl", "system.jsonl", "spec.json", "environment.json",
+    "data.json.gz", "run.lock", "log.txt", "notes.json", "wandb.json", "plan.yaml", "points.yaml", "search.yaml",
+    "from.yaml", "study.journal", "out_of_fold.npz",
+)  # fmt: skip
+FOLDERS = (
+    "checkpoints", "media", "spec", "plan", "runs", "points", "ensemble", "weights", "targets", "export", "wandb",
+)  # fmt: skip
+"""What dlx writes to a run folder, or deletes from it."""
+LINKS_OF_OTHERS = ("wandb",)  # W&B's client makes some itself
+MAX_DATA = 256 << 20  # bytes that data.json.gz may unpack to
+MAX_SPEC = 64 << 20  # bytes of a file beside spec.json, such as a tokenizer's
 
 
 def slug(text: str) -> str:
@@ -35,6 +71,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.lock = RunLock(self.path)
+        self._made: list[Path] = []  # folders around it that were not there before
 
     @classmethod
     def create(cls, output_root: str | Path, name: str, title: str) -> RunFolder:
@@ -50,18 +87,79 @@ class RunFolder:
     @classmethod
     def create_at(cls, path: Path) -> RunFolder:
         """That folder, locked. Raises FileExistsError where it is there already."""
+        folder = cls(path)
+        folder._made = [parent for parent in path.parents if not parent.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"output_root: cannot write to {path.parent} ({error.strerror})") from error
+            folder._unmake_parents()
+            raise cannot_write(path.parent, error) from error
         try:
             path.mkdir()
-        except PermissionError as error:
-            raise UserError(f"output_root: cannot write to {path.parent} ({error.strerror})") from error
-        folder = cls(path)
-        folder.lock.acquire()
-        folder.media.mkdir()
+        except FileExistsError:
+            raise
+        except OSError as error:
+            folder._unmake_parents()
+            raise cannot_write(path.parent, error) from error
+        with folder.whole_or_gone():
+            folder.lock.acquire()
+            folder.media.mkdir()
         return folder
+
+    @contextmanager
+    def whole_or_gone(self) -> Iterator[None]:
+        """Around all that is written before a new folder is a run's: where it fails, the folder is no more, and a disk
+        that refuses is named."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError):
+                self.lock.release()
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._unmake_parents()
+            if isinstance(error, OSError):
+                raise cannot_write(self.path, error) from error
+            raise
+
+    def _unmake_parents(self) -> None:
+        for parent in self._made:
+            with suppress(OSError):  # another run is in it
+                parent.rmdir()
+
+    def take(self) -> None:
+        """Locks a folder that is there, to go on in it. Raises UserError for what is not as dlx made it: the folder may
+        come from anywhere, and what it links to is not the run's."""
+        self.check_own()
+        self.lock.acquire()
+
+    @contextmanager
+    def released_on_error(self) -> Iterator[None]:
+        """Around all that is written before a folder that was taken is a run's again: where it fails, nobody stays at
+        it, and a disk that refuses is named."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError):
+                self.lock.release()
+            if isinstance(error, OSError):
+                raise UserError(f"{self.path}: cannot be written to ({no_room(self.path, error)})") from error
+            raise
+
+    def check_own(self) -> None:
+        """Raises UserError naming a link, or what is no file or no folder where dlx writes one."""
+        for item in _entries(self.path):
+            if item.name in FILES and not item.is_file(follow_symlinks=False):
+                raise UserError(f"{item.path}: {_kind_of(item)}; dlx goes on with plain files only")
+            if item.name not in FOLDERS:
+                continue
+            if not item.is_dir(follow_symlinks=False):
+                raise UserError(f"{item.path}: {_kind_of(item)}; dlx goes on with plain folders only")
+            if item.name not in LINKS_OF_OTHERS and (link := next(filter(_is_link, _entries(Path(item.path))), None)):
+                raise UserError(f"{link.path}: is a link; dlx follows no link of a run folder")
+
+    def inside(self, *parts: str) -> Path:
+        """The path of an entry that is to be written. Raises UserError where a link leads to it."""
+        return inside(self.path, *parts)
 
     @property
     def name(self) -> str:
@@ -90,7 +188,11 @@ class RunFolder:
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        return read_json(self.path / "spec.json")
+        return read_object(self.path / "spec.json")
+
+    def load_config(self, *, trust: Sequence[str] = ()) -> Config:
+        """The frozen configuration, checked like a composed one. Raises UserError."""
+        return load_frozen(self.config_path, trust=trust)
 
     def write_config(self, text: str) -> None:
         write_atomic(self.config_path, text)
@@ -98,34 +200,71 @@ class RunFolder:
     def write_spec(self, spec: dict[str, Any], files: Mapping[str, str] | None = None) -> None:
         """files: what belongs beside it, contents by name (a tokenizer)."""
         for name, text in (files or {}).items():
-            (self.path / "spec").mkdir(exist_ok=True)
-            write_atomic(self.path / "spec" / name, text)
+            self.inside("spec").mkdir(exist_ok=True)
+            write_atomic(self.inside("spec", name), text)
         write_json(self.path / "spec.json", spec)
 
     def spec_files(self) -> list[Path]:
         """What `write_spec` left beside spec.json."""
-        return sorted(path for path in (self.path / "spec").glob("*.*") if not path.name.startswith("."))
+        folder = self.path / "spec"
+        return sorted(path for path in folder.glob("*.*") if not path.name.startswith(".")) if is_folder(folder) else []
+
+    def spec_texts(self) -> dict[str, str]:
+        """Their contents, by name. Raises UserError naming one that cannot be read."""
+        texts = {}
+        for path in self.spec_files():
+            try:
+                texts[path.name] = read_plain(path, MAX_SPEC).decode(errors="replace")
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return texts
+
+    def write_data(self, fingerprint: dict[str, Any]) -> None:
+        """What the run's data were (dlx/data/fingerprint.py); names of many samples are packed."""
+        content = gzip.compress(json.dumps(fingerprint).encode(), mtime=0)
+        write_atomic(self.path / "data.json.gz", content)
+
+    def data(self) -> dict[str, Any]:
+        """What `write_data` wrote; empty of a run from before, or where it is damaged."""
+        try:
+            packed = zlib.decompressobj(wbits=31)
+            content = packed.decompress(read_plain(self.path / "data.json.gz"), MAX_DATA)
+            found = json.loads(content) if packed.eof else None  # else it is cut off, or unpacks to more
+        except (OSError, ValueError, RecursionError, zlib.error):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def write_environment(self, command: list[str], forked_from: str | None = None) -> None:
         """forked_from: the run whose weights this one begins with."""
         origin = {"forked_from": forked_from} if forked_from else {}
-        write_json(self.path / "environment.json", environment(command) | origin)
+        write_json(self.path / "environment.json", environment(masked_command(command)) | origin)
 
     def write_status(self, status: str, reason: str | None = None) -> None:
         """One of STATUSES, with the reason for all that is not as it should be."""
         assert status in STATUSES, status
-        write_json(self.path / "status.json", {"status": status, "reason": reason, "time": round(time.time(), 3)})
+        path = self.path / "status.json"
+        content = {"status": status, "reason": reason, "time": round(time.time(), 3)}
+        try:
+            write_json(path, content)
+        except OSError:
+            if not path.is_file():
+                raise
+            if reason is not None:  # it may be longer than the block that the file has
+                content["reason"] = reason.encode("ascii", "replace").decode()[: BLOCK // 2 - 200]
+            overwrite(path, json.dumps(content).encode() + b"\n")
 
     def status(self) -> dict[str, Any]:
         """What status.json says; `lost` for a run whose owner is gone without a word."""
-        path = self.path / "status.json"
-        if not path.exists():
-            return {"status": "lost", "reason": "no status was written"}
         try:
-            status = read_json(path)
-            assert status["status"] in STATUSES
-        except (ValueError, KeyError, TypeError, AssertionError):
+            status = read_json(self.path / "status.json")
+        except FileNotFoundError:
+            return {"status": "lost", "reason": "no status was written"}
+        except (OSError, ValueError):
             return {"status": "lost", "reason": "status.json is damaged"}
+        if not isinstance(status, dict) or status.get("status") not in STATUSES:
+            return {"status": "lost", "reason": "status.json is damaged"}
+        reason = status.get("reason")
+        status["reason"] = reason if reason is None or isinstance(reason, str) else str(reason)
         if status["status"] == "running" and not owner_is_alive(self.path):
             return {**status, "status": "lost", "reason": "its process is gone"}
         return status
@@ -134,12 +273,45 @@ class RunFolder:
         write_json(self.path / "summary.json", summary)
 
     def summary(self) -> dict[str, Any]:
-        path = self.path / "summary.json"
         try:
-            found = read_json(path) if path.exists() else {}
-        except ValueError:
-            return {}  # damaged: a list of runs must not end for one of them
+            found = read_json(self.path / "summary.json")
+        except (OSError, ValueError):
+            return {}  # not there, or damaged: a list of runs must not end for one of them
         return loosened(found) if isinstance(found, dict) else {}
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """What is said of a place where no run can begin."""
+    return UserError(f"output_root: cannot write to {path} ({no_room(path, error)})")
+
+
+def load_frozen(path: Path, *, trust: Sequence[str] = ()) -> Config:
+    """A configuration that lies in a run folder; no link is followed to it. Raises UserError."""
+    from dlx.config import Config
+
+    try:
+        os.close(open_plain(path))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise UserError(f"{path}: {'there is no such file' if missing else error.strerror}") from None
+    return Config.load(path, trust=trust)
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _is_link(item: os.DirEntry[str]) -> bool:
+    return item.is_symlink()
+
+
+def _kind_of(item: os.DirEntry[str]) -> str:
+    if item.is_symlink():
+        return "is a link"
+    return "is a folder" if item.is_dir() else "is no plain file" if not item.is_file() else "is no folder"
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import GROUPS, SHORT_NAMES, nearest
@@ -52,3 +52,12 @@ def text_of(value: Value) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def shown_text(value: Any) -> str:
+    """A setting as tables and legends show it: of a number four digits are enough."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown_text, value))}]"
+    return text_of(value)

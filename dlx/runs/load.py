@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dlx.config import Config, build, instantiate
-from dlx.config.build import narrowed
+from dlx.config.build import find_class, narrowed
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import nearest
 from dlx.config.parts import Part, part_of
@@ -36,7 +36,9 @@ def newest_checkpoint(run: RunFolder) -> Path:
     """The newest checkpoint that is whole. Raises UserError when there is none."""
     folder, problems = latest_checkpoint(run.checkpoints)
     if folder is None:
-        raise UserError("\n".join([f"{run.path}: no checkpoint that is whole", *problems]))
+        why = f"; {problems[0]}" if problems else ""
+        more = f" (and {len(problems) - 1} older ones)" if len(problems) > 1 else ""
+        raise UserError(f"{run.path}: no checkpoint that is whole{why}{more}")
     return folder
 
 
@@ -82,7 +84,7 @@ def with_parts(config: Config, spec: Spec) -> Config:
         for run in value if isinstance(value, list) else [value]:
             try:
                 folder = find_run(run, config["output_root"])
-                frozen = Config.load(folder.config_path, trust=config.trust)
+                frozen = folder.load_config(trust=config.trust)
                 check_is_run(folder, frozen)
                 _check_part(folder, frozen, part, spec)
             except UserError as error:
@@ -203,29 +205,29 @@ def check_is_run(run: RunFolder, config: Config) -> None:
 
 def load_spec(run: RunFolder, *, trust: Sequence[str] = ()) -> Spec:
     """What the run's data hold. A spec class of the person's own must be trusted, as everything that a file names."""
-    texts = {path.name: path.read_text(encoding="utf-8") for path in run.spec_files()}
-    return spec_from(run.spec, texts, trust=trust, file=str(run.path / "spec.json"))
+    return spec_from(run.spec, run.spec_texts(), trust=trust, file=str(run.path / "spec.json"))
 
 
-def spec_from(
-    content: Mapping[str, Any], texts: Mapping[str, str], *, trust: Sequence[str] = (), file: str = "spec"
-) -> Spec:
-    """From what `Spec.to_dict` and `Spec.files` gave."""
-    blocks = dict(content)
-    if blocks.get("_target_") in _BEFORE_ENTRIES:
-        return _before_entries(blocks)
-    target, version = blocks.pop("_target_", None), blocks.pop("format", 0)
-    if version not in range(FORMAT + 1):
-        raise UserError(f"{file}: written by a newer dlx")
-    entries = {}
-    for name, block in blocks.items():
-        if not isinstance(block, dict):
-            raise UserError(f"{file}: {name} is no entry")
-        own = {key.partition(".")[2]: text for key, text in texts.items() if key.startswith(f"{name}.")}
-        entries[name] = instantiate(
-            {**block, **own}, base="dlx.tasks.spec.Entry", trust=trust, key=f"spec.{name}", file=file
-        )
-    return instantiate({"_target_": target}, base="dlx.tasks.spec.Spec", trust=trust, key="spec", file=file, **entries)
+def spec_from(content: Any, texts: Mapping[str, str], *, trust: Sequence[str] = (), file: str = "spec") -> Spec:
+    """From what `Spec.to_dict` and `Spec.files` gave. Raises UserError for what is none."""
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: not a spec that dlx wrote")
+    try:
+        if content.get("_target_") in _BEFORE_ENTRIES:
+            return _before_entries(content)
+        if content["format"] not in range(FORMAT + 1):
+            raise UserError(f"{file}: written by a newer dlx")
+        entries = {}
+        for name, block in content["entries"].items():
+            if not isinstance(block, dict):
+                raise UserError(f"{file}: {name} is no entry")
+            own = {key.partition(".")[2]: text for key, text in texts.items() if key.startswith(f"{name}.")}
+            base, key = "dlx.tasks.spec.Entry", f"spec.{name}"
+            entries[name] = instantiate({**block, **own}, base=base, trust=trust, key=key, file=file)
+        target, base = content["_target_"], "dlx.tasks.spec.Spec"
+        return find_class(target, base=base, trust=trust, key="spec", file=file)(**entries)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not a spec that dlx wrote ({type(error).__name__}: {error})") from None
 
 
 _BEFORE_ENTRIES = ("dlx.tasks.spec.ImageSpec", "dlx.tasks.spec.VectorSpec")
@@ -246,8 +248,19 @@ def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence
 
     config: the run's, where it is loaded already.
     """
-    config = config or Config.load(run.config_path, trust=trust)
+    config = config or run.load_config(trust=trust)
     check_is_run(run, config)
-    system = build(without_weights(config), "model", spec=load_spec(run, trust=config.trust))
-    assign(system, load_weights(newest_checkpoint(run) / "best.safetensors"))
+    spec, weights = load_spec(run, trust=config.trust), newest_checkpoint(run) / "best.safetensors"
+    try:
+        system: System = build(without_weights(config), "model", spec=spec)
+    except (RuntimeError, MemoryError, OverflowError) as error:  # sizes that no machine has
+        raise UserError(f"{run.config_path}: the model cannot be built ({_one_line(error)})") from error
+    try:
+        assign(system, load_weights(weights))
+    except RuntimeError as error:
+        raise UserError(f"{weights}: does not fit the model of config.yaml ({_one_line(error)})") from error
     return system.eval()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

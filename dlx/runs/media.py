@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +39,7 @@ BEGINNINGS: dict[Kind, bytes] = {"image": b"\x89PNG\r\n\x1a\n", "animation": b"G
 MAX_BYTES: dict[Kind, int] = {  # of a file that is shown; of a text the rest is left out
     "image": 64 << 20, "animation": 64 << 20, "text": 1 << 20, "curve": 8 << 20, "table": 8 << 20,
 }  # fmt: skip
+MAX_FILES = 100_000  # of a folder
 MAX_ROWS = 100  # of a table, that a page shows
 MAX_LINES = 20  # of a curve
 MAX_POINTS = 2000  # of a line
@@ -112,7 +114,7 @@ def files_in(folder: Path) -> list[MediaFile]:
     """The media in a folder, in the order of their files' names. Only plain files: what a link leads to is no part of
     the run. Hidden files are those that are being written."""
     try:
-        inside = [] if folder.is_symlink() else list(os.scandir(folder))
+        inside = [] if folder.is_symlink() else list(islice(os.scandir(folder), MAX_FILES))
     except OSError:
         return []
     found = []
@@ -304,7 +306,7 @@ def _draw_overlay(overlay: Overlay) -> Image.Image:
         layer, alpha = (layer.resize(image.size, Image.Resampling.NEAREST) for layer in layers)
         image.paste(layer, mask=alpha)
     draw = ImageDraw.Draw(image)
-    texts = [*overlay.texts, *[""] * (len(overlay.boxes) - len(overlay.texts))]
+    texts = [*map(_text, overlay.texts), *[""] * (len(overlay.boxes) - len(overlay.texts))]
     kinds = list(dict.fromkeys(text.split(" ")[0] for text in texts))
     for box, text in zip(overlay.boxes, texts, strict=True):
         color = COLORS[kinds.index(text.split(" ")[0]) % len(COLORS)]

@@ -5,35 +5,50 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dlx.runs.files import strict
+from dlx.config.errors import UserError
+from dlx.runs.files import NotPlain, open_plain, strict
 
 MAX_ROW = 64 * 1024
+MAX_STEP = 1 << 53  # which a float still has exactly
 
 
 class MetricsWriter:
-    """Appends rows. What a full disk refuses is counted in `lost`, and training goes on."""
+    """Appends rows. What a full disk refuses is counted in `lost`, and training goes on. `unsure` counts rows that were
+    written when the disk could not promise to keep them. Raises UserError where the path is no plain file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lost = 0
+        self.lost = self.unsure = 0
         self._last_time = 0.0
-        self._cut_torn_tail()
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            self._descriptor = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        except NotPlain as error:
+            raise UserError(f"{path}: {error.strerror}; rows are appended to plain files only") from None
+        try:
+            self._end = self._whole()  # bytes, all of them whole rows
+            self._cut_back()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._is_torn = False
+        self._since_sync = 0  # rows
 
-    def _cut_torn_tail(self) -> None:
-        """A row that a kill cut off would be glued to the next one."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 2 * MAX_ROW))
-            tail = file.read()
-            if tail and not tail.endswith(b"\n"):
-                file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
+    def _whole(self) -> int:
+        """Bytes of the whole rows: one that a kill cut off would be glued to the next one."""
+        size = os.fstat(self._descriptor).st_size
+        tail = os.pread(self._descriptor, 2 * MAX_ROW, max(0, size - 2 * MAX_ROW))
+        return size if not tail or tail.endswith(b"\n") else size - len(tail) + tail.rfind(b"\n") + 1
+
+    def _cut_back(self) -> None:
+        """To the last whole row."""
+        if os.fstat(self._descriptor).st_size != self._end:
+            os.ftruncate(self._descriptor, self._end)
+        self._is_torn = False
 
     def write(self, row: dict[str, Any]) -> None:
         """Adds `time` (seconds since 1970, never going back) and appends the row."""
@@ -42,37 +57,48 @@ class MetricsWriter:
         if len(data) > MAX_ROW:
             raise ValueError(f"a row of metrics takes at most {MAX_ROW} bytes, got {len(data)}")
         try:
+            if self._is_torn:
+                self._cut_back()
             written = os.write(self._descriptor, data)
             while written < len(data):  # a disk that fills up first shows as a short write
                 written += os.write(self._descriptor, data[written:])
         except OSError:
             self.lost += 1
+            self._is_torn = True
+            with suppress(OSError):  # else before the next row
+                self._cut_back()
+        else:
+            self._end += len(data)
+            self._since_sync += 1
 
     def sync(self) -> None:
         """Per checkpoint, signal and end, not per row: that is 20 times slower."""
         try:
             os.fsync(self._descriptor)
         except OSError:
-            self.lost += 1
+            self.unsure += self._since_sync
+        self._since_sync = 0
 
     def close(self) -> None:
         self.sync()
         os.close(self._descriptor)
+
+    @property
+    def losses(self) -> str | None:
+        """What is said of it; None where nothing was lost."""
+        name, rows = self.path.name, "row" if self.lost == 1 else "rows"
+        texts = [f"{self.lost} {rows} of {name} (the disk refused them)"] if self.lost else []
+        texts += [f"{self.unsure} rows of {name} may not have reached the disk"] if self.unsure else []
+        return "; ".join(texts) or None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All rows that count: a resume event drops earlier rows past its step; a torn last line, and what has no step, is
     dropped too."""
     rows: list[dict[str, Any]] = []
-    if not path.exists():
-        return rows
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        step = row.get("step") if isinstance(row, dict) else None
-        if not isinstance(step, (int, float)):
+    for row in _rows(path):
+        step = row.get("step")
+        if not isinstance(step, (int, float)) or isinstance(step, bool) or not abs(step) < MAX_STEP:
             continue
         if row.get("_event") == "resume":
             rows = [earlier for earlier in rows if earlier["step"] <= step]
@@ -83,17 +109,28 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def read_resumes(path: Path) -> list[dict[str, Any]]:
     """The events of a run that went on: `step`, and `changed` where its configuration did."""
+    return [event for event in _rows(path, b'"_event"') if event.get("_event") == "resume"]
+
+
+def _rows(path: Path, having: bytes = b"") -> Iterator[dict[str, Any]]:
+    """The objects of a plain file, line by line, among the lines that have this in them. What is no object, or longer
+    than a row can be, or nested too deep, is passed over; nothing comes of what is no plain file."""
     try:
-        lines = [line for line in path.read_bytes().split(b"\n") if b'"_event"' in line]
+        descriptor = open_plain(path)
     except OSError:
-        return []
-    found = []
-    for line in lines:
-        with suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict) and event.get("_event") == "resume":
-                found.append(event)
-    return found
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        is_begun = True
+        while line := file.readline(MAX_ROW + 1):
+            is_whole, is_begun = is_begun, line.endswith(b"\n")
+            if not is_whole or len(line) > MAX_ROW or having not in line:
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict):
+                yield row
 
 
 POSITION = ("step", "epoch", "time")  # where a row is; all else in it is a figure

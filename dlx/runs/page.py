@@ -1,7 +1,8 @@
 """A web page in one file: it opens without a network, in light and dark, and prints.
 
-Text becomes markup in one way: `Html` is markup, every other value is escaped. The page carries a policy that runs no
-script but its own, so that what a name or a note smuggles in does nothing.
+Text becomes markup in one way: `Html` is markup, every other value is escaped, and what looks like a secret in it is
+left out. The page carries a policy that runs no script but its own, so that what a name or a note smuggles in does
+nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from dlx.runs.mask import mask
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --soft: #57606a; --page: #ffffff; --panel: #f6f8fa;
@@ -63,6 +66,9 @@ figcaption { color: var(--soft); font-size: 13px; margin-top: 4px; overflow-wrap
 """
 
 
+URLS = ("src", "srcset")  # data: of pictures, which are no text
+
+
 class Html(str):
     """Markup that was made here."""
 
@@ -72,7 +78,7 @@ Content = Html | str | int | float | None
 
 def escape(value: Content) -> Html:
     """Markup as it is; all else as text."""
-    return value if isinstance(value, Html) else Html(html.escape("" if value is None else str(value)))
+    return value if isinstance(value, Html) else Html(html.escape("" if value is None else mask(str(value))))
 
 
 def join(parts: Iterable[Content], between: str = "") -> Html:
@@ -82,7 +88,7 @@ def join(parts: Iterable[Content], between: str = "") -> Html:
 def tag(name: str, /, *inside: Content, **attributes: Content) -> Html:
     """`class_` and the like are attributes whose names Python keeps; None leaves one out."""
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value) if key in URLS else mask(str(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,11 @@ from dlx.runs.curves import Band
 from dlx.runs.differing import differing
 from dlx.runs.draw import draw_curves, draw_lines, picture, style
 from dlx.runs.figures import figure_text, ranked_metrics, time_text
-from dlx.runs.files import read_json
+from dlx.runs.files import open_plain, read_json
 from dlx.runs.find import MEMBERS, plan_folder
-from dlx.runs.folder import RunFolder
+from dlx.runs.folder import RunFolder, slug
 from dlx.runs.keys import canonical, text_of
+from dlx.runs.mask import masked_command
 from dlx.runs.media import (
     BEGINNINGS,
     MAX_LINES,
@@ -63,7 +66,7 @@ def report(folder: RunFolder) -> str:
     panels = curve_panels(comparison, comparison.curve_metrics) if entry.is_plan else _run_panels(comparison)
     labels = [row.label for row in comparison.rows] if entry.is_plan else []
     media = [(entry.name, folder.path / "media")]
-    if entry.is_plan and isinstance(best := summary.get("best"), str) and best and Path(best).name == best:
+    if entry.is_plan and isinstance(best := summary.get("best"), str) and best == slug(best):
         media.append((best, folder.path / MEMBERS / best / "media"))
     body = [
         tag("h1", entry.name),
@@ -85,10 +88,12 @@ def report(folder: RunFolder) -> str:
 
 
 def command(environment: Mapping[str, Any]) -> str:
-    """What was typed; a password inside a URL is left out."""
+    """What was typed; what looks like a secret is left out."""
     if (words := _words(environment)) is None:
         return "(not known)"
-    return re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:…@", shlex.join(["dlx", *words]))
+    shown = masked_command([re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:…@", word) for word in words])
+    plain = "HIDDEN0"  # which needs no quotes
+    return shlex.join(["dlx", *(word.replace("…", plain) for word in shown)]).replace(plain, "…")
 
 
 def _words(environment: Mapping[str, Any]) -> list[str] | None:
@@ -109,7 +114,8 @@ def _facts(entry: Entry, summary: Mapping[str, Any]) -> Iterator[str]:
     if not entry.is_plan and entry.config.get("model"):
         yield f"{text_of(entry.config['model'])} on {text_of(entry.config.get('dataset'))}"
     yield entry.status
-    yield datetime.fromtimestamp(entry.created, UTC).strftime("%d %B %Y, %H:%M UTC")
+    with suppress(ValueError, OverflowError, OSError):  # of a file from the year 10,000
+        yield datetime.fromtimestamp(entry.created, UTC).strftime("%d %B %Y, %H:%M UTC")
     seconds = summary.get("seconds")
     if isinstance(seconds, (int, float)):
         yield time_text(seconds)
@@ -250,8 +256,8 @@ def _medium(file: MediaFile) -> Html | None:
     """None for a picture that is none, and for a file that cannot be read."""
     caption = file.name if file.step is None else f"{file.name}, step {file.step}"
     try:
-        size = file.path.stat().st_size
-        with file.path.open("rb") as opened:
+        with os.fdopen(open_plain(file.path), "rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
             content = opened.read(MAX_TEXT if file.kind == "text" else MAX_MEDIA_BYTES)
     except OSError:
         return None

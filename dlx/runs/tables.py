@@ -55,7 +55,7 @@ def as_csv(comparison: Comparison) -> str:
             found = row.metrics.get(metric)
             spread = ("", "", 0) if found is None else (found.mean, found.std, len(found.values))
             figures += spread if grouped else spread[:1]
-        texts = [_harmless(row.text(key)) for key in comparison.keys]
+        texts = [_harmless(row.text(key, exact=True)) for key in comparison.keys]
         runs = _harmless(" ".join(entry.name for entry in row.entries))
         writer.writerow([runs, *texts, *([row.count] if grouped else []), *figures, row.status])
     return file.getvalue()
@@ -102,7 +102,7 @@ def _row_data(comparison: Comparison, row: Row) -> dict[str, Any]:
         "runs": [str(entry.path) for entry in row.entries],
         "status": {entry.name: entry.status for entry in row.entries},
         "n": row.count,
-        "config": {key: row.config[key] if key in row.config else row.text(key) for key in comparison.keys},
+        "config": {key: row.config[key] if key in row.config else row.text(key, exact=True) for key in comparison.keys},
         "metrics": {
             name: {"mean": found.mean, "std": found.std, "values": found.values} for name, found in figures.items()
         },

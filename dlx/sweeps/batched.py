@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config.changes import leaves
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, reason_of
 from dlx.data.stacked import SourceStore
 from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.folder import ENDED
@@ -33,9 +33,9 @@ from dlx.training.fit import Fit
 from dlx.training.job import Diverged
 from dlx.training.program import NotBatchable
 from dlx.training.progress import Progress, note
-from dlx.training.run import Prepared, Preparer, build_job, open_folder
+from dlx.training.run import Prepared, Preparer, build_job, open_folder, open_session
 from dlx.training.session import Result, Session
-from dlx.training.signals import exit_code
+from dlx.training.signals import Signals, exit_code
 from dlx.training.threads import choose_threads
 from dlx.training.together import Stack, fit_together
 from dlx.training.world import World
@@ -84,7 +84,7 @@ class Batched:
     another where that is measured to be faster (`--executor auto`)."""
 
     def __init__(self, execution: Execution, *, chooses: bool = False) -> None:
-        self.jobs, self.chooses = execution.jobs, chooses
+        self.jobs, self.chooses, self.quiet = execution.jobs, chooses, execution.quiet
         self._prepare = Preparer()
         self._store = SourceStore()
 
@@ -125,7 +125,7 @@ class Batched:
         except NotBatchable as reason:
             said = str(reason)
         except Exception as error:  # of whichever member: each says its own when it runs alone
-            said = f"{type(error).__name__}: {error}"
+            said = reason_of(error)
         note(f"batched: {len(members)} members run one after another: {said}")
         return None
 
@@ -208,7 +208,7 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:
                     raise outcome
                 session.ended(fit.job, outcome)
         except Exception as error:  # whatever ends a member, the others go on, and it is said
-            tell(name, Result(session.folder.path, "failed", 1, {}, f"{type(error).__name__}: {error}"))
+            tell(name, Result(session.folder.path, "failed", 1, {}, reason_of(error)))
             return
         if session.result.status != "interrupted":
             tell(name, session.result)
@@ -219,9 +219,9 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:
             sessions[fit] = member.name, session
             fit.job.recorder = fit.recorder = session.recorder
             fit.recorder.begin(fit.state.step, fit.total, fit.job.data.train.steps_per_epoch)
-        received = fit_together(stack, ended, Progress())
+        received = fit_together(stack, ended, Progress(self.quiet))
     except Exception as error:  # whose it is shows when each runs alone
-        note(f"batched: {len(left)} members go on one after another: {type(error).__name__}: {error}")
+        note(f"batched: {len(left)} members go on one after another: {reason_of(error)}")
         for _, session in sessions.values():
             with session:
                 session.left("the stack that it trained in failed")
@@ -230,7 +230,7 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:
         for _, session in sessions.values():
             session.__exit__(type(error), error, error.__traceback__)
         raise
-    if received:
+    if received := received or Signals.pending():
         raise Interrupted(exit_code(received))
     return []
 
@@ -238,11 +238,12 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:
 def _open(member: Member, world: World) -> Session:
     config, folder = member.prepared.config, member.folder
     resumed = folder.config_path.exists()
-    if resumed:
-        folder.lock.acquire()
-    else:
-        folder = open_folder(member.prepared, at=folder.path)
-    session = Session(config, folder, world, quiet=True)
+    with Signals():  # a run that is begun is also ended
+        if resumed:
+            folder.take()
+        else:
+            folder = open_folder(member.prepared, at=folder.path)
+        session = open_session(config, folder, world, quiet=True, resumed=resumed)
     if resumed:
         session.recorder.resumed(step_of(member.checkpoint) if member.checkpoint else 0, {})
     return session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
+from dlx.sweeps.plan import is_member_name
 from dlx.training.run import Preparer
+from dlx.training.world import choose_device
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -21,12 +24,14 @@ SAID = 4  # lines
 WITHOUT = ("seed", "name")  # what nothing that can be wrong depends on
 
 
-def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Point, dict[str, Config]]:
+def check_points(
+    points: Sequence[Point], metric: str | None = None, *, here: bool = True
+) -> dict[Point, dict[str, Config]]:
     """The first members of each point, by short names. The first of these is built, without weights: what data and
     network cannot go together, or are asked for more than there is, would otherwise fail when its turn comes.
 
     Raises UserError naming the points, and for a metric, such as val/accuracy:max, that none of them will have. Data
-    that members share are opened once.
+    that members share are opened once. here: members run on this machine, which must have their device.
     """
     prepare = Preparer()
     good: dict[str, Prepared] = {}
@@ -41,6 +46,8 @@ def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Poi
                 key = identity(first, WITHOUT)
                 if key not in good:
                     good[key] = prepare(first)
+                    if here:
+                        choose_device(good[key].trainer.device)
                     figures.append(set() if point.method else metrics_of(good[key]))
                 if point.method:
                     point.method.check(point.base, good[key].system)
@@ -48,6 +55,7 @@ def check_points(points: Sequence[Point], metric: str | None = None) -> dict[Poi
                 wrong.setdefault(str(error), (error, []))[1].append(point.name)
     if wrong:
         raise _named(wrong)
+    _check_names(made)
     _check_seeds(made)
     if metric and all(figures):
         check_metric(metric, set().union(*figures))
@@ -72,6 +80,33 @@ def identity(config: Config, without: Collection[str] = ("name",)) -> str:
     """The same for configurations that differ in nothing but these keys."""
     values = {**config.values, "choices": config.choices}
     return json.dumps({key: v for key, v in values.items() if key not in without}, sort_keys=True, default=str)
+
+
+def check_members(members: Mapping[str, Config], *, here: bool = True) -> None:
+    """As `check_points`, of configurations that are runs themselves: of a claim."""
+    prepare = Preparer()
+    good: set[str] = set()
+    wrong: dict[str, tuple[UserError, list[str]]] = {}
+    for name, config in members.items():
+        key = identity(config, WITHOUT)
+        try:
+            if key not in good:
+                prepared = prepare(config)
+                if here:
+                    choose_device(prepared.trainer.device)
+                good.add(key)
+        except UserError as error:
+            wrong.setdefault(str(error), (error, []))[1].append(name)
+    if wrong:
+        raise _named(wrong)
+
+
+def _check_names(made: Mapping[Point, Mapping[str, Config]]) -> None:
+    """Raises UserError where a member's folder cannot be called as it is."""
+    names = Counter(point.member(short) for point, members in made.items() for short in members)
+    for name, count in names.items():
+        if count > 1 or not is_member_name(name):
+            raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is no name for a folder'}")
 
 
 def _check_seeds(made: Mapping[Point, Mapping[str, Config]]) -> None:

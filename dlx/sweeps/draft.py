@@ -124,10 +124,7 @@ def draft_search(
     settings.check()
     space = Space(arguments, conf_dirs=conf_dirs, trust=trust, base=base)
     check_sampler(settings.sampler, space.dimensions)
-    if (points := math.prod(dimension.count for dimension in space.dimensions)) < settings.trials:
-        raise UserError(
-            f"--trials {settings.trials}: there are {points:g} points; without --search each is trained once"
-        )
+    check_trials(settings.trials, space)
     configs = space.check()
     if any("experiment" in config.values for config in configs):
         raise UserError("experiment: a claim is run by `dlx train experiment=NAME`, not searched")
@@ -161,6 +158,14 @@ def draft_search(
         conf_dirs=[str(Path(folder).absolute()) for folder in conf_dirs],
     )
     return Draft(settings, space, configs[0], storage, base)
+
+
+def check_trials(trials: int, space: Space) -> None:
+    """Raises UserError for more points than there are."""
+    if trials < 1:
+        raise UserError(f"--trials: must be at least 1, got {trials}")
+    if (points := math.prod(dimension.count for dimension in space.dimensions)) < trials:
+        raise UserError(f"--trials {trials}: there are {points:g} points; without --search each is trained once")
 
 
 def _prepared(configs: Sequence[Config]) -> tuple[set[str | None], set[str]]:

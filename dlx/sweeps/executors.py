@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, reason_of
 from dlx.runs.folder import ENDED
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.search import watch_of
 from dlx.training import run as training
 from dlx.training.session import Result, judged
+from dlx.training.signals import Signals, exit_code
 
 if TYPE_CHECKING:
     from dlx.sweeps.plan import Plan
@@ -32,7 +33,7 @@ class Execution:
     """What a person chose.
 
     jobs: members at a time; None is what suits the executor. time_limit: seconds for each member; None: no limit.
-    slurm: what is asked of Slurm for each member, such as partition=gpu.
+    slurm: what is asked of Slurm for each member, such as partition=gpu. quiet: how far it is is not shown.
     """
 
     executor: str = "inprocess"
@@ -40,6 +41,12 @@ class Execution:
     time_limit: float | None = None
     trust: tuple[str, ...] = ()
     slurm: tuple[str, ...] = ()
+    quiet: bool = False
+
+    @property
+    def here(self) -> bool:
+        """Whether members run on this machine."""
+        return self.executor not in ("ray", "slurm")
 
 
 def make_executor(execution: Execution) -> Executor:
@@ -87,7 +94,7 @@ def run_member(plan: Plan, name: str) -> Result:
         return training.resume(folder, config, quiet=True, watch=watch_of(plan.path, name))
     except Exception as error:  # whatever ends a member, the others go on, and it is said
         code = error.exit_code if isinstance(error, UserError) else 1
-        return Result(folder.path, "failed", code, {}, f"{type(error).__name__}: {error}")
+        return Result(folder.path, "failed", code, {}, reason_of(error))
 
 
 def in_this_process(plan: Plan, names: Iterable[str], tell: Tell) -> None:
@@ -97,3 +104,5 @@ def in_this_process(plan: Plan, names: Iterable[str], tell: Tell) -> None:
         if result.status == "interrupted":
             raise Interrupted(result.code)
         tell(name, result)
+        if signum := Signals.pending():  # it came while the run was ended, which it does not cut
+            raise Interrupted(exit_code(signum))

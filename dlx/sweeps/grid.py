@@ -7,19 +7,29 @@ no members of its own: it is for a search.
 from __future__ import annotations
 
 import itertools
+import math
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, compose
 from dlx.config.errors import ConfigError, Problem
-from dlx.config.groups import GROUPS, options
+from dlx.config.groups import GROUPS, option_names
 from dlx.config.overrides import long_name
 from dlx.runs.folder import slug
 from dlx.sweeps.check import identity
 from dlx.sweeps.points import Point
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import RangeSweep
+
+MOST = 100_000  # members of a grid
+LONGEST_NAME = 60  # what is cut in its middle would be another number
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,9 @@ def read_axes(arguments: Sequence[str], conf_dirs: Sequence[Path | str] = ()) ->
 
     Raises ConfigError for intervals, and for a sweep without values (`range(0)`, a glob that nothing matches).
     """
-    axes, problems = [], []
+    axes: list[Axis] = []
+    problems: list[Problem] = []
+    typed: dict[str, str] = {}
     for argument in arguments:
         key = long_name(argument.partition("=")[0].lstrip("+~"))
         try:
@@ -49,6 +61,9 @@ def read_axes(arguments: Sequence[str], conf_dirs: Sequence[Path | str] = ()) ->
             continue
         if not words:
             problems.append(Problem(key, f"{argument.partition('=')[2]} has no values"))
+        if key in typed:
+            problems.append(Problem(key, f"is given twice: {typed[key]} and {argument}"))
+        typed[key] = argument
         axes.append(Axis(key, tuple(words)))
     if problems:
         raise ConfigError(problems)
@@ -57,7 +72,7 @@ def read_axes(arguments: Sequence[str], conf_dirs: Sequence[Path | str] = ()) ->
 
 def _words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Glob
+    from hydra.core.override_parser.types import Glob, RangeSweep
     from hydra.errors import HydraException
 
     try:
@@ -73,9 +88,42 @@ def _words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str
     if isinstance(value, Glob):
         if key not in GROUPS:
             raise ValueError("a glob is for a group's options, such as model=glob(res*)")
-        names = [n for n in options(key, conf_dirs) if any(fnmatch(n, pattern) for pattern in value.include)]
+        names = [n for n in option_names(key, conf_dirs) if any(fnmatch(n, pattern) for pattern in value.include)]
         return [f"{name}={n}" for n in names if not any(fnmatch(n, pattern) for pattern in value.exclude)]
+    if isinstance(value, RangeSweep):
+        return [f"{name}={number}" for number in range_values(value, argument)]
     return [f"{name}={text}" for text in parsed.sweep_string_iterator()]
+
+
+def range_values(sweep: RangeSweep, argument: str) -> list[int | float]:
+    """The numbers of range(start, stop, step), without the stop; steps are counted in decimals, as they are written:
+    0.1 + 0.1 + 0.1 is 0.3. Raises ValueError where there are far too many.
+
+    argument: the override, where its range may be inside sort(...), which Hydra turns round wrongly.
+    """
+    is_sorted = re.search(r"\bsort\(.*?(range\([^()]*\))", argument)
+    if is_sorted:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        inner: Any = OverridesParser.create().parse_override(f"x={is_sorted[1]}").value()
+        values = range_values(inner, "")
+        if isinstance(sweep.start, float):  # cast, within
+            values = [*map(float, values)]
+        values.sort(reverse=re.search(r"reverse\s*=\s*true", argument, re.IGNORECASE) is not None)
+    else:
+        numbers = sweep.start, sweep.stop, sweep.step
+        start, stop, step = (Decimal(repr(number)) for number in numbers)
+        said = f"range({', '.join(map(str, numbers))})"
+        if not all(number.is_finite() for number in (start, stop, step)):
+            raise ValueError(f"{said} must be of finite numbers")
+        count = math.ceil((stop - start) / step) if step else 0
+        if count > MOST:
+            raise ValueError(f"{said} has {count:,} values, more than {MOST:,}")
+        number = int if all(isinstance(value, int) for value in numbers) else float
+        values = [number(start + n * step) for n in range(count)]
+    if sweep.shuffle:
+        random.shuffle(values)
+    return values
 
 
 def combine(axes: Sequence[Axis], *, paired: bool = False, draw: int | None = None, seed: int = 0) -> list[list[str]]:
@@ -92,6 +140,8 @@ def combine(axes: Sequence[Axis], *, paired: bool = False, draw: int | None = No
         count = max(lengths.values(), default=1)
         members = [[axis.words[n if axis.is_swept else 0] for axis in axes] for n in range(count)]
     else:
+        if (count := math.prod(len(axis.words) for axis in axes)) > MOST:
+            raise ConfigError([Problem("sweep", f"{count:,} members are more than {MOST:,}")])
         members = [list(words) for words in itertools.product(*(axis.words for axis in axes))]
     if draw is not None:
         if not 1 <= draw <= len(members):
@@ -104,8 +154,20 @@ def combine(axes: Sequence[Axis], *, paired: bool = False, draw: int | None = No
 def name_of(number: int, words: Sequence[str], axes: Sequence[Axis]) -> str:
     """`003-lr-0.01-seed-2`: what a member's folder is called."""
     swept = {word: axis for axis, word in zip(axes, words, strict=True) if axis.is_swept}
-    parts = [f"{axis.key.rpartition('.')[2]}-{word.partition('=')[2]}" for word, axis in swept.items()]
-    return slug(f"{number:03d}-" + "-".join(parts))
+    return folder_name(number, [(axis.key, word.partition("=")[2]) for word, axis in swept.items()])
+
+
+def folder_name(number: int, values: Iterable[tuple[str, str]]) -> str:
+    """Of as many values as there is room for. A folder's name has no plus: 3e+08 is written 3e8, not as 3e-08."""
+    name = f"{number:03d}"
+    for key, text in values:
+        text = re.sub(r"(?<=[0-9.])[eE]\+?0*(?=[0-9])", "e", text)
+        text = re.sub(r"(?<![0-9A-Za-z.])\+(?=[0-9.])", "", text)
+        longer = f"{name}-{key.rpartition('.')[2]}-{text}"
+        if name.count("-") and len(longer) > LONGEST_NAME:
+            break
+        name = longer
+    return slug(name)
 
 
 class Composer:
@@ -137,6 +199,16 @@ class Composer:
             return None
 
 
+def value_of(config: Config, key: str) -> Any:
+    """What a configuration has under a key: a group's option, or a value of its own type."""
+    if key in GROUPS:
+        return config.choices.get(key)
+    found: Any = config.values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
 def compose_points(
     members: Sequence[Sequence[str]],
     axes: Sequence[Axis],
@@ -163,7 +235,7 @@ def compose_points(
         Point(
             name_of(number, words, axes),
             config,
-            {axis.key: word.partition("=")[2] for axis, word in zip(axes, words, strict=True) if axis.is_swept},
+            {axis.key: value_of(config, axis.key) for axis in axes if axis.is_swept},
         )
         for number, (config, words) in enumerate(found.values())
     ]

@@ -12,6 +12,7 @@ from dlx.sweeps.check import check_metric
 
 if TYPE_CHECKING:
     from dlx.methods.method import Method
+    from dlx.sweeps.plan import Ending
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,9 @@ class Points(Protocol):
     def findings(self) -> dict[str, Any]:
         """What the summary says beside the points, once all of them ended."""
 
+    def draw(self, ending: Ending) -> None:
+        """The pictures of all points, once the summary is written."""
+
 
 class FixedPoints:
     """Points that are known from the start. metric: what they are ranked by, such as val/loss:min; None: not said."""
@@ -81,6 +85,9 @@ class FixedPoints:
 
     def findings(self) -> dict[str, Any]:
         return {}
+
+    def draw(self, ending: Ending) -> None:
+        return
 
 
 def _kind(point: Point) -> tuple[str, ...]:

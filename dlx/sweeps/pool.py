@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dlx
-from dlx.runs.files import loosened
+from dlx.runs.files import loosened, read_json
+from dlx.runs.folder import ENDED
 from dlx.sweeps.plan import Interrupted
 from dlx.training.progress import note
-from dlx.training.session import Result
-from dlx.training.signals import exit_code
+from dlx.training.session import Result, judged
+from dlx.training.signals import Signals, exit_code
 
 if TYPE_CHECKING:
     from dlx.sweeps.executors import Tell
@@ -58,13 +57,13 @@ def keep_filled(pool: Pool, names: Iterable[str], tell: Tell, *, jobs: int | Non
     running: set[str] = set()
     deaths: Counter[str] = Counter()
     stopped: float | None = None
-    with _signals() as received:
+    with Signals(leaves=False) as signals:
         try:
             while waiting is not None or running:
-                if received and stopped is None:
+                if signals.received and stopped is None:
                     waiting, stopped = None, time.monotonic()
                     pool.stop()
-                if len(received) > 1 or (stopped is not None and time.monotonic() - stopped > GRACE_SECONDS):
+                if signals.count > 1 or (stopped is not None and time.monotonic() - stopped > GRACE_SECONDS):
                     break
                 if waiting is not None:
                     places = None if jobs is None else jobs - len(running)
@@ -77,8 +76,9 @@ def keep_filled(pool: Pool, names: Iterable[str], tell: Tell, *, jobs: int | Non
                 for name, result in pool.ended().items():
                     running.discard(name)
                     if result.status not in ("lost", "interrupted"):
-                        tell(name, result)
-                    elif stopped is None and not received:
+                        with suppress(Interrupted):  # of what is made of the results; the members save first
+                            tell(name, result)
+                    elif stopped is None and not signals.received:
                         deaths[name] += 1
                         if deaths[name] <= retries:
                             note(f"{name}: {result.reason}; it goes on with another worker ({deaths[name]}/{retries})")
@@ -89,8 +89,8 @@ def keep_filled(pool: Pool, names: Iterable[str], tell: Tell, *, jobs: int | Non
                             tell(name, replace(result, status="failed", code=1, reason=f"{result.reason}{times}"))
         finally:
             pool.kill()
-    if received:
-        raise Interrupted(exit_code(received[0]))
+    if signals.received:
+        raise Interrupted(exit_code(signals.received))
 
 
 def result_of(plan: Plan, name: str, fields: Mapping[str, Any]) -> Result:
@@ -99,9 +99,19 @@ def result_of(plan: Plan, name: str, fields: Mapping[str, Any]) -> Result:
 
 
 def written_result(plan: Plan, name: str) -> Result | None:
-    """What a member's worker wrote when it ended."""
-    path = _result_path(plan, name)
-    return result_of(plan, name, json.loads(path.read_text())) if path.exists() else None
+    """What a member's worker wrote when it ended; where it could not, what the run folder says of a run that ended."""
+    try:
+        return result_of(plan, name, read_json(_result_path(plan, name)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    run = plan.run(name)
+    if not run.config_path.is_file():
+        return None
+    status = run.status()
+    if status["status"] not in ENDED:
+        return None
+    code = 3 if status["status"] == "diverged" else 0
+    return Result(run.path, status["status"], code, judged(run.summary()), status["reason"])
 
 
 def forget_result(plan: Plan, name: str) -> None:
@@ -118,16 +128,3 @@ def import_path() -> str:
     own = str(Path(dlx.__file__).parent.parent)
     given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     return os.pathsep.join(dict.fromkeys([own, *given]))
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals received, in a list that the handler adds to."""
-    received: list[int] = []
-    caught = (signal.SIGINT, signal.SIGTERM)
-    before = {signum: signal.signal(signum, lambda number, frame: received.append(number)) for signum in caught}
-    try:
-        yield received
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

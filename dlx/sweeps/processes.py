@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dlx.runs.files import inside, open_plain
 from dlx.sweeps import pool
 from dlx.training.session import Result
 
@@ -67,8 +68,8 @@ class Workers:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **_device(slot)}
         trust = [word for package in self.execution.trust for word in ("--trust", package)]
-        log = (self.plan.path / "plan" / f"{name}.log").open("ab")
-        with log:
+        log = open_plain(inside(self.plan.path, "plan", f"{name}.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(log, "ab"):
             return subprocess.Popen(
                 [sys.executable, "-m", "dlx.sweeps.worker", str(self.plan.path), name, str(os.getpid()), *trust],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

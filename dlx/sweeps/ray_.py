@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, reason_of
+from dlx.runs.files import open_plain
 from dlx.sweeps import pool, worker
 from dlx.training.progress import note
 from dlx.training.session import Result
@@ -87,7 +88,7 @@ class _Tasks:
         except errors.TaskCancelledError:
             return Result(path, "interrupted", 130, {}, "cancelled")
         except errors.RayTaskError as error:
-            return Result(path, "failed", 1, {}, f"{type(error.cause).__name__}: {error.cause}")
+            return Result(path, "failed", 1, {}, reason_of(error.cause))
         except (errors.RuntimeEnvSetupError, errors.RaySystemError, errors.TaskUnschedulableError) as error:
             return Result(path, "failed", 1, {}, f"Ray: {str(error).splitlines()[0]}")
         except errors.RayError as error:  # a worker or its node died; over its time limit it wrote so before
@@ -117,7 +118,10 @@ def _connected(log: Path) -> Iterator[Any]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     before = signal.getsignal(signal.SIGTERM)  # which Ray replaces
     _check_answers(address)
-    with log.open("a") as file, contextlib.redirect_stdout(file):
+    with (
+        os.fdopen(open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as file,
+        contextlib.redirect_stdout(file),
+    ):
         try:
             ray.init(address="auto", **quiet)
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:

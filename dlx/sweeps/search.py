@@ -16,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config
 from dlx.config.errors import UserError
-from dlx.runs.files import write_atomic, write_picture
+from dlx.runs.files import inside, write_atomic
+from dlx.runs.folder import load_frozen
 from dlx.sweeps.check import check_metric
-from dlx.sweeps.draft import SEARCH, STORAGE, Draft, Settings
+from dlx.sweeps.draft import SEARCH, STORAGE, Draft, Settings, check_trials
+from dlx.sweeps.grid import value_of
 from dlx.sweeps.points import Point
 from dlx.sweeps.samplers import check_pickles
 from dlx.sweeps.space import Space
@@ -30,6 +31,7 @@ from dlx.training.progress import note
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
+    from dlx.sweeps.plan import Ending
     from dlx.training.job import Watch
 
 BASE = "from.yaml"
@@ -49,19 +51,28 @@ def begin_search(draft: Draft, folder: RunFolder) -> Search:
     return Search(folder, settings, draft.space, study, storage)
 
 
-def open_search(folder: RunFolder, known: Sequence[Point], *, trust: Sequence[str], given: str | None) -> Search:
-    """A search that goes on. known: its points so far. given: the storage, where the folder may not have it."""
+def open_search(
+    folder: RunFolder, known: Sequence[Point], *, trust: Sequence[str], given: str | None, trials: int | None = None
+) -> Search:
+    """A search that goes on. known: its points so far. given: the storage, where the folder may not have it. trials:
+    how many points it has now in all. Raises UserError where it has more already."""
     path, settings = folder.path, Settings.read(folder.path)
     storage = settings.address(path, given)
+    if trials is not None and trials < len(known):
+        raise UserError(f"--trials {trials}: {len(known)} are there already; --trials is how many there are in all")
     if settings.storage is not None:
         settings = replace(settings, storage=redacted(storage))
         settings.write(path)
     else:
-        mend_journal(Path(storage))
-    base = Config.load(path / BASE, trust=trust) if (path / BASE).is_file() else None
+        mend_journal(inside(path, Path(storage).name))
+    base = load_frozen(path / BASE, trust=trust) if (path / BASE).is_file() else None
     space = Space(settings.overrides, conf_dirs=settings.conf_dirs, trust=trust, base=base)
     study = Study.load(storage, settings.where, settings.study or "", path, pruner=settings.pruner)
     study.check(space.dimensions, settings.metric)
+    if trials is not None and trials != settings.trials:
+        check_trials(trials, space)
+        settings = replace(settings, trials=trials)
+        settings.write(path)
     return Search(folder, settings, space, study, storage, known)
 
 
@@ -83,6 +94,7 @@ class Search:
         self.folder, self.settings, self.space, self.study, self.storage = folder, settings, space, study, storage
         self.points = list(known)
         self._running: dict[str, int] = {}  # trials, by point
+        self._importance: dict[str, float] | None = None  # None: the storage does not answer
 
     @property
     def total(self) -> int:
@@ -102,7 +114,8 @@ class Search:
         name = self.space.name(len(self.points), values)
         self._running[name] = number
         self.study.name(number, name)
-        self.points.append(Point(name, self.space.compose(values), values))
+        config = self.space.compose(values)
+        self.points.append(Point(name, config, {key: value_of(config, key) for key in values}))
         return self.points[-1]
 
     def told(self, point: Point, status: str, figures: Mapping[str, float]) -> None:
@@ -115,17 +128,21 @@ class Search:
             check_metric(self.settings.metric, figures, point.name)
 
     def findings(self) -> dict[str, Any]:
-        """What of the result each key accounts for; and media/search.png."""
-        from dlx.sweeps.history import history
-
+        """What of the result each key accounts for."""
         try:
-            importance, trials = self.study.importance(), self.study.trials()
+            self._importance = self.study.importance()
         except StudyError as error:  # what the members found stands without it
             note(f"warning: {error}")
-            return {}
-        own = self.study.owner["sweep"]
-        write_picture(self.folder.media / "search.png", history(trials, self.settings.metric, importance, own))
-        return {"importance": importance} if importance else {}
+            self._importance = None
+        return {"importance": self._importance} if self._importance else {}
+
+    def draw(self, ending: Ending) -> None:
+        """media/search.png"""
+        from dlx.sweeps.history import history
+
+        if (importance := self._importance) is not None:
+            own, metric = self.study.owner["sweep"], self.settings.metric
+            ending.draw("search", lambda: history(self.study.trials(), metric, importance, own))
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[None]:

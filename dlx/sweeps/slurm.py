@@ -20,13 +20,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.sweeps import worker
 from dlx.training.progress import note
+from dlx.training.signals import Signals
 
 if TYPE_CHECKING:
     from dlx.sweeps.executors import Execution, Tell
@@ -124,22 +124,15 @@ class Member:
     def __call__(self) -> dict[str, Any]:
         """Slurm's warnings (SIGUSR1, SIGUSR2) put the job back into the queue once the run saved. At SIGTERM it only
         ends: whoever sends it decides what becomes of the job."""
-        received: list[int] = []
-
-        def leave(signum: int, frame: FrameType | None) -> None:
-            received.append(signum)
-            raise KeyboardInterrupt
-
-        for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # a training has its own handler for them
-            signal.signal(signum, leave)
-        if "SLURM_CPUS_ON_NODE" in os.environ:
-            os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_ON_NODE"])
-        fields = worker.run(self.path, self.name, self.trust, self.limit)
-        if fields["status"] == "interrupted":
-            if signal.SIGTERM in received or fields["code"] == 143:
-                sys.exit(143)
-            queue_again()
-        return fields
+        with Signals() as signals:
+            if "SLURM_CPUS_ON_NODE" in os.environ:
+                os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_ON_NODE"])
+            fields = worker.run(self.path, self.name, self.trust, self.limit)
+            if fields["status"] == "interrupted":
+                if signal.SIGTERM in (signals.received, fields["code"] - 128):
+                    sys.exit(143)
+                queue_again()
+            return fields
 
 
 def queue_again() -> None:

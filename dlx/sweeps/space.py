@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,7 @@ from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS
 from dlx.config.overrides import long_name
-from dlx.runs.folder import slug
-from dlx.sweeps.grid import Composer, read_axes
+from dlx.sweeps.grid import Composer, folder_name, range_values, read_axes
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
@@ -85,6 +85,13 @@ class Numbers:
         step = self.step or (1 if self.whole else 0)
         return round((self.high - self.low) / step) + 1 if step else math.inf
 
+    def exact(self, value: float) -> float:
+        """The member of the range that Optuna's floating-point steps came close to: that which a grid has."""
+        if self.whole or not self.step:
+            return value
+        low, step = Decimal(repr(self.low)), Decimal(repr(self.step))
+        return float(low + round((Decimal(repr(value)) - low) / step) * step)
+
     def __str__(self) -> str:
         kind = "whole number" if self.whole else "number"
         step = f" in steps of {self.step:g}" if self.step and (self.step != 1 or not self.whole) else ""
@@ -118,7 +125,13 @@ class Space:
         self.fixed: list[str] = []
         self.dimensions: list[Dimension] = []
         problems: list[Problem] = []
+        typed: dict[str, str] = {}
         for argument in arguments:
+            key = long_name(argument.partition("=")[0].lstrip("+~"))
+            if key in typed:
+                problems.append(Problem(key, f"is given twice: {typed[key]} and {argument}"))
+                continue
+            typed[key] = argument
             try:
                 found = _read(argument, conf_dirs)
             except ConfigError as error:
@@ -126,8 +139,6 @@ class Space:
                 continue
             if isinstance(found, str):
                 self.fixed.append(found)
-            elif any(found.key == other.key for other in self.dimensions):
-                problems.append(Problem(found.key, "is searched twice"))
             else:
                 self.dimensions.append(found)
         if not problems and not self.dimensions:
@@ -166,8 +177,7 @@ class Space:
 
     def name(self, number: int, values: Mapping[str, Any]) -> str:
         """`007-lr-0.0123-hidden-8`: what a point's folder is called."""
-        parts = [f"{key.rpartition('.')[2]}-{text_of(value, digits=3)}" for key, value in values.items()]
-        return slug(f"{number:03d}-" + "-".join(parts))
+        return folder_name(number, [(key, text_of(value, digits=3)) for key, value in values.items()])
 
 
 def _read(argument: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
@@ -189,7 +199,7 @@ def _read(argument: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
         if isinstance(value, IntervalSweep):
             return _of_interval(key, name, value)
         if isinstance(value, RangeSweep) and not value.shuffle:
-            return _of_range(key, name, value, text)
+            return _of_range(key, name, value, argument)
     except ValueError as error:
         raise ConfigError([Problem(key, str(error))]) from None
     (axis,) = read_axes([argument], conf_dirs)
@@ -211,22 +221,19 @@ def _of_interval(key: str, name: str, sweep: IntervalSweep) -> Numbers:
     return Numbers(key, name, low, high, log=log, whole=isinstance(low, int) and isinstance(high, int))
 
 
-def _of_range(key: str, name: str, sweep: RangeSweep, text: str) -> str | Numbers:
-    start, stop, step, log = sweep.start, sweep.stop, sweep.step, _is_log(sweep.tags)
-    assert start is not None
-    assert stop is not None
-    whole = all(isinstance(number, int) for number in (start, stop, step))
-    # The end is not in a range; rounding must not put it there.
-    count = math.ceil((stop - start) / step - 1e-9) if step else 0
-    if count < 1:
+def _of_range(key: str, name: str, sweep: RangeSweep, argument: str) -> str | Numbers:
+    text, log = argument.partition("=")[2], _is_log(sweep.tags)
+    values = range_values(sweep, argument)
+    if not values:
         raise ValueError(f"{text} has no values")
-    low, high = sorted((start, start + (count - 1) * step))
-    if count == 1:
+    low, high = min(values), max(values)
+    if len(values) == 1:
         return f"{name}={text_of(low)}"
-    if log and not (whole and abs(step) == 1):
+    step, whole = abs(sweep.step), all(isinstance(value, int) for value in values)
+    if log and not (whole and step == 1):
         raise ValueError(f"tag(log, ...) is for intervals and ranges of whole numbers in steps of 1, got {text}")
     _check_log(log, low)
-    return Numbers(key, name, low, high, abs(step), log, whole)
+    return Numbers(key, name, low, high, step, log, whole)
 
 
 def _is_log(tags: set[str]) -> bool:

@@ -123,7 +123,7 @@ class Study:
                     value = trial.suggest_float(
                         key, dimension.low, dimension.high, step=dimension.step or None, log=dimension.log
                     )
-                    values[key] = round(value, 12) if dimension.step else value
+                    values[key] = dimension.exact(value)
         return begun.number, values
 
     def name(self, number: int, member: str) -> None:

@@ -16,8 +16,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +24,24 @@ from dlx.config import Config
 from dlx.config.changes import changes
 from dlx.config.errors import UserError
 from dlx.config.yaml import dump_yaml, read_yaml
-from dlx.runs.files import write_atomic, write_picture
-from dlx.runs.folder import RunFolder
-from dlx.sweeps.check import check_points
+from dlx.runs.files import inside, write_atomic
+from dlx.runs.folder import RunFolder, load_frozen, slug
+from dlx.sweeps.check import check_members, check_points
 from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import make_executor
-from dlx.sweeps.plan import Interrupted, Plan, check_alone, told
+from dlx.sweeps.plan import LOST, Interrupted, Plan, check_alone, is_member_name, text_of, told
 from dlx.sweeps.points import FixedPoints, Point
 from dlx.sweeps.search import begin_search, open_search
 from dlx.sweeps.storage import redacted
+from dlx.training.preflight import check_folder
 from dlx.training.progress import PlanProgress
 from dlx.training.run import prepare
 
 if TYPE_CHECKING:
-    from dlx.methods.method import Method
+    from dlx.methods.method import Answer, Method
     from dlx.sweeps.draft import Draft
     from dlx.sweeps.executors import Execution
+    from dlx.sweeps.plan import Ending
     from dlx.sweeps.points import Points
     from dlx.training.session import Result
 
@@ -61,9 +62,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep left. rows: the best first, those without the metric last. code: 0, 1 (a member failed) or 130.
+    """What a sweep left. rows: the best first, those without the metric last. code: 0, 1 (a member failed), 5
+    (something was lost) or 130.
 
-    findings: what else it found, such as the importance of a search's keys.
+    findings: what else it found, such as the importance of a search's keys. lost: what was lost on the way.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class Swept:
     metric: str = ""
     rows: list[Row] = field(default_factory=list)
     findings: dict[str, Any] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
 
     @property
     def best(self) -> Row | None:
@@ -80,77 +83,116 @@ class Swept:
         return next((row for row in judged if row.status != "pruned"), None)
 
 
-def start_sweep(
-    points: Sequence[Point], execution: Execution, *, metric: str | None = None, command: list[str] | None = None
-) -> Swept:
-    """Writes the plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
+def check_sweep(
+    points: Sequence[Point], execution: Execution, metric: str | None = None
+) -> dict[Point, dict[str, Config]]:
+    """The first members of each point (`check_points`). Raises UserError for what a sweep refuses before it begins."""
     check_alone()
     _check_chains(points, execution)
-    made = check_points(points, metric)
+    made = check_points(points, metric, here=execution.here)
+    check_folder(points[0].config, name_of(points[0].config))
+    return made
+
+
+def check_search(draft: Draft, execution: Execution) -> None:
+    """Raises UserError for what a search refuses before it begins, beside what its draft found."""
+    check_alone()
+    point = Point("", draft.first, {})
+    _check_chains([point], execution)
+    if point.method:
+        check_points([point], here=execution.here)
+    else:
+        check_members({"": draft.first}, here=execution.here)
+    check_folder(draft.first, name_of(draft.first))
+
+
+def start_sweep(
+    points: Sequence[Point],
+    execution: Execution,
+    *,
+    metric: str | None = None,
+    command: list[str] | None = None,
+) -> Swept:
+    """Writes the plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
+    made = check_sweep(points, execution, metric)
     folder = make_folder(points[0].config, [point.config for point in points], command)
-    if any("method" in point.config.values for point in points):
-        _write_points(folder, points)
-    for point in points:
-        if (method := point.method) and method.is_chain:  # what its members read lies in the folder
-            made[point] = point.first_members(home_of(folder, point))
-    members, differs = expand(made)
-    plan = Plan.write(folder.path, members, points[0].base, differs, metric)
+    with folder.whole_or_gone():
+        if any("method" in point.config.values for point in points):
+            _write_points(folder, points)
+        for point in points:
+            if (method := point.method) and method.is_chain:  # what its members read lies in the folder
+                made[point] = point.first_members(home_of(folder, point))
+        members, differs = expand(made)
+        plan = Plan.write(folder.path, members, points[0].base, differs, metric)
     return run_sweep(folder, plan, FixedPoints(points, metric), execution, made)
 
 
 def start_search(draft: Draft, execution: Execution, *, command: list[str] | None = None) -> Swept:
     """Begins a search that was found good, and runs it."""
-    check_alone()
+    check_search(draft, execution)
     first = draft.first
-    point = Point("", first, {})
-    _check_chains([point], execution)
-    if point.method:
-        check_points([point])
     command = command or sys.argv
     if draft.storage:  # its password is written nowhere
         command = [word.replace(draft.storage, redacted(draft.storage)) for word in command]
     folder = make_folder(first, [first], command)
-    with _released_on_error(folder):
+    with folder.whole_or_gone():
         search = begin_search(draft, folder)
-    plan = Plan.write(folder.path, {}, first.without("method"), metric=search.settings.metric)
+        plan = Plan.write(folder.path, {}, first.without("method"), metric=search.settings.metric)
     with search.under_way():
         return run_sweep(folder, plan, search, execution)
 
 
-def resume_sweep(folder: RunFolder, execution: Execution, *, storage: str | None = None) -> Swept:
+def resume_sweep(
+    folder: RunFolder,
+    execution: Execution,
+    *,
+    storage: str | None = None,
+    trials: int | None = None,
+) -> Swept:
     """Goes on with the members that are not finished, of a search also with those that are not there yet. Raises
-    RunInUse where another process is at it. storage: of a search, where its folder may not keep it."""
-    if storage and not (folder.path / SEARCH).is_file():
-        raise UserError(f"--storage: {folder.path} is no search")
+    RunInUse where another process is at it.
+
+    storage: of a search, where its folder may not keep it. trials: of a search, how many it has now in all.
+    """
+    for option, value in {"--storage": storage, "--trials": trials}.items():
+        if value is not None and not (folder.path / SEARCH).is_file():
+            raise UserError(f"{option}: {folder.path} is no search")
     plan = Plan.load(folder.path, trust=execution.trust)
-    folder.lock.acquire()
-    known = _read_points(folder, plan, execution.trust)
+    folder.take()
+    with folder.released_on_error():
+        known = _read_points(folder, plan, execution.trust)
+        for point in known:
+            if (home := home_of(folder, point)).is_dir():
+                RunFolder(home).check_own()
     if not (folder.path / SEARCH).is_file():
         return run_sweep(folder, plan, FixedPoints(known, plan.metric), execution)
-    with _released_on_error(folder):
-        search = open_search(folder, known, trust=execution.trust, given=storage)
+    with folder.released_on_error():
+        search = open_search(folder, known, trust=execution.trust, given=storage, trials=trials)
     with search.under_way():
         return run_sweep(folder, plan, search, execution)
 
 
-@contextmanager
-def _released_on_error(folder: RunFolder) -> Iterator[None]:
-    """What goes wrong before the sweep is under way leaves nobody at the folder."""
-    try:
-        yield
-    except BaseException:
-        folder.lock.release()
-        raise
+def _kind(first: Config) -> str:
+    return str(first.choices.get("method") or "sweep")
+
+
+def name_of(first: Config) -> str:
+    """Of the folder that a sweep's own is in."""
+    return str(first["name"] or _kind(first))
+
+
+def place_of(first: Config) -> str:
+    """Where a sweep's folder is made."""
+    return f"{first['output_root']}/{slug(name_of(first))}"
 
 
 def make_folder(first: Config, configs: Sequence[Config], command: list[str] | None) -> RunFolder:
     """A new folder, named after the models, or the method where there is one point."""
-    method = first.choices.get("method")
     models = "-".join(sorted({str(config.choices["model"]) for config in configs}))[:40]
-    kind = str(method) if method else "sweep"
-    folder = RunFolder.create(first["output_root"], str(first["name"] or kind), f"{kind}-{models}")
-    folder.write_config(first.to_yaml())
-    folder.write_environment(command or sys.argv)
+    folder = RunFolder.create(first["output_root"], name_of(first), f"{_kind(first)}-{models}")
+    with folder.whole_or_gone():
+        folder.write_config(first.to_yaml())
+        folder.write_environment(command or sys.argv)
     return folder
 
 
@@ -168,19 +210,22 @@ def run_sweep(
     started = time.perf_counter()
     try:
         with told(folder) as ending:
-            with PlanProgress(max(len(plan.members), points.total)) as progress:
+            with PlanProgress(max(len(plan.members), points.total), execution.quiet) as progress:
                 running = _Running(folder, plan, points, progress, made or {})
                 make_executor(execution)(plan, running.names(), running.tell)
             name, rows = rank(running.rows, plan.metric or monitored(plan))
             bad = sum(row.status not in ("finished", "pruned") for row in rows)
-            findings = points.findings()
+            findings: dict[str, Any] = {}
+            ending.attempt("not all was found out", lambda: findings.update(points.findings()))
             swept = Swept(folder.path, "finished", 1 if bad else 0, name, rows, findings)
             best = swept.best.name if swept.best else None
             seconds = round(time.perf_counter() - started, 3)
             members = [vars(row) for row in rows]
-            folder.write_summary({"metric": name, "best": best, **findings, "members": members, "seconds": seconds})
-            ending["reason"] = _reason_of(folder, rows, bad) if bad else None
-            return swept
+            summary = {"metric": name, "best": best, **findings, "members": members, "seconds": seconds}
+            ending.finish(summary, _reason_of(folder, rows, bad) if bad else None)
+            running.draw(ending)
+            points.draw(ending)
+        return replace(swept, code=swept.code or (LOST if ending.lost else 0), lost=tuple(ending.lost))
     except Interrupted as error:
         return Swept(folder.path, "interrupted", error.code)
 
@@ -215,6 +260,7 @@ class _Running:
         self.folder, self.plan, self.points, self.progress, self.made = folder, plan, points, progress, made
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
+        self._answers: list[tuple[RunFolder, Answer]] = []
         self._waiting: dict[str, tuple[Point, Method | None, list[str]]] = {}  # by point: all of its members are known
 
     def names(self) -> Iterator[str]:
@@ -280,13 +326,22 @@ class _Running:
         ]
         if not runs:
             return Row(point.name, point.differs, "failed", f"no member finished: {lost[0]}", {})
-        answer = method.answer(point.base, runs, home.path)
-        home.media.mkdir(exist_ok=True)
-        for name, figure in answer.figures.items():
-            write_picture(home.media / f"{name}.png", figure)
+        try:
+            answer = method.answer(point.base, runs, home.path)
+        except Interrupted:
+            raise
+        except Exception as error:  # the other points go on, and it is said
+            return Row(point.name, point.differs, "failed", f"its members have no answer: {text_of(error)}", {})
+        self._answers.append((home, answer))
         reason = f"{len(lost)} of {len(results)} members did not finish: {lost[0]}" if lost else None
         status = "failed" if lost else "finished"
         return Row(point.name, point.differs, status, reason, answer.metrics, answer.details)
+
+    def draw(self, ending: Ending) -> None:
+        """What the methods' answers look like: after the summary, so that no picture can lose it."""
+        for home, answer in self._answers:
+            for name, draw in answer.figures.items():
+                ending.draw(name, draw, home)
 
 
 def _reason_of(folder: RunFolder, rows: Sequence[Row], bad: int) -> str:
@@ -314,14 +369,14 @@ def _check_chains(points: Sequence[Point], execution: Execution) -> None:
 
 def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:
     """Freezes those that are not yet."""
-    path = folder.path / POINTS
-    kept = read_yaml(path) if path.is_file() else {}
+    path = folder.inside(POINTS)
+    kept = _points_in(path) if path.is_file() else {}
     new = [point for point in points if point.name not in kept]
     for point in new:
         if point.name:
-            home = RunFolder(folder.path / "points" / point.name)
-            home.path.mkdir(parents=True, exist_ok=True)
-            write_atomic(home.path / "point.yaml", point.config.to_yaml())
+            home = folder.inside("points", point.name)
+            home.mkdir(parents=True, exist_ok=True)
+            write_atomic(inside(home, "point.yaml"), point.config.to_yaml())
     if new:
         write_atomic(path, dump_yaml({**kept, **{point.name: point.differs for point in new}}))
 
@@ -331,10 +386,23 @@ def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Po
     if not path.is_file():  # each member is a point
         return [Point(name, config, plan.differs[name]) for name, config in plan.members.items()]
     found = []
-    for name, differs in read_yaml(path).items():
+    for name, differs in _points_in(path).items():
         config_path = folder.path / "points" / name / "point.yaml" if name else folder.config_path
-        found.append(Point(name, Config.load(config_path, trust=trust), differs))
+        found.append(Point(name, load_frozen(config_path, trust=trust), differs))
     return found
+
+
+def _points_in(path: Path) -> dict[str, dict[str, Any]]:
+    """Raises UserError for what is not as dlx writes it: a name that leads out of the folder would be written to."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not the points of a sweep that dlx wrote")
+    for name, differs in content.items():
+        if name != "" and not is_member_name(name):
+            raise UserError(f"{path}: {name!r} is no point's name")
+        if not isinstance(differs, dict):
+            raise UserError(f"{path}: {name} does not say what sets it apart")
+    return content
 
 
 def monitored(plan: Plan) -> str:

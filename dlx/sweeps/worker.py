@@ -13,9 +13,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlx.sweeps.plan import Plan
+    from dlx.training.session import Result
 
 PR_SET_PDEATHSIG = 1
 
@@ -33,9 +38,11 @@ def run(path: Path, name: str, trust: Sequence[str] = (), limit: float | None = 
 
     limit: seconds, after which the member saves and ends; where it does not within a grace, the process is ended.
     """
-    from dlx.runs.files import write_json
-    from dlx.sweeps.executors import run_member
+    from dlx.config.errors import reason_of
+    from dlx.runs.files import inside, write_json
+    from dlx.sweeps import executors
     from dlx.sweeps.plan import Plan
+    from dlx.training.signals import Signals, exit_code, signal_of
 
     def ending(status: str, reason: str | None, code: int = 1) -> dict[str, Any]:
         return {"status": status, "code": code, "metrics": {}, "reason": reason}
@@ -45,20 +52,38 @@ def run(path: Path, name: str, trust: Sequence[str] = (), limit: float | None = 
         return ending("failed", f"{where}: a sweep's folder must be on a file system that all nodes share")
 
     def write(fields: dict[str, Any]) -> dict[str, Any]:
-        write_json(path / "plan" / f"{name}.result.json", fields)
+        with contextlib.suppress(OSError):  # a full disk: the run folder says how it ended
+            write_json(inside(path, "plan", f"{name}.result.json"), fields)
         return fields
 
-    with _limited(limit, lambda: write(ending("failed", f"killed (over its {limit:g} s)"))) as over:
-        try:
-            result = run_member(Plan.load(path, trust=trust, only=name), name)
-            fields = {key: value for key, value in vars(result).items() if key not in ("run", "commands")}
-        except KeyboardInterrupt:  # outside the training, which catches signals itself
-            fields = ending("interrupted", "signal 2", 130)
-        except Exception as error:
-            fields = ending("failed", f"{type(error).__name__}: {error}")
-    if over.is_set() and fields["status"] == "interrupted":
-        fields |= ending("failed", f"stopped (over its {limit:g} s)")
-    return write(fields)
+    with Signals():
+        with _limited(limit, lambda: write(ending("failed", f"killed (over its {limit:g} s)"))) as over:
+            try:
+                with Signals(raises=True):
+                    result = _run(Plan.load(path, trust=trust, only=name), name, executors.run_member)
+                fields = {key: value for key, value in vars(result).items() if key not in ("run", "commands", "early")}
+            except KeyboardInterrupt as error:  # outside the training, which catches signals itself
+                fields = ending("interrupted", f"signal {signal_of(error):d}", exit_code(signal_of(error)))
+            except Exception as error:
+                fields = ending("failed", reason_of(error))
+        if over.is_set() and fields["status"] == "interrupted":
+            fields |= ending("failed", f"stopped (over its {limit:g} s)")
+        return write(fields)
+
+
+def _run(plan: Plan, name: str, run_member: Callable[[Plan, str], Result]) -> Result:
+    """The member's result. A run whose owner was on another host, and died, is in use until that host's silence is long
+    enough: a cluster that starts the member again elsewhere waits for it."""
+    from dlx.runs.lock import HEARTBEAT_SECONDS, SILENT_SECONDS, RunInUse, read_owner
+
+    until = time.monotonic() + SILENT_SECONDS + 2 * HEARTBEAT_SECONDS
+    while True:
+        result = run_member(plan, name)
+        owner = read_owner(plan.run(name).path / "run.lock")
+        is_elsewhere = owner is not None and owner["host"] != socket.gethostname()
+        if result.code != RunInUse.exit_code or not is_elsewhere or time.monotonic() > until:
+            return result
+        time.sleep(HEARTBEAT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -87,8 +112,14 @@ def _limited(limit: float | None, last_words: Callable[[], Any]) -> Iterator[thr
 
 
 def main(path: str, name: str, parent: str, *rest: str) -> None:
+    from dlx.training.signals import Signals, Stopped, exit_code
+
     die_with(int(parent))
-    run(Path(path), name, [word for word in rest if word != "--trust"])
+    try:
+        with Signals(raises=True):  # from the first line: to import torch takes seconds
+            run(Path(path), name, [word for word in rest if word != "--trust"])
+    except Stopped as stop:
+        sys.exit(exit_code(stop.signum))
 
 
 if __name__ == "__main__":

@@ -153,7 +153,8 @@ class Classification:
             titles.append(name if right else f"{name} ({self.classes[truth]})")
             colors.append("black" if right else "firebrick")
         images_BCHW = self.input.denormalize(inputs).clamp(0, 1).cpu()
-        return {"predictions": sheet(images_BCHW, titles, colors)}
+        shown = "predicted classes; the wrong ones first, in red, with the true class"
+        return {"predictions": sheet(images_BCHW, titles, colors, shown)}
 
     def report(self, statistics: Statistics) -> Report:
         """Precision, recall and F1 of each class, the confusion matrix, and of images the worst mistakes."""
@@ -170,23 +171,29 @@ class Classification:
 TITLE = 13  # letters that fit above an image
 
 
-def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], columns: int = 8) -> Figure:
-    """Images in rows, each with a title. As one picture with texts on it: 32 axes would take ten times as long to draw,
-    and a small training less time than its picture."""
+def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], shown: str, columns: int = 8) -> Figure:
+    """Images in rows, each with a title; `shown` above says what they are. As one picture with texts on it: 32 axes
+    would take ten times as long to draw, and a small training less time than its picture."""
     from matplotlib.figure import Figure
+
+    from dlx.runs.draw import drawable
 
     count, channels, height, width = images_BCHW.shape
     titles = [text if len(text) <= TITLE else text.replace(" (", "\n(") for text in titles]
     title = 0.36 if any("\n" in text for text in titles) else 0.2  # in sides of an image
     rows, gap = -(-count // columns), 0.08
     step_y, step_x = round(height * (1 + title)), round(width * (1 + gap)) + 1
-    canvas_HWC = torch.full((rows * step_y, columns * step_x, channels), 0.0 if channels == 1 else 1.0)
-    figure = Figure(figsize=(8, 8 * rows * step_y / (columns * step_x)))
-    axes = figure.add_axes((0, 0, 1, 1))
+    canvas_HWC = torch.ones(rows * step_y, columns * step_x, channels)
+    tall = 8 * rows * step_y / (columns * step_x)
+    figure = Figure(figsize=(8, tall + 0.3))
+    figure.text(0.5, 1 - 0.15 / (tall + 0.3), shown, fontsize=9, ha="center", va="center")
+    axes = figure.add_axes((0, 0, 1, tall / (tall + 0.3)))
     for number, (image_CHW, text, color) in enumerate(zip(images_BCHW, titles, colors, strict=True)):
         y, x = number // columns * step_y + step_y - height, number % columns * step_x
         canvas_HWC[y : y + height, x : x + width] = image_CHW.permute(1, 2, 0)
-        axes.text(x + width / 2, y - 0.05 * height - 0.5, text, fontsize=7, color=color, ha="center", va="bottom")
-    axes.imshow(canvas_HWC.squeeze(-1).numpy(), cmap="gray_r", vmin=0, vmax=1)
+        axes.text(
+            x + width / 2, y - 0.05 * height - 0.5, drawable(text), fontsize=7, color=color, ha="center", va="bottom"
+        )
+    axes.imshow(canvas_HWC.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set_axis_off()
     return figure

@@ -74,9 +74,11 @@ def worst(mistakes: list[Mistake]) -> list[Mistake]:
     return sorted(mistakes, key=lambda one: -one.nll)[:MISTAKES]
 
 
-def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = "") -> Figure:
+def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = "confusion matrix") -> Figure:
     """A heat map: the color is the share of the true class (the row), the number the count."""
     from matplotlib.figure import Figure
+
+    from dlx.runs.draw import drawable
 
     count_KK = confusion_KK.cpu().double()
     share_KK = count_KK / count_KK.sum(1, keepdim=True).clamp_min(1)
@@ -89,7 +91,7 @@ def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = 
             color = "white" if share_KK[row, column] > 0.6 else "black"
             axes.text(column, row, f"{int(count_KK[row, column])}", ha="center", va="center", color=color, fontsize=8)
     if len(classes) <= NAMES:
-        names = [name if len(name) <= 20 else f"{name[:19]}…" for name in classes]
+        names = [drawable(name if len(name) <= 20 else f"{name[:19]}…") for name in classes]
         upright = max(map(len, names)) > 3
         axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
         axes.set_yticks(range(len(names)), names)
@@ -99,9 +101,13 @@ def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = 
     return figure
 
 
-def draw_mistakes(mistakes: list[Mistake], image: Image, classes: tuple[str, ...], title: str = "") -> Figure:
+def draw_mistakes(
+    mistakes: list[Mistake], image: Image, classes: tuple[str, ...], title: str = "the mistakes with the highest loss"
+) -> Figure:
     """The images, worst first, with the true class, and below it the predicted one with its probability."""
     from matplotlib.figure import Figure
+
+    from dlx.runs.draw import drawable
 
     columns = min(6, max(3, len(mistakes)))
     rows = max(1, -(-len(mistakes) // columns))
@@ -113,7 +119,7 @@ def draw_mistakes(mistakes: list[Mistake], image: Image, classes: tuple[str, ...
     for one, axes in zip(mistakes, grid.flat, strict=False):
         axes.set(xticks=[], yticks=[])
         pixels_HWC = image.denormalize(one.image).clamp(0, 1).permute(1, 2, 0).squeeze(-1)
-        axes.imshow(pixels_HWC.numpy(), cmap="gray_r", vmin=0, vmax=1)
-        true, predicted = (classes[number][:18] for number in (one.label, one.predicted))
+        axes.imshow(pixels_HWC.numpy(), cmap="gray", vmin=0, vmax=1)
+        true, predicted = (drawable(classes[number][:18]) for number in (one.label, one.predicted))
         axes.set_title(f"true {true}\npred. {predicted} ({one.probability:.0%})", fontsize=8)
     return figure

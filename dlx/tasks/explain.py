@@ -133,15 +133,17 @@ def draw(
     """The image as the network sees it, the map over it where there is one (`seen`: its name, [H, W]), the bars."""
     from matplotlib.figure import Figure
 
+    from dlx.runs.draw import drawable
+
     pixels_HWC = image.denormalize(image_CHW).clamp(0, 1).cpu().permute(1, 2, 0).squeeze(-1).numpy()
     figure = Figure(figsize=(9 if seen else 6.5, 3.2), layout="constrained")
     panels = figure.subplots(1, 3 if seen else 2, width_ratios=[1, 1, 1.2] if seen else [1, 1.2])
     for axes in panels[:-1]:
         axes.imshow(pixels_HWC, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
-    panels[0].set_title(title, fontsize=9)
+    panels[0].set_title(drawable(title), fontsize=9)
     top = top_classes(classes, probability_K, 5)
-    names = [name if len(name) <= 18 else f"{name[:17]}…" for name in top]
+    names = [drawable(name if len(name) <= 18 else f"{name[:17]}…") for name in top]
     if seen:
         name, map_HW = seen
         heat_HW = map_HW.cpu().numpy()  # clear where it is low: there the image stays as it is
@@ -154,5 +156,6 @@ def draw(
     bars.set_yticks(places, names)
     bars.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability")
     bars.invert_yaxis()
+    bars.set_title("most probable classes", fontsize=9)
     bars.spines[["top", "right"]].set_visible(False)
     return figure

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import math
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,22 +14,49 @@ import numpy as np
 from dlx.config.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
 
 
-def _open_image(content: bytes, channels: int) -> Image.Image:
-    """Upright, gray (1 channel) or RGB (3). Raises what Pillow raises for a damaged file, ValueError for 16-bit and
-    float images (Pillow would clip them)."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+# What Pillow decodes itself. Asked for any format, it hands PostScript in a .png to another program.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 100_000_000  # of an image: 300 MB as RGB
+
+
+def _open(content: bytes) -> Image.Image:
+    """Its header alone is read. Raises ValueError for what is no image of these formats, or is too large."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        opened = Image.open(BytesIO(content))
+        image = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError("no image of a known format") from None
-    with opened as image:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+    return image
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """Height and width as it is shown, from the header. Raises as `_open`, and what Pillow raises for a damaged one."""
+    with _open(content) as image:
+        turned = image.getexif().get(0x0112, 1) >= 5  # cameras store how they were held
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _open_image(content: bytes, channels: int, background: float) -> Image.Image:
+    """Upright, gray (1 channel) or RGB (3); what is transparent lies on the background, 0 black to 1 white. Raises what
+    Pillow raises for a damaged file, ValueError for 16-bit and float images (Pillow would clip them)."""
+    from PIL import Image, ImageOps
+
+    with _open(content) as image:
         if image.mode[0] in "IF":
             raise ValueError("16-bit and float images are not supported, only 8 bits a channel")
-        upright = ImageOps.exif_transpose(image)  # cameras store how they were held
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:
+            level = round(255 * background)
+            ground = Image.new("RGBA", upright.size, (level, level, level, 255))
+            upright = Image.alpha_composite(ground, upright.convert("RGBA"))
         return upright.convert("L" if channels == 1 else "RGB")
 
 
@@ -35,33 +65,35 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     return pixels.transpose(2, 0, 1).copy()  # Pillow's own is not writable
 
 
-def decode_content(content: bytes, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def decode_content(
+    content: bytes, channels: int, size: tuple[int, int] | None = None, background: float = 1.0
+) -> np.ndarray:
     """An encoded image as uint8 [C, H, W].
 
     size: (height, width) to scale to; what sticks out of that shape is cut off evenly. Raises as `_open_image`.
     """
     from PIL import Image, ImageOps
 
-    image = _open_image(content, channels)
+    image = _open_image(content, channels, background)
     if size is not None and (image.height, image.width) != size:
         image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
     return _pixels(image, channels)
 
 
-def decode_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
+def decode_image(path: Path, channels: int, size: tuple[int, int], background: float = 1.0) -> np.ndarray:
     """An image file as uint8 [C, H, W], scaled and cut to size. Raises UserError."""
     try:
-        return decode_content(path.read_bytes(), channels, size)
+        return decode_content(path.read_bytes(), channels, size, background)
     except Exception as error:  # Pillow's decoders raise errors of many kinds
         raise UserError(f"{path}: not an image that can be read ({error})") from error
 
 
-def fit_inside(path: Path, channels: int, size: tuple[int, int]) -> tuple[np.ndarray, float]:
+def fit_inside(path: Path, channels: int, size: tuple[int, int], background: float = 1.0) -> tuple[np.ndarray, float]:
     """An image file, whole, scaled to fit into (height, width): uint8 [C, h, w], and the factor. Raises UserError."""
     from PIL import Image
 
     try:
-        image = _open_image(path.read_bytes(), channels)
+        image = _open_image(path.read_bytes(), channels, background)
     except Exception as error:  # Pillow's decoders raise errors of many kinds
         raise UserError(f"{path}: not an image that can be read ({error})") from error
     scale = min(size[0] / image.height, size[1] / image.width)
@@ -69,30 +101,74 @@ def fit_inside(path: Path, channels: int, size: tuple[int, int]) -> tuple[np.nda
     return _pixels(image.resize(shape, Image.Resampling.BILINEAR), channels), scale
 
 
-def read_rows(path: Path, size: int) -> np.ndarray:
-    """The rows of a .csv or .npy file, [N, size]. Raises UserError."""
+def read_rows(path: Path, size: int, names: Sequence[str] = ()) -> np.ndarray:
+    """The rows of a .csv or .npy file, float64 [N, size], all finite. names: of the columns, where they are known.
+
+    A first line of a .csv that holds words alone names the columns, which is said where they are not known. Raises
+    UserError with the line of the file.
+    """
+    if path.suffix.lower() == ".npz":
+        raise UserError(f"{path}: an archive of arrays; give one of them as .npy")
     try:
-        rows = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_csv(path)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: {str(error).partition('; use `usecols`')[0]}") from error
+        rows = _read_npy(path, size) if path.suffix.lower() == ".npy" else _read_csv(path, tuple(names))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, EOFError, csv.Error) as error:
+        raise UserError(f"{path}: {error}") from None
     if rows.size == 0:
         raise UserError(f"{path}: holds no rows")
-    rows = np.atleast_2d(rows)
     if rows.ndim != 2 or rows.shape[1] != size:
         raise UserError(f"{path}: must have {size} numbers per row, got shape {rows.shape}")
     return rows
 
 
-def _read_csv(path: Path) -> np.ndarray:
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if lines and not any(_is_number(cell) for cell in lines[0].split(",")):
-        del lines[0]
-    return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.empty((0, 0))
+def _read_npy(path: Path, size: int) -> np.ndarray:
+    """Raises ValueError for what is not finite real numbers. A list of numbers is one row, or rows of one number."""
+    rows = np.load(path, allow_pickle=False)
+    if rows.ndim < 2:
+        rows = rows.reshape(-1, 1) if size == 1 else np.atleast_2d(rows)
+    if rows.dtype.kind not in "biuf":
+        raise ValueError(f"holds {rows.dtype}, not real numbers")
+    rows = rows.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(rows))
+    if len(bad):
+        raise ValueError(f"row {bad[0, 0] + 1}: {rows[tuple(bad[0])]} is not finite")
+    return rows
 
 
-def _is_number(text: str) -> bool:
+def _read_csv(path: Path, names: tuple[str, ...]) -> np.ndarray:
+    """Raises ValueError with the line of what is no finite number, or of another length."""
+    rows: list[list[float]] = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        for number, cells in enumerate(reader):
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
+                continue
+            if number == 0 and all(cell and _number(cell) is None for cell in cells):
+                _check_names(path, tuple(cells), names)
+                continue
+            row = [_number(cell) for cell in cells]
+            for cell, value in zip(cells, row, strict=True):
+                if value is None:
+                    raise ValueError(f"line {reader.line_num}: {cell!r} is no number")
+                if not math.isfinite(value):
+                    raise ValueError(f"line {reader.line_num}: {cell} is not finite")
+            rows.append([value for value in row if value is not None])
+            if len(row) != len(rows[0]):
+                raise ValueError(f"line {reader.line_num}: {len(row)} numbers, the lines before have {len(rows[0])}")
+    return np.array(rows, np.float64) if rows else np.empty((0, 0))
+
+
+def _check_names(path: Path, found: tuple[str, ...], names: tuple[str, ...]) -> None:
+    if names and sorted(found) == sorted(names) and found != names:
+        raise ValueError(f"line 1: the columns are {', '.join(found)}; they must be {', '.join(names)}")
+    if found != names:
+        warnings.warn(f"{path}: line 1 ({', '.join(found)}) is taken for the names of the columns", stacklevel=2)
+
+
+def _number(text: str) -> float | None:
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None

@@ -85,7 +85,7 @@ class Regression:
 
         target = batch[self.target_name].float().cpu()[:, 0]
         predicted = output.float().cpu()[:, 0]
-        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         if isinstance(self.input, Reals) and self.input.size == 1:
             features = batch[self.input_name].float().cpu()
@@ -93,10 +93,10 @@ class Regression:
             x = features[order, 0].numpy()
             axes.plot(x, target[order].numpy(), ".", color="0.6", label="data")
             axes.plot(x, predicted[order].numpy(), color="tab:blue", label="prediction")
-            axes.set(xlabel="x", ylabel="y")
+            axes.set(xlabel="x", ylabel="y", title="prediction over the input")
         else:
             axes.plot(target.numpy(), predicted.numpy(), ".", label="samples")
             axes.axline((float(target.mean()),) * 2, slope=1, color="0.6")
-            axes.set(xlabel="target", ylabel="prediction")
-        axes.legend()
+            axes.set(xlabel="target", ylabel="prediction", title="prediction against target")
+        figure.legend(loc="outside right upper", frameon=False)  # on the data it would hide them
         return {"fit": figure}

@@ -36,6 +36,12 @@ class Entry:
     files: ClassVar[tuple[str, ...]] = ()
     """Fields that are texts in files of their own beside spec.json: `NAME.FIELD`."""
 
+    def __post_init__(self) -> None:
+        """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
+        for field in fields(self):
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
@@ -51,7 +57,7 @@ class Entry:
 
     def normalize(self, raw: Tensor) -> Tensor:
         """Stored values to what a system reads, same shape."""
-        return raw
+        return raw.to(self.dtype)
 
     def denormalize(self, value: Tensor) -> Tensor:
         """The inverse of `normalize` (images: in [0, 1])."""
@@ -65,7 +71,7 @@ class Entry:
 
     def draw(self, value: Tensor) -> Tensor | list[str]:
         """A batch for the eye: pixels, uint8 [B, H, W, C], or a text for each sample."""
-        return [" ".join(f"{number:.4g}" for number in row) for row in value.flatten(1).tolist()]
+        return [" ".join(f"{number:.4g}" for number in row) for row in value.reshape(len(value), -1).tolist()]
 
 
 @cache
@@ -78,7 +84,8 @@ def _column(values: tuple[float, ...], device: torch.device) -> Tensor:
 class Image(Entry):
     """float32 [B, C, H, W], per channel (pixel / scale - mean) / std. Stored images are uint8 in 0..scale.
 
-    height, width: of the largest, where a spec has the `Size` of images that differ.
+    height, width: of the largest, where a spec has the `Size` of images that differ. background: what transparent
+    pixels of a file lie on, 0 black to 1 white.
     """
 
     channels: int
@@ -87,13 +94,15 @@ class Image(Entry):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 255.0
+    background: float = 1.0
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
 
     def normalize(self, raw: Tensor) -> Tensor:
-        return raw.float().div_(self.scale).sub_(_column(self.mean, raw.device)).div_(_column(self.std, raw.device))
+        x = raw / self.scale if raw.is_floating_point() else raw.float().div_(self.scale)  # the source stays as it is
+        return x.float().sub_(_column(self.mean, raw.device)).div_(_column(self.std, raw.device))
 
     def denormalize(self, value: Tensor) -> Tensor:
         return value.float() * _column(self.std, value.device) + _column(self.mean, value.device)
@@ -105,16 +114,18 @@ class Image(Entry):
     def in_range(self, low: float, high: float) -> Image:
         """The same images, normalized so that black is `low` and full brightness `high`."""
         width = high - low
+        if width <= 0:
+            raise ValueError(f"high must be above low ({low}), got {high}")
         return replace(self, mean=(-low / width,) * self.channels, std=(1 / width,) * self.channels)
 
     def read(self, source: Path | str) -> Tensor:
         """An image file, scaled and cut to this size, [1, C, H, W]."""
-        return self._normalized(decode_image(Path(source), self.channels, (self.height, self.width)))
+        return self._normalized(decode_image(Path(source), self.channels, (self.height, self.width), self.background))
 
     def read_whole(self, source: Path | str) -> tuple[Tensor, tuple[int, int], float]:
         """An image file, scaled to fit into this size and padded at its right and bottom: [1, C, H, W], the height and
         width that the picture takes, and the factor that it was scaled by."""
-        pixels, scale = fit_inside(Path(source), self.channels, (self.height, self.width))
+        pixels, scale = fit_inside(Path(source), self.channels, (self.height, self.width), self.background)
         x_1CHW = self._normalized(pixels)
         height, width = x_1CHW.shape[-2:]
         return (
@@ -174,7 +185,7 @@ class Label(Entry):
         text = str(source)
         if text in self.classes:
             return torch.tensor([self.classes.index(text)])
-        if text.isdigit() and int(text) < len(self.classes):
+        if text.isdecimal() and int(text) < len(self.classes):
             return torch.tensor([int(text)])
         known = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
         raise UserError(f"{text}: unknown class{nearest(text, self.classes) or ';'} classes: {known}")
@@ -222,12 +233,9 @@ class Reals(Entry):
     def shape(self) -> tuple[int, ...]:
         return (self.size,)
 
-    def normalize(self, raw: Tensor) -> Tensor:
-        return raw.float()
-
     def read(self, source: Path | str) -> Tensor:
         """The rows of a .csv or .npy file, [B, F]; a .csv may begin with a line of names."""
-        return torch.from_numpy(read_rows(Path(source), self.size)).float()
+        return torch.from_numpy(read_rows(Path(source), self.size, self.names)).float()
 
     def draw(self, value: Tensor) -> list[str]:
         return [" ".join(f"{number:.6g}" for number in row) for row in value.tolist()]
@@ -282,9 +290,6 @@ class Mask(Entry):
     def dtype(self) -> torch.dtype:
         return torch.int64
 
-    def normalize(self, raw: Tensor) -> Tensor:
-        return raw.long()
-
     def draw(self, value: Tensor) -> Tensor:
         """Each class in a color of its own, void black."""
         hue = torch.arange(len(self.classes)) / max(1, len(self.classes))
@@ -331,9 +336,6 @@ class Tokens(Entry):
     def dtype(self) -> torch.dtype:
         return torch.int64
 
-    def normalize(self, raw: Tensor) -> Tensor:
-        return raw.long()
-
     def _tokenizer(self) -> Any:
         from dlx.config.errors import UserError
 
@@ -345,13 +347,25 @@ class Tokens(Entry):
         """A text, or the content of a file, [1, L'] with L' at most L."""
         from dlx.config.errors import UserError
 
-        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
-        ids = self._tokenizer().encode(text)
+        name = str(source) if isinstance(source, Path) else repr(source if len(source) <= 40 else f"{source[:39]}…")
+        try:
+            text = source.read_text(encoding="utf-8").removesuffix("\n") if isinstance(source, Path) else source
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name}: no text that can be read ({error})") from None
+        try:
+            ids = self._tokenizer().encode(text)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
         if not ids:
-            raise UserError(f"{source}: holds no tokens")
+            raise UserError(f"{name}: holds no tokens")
         if len(ids) > self.length:
-            raise UserError(f"{source}: has {len(ids)} tokens; at most {self.length} are read")
+            raise UserError(f"{name}: has {len(ids)} tokens; at most {self.length} are read")
         return torch.tensor([ids])
+
+    def padded(self, value: Tensor) -> Tensor:
+        """Texts [B, L'] filled up to L, where there is a token for it."""
+        missing = self.length - value.shape[1]
+        return value if self.pad is None else torch.nn.functional.pad(value, (0, missing), value=self.pad)
 
     def draw(self, value: Tensor) -> list[str]:
         rows = [[token for token in row if token != self.pad] for row in value.tolist()]
@@ -383,6 +397,11 @@ class Spec:
 
     targets: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls) -> None:
+        for name in vars(cls).get("__annotations__", {}):
+            if hasattr(Spec, name) and name != "targets":
+                raise TypeError(f"{cls.__name__}.{name}: an entry cannot have the name of an attribute of Spec")
+
     @cached_property
     def entries(self) -> dict[str, Entry]:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -409,11 +428,15 @@ class Spec:
         return example(self.entries, count, device)
 
     def read(self, name: str, source: Path | str) -> Batch:
-        """One entry of a file or text as a normalized batch. An image whose `Size` the spec has comes whole and padded,
-        with `size` and `scale` (float32 [1]: pixels of the batch for one of the file)."""
+        """One entry of a file or text as a normalized batch; texts are filled up to their full length.
+
+        An image whose `Size` the spec has comes whole and padded, with `size` and `scale` (float32 [1]: pixels of the
+        batch for one of the file).
+        """
         entry, sizes = self.entries[name], self.of_kind(Size, of=name)
         if not isinstance(entry, Image) or not sizes:
-            return {name: entry.read(source)}
+            value = entry.read(source)
+            return {name: entry.padded(value) if isinstance(entry, Tokens) else value}
         image, size, scale = entry.read_whole(source)
         return {name: image, next(iter(sizes)): torch.tensor([size]), "scale": torch.tensor([scale])}
 
@@ -424,7 +447,7 @@ class Spec:
         for name, entry in self.entries.items():
             kept = [field.name for field in fields(entry) if field.name not in entry.files]
             entries[name] = {"_target_": _path(entry), **{key: getattr(entry, key) for key in kept}}
-        return {"_target_": _path(self), "format": FORMAT, **entries}
+        return {"_target_": _path(self), "format": FORMAT, "entries": entries}
 
     def files(self) -> dict[str, str]:
         """What belongs beside spec.json: names and contents."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlx.tasks.system import System
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,42 @@ def _run(system: System) -> int:
         (entry,) = inputs.values()
         system(entry.example(1, "meta"))
         return 1
-    batch = {**system.spec.example(2, "meta"), "step": torch.zeros((), dtype=torch.int64, device="meta")}
+    compute_losses(system, 2)
+    return 2
+
+
+def compute_losses(system: System, samples: int) -> None:
+    """All losses of a meta system, on an example batch. Raises what they raise: some read values."""
+    batch = {**system.spec.example(samples, "meta"), "step": torch.zeros((), dtype=torch.int64, device="meta")}
     batch |= {"stage": batch["step"], "progress": torch.zeros((), device="meta")}
     for view in system.views[1:]:
         batch[view] = batch[system.views[0]]
     for objective in system.objectives():
         system.training_loss(batch, objective)
-    return 2
+
+
+def single_value_norms(system: System) -> list[str]:
+    """Batch norms of a meta system that see a single value of each channel in a training batch of one sample, from
+    which there is no variance. The system is left in training mode."""
+    found = []
+    norms = {name: part for name, part in system.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)}
+
+    def looks(name: str) -> Callable[..., None]:
+        def look(part: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            if part.training and given[0].numel() == given[0].shape[1]:
+                found.append(name)
+
+        return look
+
+    hooks = [part.register_forward_pre_hook(looks(name)) for name, part in norms.items()]
+    try:
+        compute_losses(system.train(), 1)
+    except Exception:  # a norm's own, or of a loss that reads values; what was seen until then is seen
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(dict.fromkeys(found))
 
 
 def has_forward(system: System) -> bool:

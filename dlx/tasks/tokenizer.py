@@ -19,12 +19,13 @@ class Characters:
     def encode(self, text: str) -> list[int]:
         """Raises UserError for a character that the alphabet lacks."""
         if unknown := {letter for letter in text if letter not in self._number}:
-            raise UserError(f"{text!r}: characters that the vocabulary lacks: {' '.join(sorted(unknown))}")
+            raise UserError(f"characters that the vocabulary lacks: {' '.join(map(repr, sorted(unknown)[:10]))}")
         return [self._number[letter] for letter in text]
 
     def decode(self, tokens: list[int]) -> str:
-        """Tokens below `first` (padding, marks) are left out."""
-        return "".join(self.alphabet[token - self.first] for token in tokens if token >= self.first)
+        """Tokens below `first` (padding, marks) are left out; those beyond the alphabet are shown as \ufffd."""
+        numbers = [token - self.first for token in tokens if token >= self.first]
+        return "".join(self.alphabet[number] if number < len(self.alphabet) else "\ufffd" for number in numbers)
 
     def to_json(self) -> str:
         return json.dumps({"type": "characters", "alphabet": self.alphabet, "first": self.first}, ensure_ascii=False)

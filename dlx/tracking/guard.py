@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from dlx.tracking.tracker import Tracker
 
 FINISH_SECONDS = 60.0
+POLL_SECONDS = 0.1
 
 
 class Guard:
@@ -43,9 +45,12 @@ class Guard:
         self.failed = f"tracker {self.name}: {reason}; the local files are complete"
         self.lose(self.failed)
 
-    def close(self, seconds: float = FINISH_SECONDS) -> None:
-        """Waits until all calls are done, but not longer than `seconds`."""
+    def close(self, seconds: float = FINISH_SECONDS, gives_up: Callable[[], bool] = lambda: False) -> None:
+        """Waits until all calls are done, but not longer than `seconds`, nor once it is to give up."""
         self._calls.put(None)
-        self._thread.join(seconds)
+        begun = time.monotonic()
+        while self._thread.is_alive() and not gives_up() and time.monotonic() - begun < seconds:
+            self._thread.join(max(0.0, min(POLL_SECONDS, begun + seconds - time.monotonic())))
         if self._thread.is_alive() and self.failed is None:
-            self._fail(f"not finished after {seconds:.0f} s")
+            cut = "cut off by a signal before it was finished" if gives_up() else f"not finished after {seconds:.0f} s"
+            self._fail(cut)

@@ -1,4 +1,8 @@
-"""Whether Weights & Biases can be talked to, found out without its client: that may prompt, or wait for 103 s."""
+"""Whether Weights & Biases can be talked to, found out without its client: that may prompt, or wait for 103 s.
+
+Asking has one deadline for all of it: a name that is looked up for ever, or a server that drips a byte a second, is as
+good as none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ import contextlib
 import http.client
 import netrc
 import os
+import queue
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -40,8 +46,18 @@ def has_key() -> bool:
 
 
 def is_reachable() -> bool:
-    """Whether the server answers at the client's own door within seconds, and with no error of its own. Its answer is
-    not looked at: without the key it may well be a refusal."""
+    """Whether the server answers at the client's own door within PROBE_SECONDS, and with no error of its own. Its
+    answer is not looked at: without the key it may well be a refusal."""
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    # A socket's own timeout is for each of its reads; nor does it bound the look-up of the name.
+    threading.Thread(target=lambda: answers.put(_answers()), daemon=True, name="wandb-probe").start()
+    try:
+        return answers.get(timeout=PROBE_SECONDS)
+    except queue.Empty:
+        return False
+
+
+def _answers() -> bool:
     door = urllib.request.Request(
         f"{base_url().rstrip('/')}/graphql",
         data=b'{"query": "{ __typename }"}',

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dlx.runs.files import write_atomic
+from dlx.config.errors import UserError
+from dlx.runs.files import NotPlain, open_plain, write_atomic
 from dlx.runs.media import encode
 from dlx.runs.metrics import MetricsWriter
-from dlx.tracking.guard import Guard
+from dlx.tracking.guard import FINISH_SECONDS, Guard
 from dlx.tracking.system import SystemMonitor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dlx.runs.folder import RunFolder
     from dlx.tracking.tracker import Tracker
@@ -47,6 +49,9 @@ class Recorder:
     def media(self, step: int, name: str, medium: Any) -> None:
         """A picture, text, curve, table or animation at a step (dlx/runs/media.py)."""
 
+    def warn(self, text: str) -> None:
+        """Something that a person should know."""
+
     def lose(self, what: str) -> None:
         """Something was lost on the way: the run ends with exit code 5 and says what."""
         self.lost.append(what)
@@ -54,11 +59,20 @@ class Recorder:
     def sync(self) -> None:
         """What was recorded survives a power cut."""
 
-    def close(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
-        """The end of the session."""
+    def close(
+        self,
+        status: str,
+        summary: dict[str, Any],
+        reason: str | None = None,
+        interrupted: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """The end of the session. interrupted: the signal that the process received, or 0."""
 
 
 class RunRecorder(Recorder):
+    """Raises UserError or OSError where the folder cannot be written to. Once it is made, nothing that a disk, a
+    tracker or a picture refuses ends the training: it is lost, and said."""
+
     def __init__(
         self,
         folder: RunFolder,
@@ -69,7 +83,12 @@ class RunRecorder(Recorder):
         super().__init__()
         self.folder, self.display = folder, display
         self.metrics = MetricsWriter(folder.metrics_path)
-        self._log = (folder.path / "log.txt").open("a", encoding="utf-8")
+        path = folder.path / "log.txt"
+        try:
+            descriptor = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        except NotPlain as error:
+            raise UserError(f"{path}: {error.strerror}; lines are appended to plain files only") from None
+        self._log = os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
         self.system = SystemMonitor(folder.path / "system.jsonl")
         self.guards = [Guard(name, tracker, self.warn, self.lose) for name, tracker in trackers.items()]
         for guard in self.guards:
@@ -92,19 +111,23 @@ class RunRecorder(Recorder):
             self.note(f"step {step} " + " ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
 
     def media(self, step: int, name: str, medium: Any) -> None:
-        suffix, content = encode(medium)
-        path = self.folder.media / f"{name}-{step:08d}{suffix}"
+        file = f"{name}-{step:08d}"
         try:
+            suffix, content = encode(medium)
+            path = self.folder.inside("media", file + suffix)
             write_atomic(path, content)
         except OSError as error:
-            self.lose(f"picture {path.name} not written: {error.strerror}")
+            self.lose(f"picture {file} not written: {error.strerror or error}")
+            return
+        except Exception as error:  # whatever a system showed: it must not cost the training
+            self.lose(f"picture {file} not made: {type(error).__name__}: {error}")
             return
         for guard in self.guards:
             guard.call("log_media", step, name, str(path))
 
     def note(self, text: str) -> None:
         # What the log loses on a full disk the metrics count; the training goes on.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # a tracker that gives up late finds it closed
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
             self._log.flush()
 
@@ -119,15 +142,37 @@ class RunRecorder(Recorder):
     def sync(self) -> None:
         self.metrics.sync()
 
-    def close(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
-        self.display.end()
-        self.system.stop()
-        for guard in self.guards:
-            guard.call("finish", status, summary, reason)
-        for guard in self.guards:
-            guard.close()
-        self.metrics.close()
-        if self.metrics.lost:
-            self.lose(f"{self.metrics.lost} rows of metrics (the disk refused them)")
-        with contextlib.suppress(OSError):
+    def close(
+        self,
+        status: str,
+        summary: dict[str, Any],
+        reason: str | None = None,
+        interrupted: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Each part of it whatever becomes of the others. interrupted: the signal that the process received, or 0: one
+        that comes while a tracker finishes ends the waiting for it."""
+        before, until = interrupted(), time.monotonic() + FINISH_SECONDS
+
+        def finish() -> None:
+            for guard in self.guards:
+                guard.call("finish", status, summary, reason)
+            for guard in self.guards:
+                guard.close(until - time.monotonic(), lambda: interrupted() != before)
+
+        self._attempt("the display", self.display.end)
+        self._attempt("system.jsonl", self.system.stop)
+        self._attempt("the trackers", finish)
+        self._attempt("metrics.jsonl", self.metrics.close)
+        for losses in (self.metrics.losses, self.system.losses):
+            if losses:
+                self.lose(losses)
+        try:
             self._log.close()
+        except (OSError, ValueError):
+            self.lost.append("the last lines of log.txt")
+
+    def _attempt(self, what: str, end: Callable[[], None]) -> None:
+        try:
+            end()
+        except Exception as error:
+            self.lose(f"{what} not ended: {type(error).__name__}: {error}")

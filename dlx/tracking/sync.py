@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from dlx.config.errors import UserError
 from dlx.config.yaml import read_frozen
 from dlx.runs.catalog import Catalog, read_notes
-from dlx.runs.files import read_json
+from dlx.runs.files import open_plain, read_json
 from dlx.runs.folder import RunFolder
 from dlx.runs.media import files_in
 from dlx.runs.metrics import read_metrics
@@ -103,9 +104,10 @@ def runs_of(folder: Path) -> list[RunFolder]:
 def pack(run: RunFolder, project: str | None = None, entity: str | None = None) -> Parcel:
     """What there is to send of a run. It goes where it was sent before, else where its configuration says."""
     config, memory, notes, status = read_frozen(run.config_path), _memory(run), read_notes(run.path), run.status()
-    tracked: dict[str, Any] = next(
-        (block for block in config["tracker"].values() if block.get("_target_") == TARGET), {}
-    )
+    trackers = config.get("tracker") if isinstance(config, dict) else None
+    if not isinstance(trackers, dict) or not all(isinstance(block, dict) for block in trackers.values()):
+        raise UserError(f"{run.config_path}: not a configuration that dlx wrote")
+    tracked: dict[str, Any] = next((block for block in trackers.values() if block.get("_target_") == TARGET), {})
     settings = {name: tracked[name] for name in SETTINGS if tracked.get(name) is not None}
     if tags := [*dict.fromkeys((*settings.get("tags", ()), *notes.tags))]:
         settings["tags"] = tags
@@ -115,10 +117,13 @@ def pack(run: RunFolder, project: str | None = None, entity: str | None = None) 
         if value := given or memory.get(name):
             settings[name] = value
     described = {name: value for name, value in settings.items() if name not in ("project", "entity")}
-    pictures = [(file.path.name, file.path.stat().st_size) for file in files_in(run.media)]
+    pictures = [(file.path.name, file.path.lstat().st_size) for file in files_in(run.media)]
     digest = hashlib.sha256(json.dumps([status, run.summary(), pictures, described], sort_keys=True).encode())
     for path in (run.config_path, run.metrics_path):
-        digest.update(path.read_bytes() if path.is_file() else b"")
+        if path.is_file():
+            with os.fdopen(open_plain(path), "rb") as file:
+                while part := file.read(1 << 20):
+                    digest.update(part)
     is_there = all(settings.get(name) == memory.get(name) for name in ("project", "entity"))
     is_sent = is_there and memory.get("sent") == digest.hexdigest()
     sent_to = memory.get("step") if is_there else None
@@ -134,7 +139,8 @@ def pack_all(
         try:
             parcels.append(pack(run, project, entity))
         except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError) as error:
-            failed.append(Sent(run.path, "failed", reason=f"cannot be read: {type(error).__name__}: {error}"))
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            failed.append(Sent(run.path, "failed", reason=f"cannot be read: {reason}"))
     return parcels, failed
 
 
@@ -143,7 +149,10 @@ def _memory(run: RunFolder) -> dict[str, Any]:
         found = read_json(run.path / MEMORY)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    kinds = {"step": int}  # all else is text
+    return {name: value for name, value in found.items() if isinstance(value, kinds.get(name, str))}
 
 
 def would_send(parcel: Parcel) -> Sent:

@@ -7,6 +7,7 @@ import resource
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,21 @@ class SystemMonitor:
         return {"cpu/percent": round(100 * busy, 1), "memory/mib": round(_resident() / MIB, 1), **_device()}
 
     def _work(self) -> None:
-        self._writer.write(self._row())
+        self._write()
         while not self._stop.wait(self._every):
+            self._write()
+
+    def _write(self) -> None:
+        with suppress(OSError):  # of /proc, where the process has no descriptor left
             self._writer.write(self._row())
 
     def stop(self) -> None:
         """Writes the last row."""
         self._stop.set()
         self._thread.join()
-        self._writer.write(self._row())
+        self._write()
         self._writer.close()
+
+    @property
+    def losses(self) -> str | None:
+        return self._writer.losses

@@ -10,7 +10,6 @@ import hashlib
 import html
 import math
 import os
-import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dlx.config.yaml import read_frozen
 from dlx.runs.figures import goal_of
-from dlx.runs.files import loosened, write_json
+from dlx.runs.files import loosened, open_plain, write_json
 from dlx.runs.find import plan_folder
-from dlx.runs.media import MAX_BYTES, files_in, kind_of, read_curve, read_table, read_text, split_name
+from dlx.runs.mask import mask, masked
+from dlx.runs.media import BEGINNINGS, MAX_BYTES, files_in, kind_of, read_curve, read_table, read_text, split_name
 from dlx.runs.metrics import read_metrics
 from dlx.tracking.reach import missing
 from dlx.tracking.tracker import Tracker
@@ -111,20 +111,21 @@ class Wandb(Tracker):
         self.run = wandb.init(
             project=self.project, entity=self.entity, mode=mode, dir=str(self.place(run).absolute()),
             id=run_id(run.path), name=run.path.resolve().name, group=group,
-            job_type=self.job_type or (_kind_of(plan) if plan else "train"), tags=self.tags, notes=self.notes,
-            config=redacted(config), resume="allow", reinit="create_new", settings=settings,
+            job_type=self.job_type or (_kind_of(plan) if plan else "train"), tags=masked(self.tags),
+            notes=masked(self.notes), config=redacted(config), resume="allow", reinit="create_new", settings=settings,
         )  # fmt: skip
         self.newest = self.run.starting_step
         self.run.define_metric("*", step_metric="step")
 
     def place(self, run: RunFolder) -> Path:
-        """The folder in which W&B's client keeps its files."""
+        """The folder in which W&B's client keeps its files, in wandb/. Raises UserError where a link leads there."""
+        run.inside("wandb")
         return run.path
 
     def remember(self, run: RunFolder, **further: Any) -> None:
         """Writes down which run of W&B this is."""
         known = {"id": self.run.id, "entity": self.run.entity, "project": self.run.project, "url": self.run.url}
-        write_json(run.path / MEMORY, known | further)
+        write_json(run.inside(MEMORY), known | further)
 
     def catch_up(self, run: RunFolder) -> int:
         """Logs from the run's files what W&B does not have. Returns how many rows."""
@@ -179,7 +180,7 @@ class Wandb(Tracker):
         if self._time is not None:  # the newest row would be written after the summary, and over it
             self.run.log({"_timestamp": self._time}, step=self.newest, commit=True)
         figures = {name: value for name, value in summary.items() if name != "finished"}
-        self.run.summary.update({**figures, "status": status, **({"reason": reason} if reason else {})})
+        self.run.summary.update({**figures, "status": status, **({"reason": mask(reason)} if reason else {})})
         self.complete_summary()
         try:
             self.run.finish(exit_code=EXIT_CODES.get(status, 1))
@@ -188,10 +189,6 @@ class Wandb(Tracker):
 
     def complete_summary(self) -> None:
         """Adds what is not among the run's own figures."""
-
-
-_SECRET = re.compile(r"(^|_)((api|access|private|secret)_?key|secret|password|passwd|token|credentials?)$", re.I)
-_LOGIN = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
 
 
 def client() -> Any:
@@ -215,7 +212,9 @@ def run_id(path: Path) -> str:
 
 def _kind_of(plan: Path) -> str:
     """What made a plan: an experiment or a method, by its name, a search or a sweep."""
-    choices = read_frozen(plan / "config.yaml").get("choices", {})
+    content = read_frozen(plan / "config.yaml")
+    choices = content.get("choices") if isinstance(content, dict) else None
+    choices = choices if isinstance(choices, dict) else {}
     kind = "search" if (plan / "search.yaml").is_file() else "sweep"
     return choices.get("experiment") or choices.get("method") or kind
 
@@ -226,6 +225,10 @@ def medium_of(path: Path, *, charts: bool = True) -> Any:
     wandb, kind, size = client(), kind_of(path), path.stat().st_size
     if kind is None or (size > MAX_BYTES[kind] and kind != "text"):
         raise ValueError(f"the file has {size / 1e6:,.0f} MB")
+    with os.fdopen(open_plain(path), "rb") as file:
+        begins = file.read(8)
+    if kind in BEGINNINGS and not begins.startswith(BEGINNINGS[kind]):  # else PIL would look for whatever it may be
+        raise ValueError(f"the file is no {kind}")
     if kind == "image":
         return wandb.Image(str(path))
     if kind == "animation":
@@ -260,12 +263,5 @@ def _finite(cell: Any) -> Any:
 
 
 def redacted(config: Any) -> Any:
-    """A configuration with *** in place of what looks secret: values under such keys, logins in addresses."""
-    if isinstance(config, dict):
-        return {
-            key: "***" if value and isinstance(value, str) and _SECRET.search(key) else redacted(value)
-            for key, value in config.items()
-        }
-    if isinstance(config, (list, tuple)):
-        return [redacted(value) for value in config]
-    return _LOGIN.sub("***", config) if isinstance(config, str) else config
+    """A configuration with *** in place of what looks secret: values under such keys, logins, keys of services."""
+    return masked(config)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dlx.config import Config, instantiate
+from dlx.config import instantiate
 from dlx.config.errors import UserError
 from dlx.random import generator
 from dlx.runs.checkpoint import assign, load_weights, save_weights
@@ -57,7 +57,7 @@ class Exporter:
 
     def __init__(self, run: RunFolder, *, trust: tuple[str, ...] = ()) -> None:
         self.trust = trust
-        self.config = Config.load(run.config_path, trust=trust)
+        self.config = run.load_config(trust=trust)
         self.run = run
         self.system = load_system(run, self.config).requires_grad_(False)
         self.spec = self.system.spec
@@ -115,10 +115,7 @@ class Exporter:
             "output": {"name": self.output_name, "shape": ["batch", *self.outputs[0].shape[1:]], "dtype": "float32"},
         }
         if isinstance(image := self.input, Image):
-            described["normalization"] = {
-                "formula": "(pixel / scale - mean) / std, per channel",
-                "scale": image.scale, "mean": image.mean, "std": image.std,
-            }  # fmt: skip
+            described["preprocessing"] = _preprocessing(image)
         if self.classes:
             described["classes"] = self.classes
         return described
@@ -134,6 +131,22 @@ class Exporter:
     @property
     def output_name(self) -> str:
         return "logits" if self.classes else "output"
+
+
+def _preprocessing(image: Image) -> dict[str, Any]:
+    """How an image file becomes an input, in this order; `Image.read` does the same."""
+    return {
+        "orientation": "upright, as the file's EXIF says",
+        "background": image.background,  # 0 black to 1 white, under what is transparent
+        "mode": "L" if image.channels == 1 else "RGB",  # Pillow's names, which are the order of the channels
+        "resize": {
+            "height": image.height, "width": image.width, "crop": "center", "filter": "bilinear, antialiased",
+            "how": "scaled to cover height x width, what sticks out cut off evenly (PIL.ImageOps.fit)",
+        },
+        "levels": "round(pixel * scale / 255)",
+        "normalize": "(level / scale - mean) / std, per channel",
+        "scale": image.scale, "mean": image.mean, "std": image.std, "layout": "NCHW",
+    }  # fmt: skip
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
@@ -210,6 +223,10 @@ def _write_onnx(exporter: Exporter, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
+    told = exporter.describe()
+    for key in ("run", "classes", "preprocessing"):
+        if key in told:
+            program.model.metadata_props[key] = told[key] if key == "run" else json.dumps(told[key])
     program.save(path, external_data=False)  # one file
 
 

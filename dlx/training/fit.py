@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, reason_of
 from dlx.random import reseed
 from dlx.runs.checkpoint import assign, load_state, load_weights, save_checkpoint, snapshot
 from dlx.training.average import Average
 from dlx.training.evaluate import evaluate, show
 from dlx.training.job import Diverged, Outcome, State
 from dlx.training.progress import note
+from dlx.training.signals import Signals
 from dlx.training.step import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from torch import Tensor
 
     from dlx.training.clock import Times
@@ -35,6 +39,16 @@ def _on_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {key: _on_device(item, device) for key, item in value.items()}
     return [_on_device(item, device) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def naming(checkpoint: Path) -> Iterator[None]:
+    """A checkpoint that is whole, and yet none of this run, is one line that names it: it may come from anywhere."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{checkpoint}: does not fit this run ({type(error).__name__}: {reason[:200]})") from error
 
 
 def is_better(value: float, best: float | None, mode: str) -> bool:
@@ -58,30 +72,32 @@ class Fit:
         self.monitored = trainer.monitored_of(system, job.regularizers)
         saved: dict[str, Any] = {}
         if job.resume is not None:
-            saved = load_state(job.resume)
-            own = self._own_state(saved["parts"])
-            for owner, part in self._stateful().items():
-                if owner in own:
-                    part.load_state(_on_device(own[owner], self.world.device))
-            assign(system, load_weights(job.resume / "last.safetensors"))
-            self.best = load_weights(job.resume / "best.safetensors") if self.evaluates else None
-            self.state = State(**saved["state"])
-            self.state.stages = system.stage_starts(self.total)
-            pending = self.state.pending.items()
-            self.state.pending = {name: [t.to(self.world.device) for t in noted] for name, noted in pending}
+            with naming(job.resume):
+                saved = load_state(job.resume)
+                own = self._own_state(saved["parts"])
+                for owner, part in self._stateful().items():
+                    if owner in own:
+                        part.load_state(_on_device(own[owner], self.world.device))
+                assign(system, load_weights(job.resume / "last.safetensors"))
+                self.best = load_weights(job.resume / "best.safetensors") if self.evaluates else None
+                self.state = State(**saved["state"])
+                self.state.stages = system.stage_starts(self.total)
+                pending = self.state.pending.items()
+                self.state.pending = {name: [t.to(self.world.device) for t in noted] for name, noted in pending}
         elif job.start is not None:
             assign(system, job.start)
         self.fresh_schedule = dict(job.schedule.state())
         self.state.stages = system.stage_starts(self.total)
         step = self.step = Step(trainer, job, self.state)
         self._set_stage()
-        if saved:
-            for optimizer, part in zip(step.optimizers, saved["optimizers"], strict=True):
-                optimizer.load_state_dict(part)
-            if self.average:
-                self.average.load_state(saved["average"])
-            if step.scaler:
-                step.scaler.load_state_dict(saved["scaler"])
+        if saved and job.resume is not None:
+            with naming(job.resume):
+                for optimizer, part in zip(step.optimizers, saved["optimizers"], strict=True):
+                    optimizer.load_state_dict(part)
+                if self.average:
+                    self.average.load_state(saved["average"])
+                if step.scaler:
+                    step.scaler.load_state_dict(saved["scaler"])
         self.recorder.begin(self.state.step, self.total, job.data.train.steps_per_epoch, self.shown_metrics)
 
     def _own_state(self, saved: Any) -> dict[str, Any]:
@@ -162,7 +178,7 @@ class Fit:
         try:
             shown = show(self.system, loader, self.job.seed)
         except Exception as error:  # whatever it is
-            self.recorder.lose(f"pictures at step {self.state.step} not made: {type(error).__name__}: {error}")
+            self.recorder.lose(f"pictures at step {self.state.step} not made: {reason_of(error)}")
             return
         for name, medium in shown.items():
             self.recorder.media(self.state.step, name, medium)
@@ -222,7 +238,7 @@ class Fit:
             save_checkpoint(self.job.checkpoints, self.state.step, weights, self._best_weights(), state)
         except OSError as error:
             # A full disk ends no training: the old checkpoint stands, and the run says what it lost.
-            self.recorder.lose(f"checkpoint at step {self.state.step} not written: {error.strerror}")
+            self.recorder.lose(f"checkpoint at step {self.state.step} not written: {error.strerror or error}")
         except ValueError as error:
             raise Diverged(f"at step {self.state.step} {error}") from None
         self.recorder.sync()
@@ -234,14 +250,22 @@ class Fit:
             self.save()
             return Outcome(self.state, self.monitored, 0 if self.pruned else received, self.pruned)
         last = snapshot(self.system)
+        if self.system.defines("fit") and self.step.objectives:
+            self.save()  # what was trained is safe, should the stage after it fail or be cut off
         assign(self.system, self._best_weights())
         if self.system.defines("fit"):
-            self._fit()
+            with Signals(raises=self.world.size == 1):  # of several processes all would have to leave together
+                self._fit()
         elif not self.step.objectives:
             self.validate()
         self.best = snapshot(self.system)
         assign(self.system, last)
-        self.save()
+        try:
+            self.save()
+        except Diverged:
+            raise
+        except Exception as error:  # such as a mistake in a `state()`: what was trained is judged all the same
+            self.recorder.lose(f"checkpoint at step {self.state.step} not written: {reason_of(error)}")
         assign(self.system, self.best)
         return Outcome(self.state, self.monitored)
 

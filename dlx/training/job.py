@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dlx.data.loader import not_finite
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,7 +27,17 @@ Watch = Callable[[list[dict[str, float]]], bool]
 
 
 class Diverged(Exception):
-    """A loss or a gradient is not finite any more."""
+    """A loss or a gradient is not finite any more. step: of which it is so (from 1), where one was taken."""
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+
+    def explained(self, train: Loader) -> Diverged:
+        """The same, with what was not finite in the step's own data, or else what often helps."""
+        bad = not_finite(train, self.step - 1) if self.step else None
+        why = f"the data are not finite: {bad}" if bad else "a smaller optim.lr or trainer.clip_norm=1 often helps"
+        return Diverged(f"{self}; {why}", self.step)
 
 
 @dataclass
@@ -74,6 +86,7 @@ class State:
     step: int = 0
     stage: int = 0  # of the steps done
     stages: list[int] = field(default_factory=lambda: [0])  # first steps
+    stopped_of: int = 0  # the steps that were asked for when it ended before them (early stopping)
     best_value: float | None = None
     best_step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)  # one row per validation of the stage

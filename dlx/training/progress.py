@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from dlx.config.errors import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +29,12 @@ def _console() -> Any:
 
 def note(text: str) -> None:
     """A line on stderr, above the bars where there are any."""
-    if sys.stderr.isatty():
-        _console().print(text, markup=False, highlight=False)
-    else:
-        print(text, file=sys.stderr)  # noqa: T201 (this is the screen's one home)
+    text = plain(text)
+    with suppress(OSError, ValueError):  # a terminal or a pipe that is gone ends no training
+        if sys.stderr.isatty():
+            _console().print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr)  # noqa: T201 (this is the screen's one home)
 
 
 def _live_bar(before: str, after: str) -> Any:

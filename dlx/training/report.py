@@ -14,7 +14,7 @@ from dlx.training.run import open_all
 from dlx.training.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dlx.runs.folder import RunFolder
     from dlx.tasks.system import Report
@@ -30,9 +30,11 @@ class SplitReport:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-def report_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> SplitReport:
-    """Evaluates a run's best weights on `train`, `val` or `test` of the data it was trained on."""
-    opened = open_all(folder, trust=trust)
+def report_run(
+    folder: RunFolder, split: str, *, trust: tuple[str, ...] = (), overrides: Sequence[str] = ()
+) -> SplitReport:
+    """Evaluates a run's best weights on `train`, `val` or `test` of its data. overrides: as in `open_all`."""
+    opened = open_all(folder, trust=trust, overrides=overrides)
     system, loader = opened.system, opened.loader(split)
     if not system.defines("evaluate"):
         return SplitReport({}, media=show(system, loader, loader.seed))
@@ -43,12 +45,19 @@ def report_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) ->
     return SplitReport(metrics, found.tables, media, found.data)
 
 
-def analyse_run(folder: RunFolder, name: str, given: Mapping[str, str], *, trust: tuple[str, ...] = ()) -> Report:
+def analyse_run(
+    folder: RunFolder,
+    name: str,
+    given: Mapping[str, str],
+    *,
+    trust: tuple[str, ...] = (),
+    overrides: Sequence[str] = (),
+) -> Report:
     """What an analysis of the system's kind tells of a run. given: its keyword arguments as texts, converted to their
     annotated types. Raises UserError naming the nearest analysis or argument."""
     import inspect
 
-    opened = open_all(folder, trust=trust)
+    opened = open_all(folder, trust=trust, overrides=overrides)
     analyses = opened.system.analyses
     if name not in analyses:
         known = ", ".join(analyses) or "none"

@@ -260,7 +260,8 @@ class Step:
         if what:
             samples = index.flatten()[:SHOWN].tolist()
             who = f"{player}: " if player else ""
-            raise Diverged(f"{who}{what} at step {self.state.step + 1} (lr {self.lr:g}, samples {samples}...)")
+            step = self.state.step + 1
+            raise Diverged(f"{who}{what} at step {step} (lr {self.lr:g}, samples {samples}...)", step)
 
     def _flag(self, loss: Tensor, norm: Tensor | None, index: Tensor) -> None:
         """Keeps the first bad step and its samples on the device; gates fused updates from there on."""
@@ -278,7 +279,8 @@ class Step:
         *values, bad_step = torch.stack([*means, self.bad_step.double()]).tolist()
         if bad_step:
             samples = [number for number in self.bad_index.tolist() if number >= 0]
-            raise Diverged(f"a loss or gradient is not finite at step {bad_step:.0f} (samples {samples}...)")
+            step = int(bad_step)
+            raise Diverged(f"a loss or gradient is not finite at step {step} (samples {samples}...)", step)
         return dict(zip(pending, values, strict=True))
 
 

@@ -223,7 +223,9 @@ class Stack:
         self.pending = {}
         values, bad = means.tolist(), self.bad_step.tolist()
         diverged = {
-            row: Diverged(f"a loss or gradient is not finite at step {bad[row]}") for row, _ in self.members if bad[row]
+            row: Diverged(f"a loss or gradient is not finite at step {bad[row]}", bad[row])
+            for row, _ in self.members
+            if bad[row]
         }
         return [dict(zip(names, row, strict=True)) for row in values], diverged
 
@@ -310,13 +312,16 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
         fit = stack.release(row)
         fit.state.seconds += spent
         try:
-            ended(fit, diverged or fit.end(signum))
+            ended(fit, diverged.explained(fit.job.data.train) if diverged else fit.end(signum))
         except Diverged as error:  # its last weights cannot be saved
             ended(fit, error)
 
     display.begin(step, total, per_epoch, first.shown_metrics)
     with Signals() as signals:
         clock = Clock(step)
+        for row, fit in stack.members:
+            if fit.state.stopped_of == total > step:  # it had stopped when what comes after was cut off
+                end(row, 0.0)
         while step < total and stack.members and not received:
             if len(stack.members) <= (1 - PASSENGERS) * len(stack.fits):
                 stack = stack.again()
@@ -347,6 +352,8 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
                     if stack.members and (validation.at(step) or step == total):
                         stops = stack.validate(display)
                         for row in stops if step < total else ():
+                            if not stack.fits[row].pruned:
+                                stack.fits[row].state.stopped_of = total
                             end(row, spent)
                     if saving.at(step) and step < total:
                         unsaved = stack.save()

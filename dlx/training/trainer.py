@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -14,7 +15,7 @@ from dlx.training.clock import Clock
 from dlx.training.fit import Fit
 from dlx.training.interval import Due, Interval
 from dlx.training.job import Job, Outcome
-from dlx.training.signals import Signals
+from dlx.training.signals import Signals, Stopped
 from dlx.training.step import DTYPES
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Trainer:
         saving = Due(Interval.parse(self.checkpoint_every, train.steps_per_epoch))
         acts = type(job.data.dataset).prepare is not Dataset.prepare
         has_before_step = system.defines("before_step")
-        stop, received = False, 0
+        stop, received = state.stopped_of == total > state.step, 0
         system.train()
         with Signals() as signals:
             clock = Clock(state.step)
@@ -179,7 +180,13 @@ class Trainer:
                     if acts:
                         reseed(job.seed, "act", state.step, job.world.rank, device=job.world.device)
                         step.note(job.data.dataset.prepare(state.step, system) or {})
-                    batch = clock.next(batches)
+                    try:
+                        batch = clock.next(batches)
+                    except Stopped as late:  # the data do not come, and the weights are those of the last step
+                        if job.world.size > 1:
+                            raise
+                        received = late.signum
+                        break
                     logging = (state.step + 1) % self.log_every == 0 or state.step + 1 == total
                     told = step(batch, logging, signals)
                     if fit.average:
@@ -200,4 +207,8 @@ class Trainer:
                     if stop or received:
                         break
             state.seconds += clock.read(state.step).seconds
-            return fit.end(received if state.step < total else 0)
+            if stop and not fit.pruned:
+                state.stopped_of = total
+            outcome = fit.end(received if state.step < total and not stop else 0)
+            # One that came with the last step: what is trained is saved, and `dlx resume` does what comes after it.
+            return outcome if fit.pruned else replace(outcome, signal=received)

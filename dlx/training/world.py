@@ -12,6 +12,14 @@ import torch.distributed as dist
 from dlx.config.errors import UserError
 
 
+def world_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"WORLD_SIZE={text}: must be a whole number from 1; torchrun sets it")
+    return int(text)
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` takes cuda, then mps, then cpu. Raises UserError naming trainer.device for one that is not there."""
     if name == "auto":
@@ -40,7 +48,7 @@ class World:
     @classmethod
     def join(cls, device: str) -> World:
         """Joins the processes that torchrun started (it sets RANK, WORLD_SIZE, LOCAL_RANK), or stays alone."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
+        size = world_size()
         if size == 1:
             return cls(choose_device(device))
         chosen = choose_device(device)

@@ -16,7 +16,7 @@ CASES = {
     "true is no number": (["trainer.epochs=true"], ["trainer.epochs", "must be a whole number"]),
     "not finite": (["optim.lr=inf"], ["optimizer.lr", "must be finite"]),
     "wrong choice": (["model.shortcut=projektion"], ["model.shortcut", "did you mean projection?"]),
-    "lr below 0": (["optim.lr=-1"], ["optimizer.lr", "conf/optimizer/adam.yaml"]),
+    "lr below 0": (["optim.lr=-1"], ["optimizer.lr: invalid learning rate: -1.0\n"]),
     "no epochs": (["trainer.epochs=0"], ["trainer.epochs", "must be at least 1"]),
     "dropout above 1": (["model=mlp", "model.dropout=1.5"], ["model.dropout", "must be in [0, 1), got 1.5"]),
     "bad depth": (["model.depth=21"], ["model.depth", "20"]),

@@ -68,6 +68,27 @@ def test_tables_for_elsewhere(dlx_call, outputs):
     assert sorted(path.name for path in Path().iterdir()) == ["a.csv", "a.md", "a.png", "a.svg", "a.tex", "outputs"]
 
 
+def test_the_picture_has_runs_by_name_and_training_beside_validation(dlx_call, here, tiny, monkeypatch):
+    from dlx.runs import draw
+
+    figures, own = [], draw.draw_curves
+    monkeypatch.setattr(draw, "draw_curves", lambda *given: (figures.append(own(*given)), figures[-1])[1])
+    for name, lr in (("slow", "1e-3"), ("猫", "1e-2")):
+        assert dlx_call("train", *tiny, f"name={name}", f"optim.lr={lr}").code == 0
+    call = dlx_call("compare", "slow", "@last", "--plot", "a.png")
+    assert call.code == 0, call.err
+    assert "Glyph" not in call.err
+    (figure,) = figures
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["slow (lr 0.001)", f"{draw.LACKING} (lr 0.01)"]
+    panels = {axes.get_title(): axes.lines for axes in figure.axes}
+    assert list(panels) == [f"{kind}: validation, and dashed training" for kind in ("accuracy", "loss")]
+    for lines in panels.values():
+        assert len(lines) == 4  # two runs, each twice
+        assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "--"]
+        assert lines[0].get_color() == lines[2].get_color() != lines[1].get_color()
+
+
 def test_a_dash_is_stdout_alone(dlx_call, outputs):
     call = dlx_call("compare", "sweep", "--csv", "-")
     assert next(csv.DictReader(io.StringIO(call.out)))["n"] == "2"
@@ -173,7 +194,7 @@ def test_the_page_draws_and_sorts_without_a_network(dlx_call, hostile, here, evi
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"file://{here}/page.html")
         page.wait_for_selector(".chart .scatterlayer .trace")
-        assert page.locator(".chart").count() == 3
+        assert page.locator(".chart").count() == 4
         column = "table.sortable tbody tr td:last-child"
         page.click("th button >> text=test/loss")
         up = page.locator(column).all_inner_texts()

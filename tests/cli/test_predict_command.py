@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,47 @@ def test_where_no_file_can_be_read_nothing_is_written(dlx_call, only_run, tiny):
     for name in ("text.png", "other.png"):
         assert f"{name}: not an image that can be read" in call.err
     assert not list((only_run() / "media").glob("predict-*"))
+
+
+def test_rows_of_a_file_are_counted_as_the_file_counts_them(dlx_call, here):
+    assert dlx_call("train", "model=mlp", "data=function1d", "model.hidden=[4]", "trainer.max_steps=2").code == 0
+    Path("a.csv").write_text("height\n0.5\n-0.5\n")
+    call = dlx_call("predict", "@last", "a.csv", "--json")
+    assert call.code == 0, call.err
+    assert "warning: a.csv: line 1 (height) is taken for the names of the columns" in call.err
+    (told,) = json.loads(call.out)["predictions"]
+    assert [len(value) for key, value in told.items() if key != "file"] == [2]
+    Path("a.csv").write_text("0.5\n\ntall\n")
+    call = dlx_call("predict", "@last", "a.csv")
+    assert call.code == 2
+    assert call.err == "error: a.csv: line 3: 'tall' is no number\n"
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_class_names_that_cannot_be_drawn_and_one_polarity(dlx_call, only_run, tiny, monkeypatch):
+    from dlx.tasks import classification, explain
+
+    figures, sheet, draw = {}, classification.sheet, explain.draw
+    monkeypatch.setattr(classification, "sheet", lambda *given: figures.setdefault("sheet", sheet(*given)))
+    monkeypatch.setattr(explain, "draw", lambda *given: figures.setdefault("draw", draw(*given)))
+    names = (b"cat", "猫".encode(), "😀".encode(), b"b\xffd", b"$\\frac$")
+    for level, name in enumerate(names):
+        folder = Path("photos", os.fsdecode(name))
+        try:
+            folder.mkdir(parents=True)
+        except OSError:
+            pytest.skip("the file system takes UTF-8 alone")
+        for number in range(8):
+            Image.fromarray(np.full((8, 8), 50 * level + number, np.uint8)).save(folder / f"{number}.png")
+    call = dlx_call("train", *tiny, "data=image_folder", "data.path=photos", "data.size=8", "data.channels=1")
+    assert call.code == 0, call.err
+    call = dlx_call("predict", "@last", "photos/cat/1.png")
+    assert call.code == 0, call.err
+    assert (only_run() / "media" / "predict-1.png").exists()
+    assert "Glyph" not in call.err
+    assert "�" in {label.get_text() for label in figures["draw"].axes[-1].get_yticklabels()}  # of the Chinese class
+    assert dlx_call("eval", "@last").code == 0
+    (shown,), (predicted,) = figures["sheet"].axes[0].images, figures["draw"].axes[0].images
+    assert shown.get_cmap() == predicted.get_cmap()
+    assert float(predicted.get_array().max()) == pytest.approx(1 / 255)  # dark, as in the file
+    assert "predicted classes" in figures["sheet"].texts[0].get_text()

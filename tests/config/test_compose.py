@@ -82,7 +82,7 @@ def test_every_file_says_what_it_is(path):
         ("seed.x=1", "seed.x: seed is a value and has no keys"),
         ("optim.lr=${nope}", "optimizer.lr: ${nope} cannot be resolved"),
         ("~model", "model: is required and cannot be null"),
-        ("+hydra.x=1", "+hydra.x=1: hydra's own settings are fixed by dlx"),
+        ("+hydra.x=1", "+hydra.x=1: dlx has no settings of Hydra's; `dlx config`"),
     ],
 )
 def test_a_mistake_is_one_line(overrides, expected):
@@ -199,7 +199,7 @@ class TestOwnFolder:
     def test_wrong_values_name_the_file(self, tmp_path):
         self._write(tmp_path, "# @package _global_\n# Mine.\nmodel:\n  _target_: dlx.models.mlp.MLP\n  dropout: abc\n")
         text = message("model=mine", conf_dirs=[tmp_path])
-        assert text == f"model.dropout: must be a number, got 'abc' ({tmp_path}/model/mine.yaml)"
+        assert text == f"model.dropout: must be a number, got 'abc' ({tmp_path}/model/mine.yaml, line 5)"
 
 
 class TestRoundTrip:
@@ -248,7 +248,7 @@ def load(tmp_path, text: str | bytes) -> str:
         ("? {a: 1}\n: 2", "a key must be text"),
         ("a: [1\nb: 2", "line 2: broken YAML"),
         ("a: \x00", "broken YAML"),
-        (b"a: \xff", "broken YAML"),
+        (b"a: \xff", "line 1: byte 0xff is not UTF-8"),
         ("", "no `choices`"),
         ("choices: 3", "no `choices`"),
         ("choices: {regularization: 3}", "choices.regularization: 3 is no choice of a group"),

@@ -12,7 +12,7 @@ import sys
 import time
 from functools import reduce
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -362,7 +362,7 @@ def test_columns_are_chosen(visit):
 
 
 def test_selected_runs_are_drawn(visit):
-    page = visit()
+    page = visit({"tab": "curves"})  # an address that selects nothing
     page.get_by_text("No runs selected").wait_for()
     assert "plotly" not in "".join(page.evaluate("performance.getEntriesByType('resource').map(r => r.name)"))
     page.locator("#grid tr.run", has_text="000-lr").click()
@@ -392,7 +392,7 @@ def test_smoothing_keeps_the_raw_curve_and_axes_change(visit, members):
 
 
 def test_keyboard_selects_and_shows_help(visit):
-    page = visit()
+    page = visit({"tab": "curves"})  # an address that selects nothing
     page.focus("#grid")
     page.keyboard.press("End")
     page.keyboard.press("Space")
@@ -954,3 +954,34 @@ def test_empty_folder_and_a_lost_connection(visit, tmp_path):
     stop(process)
     # The browser itself notes that nobody answered.
     visit.expected = "ERR_"
+
+
+def test_it_opens_with_the_newest_runs_selected(visit, address):
+    trained = sorted((run for run in listed(address) if not run["is_plan"]), key=lambda run: -run["created"])
+    page = visit()
+    assert page.locator("#runs").is_visible()
+    chosen = parse_qs(urlsplit(page.url).fragment)["sel"]
+    assert chosen == [run["id"] for run in trained[:5]]
+    assert page.get_by_text(f"{len(chosen)} selected").is_visible()
+    assert "sel" not in parse_qs(urlsplit(visit({"tab": "run"}).url).fragment)  # an address says what is looked at
+
+
+def test_an_experiment_shows_its_verdict_and_its_figure(visit, outputs, address):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(outputs.parent)
+        dlx_main("train", "experiment=convolution", "experiment.digits=[3]", "experiment.scale=1", "name=claim")
+    (folder,) = (outputs / "claim").iterdir()
+    try:
+        name = f"claim/{folder.name}"
+        deadline = time.monotonic() + 15
+        while name not in {run["id"] for run in listed(address)}:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        page = visit({"run": name, "tab": "run"})
+        result = page.locator("details", has=page.get_by_text("Result", exact=True))
+        result.get_by_text("The claim held: largest difference between conv2d").wait_for()
+        page.wait_for_function("document.querySelector('.detail figure img')?.naturalWidth > 0")
+        assert "0 values" not in page.locator("body").inner_text()  # it has no members
+        page.close()
+    finally:
+        shutil.rmtree(outputs / "claim")

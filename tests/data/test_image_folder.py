@@ -112,12 +112,14 @@ def test_writing_to_a_source_leaves_the_kept_arrays(tmp_path, root):
     assert torch.equal(ImageFolder(path=path, root=root).splits()["train"].tensors["image"], before)
 
 
-def test_sizes_must_agree_or_be_given(tmp_path, root):
+def test_images_of_several_sizes_are_scaled_and_it_is_said(tmp_path, root):
     contents = {"a/1.png": png(picture(0, 6, 6)), "b/2.png": png(picture(1, 8, 10))}
     path = write_folder(tmp_path / "images", contents)
-    with pytest.raises(UserError, match=r"b/2\.png is 8x10 .*a/1\.png is 6x6; set dataset\.size"):
-        ImageFolder(path=path, root=root).splits()
-    assert not list((tmp_path / "cache" / "image_folder").iterdir())
+    chosen = ImageFolder(path=path, root=root)
+    assert chosen.splits()["train"].tensors["image"].shape[2:] == chosen.spec.image.shape[1:]
+    (said,) = chosen.notes()
+    assert "photos of 2 sizes are scaled to 6x6" in said or "photos of 2 sizes are scaled to 8x8" in said
+    assert "dataset.size sets another" in said
     dataset = ImageFolder(path=path, root=root, size=4)
     assert dataset.spec.image.shape == (3, 4, 4)
     assert dataset.splits()["train"].tensors["image"].shape == (2, 3, 4, 4)

@@ -1,5 +1,6 @@
 """Each claim runs at a small size through the command line, leaves its figure, and says whether it held."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_every_experiment_has_a_small_form(alone):
     assert names == set(SMALL)
 
 
+@pytest.fixture
+def figure_of(monkeypatch):
+    """figure_of(NAME)(): what that experiment drew."""
+
+    def watch(name):
+        module, _, own = compose([f"experiment={name}"])["experiment"]["_target_"].rpartition(".")
+        cls, drawn = getattr(importlib.import_module(module), own), []
+        draw = cls.figure
+        monkeypatch.setattr(cls, "figure", lambda self, measured: (drawn.append(draw(self, measured)), drawn[-1])[1])
+        return drawn.pop
+
+    return watch
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_it_runs_and_leaves_a_figure_and_a_verdict(name, dlx_call):
     call = dlx_call("train", f"experiment={name}", *SMALL[name], "--json")
@@ -64,6 +79,44 @@ def test_it_runs_and_leaves_a_figure_and_a_verdict(name, dlx_call):
     assert summary["held"] in (True, False)
     assert summary["verdict"] in call.err
     assert summary["measured"] == found["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "labels"),
+    [
+        ("learning_rate", [], ["lr 0.001", "lr 0.1", "lr 1e+30", "guessing: ln 10 = 2.303"]),
+        ("learning_rate", ["model.loss=mse"], ["lr 0.001", "lr 0.1", "lr 1e+30 (diverged)"]),  # ln 10 is no mse
+        (
+            "gradient_descent",
+            [],
+            ["one sample a step, lr 0.01", "mini-batches of 32, lr 0.1", "the full batch, lr 0.2", "guessing: ln 10"],
+        ),
+        ("adam_epsilon", [], ["eps 1e-08", "eps 1", "guessing: ln 10"]),
+    ],
+)
+def test_a_figure_names_its_lines_beside_them_in_ordered_colours(name, words, labels, dlx_call, figure_of):
+    figure = figure_of(name)
+    assert dlx_call("train", f"experiment={name}", *SMALL[name], *words).code == 0
+    drawn = figure()
+    (axes,) = [axes for axes in drawn.axes if axes.get_legend()]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(texts) == len(labels)
+    assert all(text.startswith(label) for text, label in zip(texts, labels, strict=True))
+    drawn.draw_without_rendering()
+    assert axes.get_legend().get_window_extent().x0 >= axes.bbox.x1  # off the data
+    assert all(axes.get_title() for axes in drawn.axes)
+    brightness = [sum(line.get_color()[:3]) for line in axes.lines if not isinstance(line.get_color(), str)]
+    assert len(brightness) >= 2
+    assert brightness == sorted(brightness)
+
+
+def test_convolution_draws_the_difference_and_says_how_large_it_is(dlx_call, figure_of):
+    figure = figure_of("convolution")
+    assert dlx_call("train", "experiment=convolution", *SMALL["convolution"]).code == 0
+    rows = [axes.get_title() for axes in figure().axes[-12:]]
+    flipped, as_it_is = rows[1:6], rows[7:]
+    assert all(float(title.removeprefix("at most ")) < 1e-12 for title in flipped)
+    assert [float(title.removeprefix("at most ")) > 0.5 for title in as_it_is] == [False, False, False, True, True]
 
 
 def test_the_claim_is_a_line_of_its_class():

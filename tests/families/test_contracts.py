@@ -294,11 +294,13 @@ def test_a_test_evaluation_with_a_bug_is_done_again_by_resume(call, monkeypatch)
         patch.setattr(Sentence, "metrics", breaks)
         patch.setattr(Sentence, "gaps", {})
         ended = call("train", "model=toy_sentence", *STEPS)
-    assert ended.code == 1
+    assert ended.code == 5
     run = next(path.parent for path in Path("outputs").rglob("config.yaml") if path.parent != Path(whole["run"]))
-    assert RunFolder(run).status()["status"] == "failed"
+    assert "the test split is not evaluated: RuntimeError: no memory" in RunFolder(run).status()["reason"]
+    assert RunFolder(run).summary()["lacks"] == ["test"]
     resumed = call("resume", str(run), "--json")
     assert resumed.code == 0, resumed.err
+    assert "lacks" not in RunFolder(run).summary()
     told = json.loads(resumed.out)["metrics"]
     assert told["test/accuracy"] == whole["metrics"]["test/accuracy"]
 

@@ -77,7 +77,7 @@ def test_members_are_what_each_composes_alone():
         alone = compose(member)
         assert (point.config.values, point.config.choices) == (alone.values, alone.choices)
     assert points[2].name == "002-model-linear-lr-0.001"
-    assert points[2].differs == {"model": "linear", "optimizer.lr": "0.001"}
+    assert points[2].differs == {"model": "linear", "optimizer.lr": 0.001}
 
 
 def test_equal_configurations_are_one_point():

@@ -86,7 +86,7 @@ def test_each_bound_and_choice_is_composed():
         (["seed=tag(log,range(1,9,2))"], ["in steps of 1"]),
         (["seed=range(0)"], ["seed: range(0) has no values"]),
         (["optim.lr=interval(1)"], ["optimizer.lr: interval(1) cannot be read: missing a required argument"]),
-        (["seed=1,2", "seed=range(3)"], ["seed: is searched twice"]),
+        (["seed=1,2", "seed=range(3)"], ["seed: is given twice: seed=1,2 and seed=range(3)"]),
         (["model=mlp", "seed=range(1)"], ["--search: no key has several values"]),
         (["model=glob(nothing*)"], ["model: glob(nothing*) has no values"]),
         (["optim.lrr=interval(0,1)"], ["did you mean lr?"]),

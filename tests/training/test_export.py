@@ -102,7 +102,7 @@ def test_the_description_makes_inputs_and_names_outputs(exporter):
     assert told["input"] == {"name": "image", "shape": ["batch", 1, 8, 8], "dtype": "float32"}
     assert told["output"]["shape"] == ["batch", 10]
     pixels = torch.randint(17, (1, 1, 8, 8), dtype=torch.uint8)
-    how = told["normalization"]
+    how = told["preprocessing"]
     by_hand = (pixels.float() / how["scale"] - how["mean"][0]) / how["std"][0]
     torch.testing.assert_close(by_hand, exporter.spec.image.normalize(pixels))
 

@@ -2,7 +2,7 @@
 
 import { variable } from "./colors.js";
 import { h } from "./dom.js";
-import { number, spread } from "./format.js";
+import { number, spread, valuesOf } from "./format.js";
 import { state } from "./state.js";
 import { runs } from "./store.js";
 
@@ -117,7 +117,7 @@ function total(row, item) {
   const values = new Set(list.map((run) => item.show(run)));
   if (item.id === "status") return [...values].join(", ");
   if (item.kind === "fixed") return "";
-  return values.size === 1 ? [...values][0] : `${values.size} values`;
+  return values.size === 1 ? [...values][0] : valuesOf(values.size);
 }
 
 export function badge(run) {

@@ -19,6 +19,8 @@ let body,
   shown = "",
   turn = 0;
 
+const NONE = { media: [] };
+
 export const detail = {
   mount(target) {
     body = target;
@@ -58,6 +60,7 @@ function draw() {
   commands = h("div", {});
   belongs = h("p", { class: "muted" });
   parts = {
+    result: section("Result", true),
     figures: section("Figures", true),
     config: section("Configuration"),
     environment: section("Environment"),
@@ -67,8 +70,9 @@ function draw() {
   drawAbout(run);
   drawFigures(run);
   drawChildren(run);
-  const rest = h("div", {}, commands, Object.values(parts), belongs);
-  fill(body, h("div", { class: "detail" }, about, said.form, rest));
+  const { result: first, ...others } = parts;
+  const rest = h("div", {}, commands, Object.values(others), belongs);
+  fill(body, h("div", { class: "detail" }, about, first, said.form, rest));
   ask();
 }
 
@@ -76,8 +80,13 @@ function draw() {
 async function ask() {
   const mine = (turn += 1);
   try {
-    const found = await api.run(shown);
+    // The pictures of single runs are side by side under Media; those of a plan are its result.
+    const pictures = runs.get(shown)?.is_plan ? api.media([shown]) : NONE;
+    const [found, { media }] = await Promise.all([api.run(shown), pictures]);
     if (mine !== turn || !commands.isConnected) return;
+    const { held, verdict } = found.summary;
+    const line = typeof verdict === "string" ? [{ held, verdict }] : [];
+    show(parts.result, [...line, ...media.filter((item) => item.kind === "image")], (items) => items.map(result));
     const { reproduce, command: words, config_text: config, path, environment } = found;
     show(commands, [reproduce, quoted(words ?? [])], ([again, started]) => [
       command("Reproduce", again),
@@ -90,6 +99,13 @@ async function ask() {
   } catch (error) {
     if (mine === turn) toast(error.message, { kind: "error" });
   }
+}
+
+// A verdict or a picture.
+function result({ held, verdict, url, name }) {
+  if (url) return h("figure", {}, h("img", { src: url, alt: name }));
+  const word = { true: "The claim held: ", false: "The claim did not hold: " }[held] ?? "Verdict: ";
+  return h("p", { class: "verdict" }, h("b", {}, word), verdict);
 }
 
 const later = paced(() => commands.isConnected && ask(), 1000);
@@ -119,7 +135,6 @@ function drawAbout(run) {
       { class: "facts" },
       badge(run),
       h("span", { class: "muted" }, full(run.created)),
-      run.verdict && h("span", {}, `Verdict: ${run.verdict}`),
     ),
     run.plan !== null &&
       h(

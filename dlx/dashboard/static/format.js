@@ -22,6 +22,9 @@ export function number(value) {
 
 const minus = (shown) => shown.replace(/-/g, "−");
 
+// How many values there are; nothing where there are none.
+export const valuesOf = (count) => (count === 0 ? "" : `${count} ${count === 1 ? "value" : "values"}`);
+
 // A setting, as one would write it: 0.001 stays 0.001, however small its digits.
 export function text(value) {
   if (value === null || value === undefined) return "";

@@ -9,7 +9,7 @@ import { openHelp } from "./help.js";
 import { connect } from "./live.js";
 import { media } from "./media.js";
 import { parameters } from "./parameters.js";
-import { applyAll, onRuns } from "./store.js";
+import { applyAll, onRuns, runs } from "./store.js";
 import { state, subscribe, update } from "./state.js";
 import { redraw } from "./table.js";
 import { forget } from "./traces.js";
@@ -24,6 +24,7 @@ const VIEWS = [
   ["run", "Run"],
 ];
 const PARTS = { curves: charts, config: compare, parameters, media, run: detail };
+const NEWEST = 5; // runs that are selected where the address says nothing
 const phone = matchMedia("(max-width: 699px)");
 let part = null;
 
@@ -163,6 +164,11 @@ phone.addEventListener("change", () => {
   redraw();
 });
 
+function selectNewest() {
+  const trained = [...runs.values()].filter((run) => !run.is_plan).sort((a, b) => b.created - a.created);
+  update({ sel: trained.slice(0, NEWEST).map((run) => run.id) }, { replace: true });
+}
+
 async function start() {
   drawTheme();
   drawTabs();
@@ -173,6 +179,7 @@ async function start() {
   } catch (error) {
     toast(error.message, { kind: "error" });
   }
+  if (!location.hash) selectNewest();
   await applyFilter();
   drawPart();
   connect(

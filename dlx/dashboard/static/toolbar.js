@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { automatic, everyColumn, mainMetrics } from "./columns.js";
 import { $, debounce, fill, h, icon, toast } from "./dom.js";
-import { csv, number } from "./format.js";
+import { csv, number, valuesOf } from "./format.js";
 import { selected, setSelected, trash } from "./selection.js";
 import { info, known, monitorOf, runs } from "./store.js";
 import { state, update } from "./state.js";
@@ -62,7 +62,7 @@ function groupMenu(again) {
     name: key,
     label: key,
     checked: chosen.includes(key),
-    hint: chosen.includes(key) ? `${chosen.indexOf(key) + 1}` : `${known().values.get(key)?.values.size ?? 0} values`,
+    hint: chosen.includes(key) ? `${chosen.indexOf(key) + 1}` : valuesOf(known().values.get(key)?.values.size ?? 0),
   }));
   return [
     h(

@@ -31,8 +31,6 @@ def move(place: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Memory:
     """What was seen last. What a position gives is drawn anew in each epoch."""
 
-    draws = True
-
     def __init__(self, size: int, samples: int) -> None:
         self.samples, self.filled, self.place = samples, 0, 0
         self.tensors = {

@@ -1,0 +1,70 @@
+"""Where a value comes from: what was typed, or a line of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlx.config.errors import ConfigError, Problem, UserError
+from dlx.config.groups import GROUPS, conf_path, option_file, package_of, shown
+from dlx.config.yaml import line_of, read_text, read_yaml
+
+if TYPE_CHECKING:
+    from dlx.config.compose import Config
+
+_LATER = ("experiment", "regularization", "model")  # groups whose files set keys of others, the last composed first
+
+
+def is_typed(key: str, typed: Mapping[str, Any]) -> bool:
+    """Whether a key, or a block that it lies in, was given on the command line."""
+    return any(key == name or key.startswith(f"{name}.") for name in typed if name not in GROUPS)
+
+
+def origin(key: str, choices: Mapping[str, Any], conf_dirs: Sequence[Path | str] = ()) -> str | None:
+    """The file and line of a key's value, as messages name them; None where no option's file has it."""
+    group, _, rest = key.partition(".")
+    for owner in dict.fromkeys([*_LATER, group]):
+        chosen = choices.get(owner) or []
+        for option in chosen if isinstance(chosen, list) else [chosen]:
+            for path, is_global in _files(owner, str(option), conf_dirs):
+                keys = key.split(".") if is_global else rest.split(".") if owner == group and rest else []
+                if keys and (line := line_of(path, keys)):
+                    return f"{shown(path)}, line {line}"
+    path = conf_path() / "config.yaml"
+    line = line_of(path, key.split("."))
+    return f"{shown(path)}, line {line}" if line else None
+
+
+def _files(group: str, option: str, conf_dirs: Sequence[Path | str], depth: int = 5) -> Iterator[tuple[Path, bool]]:
+    """An option's file and those that it begins with, each with whether it sets keys of all groups."""
+    path = option_file(group, option, conf_dirs)
+    if path is None or not depth:
+        return
+    try:
+        is_global, content = package_of(read_text(path)) == "_global_", read_yaml(path)
+    except UserError:
+        return
+    yield path, is_global
+    entries = content.get("defaults") if isinstance(content, dict) else None
+    for entry in reversed(entries if isinstance(entries, list) else []):
+        if isinstance(entry, str) and entry != "_self_":
+            other = entry.partition("@")[0]
+            name = other.removeprefix(f"/{group}/")
+            if not name.startswith("/"):
+                yield from _files(group, name, conf_dirs, depth - 1)
+
+
+def blamed(config: Config, error: ConfigError) -> ConfigError:
+    """The same problems, none laid on a file where what was typed is at fault."""
+    return ConfigError([_blame(config, problem) for problem in error.problems])
+
+
+def _blame(config: Config, problem: Problem) -> Problem:
+    if problem.file is None:
+        return problem
+    is_part_typed = any(name.startswith(f"{problem.key}.") for name in config.typed)
+    if is_typed(problem.key, config.typed) or is_part_typed:
+        return replace(problem, file=None)
+    return replace(problem, file=origin(problem.key, config.choices, config.conf_dirs) or problem.file)

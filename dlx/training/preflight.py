@@ -1,0 +1,88 @@
+"""What a run needs beside a good configuration: its device, its processes, a folder that can be written.
+
+Looked at before anything is written, by the run and by --dry-run alike.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlx.config.errors import UserError
+from dlx.runs.folder import slug
+from dlx.training.world import choose_device, world_size
+
+if TYPE_CHECKING:
+    import torch
+
+    from dlx.config import Config
+    from dlx.training.run import Prepared
+
+_RENDEZVOUS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE, from torchrun
+
+
+def preflight(prepared: Prepared) -> torch.device:
+    """The device that the run is on. Raises UserError for what would end it before its first step."""
+    check_processes(prepared)
+    check_batch_norms(prepared)
+    check_folder(prepared.config, str(prepared.config["name"] or prepared.config.choices["model"]))
+    return choose_device(prepared.trainer.device)
+
+
+def check_processes(prepared: Prepared) -> None:
+    size = world_size()
+    if size == 1:
+        return
+    if missing := [name for name in _RENDEZVOUS if not os.environ.get(name)]:
+        raise UserError(
+            f"WORLD_SIZE={size}: is set, but {', '.join(missing)} is not; torchrun sets them all, and one process "
+            "needs none of them (unset WORLD_SIZE)"
+        )
+    for name, split in prepared.splits.items():
+        if len(split) < size:
+            raise UserError(f"dataset: {name} has {len(split)} samples, too few for {size} processes")
+    if prepared.view.batch_size % size:
+        raise UserError(f"dataset.batch_size: {prepared.view.batch_size} cannot be shared evenly by {size} processes")
+    if prepared.system.objectives() and not prepared.view.drop_last:
+        raise UserError("dataset.drop_last: several processes need full batches; set it to true")
+
+
+def check_batch_norms(prepared: Prepared) -> None:
+    """Raises UserError where a batch norm would see a batch of one value, whose variance is not defined."""
+    view, count = prepared.view, prepared.trainer.accumulate
+    samples = len(prepared.splits["train"])
+    whole = view.batch_size // world_size()
+    last = 0 if view.drop_last else samples % view.batch_size
+    smallest = {size: min(_chunks(size, count)) for size in (whole, last) if size}
+    if 1 not in smallest.values() or not prepared.system.objectives():
+        return
+    from dlx.tasks.summary import single_value_norms
+
+    if not (norms := single_value_norms(prepared.system)):
+        return
+    size = next(size for size, least in smallest.items() if least == 1)
+    which = f"the last batch of {samples} samples has {last}" if size == last else f"a batch has {whole}"
+    parts = f", in {count} parts" if count > 1 else ""
+    remedy = "set dataset.drop_last=true" if size == last else "take a larger dataset.batch_size"
+    raise UserError(f"dataset.batch_size: {which}{parts}, and {norms[0]} normalizes a batch of at least 2; {remedy}")
+
+
+def _chunks(size: int, count: int) -> list[int]:
+    """Sizes of the parts that `torch.chunk` cuts a batch into."""
+    step = -(-size // count)
+    return [min(step, size - start) for start in range(0, size, step)]
+
+
+def check_folder(config: Config, name: str) -> None:
+    """Raises UserError where a run's folder cannot be made in output_root."""
+    path = Path(config["output_root"]).expanduser() / slug(name)
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"output_root: cannot write to {path} ({there} is no folder)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"output_root: cannot write to {path} (no permission in {there})")
+    if not os.statvfs(there).f_bavail:
+        raise UserError(f"output_root: cannot write to {path} (the disk of {there} is full)")
