@@ -44,7 +44,7 @@ def runs(
     from dlx.config.errors import UserError
     from dlx.runs.catalog import Catalog
     from dlx.runs.expression import check_orders, parse
-    from dlx.runs.find import find_run, in_order
+    from dlx.runs.find import began, find_run, in_order
     from dlx.runs.keys import check_keys
 
     one = find_run(where, root) if where is not None and is_run(where) else None
@@ -53,7 +53,7 @@ def runs(
         raise UserError(f"--root {root}: there is no such folder")
     catalog = Catalog(root)
     catalog.refresh()
-    begun = {name: entry.created for name, entry in catalog.entries.items()}
+    begun = {name: began(entry.path) for name, entry in catalog.entries.items() if entry.plan is None}
     everything = [catalog.entries[name] for name in in_order(catalog.entries, begun)]
     keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
     check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)

@@ -72,13 +72,21 @@ def created(path: Path) -> float:
         return (path / "config.yaml").lstat().st_mtime
 
 
+def began(path: Path) -> float:
+    """As `created`, finer: of runs of one second the one that wrote first began first."""
+    second = created(path)
+    with suppress(OSError):
+        return second + min(max((path / "environment.json").lstat().st_mtime - second, 0.0), 0.999)
+    return second
+
+
 def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[RunFolder]:
     """Every run folder below `root` (None: the usual place), oldest first.
 
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
     found = {name: path for name, path, _ in run_folders(Path(root or default_root()).expanduser())}
-    begun = {name: created(path) for name, path in found.items() if plan_of(name) is None}
+    begun = {name: began(path) for name, path in found.items() if plan_of(name) is None}
     return [RunFolder(found[name]) for name in in_order(found, begun) if members or name in begun]
 
 
@@ -97,7 +105,7 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
     runs = {name: RunFolder(found) for name, found, _ in run_folders(Path(root).expanduser())}
     outer = [name for name in runs if plan_of(name) is None]
     if wanted == "@last" and outer:
-        return runs[in_order(outer, {name: created(runs[name].path) for name in outer})[-1]]
+        return runs[in_order(outer, {name: began(runs[name].path) for name in outer})[-1]]
     matches = (
         [name for name in runs if f"/{name}".endswith(f"/{wanted}")]
         or [name for name in outer if wanted == runs[name].path.parent.name]

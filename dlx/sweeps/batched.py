@@ -101,7 +101,7 @@ class Batched:
                 note(f"batched: {_parted(list(programs.values()))}")
             for members in programs.values():
                 stack = self._stack(plan, members) if len(members) > 1 else None
-                left = _train(stack, members, tell) if stack else [member.name for member in members]
+                left = _train(stack, members, tell, self.quiet) if stack else [member.name for member in members]
                 in_this_process(plan, left, tell)
 
     def _member(self, plan: Plan, name: str) -> Member | None:
@@ -191,7 +191,7 @@ def _parted(programs: Sequence[Sequence[Member]]) -> str:
     return f"{sum(map(len, programs))} members are {len(programs)} programs, since {key} differs; each trains apart"
 
 
-def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:
+def _train(stack: Stack, members: Sequence[Member], tell: Tell, quiet: bool) -> list[str]:
     """Trains a stack; each member's folder is opened now and closed when the member ends.
 
     Returns the members that are left where the stack itself failed: they go on alone, from their checkpoints.
@@ -219,7 +219,7 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell) -> list[str]:
             sessions[fit] = member.name, session
             fit.job.recorder = fit.recorder = session.recorder
             fit.recorder.begin(fit.state.step, fit.total, fit.job.data.train.steps_per_epoch)
-        received = fit_together(stack, ended, Progress(self.quiet))
+        received = fit_together(stack, ended, Progress(quiet))
     except Exception as error:  # whose it is shows when each runs alone
         note(f"batched: {len(left)} members go on one after another: {reason_of(error)}")
         for _, session in sessions.values():

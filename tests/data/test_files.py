@@ -57,7 +57,7 @@ def test_a_line_of_names_and_empty_lines_are_no_rows(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "holds no rows"), ("a,b\n", "holds no rows"), ("1,2\n3\n", "number of columns changed from 2 to 1 at row 2")],
+    [("", "holds no rows"), ("a,b\n", "holds no rows"), ("1,2\n3\n", "line 2: 1 numbers, the lines before have 2")],
 )
 def test_what_is_wrong_with_rows_is_said(tmp_path, text, said):
     (tmp_path / "x.csv").write_text(text)

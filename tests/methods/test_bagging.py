@@ -140,7 +140,7 @@ def test_boosting_leaves_its_ensemble_too(dlx_call):
     [
         (["data.bootstrap=0"], "dataset.bootstrap: must be null, got 0: the method sets it for each of its runs"),
         (["method.members=0"], "method.members: must be at least 1, got 0"),
-        (["data=function1d", "data.subset=null", "method.vote=majority"], "method.vote: majority is of classes"),
+        (["data=function1d", "method.vote=majority"], "method.vote: majority is of classes"),
         (["method.vote=veto"], "method.vote: must be one of average, majority"),
         (["data.batch_size=2000"], "dataset.batch_size: 2000 is more than the 180 training samples"),
     ],

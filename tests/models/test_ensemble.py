@@ -14,14 +14,14 @@ from dlx.runs.folder import RunFolder
 from dlx.runs.load import load_system
 from dlx.tasks.spec import Reals, RegressionReals
 
-QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=20")
+QUICK = ("model=mlp", "trainer.max_steps=20")
 VECTOR = RegressionReals(features=Reals(size=1), target=Reals(size=1))
 
 
 @pytest.fixture
 def trained(dlx_call):
-    def train(*words):
-        call = dlx_call("train", *QUICK, *words, "--json")
+    def train(*words, hidden=8):
+        call = dlx_call("train", *QUICK, f"model.hidden=[{hidden}]", *words, "--json")
         assert call.code == 0, call.err
         found = json.loads(call.out)
         return found["run"], found["metrics"]
@@ -67,7 +67,7 @@ def test_it_averages_its_members_and_needs_their_folders_no_more(trained, joined
 
 
 def test_its_configuration_has_its_members_blocks_and_its_weights_stay(trained, joined, dlx_call):
-    runs = [trained(f"seed={seed}", f"model.hidden=[{4 + seed}]")[0] for seed in range(2)]
+    runs = [trained(f"seed={seed}", hidden=4 + seed)[0] for seed in range(2)]
     found, _ = joined(runs, "model.weights=[3,1]", "model.vote=majority")
     model = Config.load(Path(found["run"], "config.yaml"))["model"]
     assert [block["hidden"] for block in model["members"]] == [[4], [5]]
