@@ -220,3 +220,57 @@ def test_runs_lists_the_experiment_and_last_is_it(dlx_call):
     call = dlx_call("eval", "@last")
     assert call.code == 2
     assert "experiment" in call.err
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "said"),
+    [
+        (["experiment=learning_rate", "optim.lr=3"], "optimizer.lr", "it takes experiment.rates"),
+        (["experiment=optimizers", "optim=sgd"], "optimizer", "varies it itself, so optim=sgd would be without effect"),
+        (["experiment=optimizers", "optim.lr=3"], "optimizer.lr", "varies it itself"),
+        (["experiment=optimizers", "seed=3"], "seed", "it takes experiment.seeds"),
+        (["experiment=regularization", "reg=[mixup]"], "regularization", "varies it itself"),
+        (["experiment=lighter_and_better", "model=mlp"], "model", "varies it itself"),
+        (["experiment=lighter_and_better", "trainer.epochs=1"], "trainer.epochs", "experiment.epochs"),
+        (["experiment=degradation", "model.depth=8"], "model.depth", "experiment.depths"),
+        (["experiment=channel_growth", "model.depth=22"], "model.depth", "experiment.depth"),
+        (["experiment=convolution", "optim.lr=3"], "optimizer.lr", "trains nothing and reads seed, dataset alone"),
+        (["experiment=bottleneck", "model=cnn"], "model", "trains nothing and reads seed alone"),
+        (["experiment=learning_rate", "method=kfold"], "method", "leave it out"),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_overrides_of_what_a_claim_varies_are_refused(words, key, said, dry, dlx_call, here):
+    call = dlx_call("train", *words, *(["--dry-run"] if dry else []))
+    assert call.code == 2, call.out
+    (line,) = call.err.splitlines()
+    assert line.startswith(f"error: {key}: ")
+    assert said in line
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=learning_rate", "model.hidden=[8]", "data.subset=100", "name=mine"],
+        ["experiment=learning_rate", "optim.momentum=0.5"],
+        ["experiment=optimizers", "model=linear"],
+        ["experiment=convolution", "seed=3"],
+        ["experiment=channel_growth", "model.bottleneck=true"],
+    ],
+)
+def test_overrides_of_what_it_does_not_vary_work(words, dlx_call):
+    call = dlx_call("train", *words, "--dry-run")
+    assert call.code == 0, call.err
+
+
+def test_a_verdict_can_be_parsed():
+    from dlx.experiments.learning_rate import LearningRate
+
+    found = {"epochs": [1.0], "status": "finished", "guessing": 2.3}
+    losses = {"0.0001": 2.23, "1": 0.000436, "100": 46.8}
+    measured = {rate: {**found, "losses": [loss]} for rate, loss in losses.items()}
+    line = LearningRate(rates=(1e-4, 1.0, 100.0)).verdict(measured).line
+    assert line == "loss at the end: 2.23 at lr 0.0001, best 0.000436 at lr 1, 46.8 at lr 100 (finished)"
+    pairs = dict((rate, float(loss)) for loss, rate in re.findall(r"([\d.]+) at lr ([\d.]+)", line))
+    assert pairs == losses

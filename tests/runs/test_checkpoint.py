@@ -1,3 +1,7 @@
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -49,6 +53,94 @@ def test_a_damaged_one_is_passed_over_and_named(fault, name, tmp_path):
     assert "step-00000002" in problems[0]
     with pytest.raises(UserError):
         verify(tmp_path / "step-00000002")
+
+
+PART = '"bytes": 1, "sha256": "x"'
+SHAPES = (
+    "", "{}", "[]", "3", '"x"', "null", "{", '{"files": {}}', '{"files": []}', '{"files": 3}', '{"files": null}',
+    '{"files": {"last.safetensors": {}}}', '{"step": 2, "files": {"last.safetensors": 3, "best.safetensors": [], "state.pt": null}}',
+    '{"files": {"last.safetensors": {%s}, "best.safetensors": {%s}, "state.pt": {%s}}}' % (PART, PART, PART),
+    '{"files": {"../step-00000001/last.safetensors": {}}}', "[" * 100_000, '{"files": ' * 2000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SHAPES)
+def test_a_manifest_of_any_shape_is_damage_like_any_other(text, tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, weights(step), weights(step), {})
+    (tmp_path / "step-00000002" / "manifest.json").write_text(text)
+    folder, problems = latest_checkpoint(tmp_path)
+    assert folder is not None
+    assert folder.name == "step-00000001"
+    assert "step-00000002" in problems[0]
+    assert len(problems[0].splitlines()) == 1
+
+
+def test_steps_are_in_the_order_of_numbers(tmp_path):
+    for step in (99_999_999, 100_000_000, 5):
+        save_checkpoint(tmp_path, step, weights(1.0), weights(1.0), {})
+    assert latest_checkpoint(tmp_path)[0].name == "step-100000000"
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_a_step_that_is_saved_twice_is_there_whenever_it_is_killed(at, tmp_path, monkeypatch):
+    """At the at-th change of the folder; what was put aside comes back with the next one that saves."""
+    save_checkpoint(tmp_path, 3, weights(1.0), weights(1.0), {"of": "first"})
+    calls = []
+
+    def dying(function):
+        def call(*arguments, **named):
+            calls.append(function)
+            if len(calls) >= at:
+                raise Killed
+            return function(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((Path, "rename"), (Path, "replace"), (shutil, "rmtree"), (os, "fsync")):
+            patch.setattr(owner, name, dying(getattr(owner, name)))
+        with pytest.raises(Killed):
+            save_checkpoint(tmp_path, 3, weights(2.0), weights(2.0), {"of": "second"})
+    found, problems = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert not problems
+    assert load_state(found)["of"] in ("first", "second")
+    save_checkpoint(tmp_path, 4, weights(3.0), weights(3.0), {"of": "third"})
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["latest", "step-00000003", "step-00000004"]
+    verify(tmp_path / "step-00000003")
+
+
+def test_the_second_time_counts(tmp_path):
+    for value in (1.0, 2.0):
+        save_checkpoint(tmp_path, 3, weights(value), weights(value), {"of": value})
+    found, _ = latest_checkpoint(tmp_path)
+    assert load_state(found) == {"of": 2.0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000003"]
+
+
+def test_folders_that_are_links_are_no_checkpoints(tmp_path):
+    outside = tmp_path / "outside"
+    save_checkpoint(outside, 1, weights(1.0), weights(1.0), {})
+    root = tmp_path / "run" / "checkpoints"
+    root.mkdir(parents=True)
+    (root / "step-00000009").symlink_to(outside / "step-00000001")
+    assert latest_checkpoint(root) == (None, [])
+    for _ in range(3):
+        save_checkpoint(root, 1, weights(1.0), weights(1.0), {})
+    assert (outside / "step-00000001" / "state.pt").is_file()
+    shutil.rmtree(root)
+    root.symlink_to(outside)
+    with pytest.raises(UserError, match="checkpoints: is a link"):
+        save_checkpoint(root, 2, weights(1.0), weights(1.0), {})
+    found, problems = latest_checkpoint(root)
+    assert found is None
+    assert "checkpoints: is a link" in problems[0]
 
 
 def test_non_finite_weights_are_never_good(tmp_path):

@@ -100,6 +100,73 @@ def test_rows_are_strict_json_and_survive_a_torn_end(tmp_path):
     assert [(row["step"], row["a"]) for row in rows] == [(1, "NaN"), (2, 0.25)]
 
 
+@pytest.mark.parametrize("cut", [0, 1, 17])
+def test_a_row_that_the_disk_cuts_is_cut_back_before_the_next(cut, tmp_path, monkeypatch):
+    """Also where it cannot be cut back at once; what is counted is what is lost."""
+    path, write, truncate = tmp_path / "metrics.jsonl", os.write, os.ftruncate
+    writer, full = MetricsWriter(path), []
+
+    def short(descriptor, data):
+        if full:
+            if cut:
+                write(descriptor, bytes(data)[:cut])
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    def refused(descriptor, size):
+        if len(full) > 1:
+            raise OSError(5, "Input/output error")
+        truncate(descriptor, size)
+
+    monkeypatch.setattr(os, "write", short)
+    monkeypatch.setattr(os, "ftruncate", refused)
+    writer.write({"step": 1})
+    for state in ([1], [1, 1]):
+        full[:] = state
+        writer.write({"step": 2})
+        full.clear()
+        writer.write({"step": 3})
+    assert writer.losses == "2 rows of metrics.jsonl (the disk refused them)"
+    writer.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3, 3]
+
+
+def test_rows_that_a_disk_does_not_promise_to_keep_are_counted_apart(tmp_path, monkeypatch):
+    writer = MetricsWriter(tmp_path / "metrics.jsonl")
+    writer.write({"step": 1})
+    writer.sync()
+    writer.write({"step": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        writer.sync()
+    writer.close()
+    assert writer.losses == "1 rows of metrics.jsonl may not have reached the disk"
+
+
+def test_rows_are_appended_to_no_link(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text('{"step": 1}\ntorn')
+    (tmp_path / "metrics.jsonl").symlink_to(precious)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: it is a link"):
+        MetricsWriter(tmp_path / "metrics.jsonl")
+    assert precious.read_text() == '{"step": 1}\ntorn'
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_rows_without_end_and_without_bottom_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [
+        '{"step": 1}',
+        "[" * 30_000,
+        '{"a": "' + "x" * 200_000 + '"}',
+        '{"step": 1e400}',
+        '{"step": true}',
+        '{"step": 2}',
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}]
+
+
 def test_an_atomic_write_that_fails_leaves_the_old_text(tmp_path, monkeypatch):
     path = tmp_path / "a"
     write_atomic(path, "old")

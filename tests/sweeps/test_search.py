@@ -511,3 +511,45 @@ def test_cmaes_is_an_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--search cmaes: needs the package cmaes; pip install 'dlx\[search\]'"):
         check_sampler("cmaes", [X, X])
+
+
+def test_a_finished_search_takes_more_trials(dlx_call):
+    words = ["sweep", *QUICK, LR, "--search", "random", "--json"]
+    first = json.loads(dlx_call(*words, "--trials", "2").out)
+    more = dlx_call("resume", first["run"], "--trials", "4", "--json")
+    assert more.code == 0, more.err
+    rows = json.loads(more.out)["members"]
+    assert len(rows) == 4
+    before = {row["name"]: row["metrics"] for row in first["members"]}
+    assert {row["name"]: row["metrics"] for row in rows if row["name"] in before} == before
+    # As if it had been asked for from the start.
+    whole = json.loads(dlx_call(*words, "--trials", "4").out)
+    assert sorted(row["name"] for row in whole["members"]) == sorted(row["name"] for row in rows)
+    assert yaml.safe_load(Path(first["run"], "search.yaml").read_text())["trials"] == 4
+    again = dlx_call("resume", first["run"], "--json")
+    assert len(json.loads(again.out)["members"]) == 4
+
+
+def test_trials_are_those_in_all(dlx_call):
+    run = json.loads(dlx_call("sweep", *QUICK, LR, "--search", "random", "--trials", "3", "--json").out)["run"]
+    for trials, said in {"2": "--trials 2: 3 are there already", "0": "--trials 0: 3 are there already"}.items():
+        call = dlx_call("resume", run, "--trials", trials)
+        assert call.code == 2
+        assert said in call.err
+    few = json.loads(dlx_call("sweep", *QUICK, "seed=range(3)", "--search", "random", "--trials", "2", "--json").out)[
+        "run"
+    ]
+    call = dlx_call("resume", few, "--trials", "4")
+    assert call.code == 2
+    assert "--trials 4: there are 3 points" in call.err
+    assert dlx_call("resume", few, "--trials", "3").code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("train", *QUICK), ("sweep", *QUICK, "seed=1,2"), ("train", "experiment=bottleneck")]
+)
+def test_what_is_no_search_takes_no_trials(words, dlx_call):
+    dlx_call(*words)
+    call = dlx_call("resume", "@last", "--trials", "4")
+    assert call.code == 2
+    assert "is no search" in call.err

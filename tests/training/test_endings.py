@@ -275,9 +275,8 @@ def test_a_run_that_stopped_early_is_not_trained_on_after_an_interruption(dlx_ca
     assert read_metrics(only_run() / "metrics.jsonl")[-1]["step"] == steps == RunFolder(only_run()).summary()["steps"]
 
 
-def test_a_run_with_workers_that_was_killed_goes_on_at_once(forked, only_run, dlx_call, tiny):
+def test_a_run_with_workers_that_was_killed_goes_on_at_once(forked, only_run, tiny):
     """Its workers live on for a while, and had its lock."""
-    workers = []
 
     def die():
         import multiprocessing
@@ -292,8 +291,7 @@ def test_a_run_with_workers_that_was_killed_goes_on_at_once(forked, only_run, dl
     alive = [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     assert alive, "no worker lives on: the test shows nothing"
     try:
-        call = dlx_call("resume", str(only_run()))
-        assert call.code == 0, call.err
+        assert forked("resume", str(only_run())).wait() == 0, Path("forked.err").read_text()
     finally:
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):
