@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
-from dlx.config.yaml import read_frozen
+from dlx.config.yaml import FORMAT, read_frozen
 from dlx.runs.files import inside, read_json, write_json
 from dlx.runs.find import created, plan_of, run_folders
 from dlx.runs.folder import RunFolder
@@ -204,9 +204,10 @@ def read_config(path: Path) -> dict[str, Value]:
     content = read_frozen(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a configuration that dlx wrote")
-    choices = content.pop("choices", None)
-    content.pop("format", None)
-    values = {} if not isinstance(choices, dict) else {str(key): _text(value) for key, value in choices.items()}
+    choices = content.pop("choices", {})
+    if not isinstance(choices, dict) or content.pop("format", 0) not in range(FORMAT + 1):
+        raise UserError(f"{path}: not a configuration that this dlx wrote")
+    values = {str(key): _text(value) for key, value in choices.items()}
     for key, value in _leaves(content):
         if not key.endswith("_target_") and key not in values:
             values[key] = value

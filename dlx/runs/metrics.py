@@ -86,9 +86,8 @@ class MetricsWriter:
     @property
     def losses(self) -> str | None:
         """What is said of it; None where nothing was lost."""
-        name, rows = self.path.name, "row" if self.lost == 1 else "rows"
-        texts = [f"{self.lost} {rows} of {name} (the disk refused them)"] if self.lost else []
-        texts += [f"{self.unsure} rows of {name} may not have reached the disk"] if self.unsure else []
+        counted = {"(the disk refused them)": self.lost, "may not have reached the disk": self.unsure}
+        texts = [f"{n} row{'s' * (n != 1)} of {self.path.name} {what}" for what, n in counted.items() if n]
         return "; ".join(texts) or None
 
 

@@ -161,6 +161,7 @@ def folder_name(number: int, values: Iterable[tuple[str, str]]) -> str:
     """Of as many values as there is room for. A folder's name has no plus: 3e+08 is written 3e8, not as 3e-08."""
     name = f"{number:03d}"
     for key, text in values:
+        text = text.strip("[]")  # which would be a dash, as a minus is
         text = re.sub(r"(?<=[0-9.])[eE]\+?0*(?=[0-9])", "e", text)
         text = re.sub(r"(?<![0-9A-Za-z.])\+(?=[0-9.])", "", text)
         longer = f"{name}-{key.rpartition('.')[2]}-{text}"

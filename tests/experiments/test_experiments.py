@@ -272,5 +272,5 @@ def test_a_verdict_can_be_parsed():
     measured = {rate: {**found, "losses": [loss]} for rate, loss in losses.items()}
     line = LearningRate(rates=(1e-4, 1.0, 100.0)).verdict(measured).line
     assert line == "loss at the end: 2.23 at lr 0.0001, best 0.000436 at lr 1, 46.8 at lr 100 (finished)"
-    pairs = dict((rate, float(loss)) for loss, rate in re.findall(r"([\d.]+) at lr ([\d.]+)", line))
+    pairs = {rate: float(loss) for loss, rate in re.findall(r"([\d.]+) at lr ([\d.]+)", line)}
     assert pairs == losses

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from pathlib import Path
@@ -55,11 +56,14 @@ def test_a_damaged_one_is_passed_over_and_named(fault, name, tmp_path):
         verify(tmp_path / "step-00000002")
 
 
-PART = '"bytes": 1, "sha256": "x"'
+def listed(last, best, state) -> str:
+    return json.dumps({"step": 2, "files": {"last.safetensors": last, "best.safetensors": best, "state.pt": state}})
+
+
+WRONG = {"bytes": 1, "sha256": "x"}
 SHAPES = (
     "", "{}", "[]", "3", '"x"', "null", "{", '{"files": {}}', '{"files": []}', '{"files": 3}', '{"files": null}',
-    '{"files": {"last.safetensors": {}}}', '{"step": 2, "files": {"last.safetensors": 3, "best.safetensors": [], "state.pt": null}}',
-    '{"files": {"last.safetensors": {%s}, "best.safetensors": {%s}, "state.pt": {%s}}}' % (PART, PART, PART),
+    '{"files": {"last.safetensors": {}}}', listed(3, [], None), listed({}, {}, {}), listed(WRONG, WRONG, WRONG),
     '{"files": {"../step-00000001/last.safetensors": {}}}', "[" * 100_000, '{"files": ' * 2000,
 )  # fmt: skip
 

@@ -140,7 +140,7 @@ def test_rows_that_a_disk_does_not_promise_to_keep_are_counted_apart(tmp_path, m
         patch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         writer.sync()
     writer.close()
-    assert writer.losses == "1 rows of metrics.jsonl may not have reached the disk"
+    assert writer.losses == "1 row of metrics.jsonl may not have reached the disk"
 
 
 def test_rows_are_appended_to_no_link(tmp_path):

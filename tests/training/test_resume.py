@@ -86,6 +86,7 @@ def test_more_epochs_go_on_with_a_finished_run(dlx_call):
     words = [*ALL_ON, "scheduler=constant"]
     words.remove("scheduler=warmup_cosine")
     whole = json.loads(dlx_call("train", *words, "--json").out)
+    words.remove("trainer.epochs=3")
     run = json.loads(dlx_call("train", *words, "trainer.epochs=2", "--json").out)["run"]
     resumed = json.loads(dlx_call("resume", run, "trainer.epochs=3", "--json").out)
     assert resumed["metrics"] == whole["metrics"]
