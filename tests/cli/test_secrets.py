@@ -74,7 +74,7 @@ def canary(dlx_call, only_run, tiny):
     """A run whose command, configuration, notes and tags have a key, and the key."""
     key = KEYS["GitHub"]
     words = (f"tracker.wandb.notes=by {key}", f"tracker.wandb.tags=[{key}]", "tracker.wandb.mode=offline")
-    assert dlx_call("train", *tiny, f"name={key}", "tracker=wandb", *words).code == 0
+    assert dlx_call("train", *tiny, "tracker=wandb", *words).code == 0
     run = only_run()
     write_notes(run, Notes((key,), f"made with {key}"))
     return run, key
@@ -84,7 +84,7 @@ def test_a_key_is_in_config_yaml_and_nowhere_else(canary, dlx_call, monkeypatch)
     run, key = canary
     assert key in (run / "config.yaml").read_text()
     assert key not in (run / "environment.json").read_text()
-    assert "***" in json.loads((run / "environment.json").read_text())["command"][-5]
+    assert "***" in (run / "environment.json").read_text()
     assert dlx_call("report", str(run), "--out", "report.html").code == 0
     assert key not in Path("report.html").read_text()
     assert "made with ***" in Path("report.html").read_text()
@@ -92,8 +92,9 @@ def test_a_key_is_in_config_yaml_and_nowhere_else(canary, dlx_call, monkeypatch)
     assert key not in Path("compare.html").read_text()
     found = [path for path in (run / "wandb").rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
     assert found == []
-    again = dlx_call("train", "--from", str(run), "tracker=[]", "--json")
-    assert key in json.loads(again.out)["run"]  # it reproduces the run
+    assert dlx_call("train", "--from", str(run), "name=again").code == 0
+    (again,) = Path("outputs/again").iterdir()
+    assert key in (again / "config.yaml").read_text()  # it reproduces the run
 
 
 def test_what_the_tracker_is_given_is_masked(monkeypatch, tmp_path):
