@@ -130,7 +130,8 @@ class RunFolder:
         """Locks a folder that is there, to go on in it. Raises UserError for what is not as dlx made it: the folder may
         come from anywhere, and what it links to is not the run's."""
         self.check_own()
-        self.lock.acquire()
+        with self.released_on_error():
+            self.lock.acquire()
 
     @contextmanager
     def released_on_error(self) -> Iterator[None]:

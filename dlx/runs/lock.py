@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import UserError
-from dlx.runs.files import NotPlain, no_room, open_plain, read_plain
+from dlx.runs.files import NotPlain, open_plain, read_plain
 
 HEARTBEAT_SECONDS = 15.0
 SILENT_SECONDS = 10 * 60.0  # an owner on another host that is silent for so long is taken for gone
@@ -66,7 +66,8 @@ class RunLock:
         self._stop = threading.Event()
 
     def acquire(self) -> None:
-        """Raises RunInUse (exit code 4) when a living process owns the folder."""
+        """Raises RunInUse (exit code 4) when a living process owns the folder, and OSError where nothing can be written
+        to it."""
         if self._descriptor is not None:
             raise self._in_use()
         try:
@@ -191,12 +192,9 @@ class RunLock:
             "pid": pid, "host": socket.gethostname(), "boot": _boot_id(), "start": time.time(), "ticks": _started(pid),
         }  # fmt: skip
         data = json.dumps(owner).encode() + b"\n"
-        try:
-            if os.pwrite(self._descriptor, data, 0) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.ftruncate(self._descriptor, len(data))
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({no_room(self.path, error)})") from None
+        if os.pwrite(self._descriptor, data, 0) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(self._descriptor, len(data))
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_SECONDS):

@@ -94,11 +94,12 @@ class Session:
         try:
             found = evaluate(job.system, data.test, job.world, job.seed, data.bank)
             test = {f"test/{name}": value for name, value in found.items()}
-            if test:
-                job.recorder.row(state.step, state.step / data.train.steps_per_epoch, test)
         except Exception as error:  # whatever it is
             self.recorder.lose(f"the test split is not evaluated: {_text(error)}")
             return {**finished, "lacks": [TEST]}
+        if test:
+            epoch = state.step / data.train.steps_per_epoch
+            self._attempt("the row of the test split not written", lambda: job.recorder.row(state.step, epoch, test))
         return {**test, **finished}
 
     def _show(self, job: Job, outcome: Outcome, recorder: RunRecorder) -> None:
