@@ -1,8 +1,10 @@
-"""Signals to a command that trains, while there is no run yet that could say `interrupted`."""
+"""Signals to a command that trains: while there is no run yet that could say `interrupted`, and when all is done."""
 
 from __future__ import annotations
 
+import atexit
 import functools
+import signal
 from collections.abc import Callable
 
 import typer
@@ -15,6 +17,7 @@ def interruptible(command: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: object, **options: object) -> None:
         from dlx.training.signals import Signals, exit_code, signal_of
 
+        _stay_to_the_end()
         try:
             with Signals(raises=True):
                 command(*arguments, **options)
@@ -24,3 +27,15 @@ def interruptible(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(exit_code(signum)) from None
 
     return run
+
+
+@functools.cache
+def _stay_to_the_end() -> None:
+    """Python takes a second to end, in which SIGTERM would make of a finished run a process that was killed. It takes
+    its own handlers away before that second; what is ignored stays so. Ctrl-C ends it still."""
+
+    def ignore() -> None:
+        for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(signum, signal.SIG_IGN)
+
+    atexit.register(ignore)

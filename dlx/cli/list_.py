@@ -52,8 +52,10 @@ def list_options(
 
 def _recipes(group: str, names: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """Those of the options that say what a paper or a model prescribes; an experiment that is no claim is one."""
+    import re
+
     from dlx.config.groups import option_file
-    from dlx.config.yaml import read_yaml
+    from dlx.config.yaml import read_text
 
     if group != "experiment":
         return [name for name in names if "/" in name]
@@ -61,10 +63,10 @@ def _recipes(group: str, names: Sequence[str], folders: Sequence[Path]) -> list[
     for name in names:
         path = option_file(group, name, folders)
         try:
-            content = read_yaml(path) if path else {}
+            text = read_text(path) if path else ""
         except UserError:  # its description says what is wrong with it
             continue
-        if not isinstance(content, dict) or group not in content:
+        if not re.search(rf"^{group}:", text, re.MULTILINE):
             found.append(name)
     return found
 

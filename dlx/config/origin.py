@@ -64,7 +64,9 @@ def blamed(config: Config, error: ConfigError) -> ConfigError:
 def _blame(config: Config, problem: Problem) -> Problem:
     if problem.file is None:
         return problem
+    group, _, option = problem.key.partition(".")
     is_part_typed = any(name.startswith(f"{problem.key}.") for name in config.typed)
-    if is_typed(problem.key, config.typed) or is_part_typed:
+    is_choice_typed = group in config.typed and (not option or (GROUPS[group].many and "." not in option))
+    if is_typed(problem.key, config.typed) or is_part_typed or is_choice_typed:
         return replace(problem, file=None)
     return replace(problem, file=origin(problem.key, config.choices, config.conf_dirs) or problem.file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -9,7 +10,6 @@ import os
 import socket
 import threading
 import time
-import uuid
 import weakref
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class RunLock:
         try:
             locked = self._flock(descriptor)
             if locked is None and not is_new:
-                self._take_over(descriptor)  # there it is the file that is the lock: it is made anew
+                self._take_over()  # there it is the file that is the lock: it is made anew
                 os.close(descriptor)
                 return None
             if locked is False:
@@ -142,21 +142,29 @@ class RunLock:
             return False
         return os.path.samestat(there, os.fstat(descriptor))
 
-    def _take_over(self, descriptor: int) -> None:
-        """Without flock: puts away a lock whose owner is gone. Raises RunInUse where it is not."""
-        owner = read_owner(self.path)
-        begun = owner is None and time.time() - os.fstat(descriptor).st_mtime < BEGUN_SECONDS
-        if begun or (owner is not None and owner_is_alive(self.path.parent)):
-            raise self._in_use()
-        aside = self.path.with_name(f".run.lock.{uuid.uuid4().hex[:8]}")
+    def _take_over(self) -> None:
+        """Without flock: puts away a lock whose owner is gone. Raises RunInUse where it is not.
+
+        Only who has made the guard may unlink another's lock, and looks at it once more as it has it: the lock of
+        somebody who is gone can then not become another's between the look and the unlink.
+        """
+        guard = self.path.with_name(".run.lock.guard")
         try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return
-        if not os.path.samestat(os.lstat(aside), os.fstat(descriptor)):  # another took it over before us
-            aside.rename(self.path)
-            raise self._in_use()
-        aside.unlink()
+            os.close(open_plain(guard, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if _age(guard) > BEGUN_SECONDS:  # it is needed for a moment: its maker was killed in it
+                    guard.unlink()
+            raise self._in_use() from None
+        try:
+            owner = read_owner(self.path)
+            if _age(self.path) < BEGUN_SECONDS if owner is None else _lives(owner, self.path):
+                raise self._in_use()
+            self.path.unlink()
+        except FileNotFoundError:  # its owner released it
+            pass
+        finally:
+            guard.unlink(missing_ok=True)
 
     def _check_other_host(self, descriptor: int) -> None:
         """Raises RunInUse where the owner is on another host and alive: not every shared file system tells hosts of
@@ -247,17 +255,25 @@ def owner_is_alive(folder: Path) -> bool:
     """
     path = folder / "run.lock"
     owner = read_owner(path)
-    if owner is None:
-        return False
     try:
-        if owner["host"] != socket.gethostname():
-            return abs(time.time() - os.lstat(path).st_mtime) < SILENT_SECONDS or _is_held(path) is True
-        if owner["boot"] != _boot_id():
-            return False
-        held = _is_held(path)
+        return owner is not None and _lives(owner, path)
     except OSError:  # it was released meanwhile
         return False
+
+
+def _lives(owner: dict[str, Any], path: Path) -> bool:
+    """Raises OSError where its lock is gone meanwhile."""
+    if owner["host"] != socket.gethostname():
+        return abs(_age(path)) < SILENT_SECONDS or _is_held(path) is True
+    if owner["boot"] != _boot_id():
+        return False
+    held = _is_held(path)
     return _process_lives(owner) if held is None else held
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was written. Below 0 where clocks differ."""
+    return time.time() - os.lstat(path).st_mtime
 
 
 def _is_held(path: Path) -> bool | None:

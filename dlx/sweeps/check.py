@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.sweeps.plan import is_member_name
+from dlx.training.preflight import check_member
 from dlx.training.run import Preparer
-from dlx.training.world import choose_device
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -46,8 +46,7 @@ def check_points(
                 key = identity(first, WITHOUT)
                 if key not in good:
                     good[key] = prepare(first)
-                    if here:
-                        choose_device(good[key].trainer.device)
+                    check_member(good[key], here=here)
                     figures.append(set() if point.method else metrics_of(good[key]))
                 if point.method:
                     point.method.check(point.base, good[key].system)
@@ -91,9 +90,7 @@ def check_members(members: Mapping[str, Config], *, here: bool = True) -> None:
         key = identity(config, WITHOUT)
         try:
             if key not in good:
-                prepared = prepare(config)
-                if here:
-                    choose_device(prepared.trainer.device)
+                check_member(prepare(config), here=here)
                 good.add(key)
         except UserError as error:
             wrong.setdefault(str(error), (error, []))[1].append(name)

@@ -19,6 +19,7 @@ from dlx.sweeps.samplers import PRUNERS, SAMPLERS, check_sampler
 from dlx.sweeps.space import Space
 from dlx.sweeps.storage import NoStudy, absolute, check_storage, redacted, storage_path
 from dlx.sweeps.study import Study
+from dlx.training.preflight import check_batch_norms
 from dlx.training.run import Preparer
 
 SEARCH = "search.yaml"
@@ -179,4 +180,5 @@ def _prepared(configs: Sequence[Config]) -> tuple[set[str | None], set[str]]:
         said = prepared.trainer.monitored_of(prepared.system, prepared.regularizers)
         monitored.add(":".join(said) if said else None)
         figures.append(metrics_of(prepared))
+        check_batch_norms(prepared)
     return monitored, set.intersection(*[found for found in figures if found] or [set()])

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, plain
 from dlx.runs.files import NotPlain, open_plain, write_atomic
 from dlx.runs.media import encode
 from dlx.runs.metrics import MetricsWriter
@@ -128,7 +128,7 @@ class RunRecorder(Recorder):
     def note(self, text: str) -> None:
         # What the log loses on a full disk the metrics count; the training goes on.
         with contextlib.suppress(OSError, ValueError):  # a tracker that gives up late finds it closed
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {plain(text)}\n")
             self._log.flush()
 
     def warn(self, text: str) -> None:

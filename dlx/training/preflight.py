@@ -30,6 +30,13 @@ def preflight(prepared: Prepared) -> torch.device:
     return choose_device(prepared.trainer.device)
 
 
+def check_member(prepared: Prepared, *, here: bool = True) -> None:
+    """As `preflight`, of a run among many: these have one folder, and one process each. here: on this machine."""
+    check_batch_norms(prepared)
+    if here:
+        choose_device(prepared.trainer.device)
+
+
 def check_processes(prepared: Prepared) -> None:
     size = world_size()
     if size == 1:

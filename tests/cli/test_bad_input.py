@@ -152,3 +152,18 @@ def test_what_is_no_image_is_said_without_python(dlx_call, here, tiny):
     assert call.code == 2
     assert "no image of a known format" in call.err
     assert dlx_call("eval", "@last", "--sharpness", "--epsilon", "-1").code == 2
+
+
+@pytest.mark.parametrize(("count", "got"), [(1293, "(1293,)"), (1, "(1,)")])
+def test_a_misplaced_weights_file_is_told_what_it_should_be(count, got, dlx_call, here):
+    """Digits are 1,797; those that are trained on are not what the file is about."""
+    import numpy as np
+
+    np.save("w.npy", np.ones(count))
+    call = dlx_call("train", "model=mlp", "data.weights=w.npy", "--dry-run")
+    assert call.code == 2
+    (line,) = call.err.splitlines()
+    assert "w.npy: must be 1797 numbers, one number for each sample of the whole source, before val and test" in line
+    assert line.endswith(f"got shape {got}")
+    np.save("w.npy", np.ones(1797))
+    assert dlx_call("train", "model=mlp", "data.weights=w.npy", "--dry-run").code == 0

@@ -43,6 +43,19 @@ def test_an_output_root_that_is_a_file(kind, refused, here):
     assert "output_root: cannot write to file/" in refused(*KINDS[kind], "output_root=file")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", "data.batch_size=32,1"),
+        ("sweep", "data.batch_size=32,1", "--search", "random", "--trials", "2"),
+        ("train", "data.batch_size=1", "method=kfold"),
+    ],
+)
+def test_a_member_with_a_batch_of_one_before_a_batch_norm(words, refused):
+    line = refused(words[0], *SMALL, "model.norm=batch", *words[1:])
+    assert "dataset.batch_size: a batch has 1, and layers.1 normalizes a batch of at least 2" in line
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
 def test_an_output_root_without_permission(refused, here):
     (here / "shut").mkdir(mode=0o500)

@@ -95,6 +95,7 @@ def test_hydras_own_words_are_named_with_dlxs_way(arguments, said, dlx_call, her
         (["train", "data.batch_size=0"], "dataset.batch_size: must be at least 1, got 0"),
         (["train", "reg=[mixup]", "reg.mixup.alpha=-1"], "regularization.mixup.alpha: must be above 0, got -1"),
         (["train", "optim.lr=inf"], "optimizer.lr: must be finite, got inf"),
+        (["train", "data=function1d", "reg=[label_smoothing]"], "regularization.label_smoothing: needs class labels"),
         (["train", "~optim.lr"], "optimizer.lr: is required and cannot be deleted; give optim.lr=..."),
         (["train", "~optimizer.lr", "optim=sgd"], "optimizer.lr: is required"),
         (["train", "~seed"], "seed: is required and cannot be deleted"),

@@ -552,6 +552,14 @@ def test_a_new_step_is_shown_while_the_media_are_open(copied, visit, media):
     assert page.locator(".field output").inner_text() == "step 30"
 
 
+def test_media_of_a_run_that_comes_after_the_page(copied, visit, media):
+    """Its address selects the run already: from a link that was sent before, or a server that has not looked again."""
+    page = visit({"tab": "media", "sel": "later", "media": "words"})
+    page.get_by_text("No runs selected").wait_for()
+    media(copied("later") / "media", 8)
+    until(page, "document.querySelector('.gallery pre')?.textContent.startsWith('at step 8')")
+
+
 def test_a_long_table_and_many_lines_say_how_many_there_are(copied, visit):
     media = copied("shown") / "media"
     rows = [[number, f"answer {number}"] for number in range(1250)]

@@ -227,7 +227,7 @@ def test_the_members_of_a_method_are_what_they_are_alone(method, data, dlx_call,
     stacks = []
     train = batched._train
     monkeypatch.setattr(
-        batched, "_train", lambda stack, members, tell: stacks.append(members) or train(stack, members, tell)
+        batched, "_train", lambda stack, members, *more: stacks.append(members) or train(stack, members, *more)
     )
     alone, rows_alone, _ = swept(dlx_call, "inprocess", *words)
     together, rows, _ = swept(dlx_call, "batched", *words)

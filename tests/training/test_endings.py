@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -331,3 +332,14 @@ def test_slurms_warnings_and_ctrl_c_end_it_too(signum, code, dlx_call, only_run,
         patch.setattr(*before(training, "build_job", lambda: os.kill(os.getpid(), signum)))
         assert dlx_call("train", *tiny).code == code
     assert RunFolder(only_run()).status()["reason"] == f"signal {signum:d}"
+
+
+def test_a_signal_while_python_ends_does_not_undo_the_end(here):
+    """By then the run is finished and has said so: the exit code is the run's."""
+    code = """
+import atexit, os, signal
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
+from dlx.cli.interrupt import interruptible
+interruptible(lambda: None)()
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,6 +13,7 @@ const LIMIT = 24; // runs side by side
 let body, controls, gallery;
 let items = [];
 let turn = 0;
+let asked = ""; // the runs whose media were asked for
 let shown = ""; // the label of what the cards show
 const cards = new Map(); // run -> {element, caption, place}
 const later = debounce(() => load(), 1500);
@@ -24,7 +25,7 @@ export const media = {
     load();
   },
   update(keys) {
-    if (keys.has("sel")) load();
+    if (idsOf(selectedRuns()) !== asked) load(); // selected now, or selected before and only now there
     else if (keys.has("media") || keys.has("step")) draw();
   },
   rows(ids) {
@@ -35,7 +36,10 @@ export const media = {
   },
 };
 
+const idsOf = (list) => list.map((run) => run.id).join("\n");
+
 async function load() {
+  asked = idsOf(selectedRuns());
   const list = selectedRuns().slice(0, LIMIT);
   const mine = (turn += 1);
   if (list.length === 0)
