@@ -42,7 +42,7 @@ class CIFAR10(Dataset):
     archive: ClassVar[str] = "cifar-10-python.tar.gz"
     md5: ClassVar[str] = "c58f30108f718f92721af3b95e74349a"
 
-    def __init__(self, *, root: str | None = None, download: bool = True) -> None:
+    def __init__(self, *, root: Path | None = None, download: bool = True) -> None:
         self.root, self.download = data_root(root), download
 
     def _locate(self) -> Path:

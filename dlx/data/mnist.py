@@ -65,7 +65,7 @@ class MNIST(Dataset):
         Idx("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
     )
 
-    def __init__(self, *, root: str | None = None, download: bool = True) -> None:
+    def __init__(self, *, root: Path | None = None, download: bool = True) -> None:
         self.root, self.download = data_root(root), download
 
     def _locate(self, file: Idx) -> Path:

@@ -99,8 +99,8 @@ class View:
         folds: int | None = None,
         bootstrap: int | None = None,
         split_seed: int = 0,
-        weights: str | None = None,
-        targets: str | None = None,
+        weights: Path | None = None,
+        targets: Path | None = None,
         proposals: Proposer | None = None,
         workers: int = 0,
         timeout: float = 600.0,
@@ -218,7 +218,7 @@ class View:
             )
         return pool[choose(labels[pool], count, *self._order(pool, keys, "subset"))]
 
-    def _retarget(self, source: Source, targets: Sequence[str], name: str) -> Source:
+    def _retarget(self, source: Source, targets: Sequence[str], name: Path | str) -> Source:
         tensors = getattr(source, "tensors", {})
         key = targets[0] if len(targets) == 1 else ""
         before = tensors.get(key)
@@ -243,7 +243,7 @@ class View:
         return (weight / mean).float()
 
 
-def _read_numbers(key: str, name: str, shape: tuple[int, ...]) -> Tensor:
+def _read_numbers(key: str, name: Path | str, shape: tuple[int, ...]) -> Tensor:
     """The finite numbers of a .npy file, float64. Raises UserError naming `dataset.KEY` where it holds others."""
     path = Path(name).expanduser()
     if not path.is_file():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {"polynomial": "degree", "mlp": "width"}
 DRAWN = 10  # fits, at every fifth test point
+FLOOR = 1e-4  # an unbiased estimate of a bias of 0 may be below 0, where a logarithm has no place
 
 
 class BiasVarianceTradeoff(Experiment):
@@ -97,8 +98,10 @@ class BiasVarianceTradeoff(Experiment):
         figure = Figure(figsize=(12, 8), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=[1.3, 1])
         above, below = halves
-        for axes, family in zip(above.subplots(1, 2, sharey=True), FAMILIES, strict=True):
+        panels = above.subplots(1, 2, sharey=True)
+        for axes, family in zip(panels, FAMILIES, strict=True):
             self._draw_parts(axes, family, measured)
+        panels[0].set_ylim(0.7 * FLOOR, None)  # of both, once all is drawn
         degrees = list(measured["polynomial"])
         errors = [mean(part) for part in measured["polynomial"].values()]
         shown = [degrees[0], degrees[errors.index(min(errors))], degrees[-1]]
@@ -118,20 +121,18 @@ class BiasVarianceTradeoff(Experiment):
     def _draw_parts(self, axes: Any, family: str, measured: Mapping[str, Any]) -> None:
         at = [int(capacity) for capacity in measured[family]]
         parts = list(measured[family].values())
-        # An unbiased estimate of a bias of 0 may be below it, where a logarithm has no place.
-        floor = 1e-4
         bias2 = [part["bias2"] for part in parts]
-        axes.plot(at, [max(value, floor) for value in bias2], "o-", color="tab:blue", label="bias²")
-        below = [place for place, value in zip(at, bias2, strict=True) if value < floor]
+        axes.plot(at, [max(value, FLOOR) for value in bias2], "o-", color="tab:blue", label="bias²")
+        below = [place for place, value in zip(at, bias2, strict=True) if value < FLOOR]
         axes.plot(
-            below, [floor] * len(below), "o", color="tab:blue", markerfacecolor="white", zorder=3,
-            label=f"bias² below {floor:g}",
+            below, [FLOOR] * len(below), "o", color="tab:blue", markerfacecolor="white", zorder=3,
+            label=f"bias² below {FLOOR:g}",
         )  # fmt: skip
         axes.plot(at, [part["variance"] for part in parts], "o-", color="tab:orange", label="variance")
         axes.axhline(measured["noise"], color="0.6", linestyle="--", label="noise")
         axes.plot(at, [mean(part) for part in parts], "-", color="black", linewidth=2, label="their sum")
         axes.plot(at, [part["error"] for part in parts], "x", color="tab:red", label="error that was measured")
-        axes.set(yscale="log", xlabel=FAMILIES[family], title=family, ylim=(0.7 * floor, None))
+        axes.set(yscale="log", xlabel=FAMILIES[family], title=family)
         if family == "mlp":
             axes.set_xscale("log", base=2)
         axes.set_xticks(at, [str(capacity) for capacity in at])

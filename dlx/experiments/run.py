@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def draft_experiment(config: Config, execution: Execution) -> tuple[Experiment, 
     experiment = build_experiment(config)
     base = config.without("experiment")
     members = experiment.members(base)
-    check_overrides(config, experiment, members)
+    check_overrides(config, experiment, base)
     check_members(members, here=execution.here)
     check_folder(config, name_of(config))
     return experiment, base, members
@@ -68,11 +68,12 @@ def name_of(config: Config) -> str:
     return str(config["name"] or config.choices["experiment"])
 
 
-def check_overrides(config: Config, experiment: Experiment, members: Mapping[str, Config]) -> None:
+def check_overrides(config: Config, experiment: Experiment, base: Config) -> None:
     """Raises UserError for typed keys that the claim sets itself, or does not read."""
-    name, base = config.choices["experiment"], config.without("experiment")
-    changed = [set(changes(base, member)) for member in members.values()]
-    # What some members keep has an effect on these.
+    name = config.choices["experiment"]
+    members = experiment.members(replace(base, typed={}))
+    # What a member is given can also be what was typed. What some members keep has an effect on these.
+    changed = [{*changes(base, member), *member.typed} for member in members.values()]
     varied = {*experiment.varies, *(set.intersection(*changed) if changed else ())}
     varied |= {
         group for member in members.values() for group in GROUPS if member.choices.get(group) != base.choices.get(group)

@@ -108,16 +108,16 @@ def _draw(found: Mapping[str, Any], what: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     alone, together = found["member_test_error"], found["test_error"]
     count = range(1, len(together) + 1)
-    axes.plot(count, alone, "o", color="0.7", label="each member")
+    axes.plot(count, alone, "o", color="0.35", mfc="none", ms=9, zorder=3, label="each member")
     axes.axhline(statistics.fmean(alone), color="0.5", linestyle=":", label="their mean")
     axes.plot(count, together, "o-", color="tab:blue", label="the first n together")
     if found["oob_error"] is not None:
         axes.axhline(found["oob_error"], color="tab:orange", linestyle="--", label="out of bag, all members")
     axes.set(xlabel="members", ylabel=f"test {what}", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)  # on the data it would hide them
     return figure

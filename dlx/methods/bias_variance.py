@@ -115,7 +115,7 @@ def draw_fits(samples: Samples, output_MND: Tensor) -> Figure:
     order = samples.inputs[:, 0].argsort()
     x = samples.inputs[order, 0].numpy()
     output_MN, truth_N = output_MND[:, order, 0], samples.truth[order, 0]
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     for number, output_N in enumerate(output_MN):
         label = None if number else f"{len(output_MN)} trainings"
@@ -124,7 +124,7 @@ def draw_fits(samples: Samples, output_MND: Tensor) -> Figure:
     axes.plot(x, output_MN.mean(0).numpy(), color="tab:orange", linewidth=3, label="their mean")
     low, high = float(truth_N.min()), float(truth_N.max())
     axes.set(xlabel="x", ylabel="y", ylim=(low - (high - low), high + (high - low)))
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)  # on the data it would hide them
     return figure
 
 

@@ -265,5 +265,5 @@ def _draw(staged: Mapping[str, list[float]], errors: list[float], what: str, gue
     alone.set(xlabel="member", ylabel=what, ylim=(0, None), title="alone")
     for axes in (together, alone):
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)  # off the data
     return figure

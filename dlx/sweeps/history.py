@@ -48,7 +48,7 @@ def history(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[str,
     if best:
         reach = [*numbers, max(numbers[-1], trials[-1].number)]
         axes[0].step(reach, [*best, best[-1]], where="post", color="tab:orange", label="best so far")
-        axes[0].legend()
+        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)  # off the data
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set(xlabel="trial", ylabel=name)
     if importance:

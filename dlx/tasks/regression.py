@@ -91,7 +91,12 @@ class Regression:
             features = batch[self.input_name].float().cpu()
             order = features[:, 0].argsort()
             x = features[order, 0].numpy()
-            axes.plot(x, target[order].numpy(), ".", color="0.6", label="data")
+            if f"training/{self.input_name}" in batch:
+                seen, wanted = (batch[f"training/{name}"].float().cpu() for name in (self.input_name, self.target_name))
+                axes.plot(
+                    seen[:, 0].numpy(), wanted[:, 0].numpy(), ".", color="tab:orange", ms=4, label="training data"
+                )
+            axes.plot(x, target[order].numpy(), ".", color="0.6", ms=3, label="held-out data")
             axes.plot(x, predicted[order].numpy(), color="tab:blue", label="prediction")
             axes.set(xlabel="x", ylabel="y", title="prediction over the input")
         else:

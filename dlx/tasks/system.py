@@ -236,5 +236,8 @@ class System(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no sample")
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
-        """Pictures by name that a person would look at (dlx/runs/media.py), always under the same random numbers."""
+        """Pictures by name that a person would look at (dlx/runs/media.py), always under the same random numbers.
+
+        The batch is of a held-out split; of a small training split it has all as `training/<entry>` too.
+        """
         return {}

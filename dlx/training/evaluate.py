@@ -68,19 +68,26 @@ def evaluate(
 
 
 @torch.no_grad()
-def show(system: System, loader: Loader, seed: int) -> dict[str, Any]:
-    """The system's pictures, always under the same random numbers; its training mode is kept."""
+def show(system: System, loader: Loader, seed: int, train: Loader) -> dict[str, Any]:
+    """The system's pictures of a split, always under the same random numbers; its training mode is kept.
+
+    What it was trained on is in the batch too, as `training/<entry>`, where it is few: a fit is drawn over its points.
+    """
     was_training = system.training
     system.eval()
     try:
         reseed(seed, "showcase", device=system.device)
-        return system.showcase({**first_batch(loader), **counters(system.device)})
+        trained = first_batch(train) if _is_small(train) else {}
+        own = {f"training/{name}": values for name, values in trained.items()}
+        return system.showcase({**first_batch(loader), **own, **counters(system.device)})
     finally:
         system.train(was_training)
 
 
 def first_batch(loader: Loader) -> Batch:
     """What a showcase is made of: all of a small split, the first samples of a large one."""
-    sample = sum(math.prod(entry.shape) for entry in loader.entries.values())
-    count = len(loader.split)
-    return loader.first(count if sample * count <= SHOWN_NUMBERS else loader.batch_size)
+    return loader.first(len(loader.split) if _is_small(loader) else loader.batch_size)
+
+
+def _is_small(loader: Loader) -> bool:
+    return len(loader.split) * sum(math.prod(entry.shape) for entry in loader.entries.values()) <= SHOWN_NUMBERS

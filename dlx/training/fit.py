@@ -176,7 +176,7 @@ class Fit:
             return
         loader = self.job.data.val if self.system.film else self.job.data.test
         try:
-            shown = show(self.system, loader, self.job.seed)
+            shown = show(self.system, loader, self.job.seed, self.job.data.train)
         except Exception as error:  # whatever it is
             self.recorder.lose(f"pictures at step {self.state.step} not made: {reason_of(error)}")
             return

@@ -37,10 +37,10 @@ def report_run(
     opened = open_all(folder, trust=trust, overrides=overrides)
     system, loader = opened.system, opened.loader(split)
     if not system.defines("evaluate"):
-        return SplitReport({}, media=show(system, loader, loader.seed))
+        return SplitReport({}, media=show(system, loader, loader.seed, opened.loader("train")))
     sums = collect(system, loader, World(system.device), loader.seed, opened.bank, report=True)
     found = system.report(sums)
-    media = found.media or show(system, loader, loader.seed)
+    media = found.media or show(system, loader, loader.seed, opened.loader("train"))
     metrics = {f"{split}/{name}": value for name, value in system.metrics(sums).items()}
     return SplitReport(metrics, found.tables, media, found.data)
 

@@ -107,7 +107,8 @@ class Session:
         system, data = job.system, job.data
         with Signals(raises=True):
             try:
-                for name, medium in show(system, data.val if system.film else data.test, job.seed).items():
+                held_out = data.val if system.film else data.test
+                for name, medium in show(system, held_out, job.seed, data.train).items():
                     recorder.media(outcome.state.step, name, medium)
                 if system.film:
                     make_films(recorder)

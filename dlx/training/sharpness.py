@@ -137,5 +137,5 @@ def draw(found: list[Slice], title: str) -> Figure:
     for number, one in enumerate(found, start=1):
         axes.plot(one.at, one.losses, marker=".", label=f"direction {number}")
     axes.set(xlabel="distance from the weights (1: as long as each filter)", ylabel="training loss", title=title)
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)  # off the data
     return figure

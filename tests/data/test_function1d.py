@@ -52,3 +52,21 @@ def test_data_seed_draws_the_data():
 def test_values_out_of_range_name_their_argument(given, name):
     with pytest.raises(ValueError, match=rf"^{name} "):
         Function1D(**given)
+
+
+def test_the_picture_of_a_fit_shows_what_was_trained_on(dlx_call, here, monkeypatch):
+    from dlx.tasks.regression import Regression
+
+    drawn = []
+    showcase = Regression.showcase
+
+    def look(self, output, batch):
+        figure = showcase(self, output, batch)["fit"]
+        drawn.append({line.get_label(): len(line.get_xdata()) for line in figure.axes[0].lines})
+        return {"fit": figure}
+
+    monkeypatch.setattr(Regression, "showcase", look)
+    small = ["model=mlp", "data=function1d", "data.samples=50", "data.batch_size=9", "trainer.max_steps=2"]
+    assert dlx_call("train", *small).code == 0
+    assert dlx_call("eval", "@last").code == 0
+    assert drawn == [{"training data": 45, "held-out data": 1000, "prediction": 1000}] * 2

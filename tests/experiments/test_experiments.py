@@ -226,6 +226,7 @@ def test_runs_lists_the_experiment_and_last_is_it(dlx_call):
     ("words", "key", "said"),
     [
         (["experiment=learning_rate", "optim.lr=3"], "optimizer.lr", "it takes experiment.rates"),
+        (["experiment=learning_rate", "optim.lr=0.1"], "optimizer.lr", "varies it itself"),  # one of the rates it tries
         (["experiment=optimizers", "optim=sgd"], "optimizer", "varies it itself, so optim=sgd would be without effect"),
         (["experiment=optimizers", "optim.lr=3"], "optimizer.lr", "varies it itself"),
         (["experiment=optimizers", "seed=3"], "seed", "it takes experiment.seeds"),

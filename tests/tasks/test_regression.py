@@ -69,10 +69,19 @@ def test_predict_and_monitor():
     assert system.monitor == ("val/loss", "min")
 
 
-@pytest.mark.parametrize(("features", "lines"), [(1, ["data", "prediction"]), (3, ["samples"])])
-def test_showcase(features, lines):
+@pytest.mark.parametrize(
+    ("features", "trained", "lines"),
+    [
+        (1, 0, ["held-out data", "prediction"]),
+        (1, 5, ["training data", "held-out data", "prediction"]),
+        (3, 5, ["samples"]),
+    ],
+)
+def test_showcase(features, trained, lines):
     system = Linear(spec=RegressionReals(features=Reals(size=features), target=Reals()))
     batch = {"features": torch.randn(20, features), "target": torch.randn(20, 1)}
+    if trained:
+        batch |= {"training/features": torch.randn(trained, features), "training/target": torch.randn(trained, 1)}
     with torch.no_grad():
         figure = system.showcase(batch)["fit"]
     (axes,) = figure.axes

@@ -26,7 +26,7 @@ def check_known(arch: str, names: Sequence[str], package: str) -> None:
         raise ValueError(f"arch must be one of {package}'s {len(names)} classifiers; nearest to {arch!r} is {near[0]}")
 
 
-def read_weights(path: str) -> dict[str, Tensor]:
+def read_weights(path: Path | str) -> dict[str, Tensor]:
     """A state dict from a local .safetensors file, or a .pth file that holds nothing but tensors."""
     file = Path(path).expanduser()
     if not file.is_file():
@@ -45,7 +45,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(net: nn.Module, path: str, *, arch: str, replaceable: Collection[str]) -> None:
+def load_weights(net: nn.Module, path: Path | str, *, arch: str, replaceable: Collection[str]) -> None:
     """Copies a file's tensors into the network; on the meta device only checks that they fit.
 
     replaceable: names of layers (the head, a first convolution for other channels) which stay new where the file has

@@ -5,6 +5,8 @@ Nothing is ever downloaded: weights come from a local file or are new. Shapes: B
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ class Torchvision(Supervised):
     """
 
     def __init__(
-        self, *, spec: LabeledImages, arch: str = "resnet18", weights: str | None = None, loss: str | None = None
+        self, *, spec: LabeledImages, arch: str = "resnet18", weights: Path | None = None, loss: str | None = None
     ) -> None:
         super().__init__(spec=spec, loss=loss)
         from torchvision import models
