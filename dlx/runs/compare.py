@@ -18,6 +18,7 @@ from dlx.runs.differing import REPEATS, differing, short_names, signature, told
 from dlx.runs.figures import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
+from dlx.runs.mask import mask
 
 if TYPE_CHECKING:
     from dlx.runs.columns import Columns
@@ -58,10 +59,10 @@ class Row:
 
     def text(self, key: str, *, exact: bool = False) -> str:
         """A value of the configuration, to four digits unless it shall be exact; of repeats that differ in it all
-        values, shortly."""
+        values, shortly. Tables are handed on: secrets are masked."""
         written = text_of if exact else shown_text
         values = list(
-            dict.fromkeys(written(entry.config[key]) if key in entry.config else "" for entry in self.entries)
+            dict.fromkeys(mask(written(entry.config[key])) if key in entry.config else "" for entry in self.entries)
         )
         return values[0] if len(values) == 1 else f"{', '.join(values[:3])}{', …' if len(values) > 3 else ''}"
 

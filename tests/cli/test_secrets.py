@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dlx.runs.catalog import Notes, write_notes
@@ -95,6 +96,18 @@ def test_a_key_is_in_config_yaml_and_nowhere_else(canary, dlx_call, monkeypatch)
     assert dlx_call("train", "--from", str(run), "name=again").code == 0
     (again,) = Path("outputs/again").iterdir()
     assert key in (again / "config.yaml").read_text()  # it reproduces the run
+
+
+def test_tables_of_a_comparison_are_masked(dlx_call, tiny):
+    key = KEYS["GitHub"]
+    for name in (f"mine-{key}", "plain"):
+        np.save(f"{name}.npy", np.ones(1797))
+        assert dlx_call("train", *tiny, f"data.weights={name}.npy", "name=both").code == 0
+    for option in ("--csv", "--md", "--latex"):
+        table = dlx_call("compare", *map(str, Path("outputs/both").iterdir()), option, "-").out.replace("\\", "")
+        assert "plain.npy" in table
+        assert "mine-***.npy" in table
+        assert key not in table
 
 
 def test_what_the_tracker_is_given_is_masked(monkeypatch, tmp_path):
