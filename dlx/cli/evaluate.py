@@ -37,8 +37,8 @@ def evaluate(
     from dlx.cli.output import LOST, print_json, save_medium, say
     from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
-    from dlx.training.report import SplitReport, analyse_run, report_run
-    from dlx.training.run import open_run
+    from dlx.training.evaluation_report import SplitReport, analyse_run, report_run
+    from dlx.training.trained import open_run
 
     if epsilon <= 0:
         raise UserError(f"--epsilon: must be above 0, got {epsilon:g}")

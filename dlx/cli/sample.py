@@ -68,7 +68,7 @@ def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[st
     from dlx.config.errors import UserError
     from dlx.config.groups import nearest
     from dlx.config.signature import read, read_method
-    from dlx.training.report import convert_text
+    from dlx.training.evaluation_report import convert_text
 
     params = read_method(target, "sample") or {}
     found = {}

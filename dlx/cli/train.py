@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dlx.config import Config
     from dlx.experiments.run import Finding
     from dlx.sweeps.executors import Execution
-    from dlx.training.run import Prepared
+    from dlx.training.prepare import Prepared
     from dlx.training.session import Result
 
 
@@ -65,7 +65,7 @@ def train(
         return
 
     check_one_run(executor, jobs, time_limit, slurm)
-    from dlx.training.run import prepare
+    from dlx.training.prepare import prepare
     from dlx.training.run import train as run
 
     if dry_run:

@@ -55,8 +55,8 @@ class BatchSize(Experiment):
         return variants(base, choices, self.seeds)
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        from dlx.training.run import open_run
         from dlx.training.sharpness import Landscape, sharpness
+        from dlx.training.trained import open_run
 
         found, guess = {}, guessing(base)
         for size in self.sizes:

@@ -36,7 +36,7 @@ class LinearStaysLinear(Experiment):
         return variants(base, {name: [f"model.activation={name}"] for name in ACTIVATIONS}, self.seeds)
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        from dlx.training.run import evaluate_run, open_run
+        from dlx.training.trained import evaluate_run, open_run
 
         dataset = build(base, "dataset")
         split = settings(base, "dataset").split(dataset)["train"]

@@ -43,7 +43,7 @@ class Regularization(Experiment):
         return variants(base, {"none": [], **choices}, self.seeds)
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        from dlx.training.run import evaluate_run
+        from dlx.training.trained import evaluate_run
 
         train, test = {}, {}
         for name in ("none", *METHODS):

@@ -62,7 +62,7 @@ class UniversalApproximation(Experiment):
         return variants(base, choices, self.seeds)
 
     def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        from dlx.training.run import open_run
+        from dlx.training.trained import open_run
 
         x_N1 = torch.linspace(-1, 1, POINTS).unsqueeze(1)
         learned: dict[str, Any] = {}

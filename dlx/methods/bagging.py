@@ -23,7 +23,7 @@ from dlx.methods.method import Answer, Method, check_supervised, check_unset
 from dlx.methods.outputs import Samples, answers_of_members
 from dlx.methods.spread import spread
 from dlx.tasks.combine import combine
-from dlx.training.session import judged
+from dlx.training.session import val_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ class Bagging(Method):
         """The ensemble's figures, the members' as `member/NAME` and the out-of-bag ones as `oob/NAME`."""
         ensemble = leave_ensemble(base, runs, folder, vote=self.vote)
         alone, details = spread(runs)
-        metrics = judged(ensemble.summary())
+        metrics = val_and_test(ensemble.summary())
         metrics |= {f"member/{name}": value for name, value in alone.items() if name.removesuffix("_std") in metrics}
         pool, test = (answers_of_members(ensemble, split, trust=base.trust) for split in ("train", "test"))
         drawn = [drawn_by(run, base.trust) for run in runs.values()]

@@ -27,7 +27,8 @@ from dlx.methods.ensemble import SAID, leave_ensemble
 from dlx.methods.method import Answer, Method, check_supervised
 from dlx.runs.files import inside, write_atomic
 from dlx.tasks.supervised import Supervised
-from dlx.training.run import Prepared, open_run, prepare
+from dlx.training.prepare import Prepared, prepare
+from dlx.training.trained import open_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ SAID = "a run of its own in ensemble/; dlx eval, predict and export take this fo
 
 
 def leave_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **settings: Any) -> RunFolder:
-    """`home/ensemble`: the members' best weights in one run, judged on val and test of the base's data.
+    """`home/ensemble`: the members' best weights in one run, evaluated on val and test of the base's data.
 
     settings: further arguments of the model (dlx/models/ensemble.py): vote, weights, offset. One that is there already
     stays if it was made of the same: a member that went on since then may have other best weights.

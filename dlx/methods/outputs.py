@@ -13,7 +13,7 @@ from dlx.config.errors import UserError
 from dlx.tasks.classification import Classification
 from dlx.tasks.regression import Regression
 from dlx.tasks.supervised import Supervised
-from dlx.training.run import open_run
+from dlx.training.trained import open_run
 
 if TYPE_CHECKING:
     from dlx.data.loader import Loader

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlx.training.session import judged
+from dlx.training.session import val_and_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def spread(runs: Mapping[str, RunFolder]) -> tuple[dict[str, float], dict[str, Any]]:
     """Mean of each figure that all runs have, with `NAME_std` (of the sample, n - 1) from two runs up; and `members`:
     the figures of each run."""
-    members = {name: judged(run.summary()) for name, run in runs.items()}
+    members = {name: val_and_test(run.summary()) for name, run in runs.items()}
     first, *rest = members.values()
     metrics: dict[str, float] = {}
     for name in first:

@@ -18,33 +18,32 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dlx.batched.loader import SourceStore
+from dlx.batched.stack import Stack, fit_stack
+from dlx.batched.vmapped import NotBatchable
 from dlx.config.changes import leaves
 from dlx.config.errors import UserError, reason_of
-from dlx.data.stacked import SourceStore
 from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.folder import ENDED
 from dlx.runs.load import without_weights
 from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import in_this_process
 from dlx.sweeps.plan import Interrupted
-from dlx.sweeps.search import watch_of
+from dlx.sweeps.search import should_prune_of
 from dlx.tracking.recorder import Recorder
-from dlx.training.fit import Fit
-from dlx.training.job import Diverged
-from dlx.training.program import NotBatchable
+from dlx.training.distributed import Dist
+from dlx.training.loop import Diverged, Loop
+from dlx.training.prepare import Prepared, Preparer
 from dlx.training.progress import Progress, note
-from dlx.training.run import Prepared, Preparer, build_job, open_folder, open_session
+from dlx.training.run import build_loop, open_folder, open_session
 from dlx.training.session import Result, Session
 from dlx.training.signals import Signals, exit_code
 from dlx.training.threads import choose_threads
-from dlx.training.together import Stack, fit_together
-from dlx.training.world import World
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
     from dlx.sweeps.executors import Execution, Tell
     from dlx.sweeps.plan import Plan
-    from dlx.training.job import Outcome
 
 OWN_GROUPS = ("seed", "name", "output_root", "tracker", "scheduler")
 OWN_DATA = ("fold", "folds", "bootstrap", "split_seed", "subset", "weights", "targets")
@@ -131,25 +130,24 @@ class Batched:
 
     def _stacked(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
         first = members[0].prepared
-        world = World.join(first.trainer.device)
-        if world.device.type == "cpu":
+        dist = Dist.init(first.trainer.device)
+        if dist.device.type == "cpu":
             samples = first.view.batch_size * len(members)
             torch.set_num_threads(first.trainer.threads or choose_threads(first.system, samples))
-        jobs = [
-            build_job(
+        loops = [
+            build_loop(
                 member.prepared,
-                world,
+                dist,
                 Recorder(),
                 member.folder,
                 member.checkpoint,
-                watch=watch_of(plan.path, member.name),
+                should_prune=should_prune_of(plan.path, member.name),
                 store=self._store,
             )
             for member in members
         ]
-        fits = [Fit(member.prepared.trainer, job) for member, job in zip(members, jobs, strict=True)]
-        stack = Stack(first.trainer, fits)
-        stack.evaluate([fit.job.data.val for fit in fits])
+        stack = Stack(first.trainer, loops)
+        stack.evaluate([loop.loaders.val for loop in loops])
         together, alone = measure(stack)
         if alone < together:
             said = f"{len(members)} members take {1e3 * together:.1f} ms a step as one, {1e3 * alone:.1f} ms one by one"
@@ -160,17 +158,17 @@ class Batched:
 
 def measure(stack: Stack) -> tuple[float, float]:
     """Seconds of a step's passes, of all members as one and of all one after another. Nothing of them is changed."""
-    fit = stack.fits[0]
-    epoch, position = divmod(fit.state.step, fit.job.data.train.steps_per_epoch)
+    loop = stack.loops[0]
+    epoch, position = divmod(loop.state.step, loop.loaders.train.steps_per_epoch)
     batch = {**stack.regularized(next(stack.loader.epoch(epoch, position))), **stack.counters()}
     draws = stack.drawn(batch)
     buffers = {name: buffer.clone() for name, buffer in stack.buffers.items()}
     together = _fastest(lambda: stack.program.gradients(stack.params, buffers, batch, draws))
-    system = copy.deepcopy(fit.system).train()
+    system = copy.deepcopy(loop.system).train()
     own = stack.own(batch, 0)
     (objective,) = system.objectives()
     alone = _fastest(lambda: system.training_loss(own, objective)[0].backward())
-    return together, alone * len(stack.fits)
+    return together, alone * len(stack.loops)
 
 
 def _fastest(run: Callable[[], Any]) -> float:
@@ -196,17 +194,17 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell, quiet: bool) -> 
 
     Returns the members that are left where the stack itself failed: they go on alone, from their checkpoints.
     """
-    sessions: dict[Fit, tuple[str, Session]] = {}
+    sessions: dict[Loop, tuple[str, Session]] = {}
     left = [member.name for member in members]
 
-    def ended(fit: Fit, outcome: Outcome | Diverged) -> None:
-        name, session = sessions.pop(fit)
+    def ended(loop: Loop, diverged: Diverged | None) -> None:
+        name, session = sessions.pop(loop)
         left.remove(name)
         try:
             with session:
-                if isinstance(outcome, Diverged):
-                    raise outcome
-                session.ended(fit.job, outcome)
+                if diverged:
+                    raise diverged
+                session.ended(loop)
         except Exception as error:  # whatever ends a member, the others go on, and it is said
             tell(name, Result(session.folder.path, "failed", 1, {}, reason_of(error)))
             return
@@ -214,17 +212,17 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell, quiet: bool) -> 
             tell(name, session.result)
 
     try:
-        for member, fit in zip(members, list(stack.fits), strict=True):
-            session = _open(member, fit.world)
-            sessions[fit] = member.name, session
-            fit.job.recorder = fit.recorder = session.recorder
-            fit.recorder.begin(fit.state.step, fit.total, fit.job.data.train.steps_per_epoch)
-        received = fit_together(stack, ended, Progress(quiet))
+        for member, loop in zip(members, list(stack.loops), strict=True):
+            session = _open(member, loop.dist)
+            sessions[loop] = member.name, session
+            loop.recorder = session.recorder
+            loop.recorder.begin(loop.state.step, loop.total, loop.loaders.train.steps_per_epoch)
+        received = fit_stack(stack, ended, Progress(quiet))
     except Exception as error:  # whose it is shows when each runs alone
         note(f"batched: {len(left)} members go on one after another: {reason_of(error)}")
         for _, session in sessions.values():
             with session:
-                session.left("the stack that it trained in failed")
+                session.abandon("the stack that it trained in failed")
         return left
     except BaseException as error:
         for _, session in sessions.values():
@@ -235,15 +233,15 @@ def _train(stack: Stack, members: Sequence[Member], tell: Tell, quiet: bool) -> 
     return []
 
 
-def _open(member: Member, world: World) -> Session:
-    config, folder = member.prepared.config, member.folder
+def _open(member: Member, dist: Dist) -> Session:
+    folder = member.folder
     resumed = folder.config_path.exists()
     with Signals():  # a run that is begun is also ended
         if resumed:
             folder.take()
         else:
             folder = open_folder(member.prepared, at=folder.path)
-        session = open_session(config, folder, world, quiet=True, resumed=resumed)
+        session = open_session(member.prepared, folder, dist, quiet=True, resumed=resumed)
     if resumed:
         session.recorder.resumed(step_of(member.checkpoint) if member.checkpoint else 0, {})
     return session

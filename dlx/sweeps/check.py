@@ -13,12 +13,12 @@ from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.sweeps.plan import is_member_name
 from dlx.training.preflight import check_member
-from dlx.training.run import Preparer
+from dlx.training.prepare import Preparer
 
 if TYPE_CHECKING:
     from dlx.config import Config
     from dlx.sweeps.points import Point
-    from dlx.training.run import Prepared
+    from dlx.training.prepare import Prepared
 
 SAID = 4  # lines
 WITHOUT = ("seed", "name")  # what nothing that can be wrong depends on

@@ -20,7 +20,7 @@ from dlx.sweeps.space import Space
 from dlx.sweeps.storage import NoStudy, absolute, check_storage, redacted, storage_path
 from dlx.sweeps.study import Study
 from dlx.training.preflight import check_batch_norms
-from dlx.training.run import Preparer
+from dlx.training.prepare import Preparer
 
 SEARCH = "search.yaml"
 JOURNAL = "study.journal"

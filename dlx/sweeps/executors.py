@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from dlx.config.errors import UserError, reason_of
 from dlx.runs.folder import ENDED
 from dlx.sweeps.plan import Interrupted
-from dlx.sweeps.search import watch_of
+from dlx.sweeps.search import should_prune_of
 from dlx.training import run as training
-from dlx.training.session import Result, judged
+from dlx.training.session import Result, val_and_test
 from dlx.training.signals import Signals, exit_code
 
 if TYPE_CHECKING:
@@ -85,13 +85,13 @@ def run_member(plan: Plan, name: str) -> Result:
     folder, config = plan.run(name), plan.members[name]
     try:
         if not folder.config_path.exists():
-            return training.train(config, quiet=True, at=folder.path, watch=watch_of(plan.path, name))
+            return training.train(config, quiet=True, at=folder.path, should_prune=should_prune_of(plan.path, name))
         status = folder.status()
         if status["status"] in ENDED:
             code = 3 if status["status"] == "diverged" else 0
-            figures = judged(folder.summary())
+            figures = val_and_test(folder.summary())
             return Result(folder.path, status["status"], code, figures, status.get("reason"))
-        return training.resume(folder, config, quiet=True, watch=watch_of(plan.path, name))
+        return training.resume(folder, config, quiet=True, should_prune=should_prune_of(plan.path, name))
     except Exception as error:  # whatever ends a member, the others go on, and it is said
         code = error.exit_code if isinstance(error, UserError) else 1
         return Result(folder.path, "failed", code, {}, reason_of(error))

@@ -24,8 +24,8 @@ from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, picture_bytes, write_atomic
 from dlx.runs.find import MEMBERS
 from dlx.runs.folder import RunFolder, load_frozen, slug
+from dlx.training.distributed import world_size
 from dlx.training.signals import Signals, exit_code, signal_of
-from dlx.training.world import world_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

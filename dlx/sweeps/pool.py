@@ -17,7 +17,7 @@ from dlx.runs.files import loosened, read_json
 from dlx.runs.folder import ENDED
 from dlx.sweeps.plan import Interrupted
 from dlx.training.progress import note
-from dlx.training.session import Result, judged
+from dlx.training.session import Result, val_and_test
 from dlx.training.signals import Signals, exit_code
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def written_result(plan: Plan, name: str) -> Result | None:
     if status["status"] not in ENDED:
         return None
     code = 3 if status["status"] == "diverged" else 0
-    return Result(run.path, status["status"], code, judged(run.summary()), status["reason"])
+    return Result(run.path, status["status"], code, val_and_test(run.summary()), status["reason"])
 
 
 def forget_result(plan: Plan, name: str) -> None:

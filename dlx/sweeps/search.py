@@ -32,7 +32,7 @@ from dlx.training.progress import note
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
     from dlx.sweeps.plan import Ending
-    from dlx.training.job import Watch
+    from dlx.training.loop import ShouldPrune
 
 BASE = "from.yaml"
 
@@ -164,7 +164,7 @@ class Search:
                 os.environ[STORAGE] = before
 
 
-def watch_of(path: Path, member: str) -> Watch | None:
+def should_prune_of(path: Path, member: str) -> ShouldPrune | None:
     """What tells the study of a running member, and the member whether to go on. path: of the plan.
 
     A storage that does not answer ends no training: it is said once.
@@ -177,7 +177,7 @@ def watch_of(path: Path, member: str) -> Watch | None:
     name = settings.metric.rpartition(":")[0]
     opened: list[Study | None] = []
 
-    def watch(history: list[dict[str, float]]) -> bool:
+    def should_prune(history: list[dict[str, float]]) -> bool:
         values = {number: row[name] for number, row in enumerate(history, 1) if name in row}
         try:
             if not opened:
@@ -189,4 +189,4 @@ def watch_of(path: Path, member: str) -> Watch | None:
             opened[:] = [None]
             return False
 
-    return watch
+    return should_prune

@@ -34,8 +34,8 @@ from dlx.sweeps.points import FixedPoints, Point
 from dlx.sweeps.search import begin_search, open_search
 from dlx.sweeps.storage import redacted
 from dlx.training.preflight import check_folder
+from dlx.training.prepare import prepare
 from dlx.training.progress import PlanProgress
-from dlx.training.run import prepare
 
 if TYPE_CHECKING:
     from dlx.methods.method import Answer, Method

@@ -570,7 +570,7 @@ class Series(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Episodes(Spec):
-    """Transitions of an environment to learn from, and seeds of episodes to be judged on."""
+    """Transitions of an environment to learn from, and seeds of episodes to be evaluated on."""
 
     observation: Reals
     action: Label

@@ -188,9 +188,9 @@ class System(nn.Module):
         """The names that `metrics` gives, the most telling first, where they are known before an evaluation."""
         return ()
 
-    def before_evaluation(self, train: Loader, world: Any) -> None:
+    def before_evaluation(self, train: Loader, dist: Any) -> None:
         """Called before each evaluation with the training samples, at most 10,000 of them, the same each time: for what
-        needs them (a k-NN bank). `world` gathers over processes."""
+        needs them (a k-NN bank). `dist` gathers over processes."""
 
     def evaluate(self, batch: Batch) -> Statistics:
         """Sums over one batch in eval mode, without gradients, from which `metrics` makes metrics. A draw comes from

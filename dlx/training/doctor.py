@@ -20,8 +20,8 @@ import torch
 from dlx.config import compose
 from dlx.data.files import data_root
 from dlx.runs.folder import RunFolder
+from dlx.training.distributed import choose_device
 from dlx.training.run import train
-from dlx.training.world import choose_device
 
 PACKAGES = (
     "dlx", "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "typer", "safetensors", "scikit-learn",

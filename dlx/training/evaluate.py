@@ -12,7 +12,7 @@ from dlx.random import reseed
 if TYPE_CHECKING:
     from dlx.data.loader import Loader
     from dlx.tasks.system import Batch, Statistics, System
-    from dlx.training.world import World
+    from dlx.training.distributed import Dist
 
 BANK = 10_000  # training samples at most that an evaluation may look at
 SHOWN_NUMBERS = 1_000_000  # of a batch that is shown
@@ -34,7 +34,7 @@ def _join(total: Statistics, part: Statistics) -> None:
 
 @torch.no_grad()
 def collect(
-    system: System, loader: Loader, world: World, seed: int = 0, bank: Loader | None = None, *, report: bool = False
+    system: System, loader: Loader, dist: Dist, seed: int = 0, bank: Loader | None = None, *, report: bool = False
 ) -> Statistics:
     """The joined sums of all of a split, over all processes; the system's training mode is kept.
 
@@ -42,29 +42,27 @@ def collect(
     """
     was_training = system.training
     system.eval()
-    world.same_buffers(system)
+    dist.broadcast_buffers(system)
     total: dict[str, Any] = {}
-    extra = {**counters(world.device), **({"report": True} if report else {})}
+    extra = {**counters(dist.device), **({"report": True} if report else {})}
     try:
         if bank is not None and system.defines("before_evaluation"):
-            reseed(seed, "eval/bank", device=world.device)
-            system.before_evaluation(bank, world)
+            reseed(seed, "eval/bank", device=dist.device)
+            system.before_evaluation(bank, dist)
         for number, batch in enumerate(loader.all()):
-            reseed(seed, "eval", number, world.rank, device=world.device)
+            reseed(seed, "eval", number, dist.rank, device=dist.device)
             _join(total, system.evaluate({**batch, **extra}))
     finally:
         system.train(was_training)
     for name, value in total.items():
-        total[name] = world.gather(value) if isinstance(value, list) else world.sum_(value)
+        total[name] = dist.all_gather(value) if isinstance(value, list) else dist.all_reduce(value)
     return total
 
 
 @torch.no_grad()
-def evaluate(
-    system: System, loader: Loader, world: World, seed: int = 0, bank: Loader | None = None
-) -> dict[str, float]:
+def evaluate(system: System, loader: Loader, dist: Dist, seed: int = 0, bank: Loader | None = None) -> dict[str, float]:
     """The system's metrics on all of a split, over all processes; its training mode is kept."""
-    return system.metrics(collect(system, loader, world, seed, bank)) if system.defines("evaluate") else {}
+    return system.metrics(collect(system, loader, dist, seed, bank)) if system.defines("evaluate") else {}
 
 
 @torch.no_grad()

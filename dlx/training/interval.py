@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dlx.training.world import World
+    from dlx.training.distributed import Dist
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
@@ -50,7 +50,7 @@ class Due:
         self.last = time.monotonic()
         return True
 
-    def agreed(self, step: int, world: World) -> bool:
+    def due_on_all_ranks(self, step: int, dist: Dist) -> bool:
         """The same on all processes, whose clocks differ."""
         now = self.at(step)
-        return world.agree(now) if self.interval.seconds is not None else now
+        return dist.broadcast(now) if self.interval.seconds is not None else now

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
 from dlx.runs.folder import slug
-from dlx.training.world import choose_device, world_size
+from dlx.training.distributed import choose_device, world_size
 
 if TYPE_CHECKING:
     import torch
 
     from dlx.config import Config
-    from dlx.training.run import Prepared
+    from dlx.training.prepare import Prepared
 
 _RENDEZVOUS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE, from torchrun
 

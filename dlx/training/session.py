@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config, build_all
 from dlx.config.errors import UserError, plain, reason_of
 from dlx.runs.media import MAX_BYTES, Animation, files_in, grid
 from dlx.tracking.recorder import Recorder, RunRecorder
 from dlx.training.evaluate import evaluate, show
-from dlx.training.job import Diverged
+from dlx.training.loop import Diverged
 from dlx.training.progress import Progress
 from dlx.training.signals import Signals, exit_code, signal_of
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dlx.runs.folder import RunFolder
-    from dlx.training.job import Job, Outcome
-    from dlx.training.world import World
+    from dlx.training.distributed import Dist
+    from dlx.training.loop import Loop
+    from dlx.training.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -51,79 +52,76 @@ class Session:
     trackers. What fails of these is said in the status, and stops none of the others.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, world: World, quiet: bool) -> None:
-        self.folder, self.world = folder, world
+    def __init__(self, prepared: Prepared, folder: RunFolder, dist: Dist, quiet: bool) -> None:
+        self.folder, self.dist = folder, dist
         self.recorder = Recorder()
         self.result = Result(folder.path, "failed", 1)
         self._summary: dict[str, Any] = {}
         self._commands: tuple[str, ...] = ()
         self._reason: str | None = None  # without what was lost
         self._written: tuple[Any, ...] = ()  # status and reason, as status.json has them
-        if world.is_main:
+        if dist.is_main:
             folder.write_status("running")
-            told = {**config.values, "choices": config.choices}
-            self.recorder = RunRecorder(folder, build_all(config, "tracker"), Progress(quiet), told)
+            config = {**prepared.config.values, "choices": prepared.config.choices}
+            self.recorder = RunRecorder(folder, prepared.trackers, Progress(quiet), config)
 
     def __enter__(self) -> Session:
         return self
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
-        """The training came to this outcome; its weights are judged on the test split if they are final."""
-        self._summary = _best_figures(job, outcome)  # for who lists runs; no result of a run that goes on
-        if outcome.signal:
-            self._end("interrupted", exit_code(outcome.signal), f"signal {outcome.signal:d}")
-        elif outcome.pruned:
-            self._end("pruned", 0, f"at step {outcome.state.step}: others did better by then")
+    def ended(self, loop: Loop) -> None:
+        """The training ended; if its weights are final they are evaluated on the test split."""
+        self._summary = _best_metrics(loop)  # for lists of runs; no result of a run that goes on
+        if loop.signal:
+            self._end("interrupted", exit_code(loop.signal), f"signal {loop.signal:d}")
+        elif loop.pruned:
+            self._end("pruned", 0, f"at step {loop.state.step}: others did better by then")
         else:
-            self._summary |= self._test(job, outcome)
-            has = job.system.defines
-            self._commands = tuple(
-                command for command, hook in (("predict", "answer"), ("sample", "sample")) if has(hook)
-            )
+            self._summary |= self._test(loop)
+            hooks = {"predict": "answer", "sample": "sample"}
+            self._commands = tuple(command for command, hook in hooks.items() if loop.system.defines(hook))
             self._end("finished", 0)
             with Signals():
                 self._write()
-            if isinstance(job.recorder, RunRecorder):
-                self._show(job, outcome, job.recorder)
+            if isinstance(loop.recorder, RunRecorder):
+                self._show(loop, loop.recorder)
 
-    def _test(self, job: Job, outcome: Outcome) -> dict[str, Any]:
-        """Judges the best weights on the test split, once. A mistake in it costs no training: `lacks` says that the
-        evaluation is to be done again by `dlx resume`."""
-        state, data = outcome.state, job.data
+    def _test(self, loop: Loop) -> dict[str, Any]:
+        """Evaluates the best weights on the test split, once. A bug in it loses no training: `lacks` says that
+        `dlx resume` is to evaluate again."""
+        loaders = loop.loaders
         finished = {"finished": round(time.time(), 3)}
         try:
-            found = evaluate(job.system, data.test, job.world, job.seed, data.bank)
-            test = {f"test/{name}": value for name, value in found.items()}
+            metrics = evaluate(loop.system, loaders.test, loop.dist, loop.seed, loaders.bank)
+            test = {f"test/{name}": value for name, value in metrics.items()}
         except Exception as error:  # whatever it is
-            self.recorder.lose(f"the test split is not evaluated: {_text(error)}")
+            self.recorder.lose(f"the test split is not evaluated: {reason_of(error)}")
             return {**finished, "lacks": [TEST]}
         if test:
-            epoch = state.step / data.train.steps_per_epoch
-            self._attempt("the row of the test split not written", lambda: job.recorder.row(state.step, epoch, test))
+            row = partial(loop.recorder.row, loop.state.step, loop.epoch, test)
+            self._attempt("the row of the test split not written", row)
         return {**test, **finished}
 
-    def _show(self, job: Job, outcome: Outcome, recorder: RunRecorder) -> None:
-        """Draws what the system shows. A mistake in a picture costs nothing but the picture."""
-        system, data = job.system, job.data
+    def _show(self, loop: Loop, recorder: RunRecorder) -> None:
+        """Writes the system's pictures. A bug in one loses nothing but the picture."""
+        system, loaders = loop.system, loop.loaders
         with Signals(raises=True):
             try:
-                held_out = data.val if system.film else data.test
-                for name, medium in show(system, held_out, job.seed, data.train).items():
-                    recorder.media(outcome.state.step, name, medium)
+                held_out = loaders.val if system.film else loaders.test
+                for name, medium in show(system, held_out, loop.seed, loaders.train).items():
+                    recorder.media(loop.state.step, name, medium)
                 if system.film:
                     make_films(recorder)
             except Exception as error:
-                recorder.lose(f"pictures not made: {_text(error)}")
+                recorder.lose(f"pictures not made: {reason_of(error)}")
 
-    def left(self, reason: str) -> None:
-        """It ends here, and another goes on with it."""
+    def abandon(self, reason: str) -> None:
+        """Leaves the run to another process, which goes on with it."""
         self._end("interrupted", 1, reason)
 
     def _end(self, status: str, code: int, reason: str | None = None) -> None:
         self._reason = reason
-        self.result = Result(
-            self.folder.path, status, code, judged(self._summary), reason, self._commands, self._summary.get(EARLY)
-        )
+        metrics, early = val_and_test(self._summary), self._summary.get(EARLY)
+        self.result = Result(self.folder.path, status, code, metrics, reason, self._commands, early)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -137,11 +135,13 @@ class Session:
             elif isinstance(error, Exception) and signals.received and not isinstance(error, UserError):
                 # Another process, or a worker, that the same signal ended; nobody knows better.
                 known = True
-                self._end("interrupted", exit_code(signals.received), f"signal {signals.received:d} ({_text(error)})")
+                self._end(
+                    "interrupted", exit_code(signals.received), f"signal {signals.received:d} ({reason_of(error)})"
+                )
             elif error is not None:
                 assert isinstance(error, Exception)
-                self._end("failed", 1, _text(error))
-            if self.world.is_main:
+                self._end("failed", 1, reason_of(error))
+            if self.dist.is_main:
                 self._write()
                 status, reason = self.result.status, self.result.reason
                 self.recorder.close(status, self._summary, reason, lambda: signals.received)
@@ -152,7 +152,7 @@ class Session:
 
     def _write(self) -> None:
         """The summary, then the status, unless it is written already. What was lost so far is said in it."""
-        if not self.world.is_main:
+        if not self.dist.is_main:
             return
         if self._summary and not self._written:
             self._attempt("summary.json not written", lambda: self.folder.write_summary(self._summary))
@@ -166,7 +166,7 @@ class Session:
         try:
             do()
         except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else _text(error)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
             self.recorder.lose(f"{failure}: {reason}")
             return False
         return True
@@ -178,38 +178,34 @@ class Session:
             self.result = replace(self.result, code=self.result.code or LOST, reason=plain("; ".join(parts)))
 
 
-def _text(error: Exception) -> str:
-    return reason_of(error)
-
-
-def judged(summary: dict[str, Any]) -> dict[str, float]:
-    """The figures of the validation and test splits."""
+def val_and_test(summary: dict[str, Any]) -> dict[str, float]:
+    """The metrics of the validation and test splits."""
     return {name: value for name, value in summary.items() if name.startswith(("test/", "val/"))}
 
 
-def _best_figures(job: Job, outcome: Outcome) -> dict[str, Any]:
-    """The validation figures of the best weights, and what the training cost."""
-    state = outcome.state
+def _best_metrics(loop: Loop) -> dict[str, Any]:
+    """The validation metrics of the best weights, and what the training cost."""
+    state = loop.state
     found = next((row for row in reversed(state.history) if row["step"] == state.best_step), {})
     return {
         **{name: value for name, value in found.items() if name != "step"},
         "best_step": state.best_step,
-        "monitor": ":".join(outcome.monitored) if outcome.monitored else None,
+        "monitor": ":".join(loop.monitored) if loop.monitored else None,
         "steps": state.step,
-        "parameters": sum(p.numel() for p in job.system.parameters()),
+        "parameters": sum(p.numel() for p in loop.system.parameters()),
         "seconds": round(state.seconds, 3),
-        **({EARLY: early} if (early := _ended_early(job, outcome)) else {}),
-        **({"train/throughput": round(best, 1)} if (best := job.recorder.best_throughput) else {}),
+        **({EARLY: early} if (early := _ended_early(loop)) else {}),
+        **({"train/throughput": round(best, 1)} if (best := loop.recorder.best_throughput) else {}),
     }
 
 
-def _ended_early(job: Job, outcome: Outcome) -> str | None:
-    """Which regularizers ended the training, and when; None of one that came to its last step."""
-    state = outcome.state
-    if outcome.signal or not state.step < state.stopped_of:
+def _ended_early(loop: Loop) -> str | None:
+    """Which regularizers ended the training, and when; None for a training that came to its last step."""
+    state = loop.state
+    if loop.signal or not state.step < state.stopped_of:
         return None
-    may_end = {name: part for name, part in job.regularizers.items() if part.defines("on_validation")}
-    asked = [name for name, part in may_end.items() if part.on_validation(state.history, outcome.monitored)]
+    may_end = {name: part for name, part in loop.regularizers.items() if part.defines("on_validation")}
+    asked = [name for name, part in may_end.items() if part.on_validation(state.history, loop.monitored)]
     return f"{' and '.join(asked or may_end)} at step {state.step:,} of {state.stopped_of:,}"
 
 

@@ -1,32 +1,21 @@
-"""The one training loop: `Trainer.fit`."""
+"""Settings of the training loop (dlx/training/loop.py)."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from dlx.config.groups import nearest
-from dlx.data.dataset import Dataset
-from dlx.random import reseed
-from dlx.training.clock import Clock
-from dlx.training.fit import Fit
-from dlx.training.interval import Due, Interval
-from dlx.training.job import Job, Outcome
-from dlx.training.signals import Signals, Stopped
-from dlx.training.step import DTYPES
+from dlx.training.interval import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import System
-    from dlx.training.job import State
 
-
-FRAMES = 20  # pictures of a training that is watched, about
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def parse_monitor(text: str) -> tuple[str, str]:
@@ -38,7 +27,7 @@ def parse_monitor(text: str) -> tuple[str, str]:
 
 
 class Trainer:
-    """Settings of the loop, and the loop.
+    """Settings of the loop.
 
     epochs: passes over the training split; max_steps, where set, counts optimizer steps instead.
     accumulate: micro-batches per step, into which the (effective) batch is split.
@@ -129,86 +118,12 @@ class Trainer:
             return 0
         return self.max_steps or self.epochs * steps_per_epoch
 
-    def is_shown(self, system: System, state: State, total: int, steps_per_epoch: int) -> bool:
-        """Whether pictures are made at this validation (those of the end are made by `Session`)."""
-        if state.step >= total or not system.defines("showcase"):
-            return False
-        if self.pictures_every is not None:
-            steps = Interval.parse(self.pictures_every, steps_per_epoch).steps
-            return steps is not None and state.step // steps > state.shown_step // steps
-        if not system.film:
-            return False
+    def uses_channels_last(self, system: System) -> bool:
+        """By default convolutional systems do (1.3 times a plain loop on a CPU)."""
+        is_convolutional = any(p.dim() == 4 for p in system.parameters())
+        return is_convolutional if self.channels_last is None else self.channels_last
 
-        def frame(step: int) -> int:  # evenly spaced in the logarithm
-            return int(FRAMES * math.log(max(step, 1)) / math.log(max(total, 2)))
-
-        return state.shown_step == 0 or frame(state.step) > frame(state.shown_step)
-
-    def place(self, system: System, device: torch.device) -> System:
-        """Moves a system to its device, convolutional ones in channels_last (1.3 times a plain loop on a CPU)."""
+    def to_device(self, system: System, device: torch.device) -> System:
+        """Moves a system to a device, in its memory format."""
         system.to(device)
-        convolutional = any(p.dim() == 4 for p in system.parameters())
-        self.to_channels_last = convolutional if self.channels_last is None else self.channels_last
-        if self.to_channels_last:
-            system.to(memory_format=torch.channels_last)
-        return system
-
-    def fit(self, job: Job) -> Outcome:
-        """Trains to the end, or to a signal; leaves the best weights in the system and a checkpoint behind.
-
-        Raises Diverged when a loss or gradient is not finite; the last good checkpoint is then untouched.
-        """
-        fit = Fit(self, job)
-        system, step, state, total, train = fit.system, fit.step, fit.state, fit.total, job.data.train
-        validation = Due(Interval.parse(self.validate_every, train.steps_per_epoch))
-        saving = Due(Interval.parse(self.checkpoint_every, train.steps_per_epoch))
-        acts = type(job.data.dataset).prepare is not Dataset.prepare
-        has_before_step = system.defines("before_step")
-        stop, received = state.stopped_of == total > state.step, 0
-        system.train()
-        with Signals() as signals:
-            clock = Clock(state.step)
-            while state.step < total and not stop and not received:
-                epoch, position = divmod(state.step, train.steps_per_epoch)
-                batches = train.epoch(epoch, position)
-                for _ in range(min(train.steps_per_epoch - position, total - state.step)):
-                    if state.step >= fit.stage_end:
-                        fit.advance()
-                    if has_before_step:
-                        reseed(job.seed, "before_step", state.step, job.world.rank, device=job.world.device)
-                        system.before_step(state.step, job.data)
-                    if acts:
-                        reseed(job.seed, "act", state.step, job.world.rank, device=job.world.device)
-                        step.note(job.data.dataset.prepare(state.step, system) or {})
-                    try:
-                        batch = clock.next(batches)
-                    except Stopped as late:  # the data do not come, and the weights are those of the last step
-                        if job.world.size > 1:
-                            raise
-                        received = late.signum
-                        break
-                    logging = (state.step + 1) % self.log_every == 0 or state.step + 1 == total
-                    told = step(batch, logging, signals)
-                    if fit.average:
-                        fit.average.update(state.step - step.stage_start)
-                    for regularizer in step.hooks["after_step"]:
-                        regularizer.after_step(system, step.lr)
-                    system.after_step(state.step)
-                    received = told if job.world.size > 1 else signals.received
-                    state.step += 1
-                    if logging:
-                        fit.log(step.read_pending(), step.rates, clock.read(state.step))
-                    with clock.stopped():
-                        at_end = state.step == total or state.step in state.stages
-                        if validation.agreed(state.step, job.world) or at_end:
-                            stop = fit.validate()
-                        if saving.agreed(state.step, job.world) and state.step < total:
-                            fit.save()
-                    if stop or received:
-                        break
-            state.seconds += clock.read(state.step).seconds
-            if stop and not fit.pruned:
-                state.stopped_of = total
-            outcome = fit.end(received if state.step < total and not stop else 0)
-            # One that came with the last step: what is trained is saved, and `dlx resume` does what comes after it.
-            return outcome if fit.pruned else replace(outcome, signal=received)
+        return system.to(memory_format=torch.channels_last) if self.uses_channels_last(system) else system

@@ -81,13 +81,13 @@ def test_a_probe_reads_the_labels_off_the_features(dlx_call):
 def test_the_worst_mistakes_of_a_large_split_are_not_all_kept(dlx_call, tiny):
     from dlx.runs.find import find_run
     from dlx.tasks.confusion import MISTAKES
+    from dlx.training.distributed import Dist
     from dlx.training.evaluate import collect
-    from dlx.training.run import open_run
-    from dlx.training.world import World
+    from dlx.training.trained import open_run
 
     dlx_call("train", *tiny, "dataset.eval_batch_size=32", "optim.lr=1e-6")
     system, loader = open_run(find_run("@last"), "train")
-    sums = collect(system, loader, World(system.device), report=True)
+    sums = collect(system, loader, Dist(system.device), report=True)
     assert len(sums["mistakes"]) == MISTAKES
     nll = [one.nll for one in sums["mistakes"]]
     assert nll == sorted(nll, reverse=True)

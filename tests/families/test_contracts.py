@@ -21,7 +21,7 @@ from dlx.config import compose
 from dlx.runs.checkpoint import latest_checkpoint, load_state, load_weights
 from dlx.runs.folder import RunFolder
 from dlx.runs.metrics import read_metrics
-from dlx.training.run import prepare
+from dlx.training.prepare import prepare
 
 HERE = Path(__file__).parent
 STEPS = ("trainer.max_steps=12", "trainer.log_every=4", "trainer.validate_every=4", "trainer.threads=1", "--json")

@@ -22,7 +22,7 @@ from dlx.regularization.label_smoothing import LabelSmoothing
 from dlx.regularization.mixup import Mixup
 from dlx.regularization.noise import InputNoise
 from dlx.tasks.spec import Label, LabeledImages, normalize
-from dlx.training.run import prepare
+from dlx.training.prepare import prepare
 
 HERE = Path(__file__).parent
 SYSTEMS = (

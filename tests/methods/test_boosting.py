@@ -16,7 +16,7 @@ from dlx.methods.boosting import samme
 from dlx.models.stump import Stump
 from dlx.runs.folder import RunFolder
 from dlx.tasks.spec import Image, Label, LabeledImages
-from dlx.training.run import open_run
+from dlx.training.trained import open_run
 
 CLOUD = """
 import torch

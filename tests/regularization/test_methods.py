@@ -444,10 +444,10 @@ def test_any_combination_trains(dlx_call, tiny, only_run):
 
 def test_mixup_and_cutmix_together_throw_a_coin(system, batch):
     from dlx.regularization.mixup import Mixup
-    from dlx.training.step import alternatives
+    from dlx.training.loop import batch_hooks
 
     parts = {"cutmix": CutMix(), "smooth": LabelSmoothing(), "mixup": Mixup(), "noise": InputNoise()}
-    groups = [{type(part).__name__ for part in group} for group in alternatives(parts.values())]
+    groups = [{type(part).__name__ for part in group} for group in batch_hooks(parts.values())]
     assert groups == [{"InputNoise"}, {"CutMix", "Mixup"}, {"LabelSmoothing"}]
 
 

@@ -22,7 +22,7 @@ def float64(monkeypatch):
     from dlx.tasks.spec import Image, Reals
     from dlx.training.trainer import Trainer
 
-    place = Trainer.place
+    to_device = Trainer.to_device
     monkeypatch.setattr(Trainer, "place", lambda self, system, device: place(self, system.double(), device))
     for kind in (Image, Reals):
         normalize = kind.normalize

@@ -8,7 +8,7 @@ import pytest
 
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.pool import RETRIES, import_path, keep_filled
-from dlx.training.run import Result
+from dlx.training.session import Result
 
 
 class Scripted:

@@ -11,7 +11,7 @@ from dlx.runs.checkpoint import latest_checkpoint
 from dlx.sweeps.executors import run_member
 from dlx.sweeps.plan import Plan
 from dlx.sweeps.worker import run
-from dlx.training.run import Result
+from dlx.training.session import Result
 from dlx.training.signals import Signals
 
 

@@ -41,13 +41,12 @@ def test_the_loss_curve_is_that_of_one_process(dlx_call):
 
 KEEPS_WEIGHTS = """
 import os, torch
-from dlx.training.trainer import Trainer
-fit = Trainer.fit
-def kept(self, job):
-    outcome = fit(self, job)
-    torch.save(job.system.state_dict(), f"rank{os.environ['RANK']}.pt")
-    return outcome
-Trainer.fit = kept
+from dlx.training.loop import Loop
+run = Loop.run
+def kept(self):
+    run(self)
+    torch.save(self.system.state_dict(), f"rank{os.environ['RANK']}.pt")
+Loop.run = kept
 from dlx.cli import main
 main()
 """

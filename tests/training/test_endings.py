@@ -119,8 +119,8 @@ PHASES = {
     "preparing": (training, "prepare"),
     "making the folder": (RunFolder, "write_environment"),
     "beginning the session": (RunRecorder, "__init__"),
-    "building": (training, "build_job"),
-    "the last checkpoint": ("dlx.training.fit", "save_checkpoint"),
+    "building": (training, "build_loop"),
+    "the last checkpoint": ("dlx.training.loop", "save_checkpoint"),
     "testing": (sessions, "evaluate"),
     "pictures": (sessions, "show"),
 }
@@ -329,7 +329,7 @@ def test_workers_do_not_act_on_a_signal():
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGUSR1, 130), (signal.SIGUSR2, 130), (signal.SIGINT, 130)])
 def test_slurms_warnings_and_ctrl_c_end_it_too(signum, code, dlx_call, only_run, tiny, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(*before(training, "build_job", lambda: os.kill(os.getpid(), signum)))
+        patch.setattr(*before(training, "build_loop", lambda: os.kill(os.getpid(), signum)))
         assert dlx_call("train", *tiny).code == code
     assert RunFolder(only_run()).status()["reason"] == f"signal {signum:d}"
 

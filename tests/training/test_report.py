@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dlx.runs.find import find_run
-from dlx.training.report import report_run
-from dlx.training.run import evaluate_run, open_run
+from dlx.training.evaluation_report import report_run
+from dlx.training.trained import evaluate_run, open_run
 
 
 def test_a_classifiers_report_is_one_pass_over_the_split(dlx_call, tiny, monkeypatch):

@@ -46,7 +46,7 @@ class Contrastive(System):
     def metric_names(self) -> tuple[str, ...]:
         return ("knn_accuracy",)
 
-    def before_evaluation(self, train: Any, world: Any) -> None:
+    def before_evaluation(self, train: Any, dist: Any) -> None:
         parts = [(F.normalize(self.embed(batch), dim=1), batch["label"]) for batch in train.all()]
         self._bank = tuple(torch.cat(column) for column in zip(*parts, strict=True))  # type: ignore[assignment]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class EMA:
     """Follows parameters; buffers are the module's own.
 
     The decay starts small, min(decay, (1 + t) / (10 + t)), so that a short run is not an average with its start.

@@ -1,4 +1,4 @@
-"""Program: the passes of M members as one, by torch.func.vmap over stacked parameters and buffers.
+"""VmappedSystem: the passes of M members as one, by torch.func.vmap over stacked parameters and buffers.
 
 The vmapped passes are traced into plain tensor operations once for each shape of batch, and the trace is what runs:
 vmap's own work in Python would cost half as much again at each step of a small network.
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from dlx.training.draws import Draw, Given, Recording
-from dlx.training.tidy import tidied
+from dlx.batched.fx_passes import optimize_graph
+from dlx.batched.random_replay import Draw, Given, Recording
 
 if TYPE_CHECKING:
     from dlx.regularization.regularizer import Regularizer
@@ -56,7 +56,7 @@ class _Evaluation(nn.Module):
         return self.system.evaluate(batch)
 
 
-class Program:
+class VmappedSystem:
     """system: a member, of whose structure copies are made. penalties: regularizers whose term the loss has."""
 
     def __init__(self, system: System, penalties: Sequence[Regularizer]) -> None:
@@ -158,7 +158,7 @@ def _trace(
         # The fused attention kernels have no rule for stacks; the plain one is matrix products.
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("error", message=".*performance drop because we have not yet implemented.*")
-            return names, tidied(make_fx(flat)(*given))
+            return names, optimize_graph(make_fx(flat)(*given))
     except (RuntimeError, NotImplementedError, UserWarning, ValueError) as error:
         raise NotBatchable(_why(str(error))) from error
 

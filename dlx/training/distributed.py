@@ -1,4 +1,4 @@
-"""World: the processes that train one run together, under torchrun; alone it costs nothing."""
+"""The processes that train one run together, under torchrun. With one process the calls do nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
+from torch import distributed
 
 from dlx.config.errors import UserError
 
@@ -38,16 +38,16 @@ def choose_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class World:
-    """This process's place among `size`, and its device."""
+class Dist:
+    """This process's rank among `size`, and its device."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def join(cls, device: str) -> World:
-        """Joins the processes that torchrun started (it sets RANK, WORLD_SIZE, LOCAL_RANK), or stays alone."""
+    def init(cls, device: str) -> Dist:
+        """Joins the process group of torchrun (which sets RANK, WORLD_SIZE, LOCAL_RANK); without it, one process."""
         size = world_size()
         if size == 1:
             return cls(choose_device(device))
@@ -55,34 +55,34 @@ class World:
         if chosen.type == "cuda":
             chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(chosen)
-        if not dist.is_initialized():
-            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        return cls(chosen, dist.get_rank(), size)
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        return cls(chosen, distributed.get_rank(), size)
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """Adds a tensor over all processes, in place."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            distributed.all_reduce(tensor)
         return tensor
 
-    def gather(self, items: list[Any]) -> list[Any]:
+    def all_gather(self, items: list[Any]) -> list[Any]:
         """Joins lists over all processes."""
         if self.size == 1:
             return items
         parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, items)
+        distributed.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
-    def agree(self, value: Any) -> Any:
-        """What process 0 says."""
+    def broadcast(self, value: Any) -> Any:
+        """Process 0's value."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        distributed.broadcast_object_list(box, src=0)
         return box[0]
 
     def average_gradients(self, params: list[torch.nn.Parameter]) -> None:
@@ -91,16 +91,16 @@ class World:
         if self.size == 1 or not gradients:
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
+        distributed.all_reduce(flat)
         parts = (flat / self.size).split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
-    def same_buffers(self, module: torch.nn.Module) -> None:
+    def broadcast_buffers(self, module: torch.nn.Module) -> None:
         """Gives all processes the buffers of process 0 (running statistics), before they evaluate."""
         if self.size > 1:
             for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+                distributed.broadcast(buffer, src=0)
 
-    def leave(self) -> None:
-        if self.size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+    def destroy(self) -> None:
+        if self.size > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()

@@ -9,9 +9,9 @@ from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.config.signature import Param
 from dlx.config.types import Mismatch, convert
+from dlx.training.distributed import Dist
 from dlx.training.evaluate import collect, show
-from dlx.training.run import open_all
-from dlx.training.world import World
+from dlx.training.trained import open_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def report_run(
     system, loader = opened.system, opened.loader(split)
     if not system.defines("evaluate"):
         return SplitReport({}, media=show(system, loader, loader.seed, opened.loader("train")))
-    sums = collect(system, loader, World(system.device), loader.seed, opened.bank, report=True)
+    sums = collect(system, loader, Dist(system.device), loader.seed, opened.bank, report=True)
     found = system.report(sums)
     media = found.media or show(system, loader, loader.seed, opened.loader("train"))
     metrics = {f"{split}/{name}": value for name, value in system.metrics(sums).items()}

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dlx.training.tidy import tidied
+from dlx.batched.fx_passes import optimize_graph
 
 M, B, D, H, K = 3, 5, 4, 6, 2
 
@@ -38,7 +38,7 @@ def traced(function):
 def test_gradients_are_the_same_with_far_fewer_operations():
     program = traced(gradients)
     expected, before = program(*inputs()), len(operations(program))
-    tidy = tidied(program)
+    tidy = optimize_graph(program)
     for _ in range(2):  # a constant that the first call changed would show in the second
         for found, right in zip(tidy(*inputs()), expected, strict=True):
             torch.testing.assert_close(found, right)
@@ -50,7 +50,7 @@ def test_gradients_are_the_same_with_far_fewer_operations():
 
 
 def test_a_softmax_over_few_classes_has_the_samples_innermost():
-    nodes = [node for node in tidied(traced(gradients)).graph.nodes if "softmax" in str(node.target)]
+    nodes = [node for node in optimize_graph(traced(gradients)).graph.nodes if "softmax" in str(node.target)]
     assert [(str(node.target), 1 in node.args) for node in nodes] == [
         ("aten._log_softmax.default", True),
         ("aten._log_softmax_backward_data.default", True),
@@ -58,7 +58,7 @@ def test_a_softmax_over_few_classes_has_the_samples_innermost():
 
 
 def test_a_weights_gradient_lies_in_memory_as_the_weight_does():
-    assert all(tensor.is_contiguous() for tensor in tidied(traced(gradients))(*inputs()))
+    assert all(tensor.is_contiguous() for tensor in optimize_graph(traced(gradients))(*inputs()))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_weights_gradient_lies_in_memory_as_the_weight_does():
 def test_results_stay_what_they_are(function):
     program = traced(function)
     expected = program(*inputs())
-    for found, right in zip(tidied(program)(*inputs()), expected, strict=True):
+    for found, right in zip(optimize_graph(program)(*inputs()), expected, strict=True):
         torch.testing.assert_close(found, right)
 
 
@@ -94,6 +94,6 @@ def test_what_changes_a_tensor_in_place_is_left_in_order():
 
     program, given = traced(changes), inputs()
     expected, kept = program(*inputs()), given[0].clone()
-    for found, right in zip(tidied(program)(*given), expected, strict=True):
+    for found, right in zip(optimize_graph(program)(*given), expected, strict=True):
         torch.testing.assert_close(found, right)
     torch.testing.assert_close(given[0], kept + 1)

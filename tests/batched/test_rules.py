@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from dlx.optim.rules import RULES, flatten, split
+from dlx.batched.rules import RULES, flatten, split
 
 MEMBERS, STEPS = 4, 50
 SHAPES = {"conv": (6, 2, 3, 3), "weight": (5, 6), "bias": (5,), "scale": ()}

@@ -44,7 +44,7 @@ OF_ANY_STRIDES = (
 )  # whose results lie in memory as they would whatever the strides of [M, B, C] are
 
 
-def tidied(program: GraphModule) -> GraphModule:
+def optimize_graph(program: GraphModule) -> GraphModule:
     """The same function; where it changes tensors in place, only views that change nothing are left out."""
     graph = program.graph
     pure = not any(_is_mutable(node) for node in graph.nodes)

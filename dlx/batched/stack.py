@@ -1,8 +1,8 @@
 """Several trainings as one program: each step takes one optimizer step of every member.
 
-What is a member's own stays its own: order and noise of its data, schedule, logs, validations, best weights, checkpoint
-and end (`Fit`). What is shared is the arithmetic (`Program`, `StackedOptimizer`). A member's result is that of its own
-run, to rounding.
+Each member keeps its `Loop`: order and noise of its data, schedule, logs, validations, best weights, checkpoints. The
+members share the arithmetic (`VmappedSystem`, `StackedOptimizer`). A member's result is that of its own run, to
+rounding.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from dlx.batched.loader import StackedLoader
+from dlx.batched.optimizer import StackedOptimizer
+from dlx.batched.rules import flatten
+from dlx.batched.vmapped import NotBatchable, VmappedSystem
 from dlx.data.dataset import Dataset
 from dlx.data.loader import DeviceLoader
-from dlx.data.stacked import StackedLoader
-from dlx.optim.rules import flatten
-from dlx.optim.stacked import StackedOptimizer
 from dlx.random import reseed
 from dlx.training.clock import Clock
 from dlx.training.evaluate import counters, evaluate
 from dlx.training.interval import Due, Interval
-from dlx.training.job import Diverged, Outcome
-from dlx.training.program import NotBatchable, Program
+from dlx.training.loop import Diverged
 from dlx.training.signals import Signals
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
     from dlx.tracking.recorder import Display
-    from dlx.training.fit import Fit
+    from dlx.training.loop import Loop
     from dlx.training.trainer import Trainer
 
-PASSENGERS = 0.25  # share of members that have ended, from which the stack is made anew without them
+REBUILD_SHARE = 0.25  # share of members that have ended, from which the stack is made anew without them
 
 
-def check_batchable(trainer: Trainer, fit: Fit) -> None:
+def check_batchable(trainer: Trainer, loop: Loop) -> None:
     """Raises NotBatchable for what only a training alone does."""
-    system, loader = fit.system, fit.job.data.train
+    system, loader = loop.system, loop.loaders.train
     reasons = {
         "trainer.accumulate": trainer.accumulate > 1,
         "trainer.precision": trainer.precision != "fp32",
@@ -45,47 +45,47 @@ def check_batchable(trainer: Trainer, fit: Fit) -> None:
         "trainer.compile": trainer.compile,
         "several objectives, or none": len(system.objectives()) != 1,
         "before_step": system.defines("before_step"),
-        "stages": len(fit.state.stages) > 1,
+        "stages": len(loop.state.stages) > 1,
         "views": bool(system.views),
         "a loss that compares the samples of a batch": system.whole_batch,
         "a fit after the training": system.defines("fit") and bool(system.objectives()),
         "no evaluation": not system.defines("evaluate"),
         "an evaluation that looks at training data": system.defines("before_evaluation"),
         "batches of similar length": bool(loader.lengths),
-        "a dataset that acts": type(fit.job.data.dataset).prepare is not Dataset.prepare,
+        "a dataset that acts": type(loop.loaders.dataset).prepare is not Dataset.prepare,
         "data that do not stay on the device": not isinstance(loader, DeviceLoader),
     }
-    parts = {name: fit.step.hooks[name] for name in ("around_loss", "on_gradients", "after_step")}
-    for name, part in fit.job.regularizers.items():
+    parts = {name: loop.hooks[name] for name in ("around_loss", "on_gradients", "after_step")}
+    for name, part in loop.regularizers.items():
         reasons[f"regularization.{name}"] = any(part in parts[hook] for hook in parts)
     for reason, holds in reasons.items():
         if holds:
             raise NotBatchable(reason)
 
 
-def _labels_vary(fit: Fit) -> bool:
+def _labels_vary(loop: Loop) -> bool:
     """Whether a coin decides which form the labels of a batch have."""
-    shares = [sum(part.soft_labels for part in place) / len(place) for place in fit.step.places]
+    shares = [sum(part.soft_labels for part in place) / len(place) for place in loop.batch_hooks]
     return any(shares) and 1 not in shares
 
 
 class Stack:
-    """Members at the same step. `fits[row]` stays in its row when it has ended: a passenger, until the stack is made
+    """Members at the same step. `loops[row]` stays in its row when it has ended: a passenger, until the stack is made
     anew. Raises NotBatchable."""
 
-    def __init__(self, trainer: Trainer, fits: Sequence[Fit], program: Program | None = None) -> None:
-        for fit in fits:
-            check_batchable(trainer, fit)
-        if len({fit.job.seed for fit in fits}) > 1 and _labels_vary(fits[0]):
+    def __init__(self, trainer: Trainer, loops: Sequence[Loop], program: VmappedSystem | None = None) -> None:
+        for loop in loops:
+            check_batchable(trainer, loop)
+        if len({loop.seed for loop in loops}) > 1 and _labels_vary(loops[0]):
             raise NotBatchable("labels are soft in some batches only, and in others of each member")
-        self.trainer, self.fits = trainer, list(fits)
-        self.active = [True] * len(fits)
+        self.trainer, self.loops = trainer, list(loops)
+        self.active = [True] * len(loops)
         self.clip_norm = trainer.clip_norm
-        first = fits[0]
-        self.device, self.is_cpu = first.world.device, first.world.device.type == "cpu"
-        self.program = program or Program(first.system, first.step.hooks["penalty"])
+        first = loops[0]
+        self.device, self.is_cpu = first.dist.device, first.dist.device.type == "cpu"
+        self.program = program or VmappedSystem(first.system, first.hooks["penalty"])
         try:
-            self.optimizer = StackedOptimizer([fit.step.optimizers[0] for fit in fits], first.state.step)
+            self.optimizer = StackedOptimizer([loop.optimizers[0] for loop in loops], first.state.step)
         except ValueError as error:
             raise NotBatchable(str(error)) from None
         place = {
@@ -105,14 +105,14 @@ class Stack:
             self._place.append((number, key))
         names = [*(name for name, _ in first.system.named_buffers()), *frozen]
         self.buffers = {name: self._stack_unchanged(name) for name in names}
-        self.loader = StackedLoader([cast(DeviceLoader, fit.job.data.train) for fit in fits])
+        self.loader = StackedLoader([cast(DeviceLoader, loop.loaders.train) for loop in loops])
         self.pending = self._take_pending()
-        self.finite = torch.ones(len(fits), dtype=torch.bool, device=self.device)
-        self.bad_step = torch.zeros(len(fits), dtype=torch.int64, device=self.device)
+        self.finite = torch.ones(len(loops), dtype=torch.bool, device=self.device)
+        self.bad_step = torch.zeros(len(loops), dtype=torch.int64, device=self.device)
 
     def _stack_unchanged(self, name: str) -> Tensor:
         """What no gradient changes, buffers and frozen parameters, stacked, with the members' own as views of it."""
-        own: list[Tensor] = [dict(named_tensors(fit.system))[name] for fit in self.fits]
+        own: list[Tensor] = [dict(named_tensors(loop.system))[name] for loop in self.loops]
         stacked = torch.stack([tensor.detach() for tensor in own])
         for buffer, row in zip(own, stacked, strict=True):
             buffer.data = row
@@ -120,40 +120,40 @@ class Stack:
 
     def _take_pending(self) -> dict[str, list[Tensor]]:
         """What the members noted since their last row, which a checkpoint can hold."""
-        noted = [fit.state.pending for fit in self.fits]
+        noted = [loop.state.pending for loop in self.loops]
         if len({tuple((name, len(values)) for name, values in own.items()) for own in noted}) > 1:
             raise NotBatchable("the members noted different figures since their last row")
-        for fit in self.fits:
-            fit.state.pending = {}
+        for loop in self.loops:
+            loop.state.pending = {}
         return {
             name: [torch.stack(values) for values in zip(*(own[name] for own in noted), strict=True)]
             for name in noted[0]
         }
 
     def _give_pending(self, row: int) -> None:
-        self.fits[row].state.pending = {name: [own[row] for own in noted] for name, noted in self.pending.items()}
+        self.loops[row].state.pending = {name: [own[row] for own in noted] for name, noted in self.pending.items()}
 
     @property
-    def members(self) -> list[tuple[int, Fit]]:
-        return [(row, fit) for row, fit in enumerate(self.fits) if self.active[row]]
+    def members(self) -> list[tuple[int, Loop]]:
+        return [(row, loop) for row, loop in enumerate(self.loops) if self.active[row]]
 
     def own(self, batch: Batch, row: int) -> Batch:
         """A member's part of a stacked batch, in memory as it would have it alone."""
-        return self.fits[row].step.placed({name: tensor[row] for name, tensor in batch.items()})
+        return self.loops[row].to_memory_format({name: tensor[row] for name, tensor in batch.items()})
 
     def regularized(self, batch: Batch) -> Batch:
         """Each member's batch as its own regularizers change it."""
-        if not self.fits[0].step.places:
+        if not self.loops[0].batch_hooks:
             return batch
         changed = []
-        for row, fit in enumerate(self.fits):
-            changed.append(fit.step.regularized(self.own(batch, row)))
+        for row, loop in enumerate(self.loops):
+            changed.append(loop.regularized(self.own(batch, row)))
         return {name: torch.stack([own[name] for own in changed]) for name in changed[0]}
 
     def counters(self, *, evaluating: bool = False) -> Batch:
         """What a batch has beside its entries, alike for all members."""
-        own = counters(self.device) if evaluating else self.fits[0].step.counters
-        return {name: value.expand(len(self.fits)) for name, value in own.items()}
+        own = counters(self.device) if evaluating else self.loops[0].counters
+        return {name: value.expand(len(self.loops)) for name, value in own.items()}
 
     def drawn(self, batch: Batch) -> list[Tensor]:
         """The random tensors of the forward pass, each member's from its own counters."""
@@ -161,16 +161,16 @@ class Stack:
         if not draws:
             return []
         members = []
-        for fit in self.fits:
-            reseed(fit.job.seed, fit.step.objectives[0].name, fit.state.step, 0, fit.world.rank, device=self.device)
+        for loop in self.loops:
+            reseed(loop.seed, loop.objectives[0].name, loop.state.step, 0, loop.dist.rank, device=self.device)
             members.append([draw() for draw in draws])
         return [torch.stack(tensors) for tensors in zip(*members, strict=True)]
 
     def step(self, batch: Batch, step: int, total: int, logging: bool) -> dict[int, Diverged]:
         """One optimizer step of all; returns the members whose loss or gradient is not finite, which did not take it
         (elsewhere than on a CPU they are found when a row is logged)."""
-        for fit in self.fits:
-            fit.step.set_lr()
+        for loop in self.loops:
+            loop.set_lr()
         batch = {**self.regularized(batch), **self.counters()}
         losses, logs, grads = self.program.gradients(self.params, self.buffers, batch, self.drawn(batch))
         matrices = self._matrices(grads)
@@ -209,9 +209,9 @@ class Stack:
         if finite.all():
             return {}
         diverged = {}
-        for row, fit in self.members:
+        for row, loop in self.members:
             try:
-                fit.step.check(losses[row].item(), None if norms is None else norms[row].item(), index[row])
+                loop.check_finite(losses[row].item(), None if norms is None else norms[row].item(), index[row])
             except Diverged as error:
                 diverged[row] = error
         return diverged
@@ -233,60 +233,60 @@ class Stack:
         """Each member's figures on its own split."""
         sizes = {(len(loader.split), loader.batch_size) for loader in loaders}
         if len(sizes) > 1 or not all(isinstance(loader, DeviceLoader) for loader in loaders):
-            pairs = zip(self.fits, loaders, strict=True)
-            return [evaluate(fit.system, loader, fit.world, fit.job.seed) for fit, loader in pairs]
+            pairs = zip(self.loops, loaders, strict=True)
+            return [evaluate(loop.system, loader, loop.dist, loop.seed) for loop, loader in pairs]
         sums: dict[str, Tensor] = {}
         extra = self.counters(evaluating=True)
         for batch in StackedLoader(loaders).all():
             batch = {**batch, **extra}
             for name, value in self.program.evaluate(self.params, self.buffers, batch).items():
                 sums[name] = sums[name] + value if name in sums else value
-        rows = ({name: value[row] for name, value in sums.items()} for row in range(len(self.fits)))
-        return [fit.system.metrics(own) for fit, own in zip(self.fits, rows, strict=True)]
+        rows = ({name: value[row] for name, value in sums.items()} for row in range(len(self.loops)))
+        return [loop.system.metrics(own) for loop, own in zip(self.loops, rows, strict=True)]
 
     def validate(self, display: Display) -> list[int]:
         """Validates the members and shows their means; returns those that end here."""
-        probes = [fit.job.data.probe for fit in self.fits]
-        figures = self.evaluate([fit.job.data.val for fit in self.fits])
-        fitted = self.evaluate(probes) if probes[0] is not None else [None] * len(self.fits)
-        ends = [row for row, fit in self.members if fit.judge(figures[row], fitted[row])]
+        probes = [loop.loaders.probe for loop in self.loops]
+        figures = self.evaluate([loop.loaders.val for loop in self.loops])
+        fitted = self.evaluate(probes) if probes[0] is not None else [None] * len(self.loops)
+        ends = [row for row, loop in self.members if loop.on_validation(figures[row], fitted[row])]
         shown = [figures[row] for row, _ in self.members]
         means = {f"val/{name}": sum(own[name] for own in shown) / len(shown) for name in shown[0]}
-        fit = self.members[0][1]
-        display.row(fit.state.step, fit.epoch, means)
+        loop = self.members[0][1]
+        display.row(loop.state.step, loop.epoch, means)
         return ends
 
     def save(self) -> dict[int, Diverged]:
         """Checkpoints of all; returns those whose weights cannot be saved."""
         diverged = {}
-        for row, fit in self.members:
+        for row, loop in self.members:
             self.optimizer.write_back(row)
             self._give_pending(row)
             try:
-                fit.save()
+                loop.save()
             except Diverged as error:
                 diverged[row] = error
-            fit.state.pending = {}
+            loop.state.pending = {}
         return diverged
 
-    def release(self, row: int) -> Fit:
+    def release(self, row: int) -> Loop:
         """The member is its own again, and in the stack only a passenger."""
-        fit = self.fits[row]
+        loop = self.loops[row]
         self._give_pending(row)
         self.optimizer.write_back(row)
         self.optimizer.release(row)
-        for name, tensor in named_tensors(fit.system):
+        for name, tensor in named_tensors(loop.system):
             if name in self.buffers:
                 tensor.data = tensor.data.clone()
         self.active[row] = False
-        return fit
+        return loop
 
     def again(self) -> Stack:
         """A stack of the members that are left, without passengers."""
         for row, _ in self.members:
             self.optimizer.write_back(row)
             self._give_pending(row)
-        return Stack(self.trainer, [fit for _, fit in self.members], self.program)
+        return Stack(self.trainer, [loop for _, loop in self.members], self.program)
 
 
 def named_tensors(system: System) -> Iterator[tuple[str, Tensor]]:
@@ -294,36 +294,40 @@ def named_tensors(system: System) -> Iterator[tuple[str, Tensor]]:
     yield from system.named_parameters()
 
 
-Ended = Callable[["Fit", Outcome | Diverged], None]
+Ended = Callable[["Loop", Diverged | None], None]
 
 
-def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
+def fit_stack(stack: Stack, ended: Ended, display: Display) -> int:
     """Trains the members each to its end, and tells how each ended as it does.
 
     Returns the signal that cut them off (then all that were left are saved and told), or 0.
     """
-    trainer, first = stack.trainer, stack.fits[0]
-    step, total, per_epoch = first.state.step, first.total, first.job.data.train.steps_per_epoch
+    trainer, first = stack.trainer, stack.loops[0]
+    step, total, per_epoch = first.state.step, first.total, first.loaders.train.steps_per_epoch
     validation = Due(Interval.parse(trainer.validate_every, per_epoch))
     saving = Due(Interval.parse(trainer.checkpoint_every, per_epoch))
     received = 0
 
     def end(row: int, spent: float, diverged: Diverged | None = None, signum: int = 0) -> None:
-        fit = stack.release(row)
-        fit.state.seconds += spent
+        loop = stack.release(row)
+        loop.state.seconds += spent
         try:
-            ended(fit, diverged.explained(fit.job.data.train) if diverged else fit.end(signum))
+            if diverged:
+                diverged = diverged.explained(loop.loaders.train)
+            else:
+                loop.finish(signum)
         except Diverged as error:  # its last weights cannot be saved
-            ended(fit, error)
+            diverged = error
+        ended(loop, diverged)
 
     display.begin(step, total, per_epoch, first.shown_metrics)
     with Signals() as signals:
         clock = Clock(step)
-        for row, fit in stack.members:
-            if fit.state.stopped_of == total > step:  # it had stopped when what comes after was cut off
+        for row, loop in stack.members:
+            if loop.state.stopped_of == total > step:  # it had stopped when what comes after was cut off
                 end(row, 0.0)
         while step < total and stack.members and not received:
-            if len(stack.members) <= (1 - PASSENGERS) * len(stack.fits):
+            if len(stack.members) <= (1 - REBUILD_SHARE) * len(stack.loops):
                 stack = stack.again()
             epoch, position = divmod(step, per_epoch)
             batches = stack.loader.epoch(epoch, position)
@@ -339,21 +343,21 @@ def fit_together(stack: Stack, ended: Ended, display: Display) -> int:
                     for row, error in diverged.items():
                         end(row, spent, error)
                 step += 1
-                for _, fit in stack.members:
-                    fit.system.after_step(fit.state.step)
-                    fit.state.step = step
+                for _, loop in stack.members:
+                    loop.system.after_step(loop.state.step)
+                    loop.state.step = step
                 received = signals.received
                 if logging:
                     times = clock.read(step)
-                    for row, fit in stack.members:
-                        fit.log(rows[row], fit.step.rates, times)
+                    for row, loop in stack.members:
+                        loop.log(rows[row], times)
                 with clock.stopped() as spent:
                     stops: list[int] = []
                     if stack.members and (validation.at(step) or step == total):
                         stops = stack.validate(display)
                         for row in stops if step < total else ():
-                            if not stack.fits[row].pruned:
-                                stack.fits[row].state.stopped_of = total
+                            if not stack.loops[row].pruned:
+                                stack.loops[row].state.stopped_of = total
                             end(row, spent)
                     if saving.at(step) and step < total:
                         unsaved = stack.save()

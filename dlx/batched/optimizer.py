@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 
+from dlx.batched.rules import RULES, Rule, State, flatten, split
 from dlx.optim.adamp import SGDP
-from dlx.optim.rules import RULES, Rule, State, flatten, split
 
 
 @dataclass

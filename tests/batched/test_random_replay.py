@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlx.training.draws import Given, Recording
+from dlx.batched.random_replay import Given, Recording
 
 P = torch.rand(40, 7)
 Q = torch.randn(2, 3, 5, 4)

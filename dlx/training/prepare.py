@@ -1,0 +1,292 @@
+"""From a configuration to everything that a run needs but its weights. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dlx.config import Config, build, build_all, file_of, instantiate, own_block, settings
+from dlx.config.errors import ConfigError, Problem, UserError
+from dlx.config.origin import blamed
+from dlx.data.dataset import only
+from dlx.data.fingerprint import check_classes
+from dlx.data.loader import count_batches
+from dlx.data.proposals import Proposed
+from dlx.data.view import UnpairedSplit, class_labels
+from dlx.optim.build import build_optimizers
+from dlx.runs.load import build_meta, load_into, load_spec
+from dlx.tasks.spec import Label
+from dlx.training.distributed import world_size
+
+if TYPE_CHECKING:
+    from dlx.data.dataset import Dataset
+    from dlx.data.view import AnySplit, View
+    from dlx.optim.build import Grouping
+    from dlx.optim.schedules import Schedule
+    from dlx.regularization.regularizer import Regularizer
+    from dlx.runs.folder import RunFolder
+    from dlx.tasks.spec import Spec
+    from dlx.tasks.system import Objective, System
+    from dlx.tracking.tracker import Tracker
+    from dlx.training.trainer import Trainer
+
+
+@dataclass
+class Prepared:
+    """A configuration that was found good: everything but the weights is built, nothing is written."""
+
+    config: Config
+    trainer: Trainer
+    dataset: Dataset
+    view: View
+    splits: dict[str, AnySplit]
+    regularizers: dict[str, Regularizer]
+    schedule: Schedule
+    trackers: dict[str, Tracker]
+    grouping: Grouping
+    spec: Spec  # what the data hold; of a resumed run what they held when it began
+    system: System  # on the meta device: shapes without memory
+    steps_per_epoch: int
+    notes: list[str]  # what a person should know before the start
+
+    @property
+    def total_steps(self) -> int:
+        return self.trainer.total_steps(self.system, self.steps_per_epoch)
+
+    @property
+    def clip_norms(self) -> dict[str, float]:
+        """Of the players that have their own."""
+        return self.grouping.clip_norms
+
+    def make_optimizers(self, system: System, objectives: list[Objective]) -> list[torch.optim.Optimizer]:
+        """One for each objective, as the configuration says."""
+        make = partial(_make_optimizer, self.config)
+        return build_optimizers(system, objectives, own_block(self.config, "optimizer"), self.grouping, make)
+
+
+def prepare(
+    config: Config,
+    *,
+    dataset: Dataset | None = None,
+    splits: dict[str, AnySplit] | None = None,
+    run: RunFolder | None = None,
+) -> Prepared:
+    """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once.
+
+    dataset, splits: the configuration's, where they are there already. run: one that goes on, on the same data.
+    """
+    problems: list[Problem] = []
+
+    def attempt(make: Any, *arguments: Any, **given: Any) -> Any:
+        try:
+            return make(*arguments, **given)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    trainer = attempt(build, config, "trainer")
+    dataset = dataset or attempt(build, config, "dataset")
+    view = attempt(settings, config, "dataset")
+    schedule = attempt(build, config, "scheduler")
+    regularizers = attempt(build_all, config, "regularization") or {}
+    trackers = attempt(build_all, config, "tracker")
+    grouping = attempt(settings, config, "optimizer")
+    if grouping is not None:
+        parameter = torch.zeros(1, requires_grad=True)
+        attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
+    system = None
+    spec = attempt(view.spec, dataset) if dataset is not None and view is not None else None
+    if spec is not None and run is not None:
+        before = load_spec(run, trust=config.trust)
+        check_classes(before, spec)
+        spec = before
+    if spec is not None and (built := attempt(build_meta, config, spec)) is not None:
+        config, system = built
+    if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
+        known = ", ".join(system.players) or "it has one objective"
+        problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
+    if system is not None and trainer is not None and view is not None:
+        problems += check_contract(system, trainer, view)
+    for name, regularizer in regularizers.items() if system is not None else ():
+        try:
+            regularizer.check(system)
+        except ValueError as error:
+            problems.append(Problem(f"regularization.{name}", str(error), file_of(config, "regularization", name)))
+    if trainer is not None and system is not None:
+        try:
+            trainer.monitored_of(system, regularizers)
+        except ValueError as error:
+            problems.append(Problem("trainer.monitor", str(error).removeprefix("monitor ")))
+        if not system.objectives():
+            problems += _check_closed_form(config, trainer)
+    if trainer is not None and system is not None and trainer.init_from is not None:
+        try:
+            load_into(system, trainer.init_from, config["output_root"])
+        except UserError as error:
+            problems.append(Problem("trainer.init_from", str(error).removeprefix("trainer.init_from: ")))
+    if problems:
+        raise blamed(config, ConfigError(problems))
+    splits = splits or view.split(dataset)
+    if not view.batch_size:
+        view.batch_size = suitable_batch(len(splits["train"]))
+        config = config.with_value("dataset", "batch_size", view.batch_size)
+    if view.batch_size % trainer.accumulate:
+        raise ConfigError(
+            [
+                Problem(
+                    "trainer.accumulate",
+                    f"must divide dataset.batch_size ({view.batch_size}), got {trainer.accumulate}",
+                )
+            ]
+        )
+    assert system is not None
+    assert dataset is not None
+    if not system.objectives():
+        view.drop_last = False  # what is fitted at once takes all samples
+    size = len(splits["train"])
+    steps = count_batches(size, view.batch_size, view.drop_last)
+    if steps == 0:
+        raise UserError(
+            f"dataset.batch_size: {view.batch_size} is more than the {size} training samples; "
+            "take at most that, or set dataset.drop_last=false"
+        )
+    _check_entries(config, dataset, splits, system)
+    try:
+        check_stages(
+            system.stage_starts(trainer.total_steps(system, steps)), trainer.total_steps(system, steps), system
+        )
+    except ValueError as error:
+        raise ConfigError([Problem("model", str(error), file_of(config, "model"))]) from None
+    assert spec is not None
+    prepared = Prepared(
+        config, trainer, dataset, view, splits, regularizers, schedule, trackers, grouping, spec, system, steps, []
+    )
+    prepared.notes += [*dataset.notes(), *_notes(prepared)]
+    return prepared
+
+
+FEW_STEPS = 20
+
+
+def suitable_batch(samples: int) -> int:
+    """A power of two that makes about 20 batches of a small dataset, and 128 of a large one."""
+    return 1 << min(7, max(2, (samples // 20).bit_length() - 1))
+
+
+def _notes(prepared: Prepared) -> list[str]:
+    """What may surprise: a training of very few steps, classes that a split lacks."""
+    notes = []
+    total = prepared.total_steps
+    if 0 < total <= FEW_STEPS and prepared.trainer.max_steps is None:
+        notes.append(f"{total} steps in all; a smaller dataset.batch_size or more trainer.epochs makes them more")
+    for name, entry in prepared.system.spec.entries.items():
+        if not isinstance(entry, Label) or name not in prepared.system.spec.targets:
+            continue
+        for split in ("train", "val"):
+            part = prepared.splits[split]
+            if isinstance(part, UnpairedSplit):
+                continue
+            there = set(class_labels(part.source)[part.index].tolist())
+            missing = [text for number, text in enumerate(entry.classes) if number not in there]
+            if missing and there and len(entry.classes) > 1:
+                some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+                notes.append(f"{split} has no sample of {len(missing)} of {len(entry.classes)} classes: {some}")
+    return notes
+
+
+def check_contract(system: System, trainer: Trainer, view: View) -> list[Problem]:
+    """What a system and the loop's settings do not have in common."""
+    problems, name = [], type(system).__name__
+    first = system.objectives()
+    if (len(first) > 1 or system.players) and first:
+        names = tuple(objective.name for objective in first)
+        if set(names) - set(system.players) or len(set(names)) < len(names):
+            players = ", ".join(system.players) or "none"
+            problems.append(
+                Problem("model", f"{name} has objectives {', '.join(names)} and players {players}: they must agree")
+            )
+    if system.whole_batch and trainer.accumulate > 1:
+        problems.append(
+            Problem("trainer.accumulate", f"must be 1: {name} compares the samples of a whole batch with each other")
+        )
+    if trainer.compile and not system.compiles:
+        problems.append(Problem("trainer.compile", f"must be false: torch.compile cannot follow the loss of {name}"))
+    if view.weights is not None and (len(first) > 1 or "weight" not in system.takes):
+        why = "has several objectives" if len(first) > 1 else "takes no sample weights"
+        problems.append(Problem("dataset.weights", f"must be null: {name} {why}"))
+    if system.views and (len(system.views) < 2 or not hasattr(system, "augmentation")):
+        problems.append(
+            Problem("model", f"{name} has views {', '.join(system.views)}, and no `augmentation` to make them")
+        )
+    return problems
+
+
+def check_stages(stages: list[int], total: int, system: System) -> None:
+    """Raises ValueError for first steps that are none."""
+    if stages[:1] != [0] or any(a >= b for a, b in pairwise([*stages, max(total, 1)])):
+        raise ValueError(f"{type(system).__name__}: stages begin at {stages}, of {total} steps in all")
+
+
+def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit], system: System) -> None:
+    """Raises UserError where a split lacks an entry that the system reads: it is found before anything is written."""
+    views = system.views[1:]
+    for name, split in splits.items():
+        if dataset.acts or not len(split):
+            continue
+        # Proposals are made when they are first asked for, which takes its time.
+        offered = (*views, *(("proposals",) if isinstance(split.source, Proposed) else ()))
+        wanted = [entry for entry in system.spec.entries if entry not in offered]
+        there = only(split.source, wanted).take(split.index[:1])
+        missing = [entry for entry in wanted if entry not in there]
+        data = f"dataset {config.choices['dataset']}"
+        if missing:
+            raise UserError(f"{data}: its spec names {', '.join(missing)}, which {name} samples lack")
+        lengths = getattr(split.source, "lengths", None) or {}
+        for key in wanted:
+            shape, expected = tuple(there[key].shape[1:]), system.spec.entries[key].shape
+            if len(shape) != len(expected) or (key not in lengths and shape != expected):
+                raise UserError(f"{data}: {key} of {name} has shape {shape}; its spec says {expected}")
+
+
+class Preparer:
+    """`prepare` for several configurations: a dataset that they share is read once, and split once for each view."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[str, Dataset] = {}
+        self._splits: dict[str, dict[str, AnySplit]] = {}
+
+    def __call__(self, config: Config) -> Prepared:
+        blocks = own_block(config, "dataset"), config["dataset"]
+        data, view = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
+        prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(view))
+        self._datasets[data], self._splits[view] = prepared.dataset, prepared.splits
+        return prepared
+
+
+def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
+    """What needs gradient steps would do nothing, and nobody would notice."""
+    model = config.choices["model"]
+    why = f"does nothing for {model}, which is fitted in closed form, without gradient steps"
+    chosen = config.choices["regularization"]
+    keys = [*(["regularization"] if chosen else [])]
+    keys += [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None and not chosen]
+    problems = [Problem(key, why) for key in keys]
+    if world_size() > 1:
+        problems.append(Problem("model", f"{model} is fitted in closed form, by one process, not under torchrun"))
+    return problems
+
+
+def _make_optimizer(config: Config, block: dict[str, Any], **given: Any) -> torch.optim.Optimizer:
+    return instantiate(
+        block,
+        base=torch.optim.Optimizer,
+        trust=config.trust,
+        key="optimizer",
+        file=file_of(config, "optimizer"),
+        **given,
+    )

@@ -1,0 +1,86 @@
+"""A trained run, opened again: its system with the best weights, and the data that it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dlx.config import Config, build, compose, settings
+from dlx.data.fingerprint import changes, check_classes, fingerprint
+from dlx.data.loader import make_loader
+from dlx.data.view import probe
+from dlx.runs.load import check_is_run, load_spec, load_system
+from dlx.training.distributed import Dist, choose_device
+from dlx.training.evaluate import BANK, evaluate
+from dlx.training.progress import note
+from dlx.training.signals import Signals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dlx.data.dataset import Dataset
+    from dlx.data.loader import Loader
+    from dlx.data.view import AnySplit, View
+    from dlx.runs.folder import RunFolder
+    from dlx.tasks.spec import Entry
+    from dlx.tasks.system import System
+
+
+@dataclass
+class Opened:
+    """A trained run with the data that it was trained on."""
+
+    config: Config
+    system: System  # with its best weights, on its device
+    dataset: Dataset
+    view: View
+
+    @cached_property
+    def splits(self) -> dict[str, AnySplit]:
+        return self.view.split(self.dataset)
+
+    def loader(self, split: str, entries: Mapping[str, Entry] | None = None) -> Loader:
+        """Of `train`, `val` or `test`: the entries that the system reads, or others of the dataset."""
+        return self._loader(self.splits[split], entries)
+
+    @property
+    def bank(self) -> Loader | None:
+        """Training samples for a system that looks at them when it is evaluated."""
+        if not self.system.defines("before_evaluation"):
+            return None
+        return self._loader(probe(self.splits["train"], BANK, self.view.split_seed))
+
+    def _loader(self, split: AnySplit, entries: Mapping[str, Entry] | None = None) -> Loader:
+        return make_loader(
+            split, entries or self.system.spec.entries, self.view, device=self.system.device, seed=self.config["seed"],
+            training=False, look=Signals.overdue,
+        )  # fmt: skip
+
+
+def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Sequence[str] = ()) -> Opened:
+    """overrides: of the dataset's keys, for data that lie elsewhere now. Raises UserError where classes differ."""
+    config = folder.load_config(trust=trust)
+    check_is_run(folder, config)
+    if overrides:
+        config = compose([*overrides], base=config)
+    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
+    check_classes(load_spec(folder, trust=trust), view.spec(dataset))
+    for line in changes(folder.data(), fingerprint(dataset)):
+        note(f"warning: the data changed since the run began: {line}")
+    system = trainer.to_device(load_system(folder, config), choose_device(trainer.device))
+    return Opened(config, system, dataset, view)
+
+
+def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:
+    """A run's system with its best weights, on its device, and a loader of `train`, `val` or `test` of its data."""
+    opened = open_all(folder, trust=trust)
+    return opened.system, opened.loader(split)
+
+
+def evaluate_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> dict[str, float]:
+    """The metrics of a run's best weights on `train`, `val` or `test` of the data it was trained on."""
+    opened = open_all(folder, trust=trust)
+    loader, dist = opened.loader(split), Dist(opened.system.device)
+    found = evaluate(opened.system, loader, dist, loader.seed, opened.bank)
+    return {f"{split}/{name}": value for name, value in found.items()}
