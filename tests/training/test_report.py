@@ -35,7 +35,8 @@ def test_a_regressors_report_has_its_fit(dlx_call):
     report = report_run(run, "test")
     (axes,) = report.media["fit"].axes
     _, loader = open_run(run, "test")
-    assert all(len(line.get_xdata()) == len(loader.split) for line in axes.lines)  # more than a batch
+    counts = {line.get_label(): len(line.get_xdata()) for line in axes.lines}
+    assert counts["held-out data"] == counts["prediction"] == len(loader.split)  # more than a batch
     assert len(loader.split) > len(next(loader.all())["index"])
     assert "test/r2" in report.metrics
     assert report.tables == report.data == {}
