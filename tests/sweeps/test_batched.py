@@ -23,7 +23,7 @@ def float64(monkeypatch):
     from dlx.training.trainer import Trainer
 
     to_device = Trainer.to_device
-    monkeypatch.setattr(Trainer, "place", lambda self, system, device: place(self, system.double(), device))
+    monkeypatch.setattr(Trainer, "to_device", lambda self, system, device: to_device(self, system.double(), device))
     for kind in (Image, Reals):
         normalize = kind.normalize
         monkeypatch.setattr(kind, "normalize", lambda self, x, normalize=normalize: normalize(self, x).double())
