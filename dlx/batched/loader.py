@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dlx.data.loader import DeviceStore, Resident
-from dlx.data.view import Split
+from dlx.data.loader import DeviceStore, DeviceTensors
+from dlx.data.splits import Split
 from dlx.tasks.spec import normalize
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ class SourceStore(DeviceStore):
         super().__init__()
         self._whole: dict[Source, Split] = {}
 
-    def get(self, split: Split, entries: Entries, device: torch.device) -> Resident:
+    def get(self, split: Split, entries: Entries, device: torch.device) -> DeviceTensors:
         whole = self._whole.setdefault(split.source, Split(split.source, torch.arange(len(split.source))))
         resident = super().get(whole, entries, device)
         own = {} if split.weight is None else {"weight": split.weight.to(device)}
-        return Resident({**resident.tensors, **own}, split.index, resident.raw)
+        return DeviceTensors({**resident.tensors, **own}, split.index, resident.raw)
 
 
 class StackedLoader:
@@ -45,7 +45,7 @@ class StackedLoader:
         """The training batches of an epoch, from batch number `start`."""
         return self._batches([loader.order(epoch) for loader in self.loaders], start)
 
-    def all(self) -> Iterator[Batch]:
+    def eval_batches(self) -> Iterator[Batch]:
         """Every sample once; the splits must be equally long."""
         return self._batches([torch.arange(len(loader.split)) for loader in self.loaders], 0)
 
@@ -61,12 +61,12 @@ class StackedLoader:
         if (start + whole) * size < rows_MN.shape[1]:
             yield from self._take_all(residents, rows_MN[None, :, (start + whole) * size :])
 
-    def _at_once(self, residents: Sequence[Resident], size: int) -> int:
+    def _at_once(self, residents: Sequence[DeviceTensors], size: int) -> int:
         """Batches that are taken from the data together: for small samples a call costs more than its work."""
         sample = sum(tensor[:1].numel() * tensor.element_size() for tensor in residents[0].tensors.values())
         return max(1, AT_ONCE // (sample * size * len(residents)))
 
-    def _take_all(self, residents: Sequence[Resident], rows_KMB: Tensor) -> Iterator[Batch]:
+    def _take_all(self, residents: Sequence[DeviceTensors], rows_KMB: Tensor) -> Iterator[Batch]:
         """K batches."""
         several = {name: self._take(residents, name, rows_KMB) for name in residents[0].tensors}
         if residents[0].raw:
@@ -77,7 +77,7 @@ class StackedLoader:
         for each in zip(*(tensor.unbind() for tensor in several.values()), strict=True):
             yield dict(zip(several, each, strict=True))
 
-    def _take(self, residents: Sequence[Resident], name: str, rows_KMB: Tensor) -> Tensor:
+    def _take(self, residents: Sequence[DeviceTensors], name: str, rows_KMB: Tensor) -> Tensor:
         def take(tensor: Tensor, rows: Tensor) -> Tensor:
             return tensor.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 

@@ -52,7 +52,7 @@ class StackedOptimizer:
             like = {str(n): torch.stack([own[n] for own in params]) for n in range(len(params[0]))}
         weights = flatten(like)
         settings = [{name: group[name] for name in self.rule.defaults if name in group} for group in groups]
-        hyper = self.rule.hyper(settings, weights.device)
+        hyper = self.rule.stack_settings(settings, weights.device)
         state = self.rule.init(like, hyper)
         state["step"] += step
         for slot in state.keys() - {"step"}:

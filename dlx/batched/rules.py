@@ -3,7 +3,7 @@
 A rule is the step of one optimizer class, the same to rounding, without a loop over members:
 
     rule = RULES["torch.optim.Adam"]
-    hyper = rule.hyper([{"lr": 1e-3}, {"lr": 1e-2, "betas": (0.5, 0.999)}])   # the optimizer blocks of two members
+    hyper = rule.stack_settings([{"lr": 1e-3}, {"lr": 1e-2, "betas": (0.5, 0.999)}])   # of two optimizer blocks
     state = rule.init(params, hyper)                                          # params: {name: [M, ...]}
     params, state = rule.update(params, grads, state, hyper, mask)            # nothing that was given is changed
 
@@ -222,7 +222,9 @@ class Rule:
         left_out = (*_IGNORED, *_REFUSED)
         return {name: value for name, value in {**defaults, **settings}.items() if name not in left_out}
 
-    def hyper(self, members: Sequence[Mapping[str, Any]], device: torch.device | str = "cpu") -> dict[str, Any]:
+    def stack_settings(
+        self, members: Sequence[Mapping[str, Any]], device: torch.device | str = "cpu"
+    ) -> dict[str, Any]:
         """The members' settings, stacked. Raises ValueError, beginning with its name, for one that no rule follows."""
         stacked = {}
         complete = [self._complete({k: v for k, v in member.items() if k != "_target_"}) for member in members]

@@ -237,7 +237,7 @@ class Stack:
             return [evaluate(loop.system, loader, loop.dist, loop.seed) for loop, loader in pairs]
         sums: dict[str, Tensor] = {}
         extra = self.counters(evaluating=True)
-        for batch in StackedLoader(loaders).all():
+        for batch in StackedLoader(loaders).eval_batches():
             batch = {**batch, **extra}
             for name, value in self.program.evaluate(self.params, self.buffers, batch).items():
                 sums[name] = sums[name] + value if name in sums else value

@@ -197,7 +197,7 @@ def build_all(config: Config, group: str) -> dict[str, Any]:
 
 
 def settings(config: Config, group: str) -> Any:
-    """The object of a group's further keys: the View of a dataset, the Grouping of an optimizer."""
+    """The object of a group's further keys: the SplitSettings of a dataset, the ParamGroups of an optimizer."""
     target = GROUPS[group].shared
     assert target is not None, group
     shared = _shared_names(group)

@@ -116,7 +116,7 @@ class Dataset:
     def splits(self) -> Mapping[str, Source | Unpaired]:
         """What the data comes in: `train`, and `val` and `test` where they are given.
 
-        `dlx.data.view` makes what is missing: `test` is a stratified fifth of `train`, `val` a tenth of the rest.
+        `dlx.data.splits` makes what is missing: `test` is a stratified fifth of `train`, `val` a tenth of the rest.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no splits")
 

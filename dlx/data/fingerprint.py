@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dlx.data.dataset import Dataset
-    from dlx.data.view import AnySplit
+    from dlx.data.splits import AnySplit
     from dlx.tasks.spec import Spec
 
 LOOKED_AT = 64  # images whose brightness is kept

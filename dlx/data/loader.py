@@ -20,13 +20,13 @@ from torch import Tensor
 from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, Windows, only
 from dlx.data.proposals import Proposed
-from dlx.data.view import Split, UnpairedSplit
+from dlx.data.splits import Split, UnpairedSplit
 from dlx.data.workers import Workers, named
 from dlx.random import derive, generator
 from dlx.tasks.spec import Image, Size, normalize
 
 if TYPE_CHECKING:
-    from dlx.data.view import AnySplit, View
+    from dlx.data.splits import AnySplit, SplitSettings
     from dlx.tasks.spec import Entry
     from dlx.tasks.system import Batch
 
@@ -89,7 +89,7 @@ class Loader:
         each = [values[self.split.index] for values in self.lengths.values()]
         return torch.stack([values if values.dim() == 1 else values.prod(1) for values in each]).sum(0)
 
-    def all(self) -> Iterator[Batch]:
+    def eval_batches(self) -> Iterator[Batch]:
         """Every sample once, in the split's order, nothing dropped; of several processes each takes every n-th."""
         positions = torch.arange(len(self.split))[self.rank :: self.world_size]
         return self.batches(self._cut(positions), "all", derive(self.seed, "draw/all"))
@@ -127,7 +127,7 @@ def similar(order: Tensor, size: Tensor, batch_size: int, rng: torch.Generator) 
 
 
 @dataclass(frozen=True)
-class Resident:
+class DeviceTensors:
     """The rows that a split uses, on a device, with `index` and `weight` among them; `row` finds a position's row.
 
     raw: entries that are normalized when a batch is made.
@@ -143,10 +143,10 @@ class DeviceStore:
     source moves once."""
 
     def __init__(self) -> None:
-        self._kept: dict[Any, Resident] = {}
+        self._kept: dict[Any, DeviceTensors] = {}
         self._streams: dict[Any, Windows] = {}
 
-    def get(self, split: Split, entries: Entries, device: torch.device) -> Resident:
+    def get(self, split: Split, entries: Entries, device: torch.device) -> DeviceTensors:
         key = split, tuple(entries.items())
         if key not in self._kept:
             self._kept[key] = _move(split, entries, device)
@@ -158,7 +158,7 @@ class DeviceStore:
         return self._streams[source]
 
 
-def _move(split: Split, entries: Entries, device: torch.device) -> Resident:
+def _move(split: Split, entries: Entries, device: torch.device) -> DeviceTensors:
     assert isinstance(split.source, TensorSource)
     rows, row = split.index.unique(return_inverse=True)
     tensors: dict[str, Tensor] = {}
@@ -179,7 +179,7 @@ def _move(split: Split, entries: Entries, device: torch.device) -> Resident:
     tensors["index"] = rows.to(device)
     if split.weight is not None:
         tensors["weight"] = split.weight[rows].to(device)
-    return Resident(tensors, row, tuple(raw))
+    return DeviceTensors(tensors, row, tuple(raw))
 
 
 def _copied(tensor: Tensor, rows: Tensor, device: torch.device, entry: Entry | None) -> Tensor:
@@ -350,7 +350,7 @@ def _fits(split: Split, entries: Entries, device: torch.device) -> bool:
     return row_bytes * min(len(split), len(source)) <= _free_memory(device) * MEMORY_SHARE
 
 
-def evaluation_batch(view: View, entries: Entries) -> int:
+def evaluation_batch(view: SplitSettings, entries: Entries) -> int:
     """How many samples are evaluated at a time: `eval_batch_size`, or what memory suggests."""
     if view.eval_batch_size is not None:
         return view.eval_batch_size
@@ -361,7 +361,7 @@ def evaluation_batch(view: View, entries: Entries) -> int:
 def make_loader(
     split: AnySplit,
     entries: Entries,
-    view: View,
+    view: SplitSettings,
     *,
     device: torch.device,
     seed: int = 0,

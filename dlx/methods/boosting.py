@@ -22,7 +22,7 @@ import torch
 
 from dlx.config import Config, compose
 from dlx.config.errors import ConfigError, Problem
-from dlx.data.view import class_labels
+from dlx.data.splits import class_labels
 from dlx.methods.ensemble import SAID, leave_ensemble
 from dlx.methods.method import Answer, Method, check_supervised
 from dlx.runs.files import inside, write_atomic
@@ -160,7 +160,7 @@ class Boosting(Method):
         key = run.path, split
         if key not in self._outputs:
             system, loader = open_run(run, split, trust=base.trust)
-            parts = [system.predict(batch) for batch in loader.all()]
+            parts = [system.predict(batch) for batch in loader.eval_batches()]
             name = "label" if "label" in parts[0] else "target"
             output = torch.cat([part[name] for part in parts]).cpu()
             self._outputs[key] = output.double().numpy() if output.is_floating_point() else output.numpy()

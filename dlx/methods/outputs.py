@@ -69,7 +69,7 @@ def _collect(system: System, loader: Loader, forward: Callable[[Tensor], Tensor]
     if not isinstance(system, Supervised):
         raise UserError(f"method: it is for classifiers and regressors; {type(system).__name__} is neither")
     x, y = system.input_name, system.target_name
-    parts = [(batch["index"], batch[x], batch[y], forward(batch[x]).float()) for batch in loader.all()]
+    parts = [(batch["index"], batch[x], batch[y], forward(batch[x]).float()) for batch in loader.eval_batches()]
     index, inputs, truth, output = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     kind = Classification if system.is_classifier else Regression
     target = kind(system.spec, x, y, "cross_entropy" if system.is_classifier else "mse")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Objective, System
 
 
-class Grouping:
+class ParamGroups:
     """The keys of the `optimizer` group that are not the optimizer's own.
 
     no_decay: kinds of parameters without weight decay: `norm` (of normalization layers), `bias`.
@@ -53,7 +53,7 @@ def build_optimizers(
     system: System,
     objectives: list[Objective],
     common: dict[str, Any],
-    grouping: Grouping,
+    grouping: ParamGroups,
     make: Callable[..., Optimizer],
 ) -> list[Optimizer]:
     """One optimizer per objective.

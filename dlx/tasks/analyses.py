@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def embedded(system: System, loader: Loader, label: str) -> tuple[Tensor, Tensor]:
     """Features [N, F] and labels [N] of all samples, on the CPU."""
-    parts = [(system.embed(batch).float().cpu(), batch[label].cpu()) for batch in loader.all()]
+    parts = [(system.embed(batch).float().cpu(), batch[label].cpu()) for batch in loader.eval_batches()]
     features, labels = (torch.cat(column) for column in zip(*parts, strict=True))
     return features, labels
 

@@ -27,7 +27,7 @@ AnySamples = LabeledImages | LabeledReals | RegressionReals
 def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Tensor]:
     """All training samples at once, on the CPU, for a closed form: inputs [N, *input.shape], targets as in a batch,
     and weights float64 [N], ones where the samples have none. data: what `System.fit` is given."""
-    parts = list(data.train.all())
+    parts = list(data.train.eval_batches())
     names = (system.input_name, system.target_name)
     inputs, target = (torch.cat([part[key].cpu() for part in parts]) for key in names)
     weights = [part["weight"].cpu().double() for part in parts if "weight" in part]

@@ -154,8 +154,8 @@ class System(nn.Module):
     def fit(self, data: Any) -> None:
         """A closed-form stage on the best weights, after gradient training, in eval mode and without gradients.
 
-        `data.train.all()` is all of the training split, on process 0; results are buffers of fixed shape, which the
-        other processes get. It is validated afterwards.
+        `data.train.eval_batches()` is all of the training split, on process 0; its results are buffers of fixed shape,
+        which the other processes get. It is validated afterwards.
         """
 
     def averaged(self) -> list[nn.Parameter]:

@@ -49,7 +49,7 @@ def collect(
         if bank is not None and system.defines("before_evaluation"):
             reseed(seed, "eval/bank", device=dist.device)
             system.before_evaluation(bank, dist)
-        for number, batch in enumerate(loader.all()):
+        for number, batch in enumerate(loader.eval_batches()):
             reseed(seed, "eval", number, dist.rank, device=dist.device)
             _join(total, system.evaluate({**batch, **extra}))
     finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.data.loader import DeviceStore, make_loader
-from dlx.data.view import probe
+from dlx.data.splits import train_probe
 from dlx.training.evaluate import BANK
 from dlx.training.signals import Signals
 
@@ -54,7 +54,9 @@ def make_loaders(prepared: Prepared, system: System, dist: Dist, store: DeviceSt
         train=loader(train),
         val=loader(splits["val"], training=False),
         test=loader(splits["test"], training=False),
-        probe=loader(probe(train, size, view.split_seed), training=False) if system.gaps else None,
-        bank=loader(probe(train, BANK, view.split_seed), **alone) if system.defines("before_evaluation") else None,
+        probe=loader(train_probe(train, size, view.split_seed), training=False) if system.gaps else None,
+        bank=loader(train_probe(train, BANK, view.split_seed), **alone)
+        if system.defines("before_evaluation")
+        else None,
         whole=loader(train, **alone) if system.defines("fit") and dist.size > 1 else None,
     )

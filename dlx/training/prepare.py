@@ -17,7 +17,7 @@ from dlx.data.dataset import only
 from dlx.data.fingerprint import check_classes
 from dlx.data.loader import count_batches
 from dlx.data.proposals import Proposed
-from dlx.data.view import UnpairedSplit, class_labels
+from dlx.data.splits import UnpairedSplit, class_labels
 from dlx.optim.build import build_optimizers
 from dlx.runs.load import build_meta, load_into, load_spec
 from dlx.tasks.spec import Label
@@ -25,8 +25,8 @@ from dlx.training.distributed import world_size
 
 if TYPE_CHECKING:
     from dlx.data.dataset import Dataset
-    from dlx.data.view import AnySplit, View
-    from dlx.optim.build import Grouping
+    from dlx.data.splits import AnySplit, SplitSettings
+    from dlx.optim.build import ParamGroups
     from dlx.optim.schedules import Schedule
     from dlx.regularization.regularizer import Regularizer
     from dlx.runs.folder import RunFolder
@@ -43,12 +43,12 @@ class Prepared:
     config: Config
     trainer: Trainer
     dataset: Dataset
-    view: View
+    view: SplitSettings
     splits: dict[str, AnySplit]
     regularizers: dict[str, Regularizer]
     schedule: Schedule
     trackers: dict[str, Tracker]
-    grouping: Grouping
+    grouping: ParamGroups
     spec: Spec  # what the data hold; of a resumed run what they held when it began
     system: System  # on the meta device: shapes without memory
     steps_per_epoch: int
@@ -199,7 +199,7 @@ def _notes(prepared: Prepared) -> list[str]:
     return notes
 
 
-def check_contract(system: System, trainer: Trainer, view: View) -> list[Problem]:
+def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> list[Problem]:
     """What a system and the loop's settings do not have in common."""
     problems, name = [], type(system).__name__
     first = system.objectives()

@@ -28,7 +28,7 @@ class Landscape:
 
     def __init__(self, system: System, loader: Loader) -> None:
         self.system = system.eval()
-        self.batches = list(loader.all())
+        self.batches = list(loader.eval_batches())
         objectives = system.objectives()
         if len(objectives) != 1:
             raise UserError(f"sharpness: is of one loss over weights; {type(system).__name__} has {len(objectives)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dlx.config import Config, build, compose, settings
 from dlx.data.fingerprint import changes, check_classes, fingerprint
 from dlx.data.loader import make_loader
-from dlx.data.view import probe
+from dlx.data.splits import train_probe
 from dlx.runs.load import check_is_run, load_spec, load_system
 from dlx.training.distributed import Dist, choose_device
 from dlx.training.evaluate import BANK, evaluate
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dlx.data.dataset import Dataset
     from dlx.data.loader import Loader
-    from dlx.data.view import AnySplit, View
+    from dlx.data.splits import AnySplit, SplitSettings
     from dlx.runs.folder import RunFolder
     from dlx.tasks.spec import Entry
     from dlx.tasks.system import System
@@ -34,7 +34,7 @@ class Opened:
     config: Config
     system: System  # with its best weights, on its device
     dataset: Dataset
-    view: View
+    view: SplitSettings
 
     @cached_property
     def splits(self) -> dict[str, AnySplit]:
@@ -49,7 +49,7 @@ class Opened:
         """Training samples for a system that looks at them when it is evaluated."""
         if not self.system.defines("before_evaluation"):
             return None
-        return self._loader(probe(self.splits["train"], BANK, self.view.split_seed))
+        return self._loader(train_probe(self.splits["train"], BANK, self.view.split_seed))
 
     def _loader(self, split: AnySplit, entries: Mapping[str, Entry] | None = None) -> Loader:
         return make_loader(

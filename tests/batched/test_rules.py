@@ -116,7 +116,7 @@ def test_members_step_as_their_optimizers_do(target, case, dtype, tolerance):
     ]
     optimizers = [make(target, list(own.values()), **settings) for own, settings in zip(single, members, strict=True)]
     rule = RULES[target]
-    hyper = rule.hyper([{"_target_": target, **settings} for settings in members])
+    hyper = rule.stack_settings([{"_target_": target, **settings} for settings in members])
     state = rule.init(params, hyper)
     for step, grads in enumerate(gradients(dtype), start=1):
         params, state = rule.update(params, grads, state, hyper)
@@ -140,7 +140,7 @@ def test_members_step_as_their_optimizers_do(target, case, dtype, tolerance):
 @pytest.mark.parametrize(("target", "case"), CASES)
 def test_a_frozen_member_keeps_parameters_and_state(target, case):
     rule, params = RULES[target], draw(torch.float64, seed=0)
-    hyper = rule.hyper(members_of(case))
+    hyper = rule.stack_settings(members_of(case))
     state = rule.init(params, hyper)
     params, state = rule.update(params, draw(torch.float64, seed=1), state, hyper)
     before = {name: x.clone() for name, x in params.items()}, {slot: x.clone() for slot, x in state.items()}
@@ -166,7 +166,7 @@ def test_a_frozen_member_keeps_parameters_and_state(target, case):
 def test_numbers_and_tensors_mean_the_same(target, case):
     """Where members agree a setting is a number; as a tensor it takes the same step."""
     rule, params, grads = RULES[target], draw(torch.float64, seed=0), draw(torch.float64, seed=1)
-    numbers = rule.hyper([{name: values[1] for name, values in case.items()}] * MEMBERS)
+    numbers = rule.stack_settings([{name: values[1] for name, values in case.items()}] * MEMBERS)
     assert not any(isinstance(value, torch.Tensor) for value in numbers.values())
     tensors = {
         name: torch.tensor([value] * MEMBERS, dtype=torch.float64) if name in case else value
@@ -192,16 +192,16 @@ def test_numbers_and_tensors_mean_the_same(target, case):
 )
 def test_a_setting_that_no_rule_follows_is_named(target, settings, name):
     with pytest.raises(ValueError, match=f"^{name} "):
-        RULES[target].hyper([{}, settings])
+        RULES[target].stack_settings([{}, settings])
 
 
 def test_choices_of_implementation_are_ignored():
-    assert "fused" not in RULES["torch.optim.Adam"].hyper([{"fused": True, "foreach": None, "amsgrad": False}])
+    assert "fused" not in RULES["torch.optim.Adam"].stack_settings([{"fused": True, "foreach": None, "amsgrad": False}])
 
 
 def test_parameters_without_decay_are_a_second_call():
     rule, params, grads = RULES["torch.optim.AdamW"], draw(torch.float64, seed=0), draw(torch.float64, seed=1)
-    hyper = rule.hyper([{"weight_decay": decay} for decay in (0.0, 0.1, 0.2, 0.3)])
+    hyper = rule.stack_settings([{"weight_decay": decay} for decay in (0.0, 0.1, 0.2, 0.3)])
     spared = {"bias": params["bias"]}
     moved, _ = rule.update(spared, grads, rule.init(spared, hyper), hyper | {"weight_decay": 0.0})
     # The first step of Adam has the size of lr in each coordinate.

@@ -44,8 +44,8 @@ import torch
 from dlx.data import cifar, files, function1d, image_folder, mnist
 from dlx.data.digits import Digits
 from dlx.data.loader import make_loader
-from dlx.data.view import View
-view = View(batch_size=32)
+from dlx.data.splits import SplitSettings
+view = SplitSettings(batch_size=32)
 split = view.split(Digits())["train"]
 next(make_loader(split, Digits.spec.entries, view, device=torch.device("cpu")).epoch(0))
 """

@@ -8,7 +8,7 @@ from dlx.config.errors import UserError
 from dlx.data import loader as module
 from dlx.data.dataset import TensorSource
 from dlx.data.loader import DeviceLoader, DeviceStore, WorkerLoader, make_loader
-from dlx.data.view import Split, View
+from dlx.data.splits import Split, SplitSettings
 from dlx.random import generator
 from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 
@@ -46,7 +46,7 @@ def some_split(source=None, weighted=True):
 
 
 def load(split, spec=SPEC, *, workers=0, batch_size=4, drop_last=True, **given):
-    view = View(batch_size=batch_size, workers=workers, drop_last=drop_last)
+    view = SplitSettings(batch_size=batch_size, workers=workers, drop_last=drop_last)
     return make_loader(split, spec.entries, view, device=CPU, **given)
 
 
@@ -65,7 +65,7 @@ def test_batches_are_the_samples_of_their_index():
     source = split.source.tensors
     loader = load(split)
     assert isinstance(loader, DeviceLoader)
-    for batches in (loader.epoch(0), loader.all()):
+    for batches in (loader.epoch(0), loader.eval_batches()):
         for batch in batches:
             assert batch.keys() == {"image", "label", "index", "weight"}
             index = batch["index"]
@@ -82,7 +82,7 @@ def test_an_epoch_is_a_permutation_of_the_split_without_its_last_partial_batch()
     assert loader.steps_per_epoch == 6
     order = split.index[torch.randperm(27, generator=generator(0, "order", 3))]
     assert torch.equal(torch.cat([b["index"] for b in loader.epoch(3)]), order[:24])
-    assert torch.equal(torch.cat([b["index"] for b in loader.all()]), split.index)
+    assert torch.equal(torch.cat([b["index"] for b in loader.eval_batches()]), split.index)
     kept = load(split, drop_last=False)
     assert kept.steps_per_epoch == 7
     assert torch.equal(torch.cat([b["index"] for b in kept.epoch(3)]), order)
@@ -114,7 +114,7 @@ def test_both_paths_give_the_same_batches_to_the_bit(workers, weighted):
     assert isinstance(lazy, WorkerLoader)
     for epoch, start in ((0, 0), (1, 0), (1, 4), (0, 6)):
         assert_same(lazy.epoch(epoch, start), device.epoch(epoch, start))
-    assert_same(lazy.all(), device.all())
+    assert_same(lazy.eval_batches(), device.eval_batches())
 
 
 def test_workers_are_used_where_they_are_asked_for():
@@ -129,7 +129,7 @@ def test_a_pass_that_is_left_early_leaves_nothing_behind():
     loader, device = load(split, workers=2), load(split)
     batches = loader.epoch(0)
     next(batches)
-    assert_same(loader.all(), device.all())  # in the middle of the epoch
+    assert_same(loader.eval_batches(), device.eval_batches())  # in the middle of the epoch
     assert_same(batches, list(device.epoch(0))[1:])
     next(loader.epoch(1))
     assert_same(loader.epoch(2), device.epoch(2))
@@ -140,7 +140,7 @@ def test_loading_draws_nothing_from_the_default_generator(workers):
     before = torch.default_generator.get_state()
     loader = load(some_split(), workers=workers)
     list(loader.epoch(0))
-    list(loader.all())
+    list(loader.eval_batches())
     assert torch.equal(torch.default_generator.get_state(), before)
 
 
@@ -153,15 +153,15 @@ def test_what_exceeds_the_float_budget_stays_small_and_gives_the_same_bits(monke
     assert compact.resident.tensors["image"].dtype == torch.uint8
     assert (ready.resident.raw, compact.resident.raw) == ((), ("image",))
     assert_same(compact.epoch(0), ready.epoch(0))
-    assert_same(compact.all(), ready.all())
+    assert_same(compact.eval_batches(), ready.eval_batches())
 
 
 @pytest.mark.parametrize("chunk", [1, 300, 1 << 20])
 def test_moving_in_chunks_changes_nothing(monkeypatch, chunk):
     split = some_split()
-    whole = list(load(split).all())
+    whole = list(load(split).eval_batches())
     monkeypatch.setattr(module, "CHUNK", chunk)
-    assert_same(load(split).all(), whole)
+    assert_same(load(split).eval_batches(), whole)
 
 
 def test_what_does_not_fit_in_memory_is_not_kept_there(monkeypatch):
@@ -187,11 +187,11 @@ def test_changes_to_a_batch_touch_neither_data_nor_later_batches():
     raw = {name: tensor.clone() for name, tensor in source.tensors.items()}
     split = Split(source, torch.arange(50))
     loader = load(split)
-    expected = list(load(split).all())
-    for batch in (*loader.epoch(0), *loader.all()):
+    expected = list(load(split).eval_batches())
+    for batch in (*loader.epoch(0), *loader.eval_batches()):
         for tensor in batch.values():
             tensor.zero_()
-    assert_same(loader.all(), expected)
+    assert_same(loader.eval_batches(), expected)
     assert all(torch.equal(source.tensors[name], raw[name]) for name in raw)
 
 
@@ -199,7 +199,7 @@ def test_float_images_are_not_normalized_in_place():
     source = TensorSource(image=torch.rand(20, 3, 5, 4) * 255, label=torch.zeros(20, dtype=torch.int64))
     raw = source.tensors["image"].clone()
     split = Split(source, torch.arange(20))
-    assert_same(load(split).all(), load(split, workers=1).all())
+    assert_same(load(split).eval_batches(), load(split, workers=1).eval_batches())
     assert torch.equal(source.tensors["image"], raw)
 
 
@@ -225,10 +225,10 @@ def test_ranks_share_each_effective_batch(workers):
 
 def test_ranks_evaluate_every_sample_once():
     split = some_split()
-    ranks = [torch.cat([b["index"] for b in load(split, rank=r, world_size=4).all()]) for r in range(4)]
+    ranks = [torch.cat([b["index"] for b in load(split, rank=r, world_size=4).eval_batches()]) for r in range(4)]
     assert all(torch.equal(part, split.index[r::4]) for r, part in enumerate(ranks))
     few = Split(split.source, torch.tensor([7, 9]))
-    assert [len(list(load(few, rank=r, world_size=4).all())) for r in range(4)] == [1, 1, 0, 0]
+    assert [len(list(load(few, rank=r, world_size=4).eval_batches())) for r in range(4)] == [1, 1, 0, 0]
 
 
 def test_ranks_need_batches_that_divide():
@@ -236,14 +236,14 @@ def test_ranks_need_batches_that_divide():
         load(some_split(), batch_size=4, world_size=3)
     with pytest.raises(UserError, match=r"^dataset\.drop_last: "):
         load(some_split(), batch_size=4, world_size=2, drop_last=False)
-    odd = View(batch_size=4, eval_batch_size=256, drop_last=False)
+    odd = SplitSettings(batch_size=4, eval_batch_size=256, drop_last=False)
     evaluation = make_loader(some_split(), SPEC.entries, odd, device=CPU, world_size=3, training=False)
-    assert sum(len(batch["index"]) for batch in evaluation.all()) == 9
+    assert sum(len(batch["index"]) for batch in evaluation.eval_batches()) == 9
 
 
 def test_an_empty_split_has_no_batches():
     loader = load(Split(images(), torch.tensor([], dtype=torch.int64)))
-    assert list(loader.all()) == []
+    assert list(loader.eval_batches()) == []
     assert list(loader.epoch(0)) == []
 
 

@@ -11,7 +11,7 @@ from dlx.data.dataset import TensorSource
 from dlx.data.digits import Digits
 from dlx.data.loader import DeviceLoader, make_loader
 from dlx.data.proposals import Proposed, SlidingWindows
-from dlx.data.view import View
+from dlx.data.splits import SplitSettings
 from dlx.tasks.spec import Proposals
 
 
@@ -51,7 +51,7 @@ class Counting(SlidingWindows):
 
 def test_they_are_made_where_they_are_read_and_kept():
     Counting.calls = 0
-    view = View(batch_size=8, proposals=Counting(sizes=(0.5,), most=6))
+    view = SplitSettings(batch_size=8, proposals=Counting(sizes=(0.5,), most=6))
     spec = view.spec(Digits())
     assert spec.entries["proposals"] == Proposals(most=6)
     split = view.split(Digits())["train"]

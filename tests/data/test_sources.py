@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, TensorSource, Unpaired, Windows
 from dlx.data.loader import DeviceLoader, DeviceStore, Loader, WorkerLoader, evaluation_batch, make_loader
-from dlx.data.view import Split, UnpairedSplit, View, probe
+from dlx.data.splits import Split, SplitSettings, UnpairedSplit, train_probe
 from dlx.random import generator
 from dlx.tasks.spec import (
     Image,
@@ -43,7 +43,7 @@ class Given(Dataset):
 
 
 def load(split, entries, *, training=True, rank=0, world_size=1, store=None, seed=0, **settings) -> Loader:
-    view = View(**{"batch_size": 4, **settings})
+    view = SplitSettings(**{"batch_size": 4, **settings})
     return make_loader(
         split, entries, view, device=CPU, seed=seed, rank=rank, world_size=world_size, training=training, store=store
     )
@@ -98,7 +98,7 @@ def test_a_stride_of_one_less_predicts_each_token_once(tokens, length):
 
 def test_a_stream_is_kept_once():
     source, store = windows(stride=1), DeviceStore()
-    splits = View(batch_size=4).split(Given(STREAM, train=source))
+    splits = SplitSettings(batch_size=4).split(Given(STREAM, train=source))
     loaders = [load(split, STREAM.entries, store=store) for split in splits.values()]
     kept = {loader.windows.stream.data_ptr() for loader in loaders}
     assert kept == {source.stream.data_ptr()}  # on the CPU it is not even copied
@@ -109,28 +109,28 @@ def test_a_stream_is_kept_once():
 
 
 def test_batches_of_windows():
-    split = View(batch_size=4).split(Given(STREAM, train=windows(stride=2)))["train"]
+    split = SplitSettings(batch_size=4).split(Given(STREAM, train=windows(stride=2)))["train"]
     loader = load(split, STREAM.entries)
     assert loader.steps_per_epoch == len(split) // 4
-    for batch in (*loader.epoch(0), *loader.all()):
+    for batch in (*loader.epoch(0), *loader.eval_batches()):
         assert batch.keys() == {"tokens", "index"}
         assert batch["tokens"].dtype == torch.int64
         assert torch.equal(batch["tokens"], 2 * batch["index"].unsqueeze(1) + torch.arange(6))
-    assert indices(loader.all()) == split.index.tolist()
+    assert indices(loader.eval_batches()) == split.index.tolist()
     assert_same(loader.epoch(1, 2), list(loader.epoch(1))[2:])
     workers = load(split, STREAM.entries, workers=2)
     assert_same(workers.epoch(1), loader.epoch(1))
-    assert_same(workers.all(), loader.all())
+    assert_same(workers.eval_batches(), loader.eval_batches())
 
 
 def test_a_stream_that_is_too_short_is_refused():
     with pytest.raises(UserError, match="too few"):
-        View(batch_size=1).split(Given(STREAM, train=windows(5)))
+        SplitSettings(batch_size=1).split(Given(STREAM, train=windows(5)))
 
 
 def test_windows_may_be_weighted(tmp_path):
     np.save(tmp_path / "w.npy", np.arange(8) + 1.0)
-    split = View(batch_size=4, weights=str(tmp_path / "w.npy")).split(Given(STREAM, train=windows()))["train"]
+    split = SplitSettings(batch_size=4, weights=str(tmp_path / "w.npy")).split(Given(STREAM, train=windows()))["train"]
     for workers in (1, 0):
         for batch in load(split, STREAM.entries, workers=workers).epoch(0):
             assert torch.equal(batch["weight"], split.weight[batch["index"]])
@@ -149,7 +149,9 @@ def side(name: str, count: int) -> TensorSource:
 
 
 def unpaired(a=30, b=13, **settings) -> dict[str, UnpairedSplit]:
-    return View(**{"batch_size": 4, **settings}).split(Given(SIDES, train=Unpaired(side("a", a), side("b", b))))
+    return SplitSettings(**{"batch_size": 4, **settings}).split(
+        Given(SIDES, train=Unpaired(side("a", a), side("b", b)))
+    )
 
 
 def numbers(batches, name: str) -> list[int]:
@@ -164,7 +166,7 @@ def test_each_side_is_split_by_itself(a, b, split_seed):
         parts = {key: getattr(split, name).index for key, split in splits.items()}
         assert torch.cat(list(parts.values())).sort().values.tolist() == list(range(count))
         assert len(parts["test"]) == -(-count // 5)
-        alone = View(batch_size=4, split_seed=split_seed).split(Given(SIDES, train=side(name, count)))
+        alone = SplitSettings(batch_size=4, split_seed=split_seed).split(Given(SIDES, train=side(name, count)))
         assert all(torch.equal(parts[key], alone[key].index) for key in parts)
     for split in splits.values():
         assert len(split) == max(len(split.a), len(split.b))
@@ -213,7 +215,7 @@ def test_unpaired_batches_go_on_in_the_middle_of_an_epoch(workers):
         starts = range(len(batches) + 1) if workers == 0 else (0, 3)
         for start in starts:
             assert_same(loader.epoch(epoch, start), batches[start:])
-    assert_same(loader.all(), device.all())
+    assert_same(loader.eval_batches(), device.eval_batches())
 
 
 def test_the_sides_do_not_wait_for_each_others_seed():
@@ -226,16 +228,16 @@ def test_the_sides_do_not_wait_for_each_others_seed():
 def test_an_evaluation_sees_all_of_the_longer_side_once():
     for split in unpaired(13, 60).values():
         for loader in (load(split, SIDES.entries, training=False), load(split, SIDES.entries, eval_batch_size=5)):
-            batches = list(loader.all())
+            batches = list(loader.eval_batches())
             assert numbers(batches, "b") == split.b.index.tolist()
             assert set(numbers(batches, "a")) == set(split.a.index.tolist())
             assert numbers(batches, "a") == indices(batches)
 
 
 def test_a_probe_of_unpaired_data_is_of_both_sides():
-    found = probe(unpaired()["train"], 5, 0)
+    found = train_probe(unpaired()["train"], 5, 0)
     assert (len(found.a), len(found.b)) == (5, 5)
-    assert indices(load(found, SIDES.entries, training=False).all()) == found.a.index.tolist()
+    assert indices(load(found, SIDES.entries, training=False).eval_batches()) == found.a.index.tolist()
 
 
 @pytest.mark.parametrize("key", ["weights", "targets"])
@@ -264,7 +266,11 @@ def test_without_drop_last_both_sides_of_a_batch_are_equally_large(a, b):
 def test_a_side_of_a_given_split_that_is_empty_is_said():
     given = {"train": Unpaired(side("a", 30), side("b", 30)), "test": Unpaired(side("a", 5), side("b", 0))}
     with pytest.raises(UserError, match=r"empty|too few|no samples"):
-        list(load(View(batch_size=4).split(Given(SIDES, **given))["test"], SIDES.entries, training=False).all())
+        list(
+            load(
+                SplitSettings(batch_size=4).split(Given(SIDES, **given))["test"], SIDES.entries, training=False
+            ).eval_batches()
+        )
 
 
 # Samples of different length
@@ -330,13 +336,13 @@ def test_any_number_of_workers_gives_the_same_lengths(workers):
     for epoch, start in ((0, 0), (1, 0), (1, 3)):
         assert_same(loader.epoch(epoch, start), device.epoch(epoch, start))
     assert_same(device.epoch(1, 3), list(device.epoch(1))[3:])
-    assert_same(loader.all(), device.all())
+    assert_same(loader.eval_batches(), device.eval_batches())
 
 
 def test_an_evaluation_keeps_its_order_and_is_cut_too():
     source = texts(30)
     loader = load(whole(source), PAIRS.entries, training=False, eval_batch_size=8)
-    batches = list(loader.all())
+    batches = list(loader.eval_batches())
     assert indices(batches) == list(range(30))
     assert all(batch["source"].shape[1] == length_of(batch).max() for batch in batches)
     assert loader.first(5)["source"].shape == (5, source.lengths["source"][:5].max())
@@ -383,7 +389,7 @@ def pictures(count: int = 60) -> TensorSource:
 def test_images_of_several_sizes_are_cut_and_0_beyond_their_size(workers):
     source = pictures()
     loader = load(whole(source), PICTURES.entries, workers=workers, batch_size=6, drop_last=False)
-    batches = [*loader.epoch(0), *loader.all()]
+    batches = [*loader.epoch(0), *loader.eval_batches()]
     assert sorted(indices(batches)) == sorted([*range(60)] * 2)
     for batch in batches:
         assert torch.equal(batch["size"], source.tensors["size"][batch["index"]])
@@ -438,9 +444,9 @@ def test_what_draws_is_given_another_draw_in_each_epoch(source, workers):
     assert all(len(found) == 1 for found in epochs)
     assert len(set().union(*epochs)) == 3
     assert_same(loader.epoch(1, 2), list(loader.epoch(1))[2:])
-    assert drawn(loader.all()) == drawn(loader.all())
-    assert len(drawn(loader.all()) | epochs[0]) == 2
-    assert drawn([loader.first(3)]) == drawn(loader.all())
+    assert drawn(loader.eval_batches()) == drawn(loader.eval_batches())
+    assert len(drawn(loader.eval_batches()) | epochs[0]) == 2
+    assert drawn([loader.first(3)]) == drawn(loader.eval_batches())
     assert drawn(load(whole(source), DRAWN.entries, workers=workers, seed=1).epoch(0)) != epochs[0]
     assert_same(load(whole(source), DRAWN.entries, workers=2 - workers).epoch(2), loader.epoch(2))
 
@@ -519,15 +525,15 @@ def test_two_sets_of_entries_share_no_copy():
 def test_how_many_samples_are_evaluated_at_a_time(shape, batch_size, given, expected):
     channels, height, width = shape
     image = Image(channels=channels, height=height, width=width, mean=(0.0,) * channels, std=(1.0,) * channels)
-    view = View(batch_size=batch_size, eval_batch_size=given)
+    view = SplitSettings(batch_size=batch_size, eval_batch_size=given)
     assert evaluation_batch(view, {"image": image}) == expected
 
 
 def test_all_entries_that_are_read_count():
     long = {"source": Tokens(vocabulary=9, length=1 << 20)}
-    assert evaluation_batch(View(batch_size=1), long) == 16
-    assert evaluation_batch(View(batch_size=1), {**long, "target": Tokens(vocabulary=9, length=1 << 20)}) == 8
-    assert evaluation_batch(View(batch_size=1), {"label": IMAGES.label}) == 256
+    assert evaluation_batch(SplitSettings(batch_size=1), long) == 16
+    assert evaluation_batch(SplitSettings(batch_size=1), {**long, "target": Tokens(vocabulary=9, length=1 << 20)}) == 8
+    assert evaluation_batch(SplitSettings(batch_size=1), {"label": IMAGES.label}) == 256
 
 
 SOURCES = {
@@ -554,7 +560,9 @@ def test_two_processes_have_disjoint_halves_of_the_same_batch(name):
             assert batch["index"].tolist() == indices(halves)
             for key in set(batch) - set(getattr(split.source, "lengths", None) or ()):  # those are cut by each half
                 assert torch.equal(torch.cat([half[key] for half in halves]), batch[key]), key
-    assert sorted(i for loader in ranks for i in indices(loader.all())) == sorted(indices(alone.all()))
+    assert sorted(i for loader in ranks for i in indices(loader.eval_batches())) == sorted(
+        indices(alone.eval_batches())
+    )
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -565,7 +573,7 @@ def test_one_sample_is_a_batch_of_one(name):
     else:
         split = Split(split.source, split.index[:1])
     loader = load(split, entries, batch_size=1)
-    for batches in (loader.epoch(0), loader.all(), [loader.first(9)]):
+    for batches in (loader.epoch(0), loader.eval_batches(), [loader.first(9)]):
         (batch,) = batches
         assert all(len(value) == 1 for value in batch.values())
         assert batch["index"].tolist() == split.index.tolist()
@@ -575,5 +583,5 @@ def test_one_sample_is_a_batch_of_one(name):
 def test_an_empty_split_has_no_batches(name):
     split, entries = SOURCES[name]
     loader = load(Split(split.source, split.index[:0]), entries)
-    assert list(loader.epoch(0)) == list(islice(loader.all(), 1)) == []
+    assert list(loader.epoch(0)) == list(islice(loader.eval_batches(), 1)) == []
     assert loader.steps_per_epoch == 0

@@ -9,7 +9,7 @@ import torch
 from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource
 from dlx.data.loader import make_loader, not_finite
-from dlx.data.view import Split, View
+from dlx.data.splits import Split, SplitSettings
 from dlx.data.workers import DataError
 from dlx.random import generator
 from dlx.tasks.spec import Label, LabeledReals, Reals
@@ -45,7 +45,7 @@ class Bad:
 
 def load(source, workers=1, look=None, **settings):
     split = Split(source, torch.arange(len(source)))
-    view = View(batch_size=4, workers=workers, **settings)
+    view = SplitSettings(batch_size=4, workers=workers, **settings)
     return make_loader(split, SPEC.entries, view, device=torch.device("cpu"), look=look)
 
 
@@ -59,7 +59,7 @@ def raises(error):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_sample_that_raises_is_named_with_the_original_words(workers):
     with pytest.raises(DataError) as error:
-        list(load(Bad(raises(KeyError("brightness\nof it"))), workers).all())
+        list(load(Bad(raises(KeyError("brightness\nof it"))), workers).eval_batches())
     who = "worker 0: " if workers else ""
     assert str(error.value) == f"dataset: {who}sample photos/7.png: KeyError: 'brightness\\nof it'"
     assert "in take" in "".join(error.value.__notes__)  # for --debug
@@ -67,18 +67,18 @@ def test_a_sample_that_raises_is_named_with_the_original_words(workers):
 
 def test_an_error_that_cannot_be_sent_is_said():
     with pytest.raises(DataError, match=r"worker 0: sample photos/7\.png: Unsendable: broken"):
-        list(load(Bad(raises(Unsendable("broken")))).all())
+        list(load(Bad(raises(Unsendable("broken")))).eval_batches())
 
 
 def test_what_a_source_says_in_its_own_words_stays():
     with pytest.raises(DataError) as error:
-        list(load(Bad(raises(UserError("photos/7.png: not a picture")))).all())
+        list(load(Bad(raises(UserError("photos/7.png: not a picture")))).eval_batches())
     assert str(error.value) == "photos/7.png: not a picture"
 
 
 def test_a_worker_that_dies_is_one_line_with_the_samples():
     with pytest.raises(DataError) as error:
-        list(load(Bad(lambda: os._exit(9))).all())
+        list(load(Bad(lambda: os._exit(9))).eval_batches())
     assert "a loader's worker died; samples photos/" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
@@ -87,19 +87,19 @@ def test_a_worker_that_hangs_ends_within_the_timeout():
     begun = time.monotonic()
     said = r"dataset\.timeout: no batch came for 2 s; samples photos/4\.png, photos/5\.png"
     with pytest.raises(DataError, match=said):
-        list(load(Bad(lambda: time.sleep(600)), timeout=2.0).all())
+        list(load(Bad(lambda: time.sleep(600)), timeout=2.0).eval_batches())
     assert time.monotonic() - begun < 60
 
 
 def test_while_nothing_comes_there_is_a_look_at_signals():
     with pytest.raises(KeyboardInterrupt):
-        list(load(Bad(lambda: time.sleep(600)), look=raises(KeyboardInterrupt())).all())
+        list(load(Bad(lambda: time.sleep(600)), look=raises(KeyboardInterrupt())).eval_batches())
 
 
 def test_a_slow_batch_is_waited_for():
     loader = load(Bad(lambda: time.sleep(2.5)))
-    assert len(list(loader.all())) == SAMPLES // 4
-    assert len(list(loader.all())) == SAMPLES // 4  # the next pass is whole too
+    assert len(list(loader.eval_batches())) == SAMPLES // 4
+    assert len(list(loader.eval_batches())) == SAMPLES // 4  # the next pass is whole too
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

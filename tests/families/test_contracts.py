@@ -251,7 +251,7 @@ def test_a_fit_sees_all_of_the_split_in_eval_mode(call, monkeypatch):
     fit = RCNN.fit
 
     def watched(self, data):
-        seen.update(count=sum(len(batch["index"]) for batch in data.train.all()), training=self.training)
+        seen.update(count=sum(len(batch["index"]) for batch in data.train.eval_batches()), training=self.training)
         seen["grad"] = torch.is_grad_enabled()
         fit(self, data)
 

@@ -62,7 +62,7 @@ def boost(dlx_call, *words, code=0):
 
 def fitted(spec, **batch):
     stump = Stump(spec=spec)
-    stump.fit(SimpleNamespace(train=SimpleNamespace(all=lambda: [batch])))
+    stump.fit(SimpleNamespace(train=SimpleNamespace(eval_batches=lambda: [batch])))
     return stump
 
 
@@ -228,7 +228,7 @@ def test_members_of_a_network_learn_what_was_missed(dlx_call):
     for number in range(2):
         system, loader = open_run(RunFolder(path / "runs" / f"member-{number:03d}"), "train")
         with torch.no_grad():
-            parts = [(b["index"], system.predict(b)["label"] != b["label"]) for b in loader.all()]
+            parts = [(b["index"], system.predict(b)["label"] != b["label"]) for b in loader.eval_batches()]
         wrong.append((torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])))
     index, missed = wrong[0]
     heavy = torch.from_numpy(weight)[index] > weight[weight > 0].min() * 1.001

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dlx.data.digits import Digits
-from dlx.data.view import View
+from dlx.data.splits import SplitSettings
 from dlx.runs.folder import RunFolder
 from dlx.runs.load import load_system
 
@@ -28,7 +28,7 @@ def test_every_training_sample_is_predicted_once_by_the_network_that_did_not_see
     (row,), folder = found["members"], Path(found["run"])
     saved = np.load(folder / "out_of_fold.npz")
     dataset = Digits()
-    views = [View(fold=fold, folds=3).split(dataset) for fold in range(3)]
+    views = [SplitSettings(fold=fold, folds=3).split(dataset) for fold in range(3)]
     pool = torch.cat([views[0]["train"].index, views[0]["val"].index]).sort().values
     assert saved["index"].tolist() == pool.tolist()
     source = dataset.splits()["train"]

@@ -14,7 +14,7 @@ from dlx.tasks.spec import Reals, RegressionReals
 def fitted(x, y, weight=None, **given):
     system = Polynomial(spec=RegressionReals(features=Reals(size=1), target=Reals(size=y.shape[1])), **given).double()
     batch = {"features": x, "target": y, **({} if weight is None else {"weight": weight})}
-    system.fit(SimpleNamespace(train=SimpleNamespace(all=lambda: [batch])))
+    system.fit(SimpleNamespace(train=SimpleNamespace(eval_batches=lambda: [batch])))
     return system
 
 

@@ -18,7 +18,7 @@ def fitted(spec, **batch):
     """A stump that was fitted to one batch, in two parts."""
     stump = Stump(spec=spec)
     parts = [{name: tensor[rows] for name, tensor in batch.items()} for rows in (slice(0, 7), slice(7, None))]
-    stump.fit(SimpleNamespace(train=SimpleNamespace(all=lambda: iter(parts))))
+    stump.fit(SimpleNamespace(train=SimpleNamespace(eval_batches=lambda: iter(parts))))
     return stump.eval()
 
 

@@ -18,7 +18,7 @@ from dlx.runs.folder import RunFolder
 from dlx.sweeps import batched
 from dlx.sweeps import storage as storages
 from dlx.sweeps.samplers import check_pickles, check_sampler
-from dlx.sweeps.search import watch_of
+from dlx.sweeps.search import should_prune_of
 from dlx.sweeps.space import Choices, Numbers
 from dlx.sweeps.storage import StudyError, redacted
 from dlx.sweeps.study import Study
@@ -461,10 +461,10 @@ def test_a_storage_that_fails_ends_no_training(dlx_call, here, monkeypatch):
     found, _ = search(dlx_call, *words)
     folder = Path(found["run"])
     (folder / "study.journal").unlink()
-    watch = watch_of(folder, found["members"][0]["name"])
+    watch = should_prune_of(folder, found["members"][0]["name"])
     assert not watch([{"step": 2.0, "val/accuracy": 0.1}])
     assert not watch([{"step": 2.0, "val/accuracy": 0.1}, {"step": 4.0, "val/accuracy": 0.1}])
-    assert watch_of(folder / "runs", "a") is None
+    assert should_prune_of(folder / "runs", "a") is None
 
 
 def test_a_trial_that_others_took_for_lost_is_told_anew(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dlx.data.digits import Digits
-from dlx.data.view import View
+from dlx.data.splits import SplitSettings
 from dlx.runs.checkpoint import latest_checkpoint
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.sweep import Row, rank
@@ -167,7 +167,9 @@ def test_a_metric_that_a_method_lacks_is_said_by_its_first_answer(dlx_call, here
 def test_members_are_found_good_without_opening_their_data_each_time(dlx_call, here, monkeypatch):
     opened, split = [], []
     monkeypatch.setattr(Digits, "splits", lambda self, splits=Digits.splits: opened.append(1) or splits(self))
-    monkeypatch.setattr(View, "split", lambda self, data, of=View.split: split.append(1) or of(self, data))
+    monkeypatch.setattr(
+        SplitSettings, "split", lambda self, data, of=SplitSettings.split: split.append(1) or of(self, data)
+    )
     call = dlx_call("sweep", *QUICK, "optim.lr=range(1,6)", "seed=range(20)", "data.subset=100,200", "--dry-run")
     assert call.code == 0, call.err
     assert (len(opened), len(split)) == (1, 2)

@@ -37,13 +37,13 @@ def test_accumulation_over_a_partial_batch_is_the_same_training(dlx_call):
 def test_the_loop_equals_a_loop_written_by_hand(dlx_call):
     """Same data order, same init, plain torch: what the loop adds changes nothing."""
     from dlx.data.digits import Digits
-    from dlx.data.view import View
+    from dlx.data.splits import SplitSettings
     from dlx.models.mlp import MLP
     from dlx.random import generator, reseed
 
     ours = losses(train(dlx_call, "optim=sgd", "scheduler=constant", "seed=5"))
     dataset = Digits()
-    split = View(batch_size=32).split(dataset)["train"]
+    split = SplitSettings(batch_size=32).split(dataset)["train"]
     raw = split.source.take(split.index)
     order = torch.randperm(len(split), generator=generator(5, "order", 0))
     reseed(5, "init")

@@ -19,7 +19,7 @@ def test_a_classifiers_report_is_one_pass_over_the_split(dlx_call, tiny, monkeyp
     assert report.metrics == pytest.approx(evaluate_run(run, "test"))
 
     confusion = torch.tensor(report.data["confusion"])
-    batches = list(loader.all())
+    batches = list(loader.eval_batches())
     label = torch.cat([batch["label"] for batch in batches])
     with torch.no_grad():
         predicted = torch.cat([system(batch["image"]).argmax(1) for batch in batches])
@@ -37,6 +37,6 @@ def test_a_regressors_report_has_its_fit(dlx_call):
     _, loader = open_run(run, "test")
     counts = {line.get_label(): len(line.get_xdata()) for line in axes.lines}
     assert counts["held-out data"] == counts["prediction"] == len(loader.split)  # more than a batch
-    assert len(loader.split) > len(next(loader.all())["index"])
+    assert len(loader.split) > len(next(loader.eval_batches())["index"])
     assert "test/r2" in report.metrics
     assert report.tables == report.data == {}

@@ -26,7 +26,7 @@ class Bowl(System):
 class One:
     """A loader of one batch."""
 
-    def all(self):
+    def eval_batches(self):
         yield {"index": torch.arange(4)}
 
 

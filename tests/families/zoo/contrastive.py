@@ -47,7 +47,7 @@ class Contrastive(System):
         return ("knn_accuracy",)
 
     def before_evaluation(self, train: Any, dist: Any) -> None:
-        parts = [(F.normalize(self.embed(batch), dim=1), batch["label"]) for batch in train.all()]
+        parts = [(F.normalize(self.embed(batch), dim=1), batch["label"]) for batch in train.eval_batches()]
         self._bank = tuple(torch.cat(column) for column in zip(*parts, strict=True))  # type: ignore[assignment]
 
     def evaluate(self, batch: Batch) -> Statistics:

@@ -68,7 +68,7 @@ class RCNN(System):
 
     def fit(self, data: Any) -> None:
         rows, aims = [], []
-        for batch in data.train.all():
+        for batch in data.train.eval_batches():
             patches, kind, there = self._patches(batch)
             rows.append(self._features(patches)[there.flatten()].double())
             aims.append(2 * F.one_hot(kind[there], self.classes).double() - 1)

@@ -1,4 +1,4 @@
-"""View: which samples of a dataset a run trains on, is validated on and is tested on.
+"""SplitSettings: which samples of a dataset a run trains on, is validated on and is tested on.
 
 The test split depends on `split_seed` alone, never on the run's seed, subset, fold or bootstrap. All draws are
 functions of `split_seed`, so that runs with different seeds are trained and evaluated on the same samples.
@@ -71,7 +71,7 @@ AnySplit = Split | UnpairedSplit
 Keys = Sequence[str] | None
 
 
-class View:
+class SplitSettings:
     """The keys that every dataset has.
 
     batch_size: the effective one; accumulation splits it; None suits the number of samples.
@@ -176,7 +176,7 @@ class View:
         if self.folds is not None:
             if self.folds > len(pool):
                 raise UserError(f"dataset.folds: {self.folds} folds of {len(pool)} samples")
-            fold = deal(labels[pool], self.folds, *self._order(pool, keys, "folds"))
+            fold = assign_folds(labels[pool], self.folds, *self._order(pool, keys, "folds"))
             val, train_index = Split(source, pool[fold == self.fold]), pool[fold != self.fold]
         elif "val" in given:
             val, train_index = _whole(given["val"]), pool
@@ -203,7 +203,7 @@ class View:
         if hashed is not None:
             held = below(labels[pool], hashed, 1 / parts)
         else:
-            held = choose(labels[pool], -(-len(pool) // parts), rng)
+            held = stratified_sample(labels[pool], -(-len(pool) // parts), rng)
         return pool[held], pool[~held]
 
     def _take_subset(self, pool: Tensor, labels: Tensor, keys: Keys) -> Tensor:
@@ -216,7 +216,7 @@ class View:
                 f"dataset.subset: {self.subset} of {len(pool)} samples; "
                 f"from {least} (one of each class) to all of them can be taken"
             )
-        return pool[choose(labels[pool], count, *self._order(pool, keys, "subset"))]
+        return pool[stratified_sample(labels[pool], count, *self._order(pool, keys, "subset"))]
 
     def _retarget(self, source: Source, targets: Sequence[str], name: Path | str) -> Source:
         tensors = getattr(source, "tensors", {})
@@ -265,17 +265,17 @@ def _read_numbers(key: str, name: Path | str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(numbers)
 
 
-def probe(train: AnySplit, size: int, split_seed: int) -> AnySplit:
+def train_probe(train: AnySplit, size: int, split_seed: int) -> AnySplit:
     """A stratified part of the training split, fixed by `split_seed`, at most `size` samples, without weights."""
     if isinstance(train, UnpairedSplit):
-        a, b = (probe(side, size, split_seed) for side in (train.a, train.b))
+        a, b = (train_probe(side, size, split_seed) for side in (train.a, train.b))
         assert isinstance(a, Split)
         assert isinstance(b, Split)
         return UnpairedSplit(train.source, a, b)
     labels = class_labels(train.source)[train.index]
     keys = getattr(train.source, "keys", None)
     hashed = None if keys is None else hash_keys([keys[n] for n in train.index.tolist()], split_seed, "probe")
-    taken = choose(labels, min(size, len(train)), generator(split_seed, "probe"), hashed)
+    taken = stratified_sample(labels, min(size, len(train)), generator(split_seed, "probe"), hashed)
     return Split(train.source, train.index[taken])
 
 
@@ -323,7 +323,7 @@ def _by_class(labels: Tensor, rng: torch.Generator, hashed: Tensor | None = None
     return shuffled[labels[shuffled].argsort(stable=True)]
 
 
-def choose(labels: Tensor, count: int, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:
+def stratified_sample(labels: Tensor, count: int, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:
     """A mask of `count` random samples, or of those with the lowest numbers. Each class gets its share, rounded up or
     down (largest remainders go up)."""
     _, class_of, sizes = labels.unique(return_inverse=True, return_counts=True)
@@ -336,7 +336,7 @@ def choose(labels: Tensor, count: int, rng: torch.Generator, hashed: Tensor | No
     return mask
 
 
-def deal(labels: Tensor, folds: int, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:
+def assign_folds(labels: Tensor, folds: int, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:
     """The fold (0..folds-1) of each sample, dealt out like cards class by class.
 
     Folds differ by at most one sample, overall and in each class.

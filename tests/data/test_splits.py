@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, TensorSource
-from dlx.data.view import View, choose, deal
+from dlx.data.splits import SplitSettings, assign_folds, stratified_sample
 from dlx.random import generator
 from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 
@@ -56,7 +56,7 @@ def per_class(label):
 
 
 def view(**given):
-    return View(**{"batch_size": 1, **given})
+    return SplitSettings(**{"batch_size": 1, **given})
 
 
 @given(labels, st.integers(0, 5))
@@ -78,14 +78,14 @@ def test_splits_are_disjoint_complete_and_stratified(label, split_seed):
 @given(labels, st.data())
 def test_choose_takes_each_class_in_its_share(label, data):
     count = data.draw(st.integers(0, len(label)))
-    mask = choose(label, count, generator(0, "t"))
+    mask = stratified_sample(label, count, generator(0, "t"))
     assert int(mask.sum()) == count
     assert ((per_class(label[mask]) - per_class(label) * count / len(label)).abs() < 1).all()
 
 
 @given(labels, st.integers(2, 15))
 def test_folds_partition_the_pool(label, folds):
-    fold = deal(label, folds, generator(0, "t"))
+    fold = assign_folds(label, folds, generator(0, "t"))
     sizes = torch.bincount(fold, minlength=folds)
     assert sizes.max() - sizes.min() <= 1
     for own in range(4):
@@ -187,7 +187,7 @@ def test_lazy_sources_give_their_labels():
 )
 def test_values_out_of_range_name_their_key(given_, name):
     with pytest.raises(ValueError, match=rf"^{name} "):
-        View(**given_)
+        SplitSettings(**given_)
 
 
 @pytest.mark.parametrize(
