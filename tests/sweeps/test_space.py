@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dlx.config.errors import ConfigError
-from dlx.sweeps.space import Choices, Numbers, Space, text_of
+from dlx.sweeps.search.space import Choices, Numbers, Space, text_of
 
 
 def only(word):
@@ -82,7 +82,7 @@ def test_each_bound_and_choice_is_composed():
         (["optim.lr=interval(3,1)"], ["optimizer.lr: must be from a lower to a higher number, got interval(3, 1)"]),
         (["optim.lr=interval(1,inf)"], ["must be from a lower to a higher number"]),
         (["optim.lr=tag(log,interval(0,1))"], ["optimizer.lr: tag(log, ...) needs a lower bound above 0, got 0"]),
-        (["optim.lr=tag(lin,interval(0,1))"], ["there is no such tag; log is there"]),
+        (["optim.lr=tag(lin,interval(0,1))"], ["unknown tag; the only tag is log"]),
         (["seed=tag(log,range(1,9,2))"], ["in steps of 1"]),
         (["seed=range(0)"], ["seed: range(0) has no values"]),
         (["optim.lr=interval(1)"], ["optimizer.lr: interval(1) cannot be read: missing a required argument"]),

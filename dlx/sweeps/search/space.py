@@ -1,7 +1,7 @@
-"""The space of a search: `optim.lr='tag(log, interval(1e-4, 1e-1))' model=mlp,resnet` as what Optuna draws from.
+"""The space of a search: reads `optim.lr='tag(log, interval(1e-4, 1e-1))' model=mlp,resnet` into Optuna distributions.
 
-By Hydra's grammar: interval(a, b) is any number between, int(interval(a, b)) any whole one, tag(log, ...) is even on a
-logarithmic scale, range(...) a number in steps; lists and globs, of values or of a group's options, are choices.
+In Hydra's grammar: interval(a, b) is a float, int(interval(a, b)) an integer, tag(log, ...) has a log scale, range(...)
+has steps; lists and globs, of values or of a group's options, are choices.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS
-from dlx.config.overrides import long_name
-from dlx.sweeps.grid import Composer, folder_name, range_values, read_axes
+from dlx.sweeps.grid import Composer, folder_name, range_values, read_each, read_words
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of several texts. name: the key as it was typed."""
+    """A categorical dimension. name: the key as it was typed. texts: the values as typed."""
 
     key: str
     name: str
@@ -40,13 +39,16 @@ class Choices:
 
     @property
     def tries(self) -> tuple[str, ...]:
-        """Values that show whether all can be."""
+        """Values that are composed to check the dimension."""
         return self.texts
 
     @property
     def count(self) -> float:
-        """Of values; infinite between bounds."""
+        """The number of values; infinite for a float."""
         return len(self.texts)
+
+    def exact(self, value: Any) -> Any:
+        return value
 
     def __str__(self) -> str:
         return f"one of {', '.join(self.texts)}"
@@ -54,7 +56,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A number from low to high, both included. step: 0 is any number between."""
+    """A number from low to high, both included. step: 0 is continuous. log: a log scale. whole: an integer."""
 
     key: str
     name: str
@@ -76,7 +78,7 @@ class Numbers:
     def tries(self) -> tuple[float, ...]:
         if self.whole:
             return (int(self.low), int(self.high))
-        # One within, for what takes whole numbers only: the bounds may be whole by chance.
+        # A value in between finds keys that take integers only: both bounds may be integers by chance.
         within = math.sqrt(self.low * self.high) if self.log else self.low + (self.high - self.low) / math.pi
         return (self.low, self.high) if self.step else (self.low, self.high, within)
 
@@ -86,7 +88,7 @@ class Numbers:
         return round((self.high - self.low) / step) + 1 if step else math.inf
 
     def exact(self, value: float) -> float:
-        """The member of the range that Optuna's floating-point steps came close to: that which a grid has."""
+        """The value of the range that is nearest to Optuna's, whose floating-point steps are inexact."""
         if self.whole or not self.step:
             return value
         low, step = Decimal(repr(self.low)), Decimal(repr(self.step))
@@ -102,16 +104,16 @@ Dimension = Choices | Numbers
 
 
 def text_of(value: Any, digits: int | None = None) -> str:
-    """As an override says it. digits: as a person reads it, with so many."""
+    """The value in an override; with that many digits in a name."""
     if isinstance(value, float):
         return repr(value) if digits is None else f"{value:.{digits}g}"
     return str(value)
 
 
 class Space:
-    """The searched keys and the fixed overrides beside them, and the configuration of any point in it.
+    """The searched dimensions and the fixed overrides; composes the configuration of any point.
 
-    Raises ConfigError for what cannot be read, and where nothing is searched.
+    Raises ConfigError for overrides that cannot be read, and if no key has several values.
     """
 
     def __init__(
@@ -122,30 +124,12 @@ class Space:
         trust: Sequence[str] = (),
         base: Config | None = None,
     ) -> None:
-        self.fixed: list[str] = []
-        self.dimensions: list[Dimension] = []
-        problems: list[Problem] = []
-        typed: dict[str, str] = {}
-        for argument in arguments:
-            key = long_name(argument.partition("=")[0].lstrip("+~"))
-            if key in typed:
-                problems.append(Problem(key, f"is given twice: {typed[key]} and {argument}"))
-                continue
-            typed[key] = argument
-            try:
-                found = _read(argument, conf_dirs)
-            except ConfigError as error:
-                problems += error.problems
-                continue
-            if isinstance(found, str):
-                self.fixed.append(found)
-            else:
-                self.dimensions.append(found)
-        if not problems and not self.dimensions:
-            known = "such as optim.lr='tag(log, interval(1e-4, 1e-1))' or model=mlp,resnet"
-            problems.append(Problem("--search", f"no key has several values; give one, {known}"))
-        if problems:
-            raise ConfigError(problems)
+        found = read_each(arguments, lambda argument, key: _read(argument, key, conf_dirs))
+        self.fixed = [item for item in found if isinstance(item, str)]
+        self.dimensions = [item for item in found if not isinstance(item, str)]
+        if not self.dimensions:
+            example = "such as optim.lr='tag(log, interval(1e-4, 1e-1))' or model=mlp,resnet"
+            raise ConfigError([Problem("--search", f"no key has several values; give one, {example}")])
         self._compose = Composer(conf_dirs, trust, base)
 
     def compose(self, values: Mapping[str, Any]) -> Config:
@@ -156,7 +140,7 @@ class Space:
         )
 
     def check(self) -> list[Config]:
-        """The configurations with the bounds and choices of each key, the others at their first.
+        """The configurations at the bounds and choices of each key, the other keys at their first value.
 
         Raises ConfigError with the mistakes of all, each once.
         """
@@ -170,41 +154,36 @@ class Space:
                 except ConfigError as error:
                     problems |= {str(problem): problem for problem in error.problems}
                     if isinstance(dimension, Numbers):
-                        break  # its other bound would say the same
+                        break  # the other bound has the same mistake
         if problems:
             raise ConfigError(list(problems.values()))
         return found
 
     def name(self, number: int, values: Mapping[str, Any]) -> str:
-        """`007-lr-0.0123-hidden-8`: what a point's folder is called."""
+        """The name of a point's folder, such as `007-lr-0.0123-hidden-8`."""
         return folder_name(number, [(key, text_of(value, digits=3)) for key, value in values.items()])
 
 
-def _read(argument: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
-    """A dimension, or the override itself where it has one value."""
+def _read(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
+    """A dimension, or the override itself if it has one value. Raises ValueError."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
     from hydra.errors import HydraException
 
     name, _, text = argument.partition("=")
-    key = long_name(name.lstrip("+~"))
     try:
         value = OverridesParser.create().parse_override(argument).value()
     except HydraException as error:
         if text.startswith(("interval(", "range(", "tag(", "int(", "float(", "choice(")):
             reason = str(error).splitlines()[0].rpartition("': ")[2]
-            raise ConfigError([Problem(key, f"{text} cannot be read: {reason}")]) from None
-        value = None  # composing says what is wrong with it, or quotes it
-    try:
-        if isinstance(value, IntervalSweep):
-            return _of_interval(key, name, value)
-        if isinstance(value, RangeSweep) and not value.shuffle:
-            return _of_range(key, name, value, argument)
-    except ValueError as error:
-        raise ConfigError([Problem(key, str(error))]) from None
-    (axis,) = read_axes([argument], conf_dirs)
-    words = tuple(dict.fromkeys(axis.words))
-    if "shuffle(" in argument:  # in an order that a resumed search has again: a study's choices may not change
+            raise ValueError(f"{text} cannot be read: {reason}") from None
+        value = None  # composing reports the mistake, or quotes the value
+    if isinstance(value, IntervalSweep):
+        return _of_interval(key, name, value)
+    if isinstance(value, RangeSweep) and not value.shuffle:
+        return _of_range(key, name, value, argument)
+    words = tuple(dict.fromkeys(read_words(argument, key, conf_dirs)))
+    if "shuffle(" in argument:  # a resumed search needs the same choices in the same order
         words = tuple(sorted(words))
     if len(words) == 1:
         return words[0]
@@ -238,7 +217,7 @@ def _of_range(key: str, name: str, sweep: RangeSweep, argument: str) -> str | Nu
 
 def _is_log(tags: set[str]) -> bool:
     if unknown := sorted(tags - {"log"}):
-        raise ValueError(f"tag({unknown[0]}, ...): there is no such tag; log is there")
+        raise ValueError(f"tag({unknown[0]}, ...): unknown tag; the only tag is log")
     return "log" in tags
 
 
