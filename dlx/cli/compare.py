@@ -11,6 +11,7 @@ from dlx.cli.options import Json, Root, complete_run
 
 if TYPE_CHECKING:
     from dlx.runs.compare import Comparison
+    from dlx.runs.tables import Column
 
 Runs = Annotated[
     list[str],
@@ -43,7 +44,7 @@ def compare(
     root: Root = Path("outputs"),
     json: Json = False,
 ) -> None:
-    """Compare runs: what differs between their configurations, and their figures; mean ± std over seeds and folds.
+    """Compare runs: the keys that differ and the metrics, as mean ± std over seeds and folds.
 
     dlx compare @last --plot curves.png --html report.html
     """
@@ -104,28 +105,25 @@ def _picture(comparison: Comparison, file: str, axis: str) -> bytes:
 
 def _show(comparison: Comparison, axis: str, curves: bool | None) -> None:
     from dlx.cli.tables import STATUS_STYLES, Cell, console, show_table
-    from dlx.runs.tables import cells, config_columns, header, summary_rows
+    from dlx.runs.tables import columns_of, summary_rows
 
     screen = console()
     if len(comparison.rows) == 1:
         row = comparison.rows[0]
         show_table([[Cell(name), Cell(text)] for name, text in summary_rows(comparison)], [row.label, ""])
     else:
-        names = header(comparison)
-        rows = []
-        for number in range(len(comparison.rows)):
-            # What is bold on a screen has a star in a file.
-            star = "" if screen.is_terminal else "*"
-            found = [
-                Cell(text + star, "bold green") if best else Cell(text) for text, best in cells(comparison, number)
-            ]
-            if names[-1] == "status":
-                found[-1] = Cell(found[-1].text, STATUS_STYLES.get(found[-1].text, ""))
-            rows.append(found)
-        keys = config_columns(comparison)
-        first = keys.stop + comparison.is_grouped  # of the metrics, which say less the later they come
-        metrics = range(first + 1, first + len(comparison.metrics))
-        show_table(rows, names, [*keys[2:], *metrics])
+        columns = columns_of(comparison)
+        star = "" if screen.is_terminal else "*"  # marks the best where there is no bold
+
+        def cell(column: Column, number: int) -> Cell:
+            text = str(column.cells[number])
+            if number in column.best:
+                return Cell(text + star, "bold green")
+            return Cell(text, STATUS_STYLES.get(text, "") if column.kind == "status" else "")
+
+        rows = [[cell(column, number) for column in columns] for number in range(len(comparison.rows))]
+        keys, metrics = ([i for i, c in enumerate(columns) if c.kind == kind] for kind in ("config", "metric"))
+        show_table(rows, [column.name for column in columns], [*keys[2:], *metrics[1:]])
     if curves or (curves is None and screen.is_terminal):
         _show_curves(comparison, axis)
 
