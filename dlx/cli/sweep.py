@@ -81,13 +81,19 @@ def sweep(
     words, base = begin(overrides, root, from_run, allowed)
     words += words_of_seeds(seeds)
     if search is not None:
-        from dlx.sweeps.search.search import draft_search
         from dlx.sweeps.search.settings import Settings
 
         count = 20 if trials is None else trials
         settings = Settings(search, count, pruner or "none", metric or "", study, storage)
-        draft = draft_search(words, settings, conf_dirs=folders, trust=allowed, base=base)
-        run_search(draft, execution, dry_run=dry_run, json=json)
+        settings.check()
+        from dlx.sweeps.search.search import draft_search
+        from dlx.sweeps.sweep import start_search
+
+        draft = draft_search(words, settings, execution, conf_dirs=folders, base=base)
+        if dry_run:
+            _print_space(draft)
+        else:
+            report_sweep(start_search(draft, execution), json, again(trust))
         return
     axes = read_axes(words, folders)
     members = combine(axes, paired=zip_, sample=sample)
@@ -113,9 +119,13 @@ def make_execution(
     quiet: bool = False,
 ) -> Execution:
     """The options of a plan, checked before anything is written."""
-    from dlx.sweeps.executors.execution import Execution, make_executor
+    from dlx.config.errors import UserError
+    from dlx.sweeps.executors.execution import Execution, make_executor, parse_seconds
 
-    execution = Execution(executor, jobs, seconds(time_limit), tuple(trust), tuple(slurm or ()), quiet)
+    seconds = None if time_limit is None else parse_seconds(time_limit)
+    if time_limit is not None and seconds is None:
+        raise UserError(f"--time-limit {time_limit}: must be a time such as 90s, 10min, 2h")
+    execution = Execution(executor, jobs, seconds, tuple(trust), tuple(slurm or ()), quiet)
     make_executor(execution)
     return execution
 
@@ -153,49 +163,25 @@ def run_points(
     report_sweep(start_sweep(points, execution, metric=metric), json, again(execution.trust))
 
 
-def seconds(limit: str | None) -> float | None:
-    from dlx.config.errors import UserError
-    from dlx.training.interval import Interval
-
-    if limit is None:
-        return None
-    try:
-        found = Interval.parse(limit, steps_per_epoch=1).seconds
-    except ValueError:
-        found = None
-    if found is None:
-        raise UserError(f"--time-limit {limit}: must be a time such as 90s, 10min, 2h")
-    return found
-
-
-def run_search(draft: Draft, execution: Execution, *, dry_run: bool = False, json: bool = False) -> None:
-    """Runs and reports the search; prints the space only, in a dry run."""
-    if dry_run:
-        _print_space(draft, execution)
-        return
-    from dlx.sweeps.sweep import start_search
-
-    report_sweep(start_search(draft, execution), json, again(execution.trust))
-
-
-def _print_space(draft: Draft, execution: Execution) -> None:
+def _print_space(draft: Draft) -> None:
     from dlx.cli.output import say, table
-    from dlx.sweeps.sweep import check_search, parent_dir
+    from dlx.sweeps.sweep import parent_dir
 
-    check_search(draft, execution)
+    settings = draft.settings
     say(table([[dimension.key, str(dimension)] for dimension in draft.space.dimensions], ["key", "searched"]))
-    say(f"metric          {draft.settings.metric}")
-    pruned = "" if draft.settings.pruner == "none" else f", pruned by {draft.settings.pruner}"
+    say(f"metric          {settings.metric}")
+    pruned = "" if settings.pruner == "none" else f", pruned by {settings.pruner}"
     say(f"folder          {parent_dir(draft.first)}/ (not made: --dry-run)")
-    say(f"trials          {draft.settings.trials} by {draft.settings.sampler}{pruned} (not started: --dry-run)")
+    say(f"trials          {settings.trials} by {settings.sampler}{pruned} (not started: --dry-run)")
 
 
 def _print_plan(points: Sequence[Point], execution: Execution, metric: str | None) -> None:
     """Prints the runs of each point; of a chain, those that can start at once."""
     from dlx.cli.output import say, table
-    from dlx.sweeps.sweep import check_sweep, expand, parent_dir
+    from dlx.sweeps.check import check_sweep
+    from dlx.sweeps.sweep import expand, parent_dir
 
-    _, overrides = expand(check_sweep(points, execution, metric))
+    _, overrides = expand(check_sweep(points, execution, metric).members)
     keys = list(dict.fromkeys(key for values in overrides.values() for key in values))
     rows = [[name, *(_setting(values, key) for key in keys)] for name, values in overrides.items()]
     say(table(rows, ["member", *keys]))

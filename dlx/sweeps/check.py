@@ -5,59 +5,84 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
-from dlx.sweeps.plan import is_member_name
+from dlx.sweeps.plan import is_member_name, refuse_torchrun
 from dlx.sweeps.points import Point, check_metric
-from dlx.training.preflight import check_member
+from dlx.training.preflight import check_folder, check_member
 from dlx.training.run import Preparer
 
 if TYPE_CHECKING:
     from dlx.config import Config
+    from dlx.sweeps.executors.execution import Execution
     from dlx.training.run import Prepared
 
 MAX_LINES = 4  # of an error
 HARMLESS = ("seed", "name")  # keys that no mistake depends on
 
 
-def check_points(
-    points: Sequence[Point], metric: str | None = None, *, here: bool = True
-) -> dict[Point, dict[str, Config]]:
-    """The first members of each point, by short names. Builds the first one of each, without weights, which finds data
-    and networks that do not fit.
+@dataclass(frozen=True)
+class Checked:
+    """members: the first members of each point, by short names. metrics: those of each kind of run; empty if they are
+    not known before it ran. monitors: what the models monitor, such as val/loss:min; None: nothing."""
 
-    Raises UserError naming the points, and for a metric, such as val/accuracy:max, that no point will have. Data that
-    members share are opened once. here: members run on this machine, which must have their device.
+    members: dict[Point, dict[str, Config]]
+    metrics: list[set[str]]
+    monitors: set[str | None]
+
+
+def check_sweep(points: Sequence[Point], execution: Execution, metric: str | None = None) -> Checked:
+    """Raises UserError for anything that would stop the sweep before its members run, and for a metric, such as
+    val/accuracy:max, that no point will have. Nothing is written."""
+    refuse_torchrun()
+    _check_chains(points, execution)
+    checked = check_points(points, here=execution.here)
+    _check_names(checked.members)
+    _check_seeds(checked.members)
+    if metric and all(checked.metrics):
+        check_metric(metric, set().union(*checked.metrics))
+    check_folder(points[0].config, sweep_name(points[0].config))
+    return checked
+
+
+def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
+    """Builds the first member of each point, without weights, which finds data and networks that do not fit.
+
+    Raises UserError naming the points. Data that members share are opened once. here: members run on this machine,
+    which must have their device.
     """
     prepare = Preparer()
     good: dict[str, Prepared] = {}
-    metrics: list[set[str]] = []
-    made: dict[Point, dict[str, Config]] = {}
+    checked = Checked({}, [], set())
     wrong: dict[str, tuple[UserError, list[str]]] = {}
     with TemporaryDirectory() as nowhere:
         for point in points:
             try:
-                made[point] = point.first_members(Path(nowhere))
-                first = next(iter(made[point].values()))
+                checked.members[point] = point.first_members(Path(nowhere))
+                first = next(iter(checked.members[point].values()))
                 key = identity(first, HARMLESS)
                 if key not in good:
                     good[key] = prepare(first)
                     check_member(good[key], here=here)
-                    metrics.append(set() if point.method else metrics_of(good[key]))
+                    checked.metrics.append(set() if point.method else metrics_of(good[key]))
+                    monitor = good[key].trainer.monitored_of(good[key].system, good[key].regularizers)
+                    checked.monitors.add(":".join(monitor) if monitor else None)
                 if point.method:
                     point.method.check(point.base, good[key].system)
             except UserError as error:
                 wrong.setdefault(str(error), (error, []))[1].append(point.name)
     if wrong:
         raise _named(wrong)
-    _check_names(made)
-    _check_seeds(made)
-    if metric and all(metrics):
-        check_metric(metric, set().union(*metrics))
-    return made
+    return checked
+
+
+def sweep_name(first: Config) -> str:
+    """The name of the folder that contains the sweep's folder."""
+    return str(first["name"] or first.choices.get("method") or "sweep")
 
 
 def metrics_of(prepared: Prepared) -> set[str]:
@@ -72,15 +97,25 @@ def identity(config: Config, without: Collection[str] = ("name",)) -> str:
 
 
 def check_members(members: Mapping[str, Config], *, here: bool = True) -> None:
-    """As `check_points`, for the runs of a claim."""
+    """`check_points` for the runs of a claim."""
     check_points([Point(name, config, {}) for name, config in members.items()], here=here)
+
+
+def _check_chains(points: Sequence[Point], execution: Execution) -> None:
+    alone = execution.executor == "inprocess" or execution.jobs == 1
+    for point in points:
+        if (method := point.method) and method.is_chain and not alone:
+            raise UserError(
+                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
+                "it takes inprocess, or --jobs 1"
+            )
 
 
 def _check_names(made: Mapping[Point, Mapping[str, Config]]) -> None:
     """Raises UserError for a member's name that is given twice or is not a folder name."""
     names = Counter(point.member(short) for point, members in made.items() for short in members)
     for name, count in names.items():
-        if count > 1 or not (is_member_name(name) or name == ""):  # an only point may have no name
+        if count > 1 or not (is_member_name(name) or name == ""):  # an only point has no name
             raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is not a folder name'}")
 
 
@@ -103,7 +138,7 @@ def _check_seeds(made: Mapping[Point, Mapping[str, Config]]) -> None:
 def _named(wrong: dict[str, tuple[UserError, list[str]]]) -> UserError:
     """One error that lists each mistake and the points that cause it."""
     (first, names), *_ = wrong.values()
-    if names == [""]:
+    if not any(names):
         return first
     lines = []
     for message, (_, names) in wrong.items():

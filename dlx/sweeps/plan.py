@@ -10,6 +10,7 @@ search and a chain choose later members by the results of earlier ones: each is 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -192,6 +193,23 @@ class Plan:
 def is_member_name(name: Any) -> bool:
     """Whether it is a plain file name: a point's name, or one with a method's short name behind it."""
     return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) is not None
+
+
+@contextmanager
+def environment(name: str, value: str | None) -> Iterator[None]:
+    """Sets an environment variable that child processes inherit (None: deletes it), and restores it."""
+
+    def write(value: str | None) -> None:
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+    before = os.environ.get(name)
+    write(value)
+    try:
+        yield
+    finally:
+        write(before)
 
 
 def refuse_torchrun() -> None:

@@ -26,11 +26,11 @@ from dlx.config.errors import UserError, reason_of
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder, load_frozen, slug
-from dlx.sweeps.check import check_points
+from dlx.sweeps.check import check_sweep, sweep_name
 from dlx.sweeps.executors.execution import make_executor
-from dlx.sweeps.plan import LOST, SEARCH, Interrupted, Plan, is_member_name, refuse_torchrun, track_status
+from dlx.sweeps.plan import LOST, SEARCH, Interrupted, Plan, is_member_name, track_status
 from dlx.sweeps.points import Point, Points
-from dlx.training.preflight import check_folder
+from dlx.sweeps.search.settings import Settings
 from dlx.training.progress import PlanProgress
 from dlx.training.run import prepare
 
@@ -78,22 +78,6 @@ class SweepResult:
         return next((row for row in finite if row.status != "pruned"), None)
 
 
-def check_sweep(
-    points: Sequence[Point], execution: Execution, metric: str | None = None
-) -> dict[Point, dict[str, Config]]:
-    """The first members of each point (`check_points`). Raises UserError before anything is written."""
-    refuse_torchrun()
-    _check_chains(points, execution)
-    made = check_points(points, metric, here=execution.here)
-    check_folder(points[0].config, name_of(points[0].config))
-    return made
-
-
-def check_search(draft: Draft, execution: Execution) -> None:
-    """Raises UserError before anything is written."""
-    check_sweep([Point("", draft.first, {})], execution)
-
-
 def start_sweep(
     points: Sequence[Point],
     execution: Execution,
@@ -102,7 +86,7 @@ def start_sweep(
     command: list[str] | None = None,
 ) -> SweepResult:
     """Writes a plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
-    made = check_sweep(points, execution, metric)
+    made = check_sweep(points, execution, metric).members
     folder = make_folder(points[0].config, [point.config for point in points], command)
     with folder.whole_or_gone():
         if any("method" in point.config.values for point in points):
@@ -112,14 +96,13 @@ def start_sweep(
                 made[point] = point.first_members(point_dir(folder, point))
         members, overrides = expand(made)
         plan = Plan.write(folder.path, members, points[0].base, overrides, metric)
-    return run_sweep(folder, plan, Points(points, metric), execution, made)
+    return run_sweep(folder, plan, Points(points, metric), execution)
 
 
 def start_search(draft: Draft, execution: Execution, *, command: list[str] | None = None) -> SweepResult:
     from dlx.sweeps.search.search import begin_search
     from dlx.sweeps.search.storage import redacted
 
-    check_search(draft, execution)
     first = draft.first
     command = command or sys.argv
     if draft.storage:  # the password is written nowhere
@@ -144,9 +127,9 @@ def resume_sweep(
 
     storage: of a search whose storage has a password, which is not in the folder. trials: a search's new total.
     """
-    is_search = (folder.path / SEARCH).is_file()
+    settings = Settings.read(folder.path) if (folder.path / SEARCH).is_file() else None
     for option, value in {"--storage": storage, "--trials": trials}.items():
-        if value is not None and not is_search:
+        if value is not None and settings is None:
             raise UserError(f"{option}: {folder.path} is no search")
     plan = Plan.load(folder.path, trust=execution.trust)
     folder.take()
@@ -155,34 +138,27 @@ def resume_sweep(
         for point in known:
             if (home := point_dir(folder, point)).is_dir():
                 RunFolder(home).check_own()
-    if not is_search:
+    if settings is None:
         return run_sweep(folder, plan, Points(known, plan.metric), execution)
     from dlx.sweeps.search.search import open_search
 
     with folder.released_on_error():
-        search = open_search(folder, known, trust=execution.trust, given=storage, trials=trials)
+        search = open_search(folder, settings, known, trust=execution.trust, given=storage, trials=trials)
     with search.storage_env():
         return run_sweep(folder, plan, search, execution)
 
 
-def _kind(first: Config) -> str:
-    return str(first.choices.get("method") or "sweep")
-
-
-def name_of(first: Config) -> str:
-    """The name of the folder that contains the sweep's folder."""
-    return str(first["name"] or _kind(first))
-
-
 def parent_dir(first: Config) -> str:
     """The folder that contains the sweep's folder."""
-    return f"{first['output_root']}/{slug(name_of(first))}"
+    return f"{first['output_root']}/{slug(sweep_name(first))}"
 
 
 def make_folder(first: Config, configs: Sequence[Config], command: list[str] | None) -> RunFolder:
     """A new folder, named after the method and the models."""
     models = "-".join(sorted({str(config.choices["model"]) for config in configs}))[:40]
-    folder = RunFolder.create(first["output_root"], name_of(first), f"{_kind(first)}-{models}")
+    folder = RunFolder.create(
+        first["output_root"], sweep_name(first), f"{first.choices.get('method') or 'sweep'}-{models}"
+    )
     with folder.whole_or_gone():
         folder.write_config(first.to_yaml())
         folder.write_environment(command or sys.argv)
@@ -194,14 +170,13 @@ def run_sweep(
     plan: Plan,
     points: Points,
     execution: Execution,
-    made: Mapping[Point, Mapping[str, Config]] | None = None,
 ) -> SweepResult:
-    """Runs the points' members and writes summary.json and the status. made: members of points that exist already."""
+    """Runs the points' members; writes summary.json and the status."""
     started = time.perf_counter()
     try:
         with track_status(folder) as ending:
             with PlanProgress(max(len(plan.members), points.total), execution.quiet) as progress:
-                running = _Running(folder, plan, points, progress, made or {})
+                running = _Running(folder, plan, points, progress)
                 make_executor(execution)(plan, running.names(), running.on_result)
             name, rows = rank(running.rows, plan.metric or monitored(plan))
             bad = sum(row.status not in ("finished", "pruned") for row in rows)
@@ -245,9 +220,8 @@ class _Running:
         plan: Plan,
         points: Points,
         progress: PlanProgress,
-        made: Mapping[Point, Mapping[str, Config]],
     ) -> None:
-        self.folder, self.plan, self.points, self.progress, self.made = folder, plan, points, progress, made
+        self.folder, self.plan, self.points, self.progress = folder, plan, points, progress
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
         self._answers: list[tuple[RunFolder, Answer]] = []  # of methods, whose figures are drawn last
@@ -262,8 +236,7 @@ class _Running:
             if method is not None and method.is_chain:
                 yield from self._chain(point, method)
                 continue
-            members = self.made.get(point) or point.first_members(point_dir(self.folder, point))
-            names = self._add(point, members)
+            names = self._add(point, point.first_members(point_dir(self.folder, point)))
             self._waiting[point.name] = point, method, names
             yield from names
 
@@ -346,16 +319,6 @@ def _reason_of(folder: RunFolder, rows: Sequence[Row], bad: int) -> str:
 def _row_of_run(point: Point, results: Mapping[str, Result]) -> Row:
     (result,) = results.values()
     return Row(point.name, point.overrides, result.status, result.reason, dict(result.metrics))
-
-
-def _check_chains(points: Sequence[Point], execution: Execution) -> None:
-    alone = execution.executor == "inprocess" or execution.jobs == 1
-    for point in points:
-        if (method := point.method) and method.is_chain and not alone:
-            raise UserError(
-                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
-                "it takes inprocess, or --jobs 1"
-            )
 
 
 def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:

@@ -128,15 +128,15 @@ def test_an_interpolation_takes_the_swept_value():
     ],
 )
 def test_a_range_has_its_numbers_as_they_are_written_and_not_its_end(text, expected):
-    from dlx.sweeps.search.space import Numbers, Space
+    from dlx.sweeps.search.space import Space
 
     (axis,) = read_axes([f"optim.lr={text}"])
     assert [word.partition("=")[2] for word in axis.words] == [str(value) for value in expected]
     (found,) = Space([f"optim.lr={text}"]).dimensions  # a search draws from the same numbers
-    assert isinstance(found, Numbers)
-    assert (found.low, found.high, found.count) == (min(expected), max(expected), len(expected))
-    step = (found.high - found.low) / (len(expected) - 1)
-    reached = [found.exact(found.low + n * step) for n in range(len(expected))]
+    low, high = found.distribution.low, found.distribution.high
+    assert (low, high, found.count) == (min(expected), max(expected), len(expected))
+    step = (high - low) / (len(expected) - 1)
+    reached = [found.exact(low + n * step) for n in range(len(expected))]
     assert reached == sorted(map(type(expected[0]), expected)) if isinstance(expected[0], float) else True
 
 

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -16,7 +17,7 @@ from dlx.sweeps import batched
 from dlx.sweeps.search import storage as storages
 from dlx.sweeps.search.pruning import should_prune_of
 from dlx.sweeps.search.settings import Settings
-from dlx.sweeps.search.space import Choices, Numbers
+from dlx.sweeps.search.space import Dimension
 from dlx.sweeps.search.storage import redacted
 from dlx.sweeps.search.study import Study
 from dlx.tasks.system import System
@@ -24,7 +25,7 @@ from dlx.tasks.system import System
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=6")
 LR = "optim.lr=tag(log, interval(1e-9,1))"
 DECAY = "optim.weight_decay=interval(0,0.1)"
-X = Numbers("x", "x", 0.0, 1.0)
+X = Dimension("x", "x", optuna.distributions.FloatDistribution(0, 1))
 COMPLETE, PRUNED, FAIL, RUNNING = (
     getattr(optuna.trial.TrialState, n) for n in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
 )
@@ -141,7 +142,7 @@ def test_a_batched_search_learns_between_its_groups(jobs, groups, dlx_call, monk
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_a_sampler_learns_from_what_it_is_told(sampler, tmp_path, recwarn, capsys):
     """Of random points, the median of the last 4 is as far off as that of the first."""
-    study, y = journal(tmp_path / "a"), Numbers("y", "y", 0.0, 1.0)
+    study, y = journal(tmp_path / "a"), replace(X, key="y")
     values = []
     for _ in range({"tpe": 40, "gp": 14}[sampler]):
         number, point = study.ask([X, y], sampler, 3)
@@ -453,7 +454,9 @@ def test_a_storage_that_fails_ends_no_training(dlx_call, here, monkeypatch):
 
 def test_a_trial_that_others_took_for_lost_is_told_anew(tmp_path):
     study = journal(tmp_path / "a")
-    number, values = study.ask([X, Choices("c", "c", ("a", "b"))], "random", 0)
+    number, values = study.ask(
+        [X, Dimension("c", "c", optuna.distributions.CategoricalDistribution(["a", "b"]))], "random", 0
+    )
     study.name(number, "000-x")
     journal(tmp_path / "a").fail_lost()
     study.tell(number, "finished", 0.5)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.training.interval import Interval
 
 if TYPE_CHECKING:
     from dlx.sweeps.plan import Plan
@@ -51,6 +53,13 @@ class Execution:
     def here(self) -> bool:
         """Whether members run on this machine."""
         return self.executor not in ("ray", "slurm")
+
+
+def parse_seconds(text: str) -> float | None:
+    """The seconds of a time such as 90s, 10min or 2h; None for other texts."""
+    with suppress(ValueError):
+        return Interval.parse(text, steps_per_epoch=1).seconds
+    return None
 
 
 def make_executor(execution: Execution) -> Executor:

@@ -16,15 +16,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.sweeps.executors import pool
+from dlx.sweeps.executors.execution import parse_seconds
 from dlx.sweeps.executors.worker import SlurmJob
-from dlx.training.interval import Interval
+from dlx.sweeps.plan import environment
 from dlx.training.progress import note
 from dlx.training.session import Result
 
@@ -67,7 +68,11 @@ def read_parameters(execution: Execution) -> dict[str, Any]:
         if key not in PARAMETERS:
             hint = nearest(key, PARAMETERS)
             raise UserError(f"--slurm {given}: unknown option{hint} ({', '.join(PARAMETERS)})")
-        found[key] = _minutes(value) if key == "time" else int(value) if value.isdecimal() else value
+        found[key] = int(value) if value.isdecimal() else value
+        if key == "time" and not value.isdecimal():
+            if (seconds := parse_seconds(value)) is None:
+                raise UserError(f"--slurm time={value}: must be minutes, or a time such as 90min, 12h")
+            found[key] = math.ceil(seconds / 60)
     if found.get("exclusive") == "true":
         found["exclusive"] = True
     warning = found.setdefault("signal_delay_s", WARNING_SECONDS)
@@ -76,15 +81,6 @@ def read_parameters(execution: Execution) -> dict[str, Any]:
     if execution.time_limit is not None and "time" not in found:
         found["time"] = math.ceil((execution.time_limit + warning) / 60) + 1  # Slurm may end a job a minute early
     return found
-
-
-def _minutes(text: str) -> int:
-    """A time in Slurm's unit."""
-    with contextlib.suppress(ValueError):
-        seconds = Interval.parse(f"{text}min" if text.isdecimal() else text, steps_per_epoch=1).seconds
-        if seconds is not None:
-            return math.ceil(seconds / 60)
-    raise UserError(f"--slurm time={text}: must be minutes, or a time such as 90min, 12h")
 
 
 @dataclass
@@ -149,7 +145,7 @@ class Slurm:
             path = self.plan.path.absolute()
             functions = [SlurmJob(path, name, execution.trust, execution.time_limit) for name in array]
             try:
-                with _environment("PYTHONPATH", pool.worker_pythonpath()):
+                with environment("PYTHONPATH", pool.worker_pythonpath()):
                     jobs = self.submitter.submit_array(functions)
             except FailedJobError as error:
                 parts = (line.partition("sbatch: error: ")[2] for line in str(error).splitlines())
@@ -255,17 +251,3 @@ def _squeue(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
         return None
     rows = (line.split(maxsplit=2) for line in done.stdout.splitlines())
     return {number: (state, " ".join(reason)) for number, state, *reason in rows}
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Sets a variable that jobs inherit."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

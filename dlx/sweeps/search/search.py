@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from dlx.config.errors import UserError
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import load_frozen
-from dlx.sweeps.check import metrics_of
+from dlx.sweeps.check import check_points, check_sweep
 from dlx.sweeps.grid import value_of
+from dlx.sweeps.plan import environment
 from dlx.sweeps.points import Point, Points, check_metric
 from dlx.sweeps.search.plot import plot_search
 from dlx.sweeps.search.settings import STORAGE, Settings
@@ -36,13 +37,12 @@ from dlx.sweeps.search.storage import (
     storage_path,
 )
 from dlx.sweeps.search.study import Study
-from dlx.training.preflight import check_batch_norms
 from dlx.training.progress import note
-from dlx.training.run import Preparer
 
 if TYPE_CHECKING:
     from dlx.config import Config
     from dlx.runs.folder import RunFolder
+    from dlx.sweeps.executors.execution import Execution
     from dlx.sweeps.plan import Ending
 
 BASE = "from.yaml"
@@ -62,9 +62,9 @@ class Draft:
 def draft_search(
     arguments: Sequence[str],
     settings: Settings,
+    execution: Execution,
     *,
     conf_dirs: Sequence[Path | str] = (),
-    trust: Sequence[str] = (),
     base: Config | None = None,
 ) -> Draft:
     """Checks each key at its bounds and choices, builds the models without weights, and tries the storage.
@@ -72,7 +72,7 @@ def draft_search(
     settings: without a metric, the search optimizes what the models monitor.
     """
     settings.check()
-    space = Space(arguments, conf_dirs=conf_dirs, trust=trust, base=base)
+    space = Space(arguments, conf_dirs=conf_dirs, trust=execution.trust, base=base)
     check_trials(settings.trials, space)
     configs = space.check()
     if any("experiment" in config.values for config in configs):
@@ -80,14 +80,17 @@ def draft_search(
     methods = [str(config.choices["method"]) for config in configs if "method" in config.values]
     if methods and settings.pruner != "none":
         raise UserError(f"--pruner {settings.pruner}: the runs of method={methods[0]} are not pruned; leave it out")
-    monitored, metrics = _monitored_and_metrics(configs)
-    if settings.metric and metrics and not methods:
-        check_metric(settings.metric, metrics)
+    points = [Point("", config, {}) for config in configs]
+    check_sweep(points[:1], execution)
+    checked = check_points(points, here=execution.here)
+    metrics = [names for names in checked.metrics if names]
+    if settings.metric and metrics:
+        check_metric(settings.metric, set.intersection(*metrics))
     if not settings.metric:
-        if len(monitored) > 1 or None in monitored:
-            names = ", ".join(sorted(text or "nothing" for text in monitored))
+        if len(checked.monitors) > 1 or None in checked.monitors:
+            names = ", ".join(sorted(text or "nothing" for text in checked.monitors))
             raise UserError(f"--metric: must be given, such as val/loss:min; the models monitor {names}")
-        settings = replace(settings, metric=monitored.pop() or "")
+        settings = replace(settings, metric=checked.monitors.pop() or "")
         settings.check()
     storage = settings.storage or os.environ.get(STORAGE)
     if storage is not None:
@@ -116,20 +119,6 @@ def check_trials(trials: int, space: Space) -> None:
         raise UserError(f"--trials {trials}: there are {points:g} points; without --search each is trained once")
 
 
-def _monitored_and_metrics(configs: Sequence[Config]) -> tuple[set[str | None], set[str]]:
-    """What the models monitor, and the metrics that all of them will have, if known. Builds them without weights."""
-    monitored: set[str | None] = set()
-    metrics: list[set[str]] = []
-    prepare = Preparer()
-    for config in configs:
-        prepared = prepare(config.without("method"))
-        monitor = prepared.trainer.monitored_of(prepared.system, prepared.regularizers)
-        monitored.add(":".join(monitor) if monitor else None)
-        metrics.append(metrics_of(prepared))
-        check_batch_norms(prepared)
-    return monitored, set.intersection(*[names for names in metrics if names] or [set()])
-
-
 def begin_search(draft: Draft, folder: RunFolder) -> Search:
     """Writes the settings and creates the study."""
     path = folder.path
@@ -143,14 +132,20 @@ def begin_search(draft: Draft, folder: RunFolder) -> Search:
 
 
 def open_search(
-    folder: RunFolder, known: Sequence[Point], *, trust: Sequence[str], given: str | None, trials: int | None = None
+    folder: RunFolder,
+    settings: Settings,
+    known: Sequence[Point],
+    *,
+    trust: Sequence[str],
+    given: str | None,
+    trials: int | None = None,
 ) -> Search:
     """Opens a search that is resumed.
 
     known: its points so far. given: --storage, for a storage that is not in the folder. trials: the new total. Raises
     UserError if it has more points already.
     """
-    path, settings = folder.path, Settings.read(folder.path)
+    path = folder.path
     storage = settings.storage_url(path, given)
     if trials is not None and trials < len(known):
         raise UserError(f"--trials {trials}: {len(known)} are there already; --trials is how many there are in all")
@@ -231,11 +226,9 @@ class Search(Points):
     @contextlib.contextmanager
     def storage_env(self) -> Iterator[None]:
         """Sets DLX_STORAGE for the members' processes; at the end, no trial of this sweep stays "running"."""
-        before = os.environ.get(STORAGE)
-        if self.settings.storage is not None:
-            os.environ[STORAGE] = self.storage
         try:
-            yield
+            with environment(STORAGE, self.storage if self.settings.storage else None):
+                yield
         except StudyError as error:
             error.exit_code = 1  # a failure in the run, not a wrong request
             raise
@@ -243,6 +236,3 @@ class Search(Points):
             with contextlib.suppress(StudyError):
                 for number in self._running.values():
                     self.study.tell(number, "interrupted", None)
-            os.environ.pop(STORAGE, None)
-            if before is not None:
-                os.environ[STORAGE] = before

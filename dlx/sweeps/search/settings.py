@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -35,7 +36,9 @@ class Settings:
     conf_dirs: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """Raises UserError naming the option."""
+        """Raises UserError naming the option, and if Optuna is not installed."""
+        if importlib.util.find_spec("optuna") is None:
+            raise UserError("--search: Optuna is not installed; pip install 'dlx[search]'")
         for option, value, known in (("--search", self.sampler, SAMPLERS), ("--pruner", self.pruner, PRUNERS)):
             if value not in known:
                 near = difflib.get_close_matches(value, known, n=1)

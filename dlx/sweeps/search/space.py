@@ -13,6 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
 from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS
@@ -20,87 +22,53 @@ from dlx.sweeps.grid import Composer, folder_name, range_values, read_each, read
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
-    from optuna.distributions import BaseDistribution
+
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
 
 @dataclass(frozen=True)
-class Choices:
-    """A categorical dimension. name: the key as it was typed. texts: the values as typed."""
+class Dimension:
+    """A searched key. name: the key as it was typed."""
 
     key: str
     name: str
-    texts: tuple[str, ...]
+    distribution: Distribution
 
     @property
-    def distribution(self) -> BaseDistribution:
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(self.texts)
-
-    @property
-    def tries(self) -> tuple[str, ...]:
+    def tries(self) -> tuple[Any, ...]:
         """Values that are composed to check the dimension."""
-        return self.texts
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                return choices
+            case IntDistribution(low=low, high=high):
+                return low, high
+            case FloatDistribution(low=low, high=high, step=step, log=log):
+                # A value in between finds keys that take integers only: both bounds may be integers by chance.
+                within = math.sqrt(low * high) if log else low + (high - low) / math.pi
+                return (low, high) if step else (low, high, within)
 
     @property
     def count(self) -> float:
-        """The number of values; infinite for a float."""
-        return len(self.texts)
+        """The number of values; infinite for a continuous dimension."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return len(self.distribution.choices)
+        low, high, step = self.distribution.low, self.distribution.high, self.distribution.step
+        return round((high - low) / step) + 1 if step else math.inf
 
     def exact(self, value: Any) -> Any:
-        return value
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(self.texts)}"
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A number from low to high, both included. step: 0 is continuous. log: a log scale. whole: an integer."""
-
-    key: str
-    name: str
-    low: float
-    high: float
-    step: float = 0.0
-    log: bool = False
-    whole: bool = False
-
-    @property
-    def distribution(self) -> BaseDistribution:
-        from optuna.distributions import FloatDistribution, IntDistribution
-
-        if self.whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step) or 1)
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step or None)
-
-    @property
-    def tries(self) -> tuple[float, ...]:
-        if self.whole:
-            return (int(self.low), int(self.high))
-        # A value in between finds keys that take integers only: both bounds may be integers by chance.
-        within = math.sqrt(self.low * self.high) if self.log else self.low + (self.high - self.low) / math.pi
-        return (self.low, self.high) if self.step else (self.low, self.high, within)
-
-    @property
-    def count(self) -> float:
-        step = self.step or (1 if self.whole else 0)
-        return round((self.high - self.low) / step) + 1 if step else math.inf
-
-    def exact(self, value: float) -> float:
-        """The value of the range that is nearest to Optuna's, whose floating-point steps are inexact."""
-        if self.whole or not self.step:
+        """The value of a range that is nearest to Optuna's, whose floating-point steps are inexact."""
+        if not isinstance(self.distribution, FloatDistribution) or not self.distribution.step:
             return value
-        low, step = Decimal(repr(self.low)), Decimal(repr(self.step))
+        low, step = Decimal(repr(self.distribution.low)), Decimal(repr(self.distribution.step))
         return float(low + round((Decimal(repr(value)) - low) / step) * step)
 
     def __str__(self) -> str:
-        kind = "whole number" if self.whole else "number"
-        step = f" in steps of {self.step:g}" if self.step and (self.step != 1 or not self.whole) else ""
-        return f"{kind} from {self.low:g} to {self.high:g}{step}{', log scale' if self.log else ''}"
-
-
-Dimension = Choices | Numbers
+        of = self.distribution
+        if isinstance(of, CategoricalDistribution):
+            return f"one of {', '.join(map(str, of.choices))}"
+        kind = "integer" if isinstance(of, IntDistribution) else "number"
+        step = f" in steps of {of.step:g}" if of.step and (of.step != 1 or kind == "number") else ""
+        return f"{kind} from {of.low:g} to {of.high:g}{step}{', log scale' if of.log else ''}"
 
 
 def text_of(value: Any, digits: int | None = None) -> str:
@@ -153,7 +121,7 @@ class Space:
                     found.append(self.compose({**first, dimension.key: value}))
                 except ConfigError as error:
                     problems |= {str(problem): problem for problem in error.problems}
-                    if isinstance(dimension, Numbers):
+                    if not isinstance(dimension.distribution, CategoricalDistribution):
                         break  # the other bound has the same mistake
         if problems:
             raise ConfigError(list(problems.values()))
@@ -187,40 +155,40 @@ def _read(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> str | Dim
         words = tuple(sorted(words))
     if len(words) == 1:
         return words[0]
-    return Choices(key, name, tuple(word.partition("=")[2] for word in words))
+    return Dimension(key, name, CategoricalDistribution([word.partition("=")[2] for word in words]))
 
 
-def _of_interval(key: str, name: str, sweep: IntervalSweep) -> Numbers:
-    low, high, log = sweep.start, sweep.end, _is_log(sweep.tags)
+def _of_interval(key: str, name: str, sweep: IntervalSweep) -> Dimension:
+    low, high = sweep.start, sweep.end
     assert low is not None
     assert high is not None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"must be from a lower to a higher number, got interval({low:g}, {high:g})")
-    _check_log(log, low)
-    return Numbers(key, name, low, high, log=log, whole=isinstance(low, int) and isinstance(high, int))
+    log = _is_log(sweep.tags, low)
+    if isinstance(low, int) and isinstance(high, int):
+        return Dimension(key, name, IntDistribution(low, high, log=log))
+    return Dimension(key, name, FloatDistribution(low, high, log=log))
 
 
-def _of_range(key: str, name: str, sweep: RangeSweep, argument: str) -> str | Numbers:
-    text, log = argument.partition("=")[2], _is_log(sweep.tags)
+def _of_range(key: str, name: str, sweep: RangeSweep, argument: str) -> str | Dimension:
+    text = argument.partition("=")[2]
     values = range_values(sweep, argument)
     if not values:
         raise ValueError(f"{text} has no values")
-    low, high = min(values), max(values)
+    low, high, step = min(values), max(values), abs(sweep.step)
     if len(values) == 1:
         return f"{name}={text_of(low)}"
-    step, whole = abs(sweep.step), all(isinstance(value, int) for value in values)
+    log, whole = _is_log(sweep.tags, low), all(isinstance(value, int) for value in values)
     if log and not (whole and step == 1):
         raise ValueError(f"tag(log, ...) is for intervals and ranges of whole numbers in steps of 1, got {text}")
-    _check_log(log, low)
-    return Numbers(key, name, low, high, step, log, whole)
+    if whole:
+        return Dimension(key, name, IntDistribution(int(low), int(high), log=log, step=int(step)))
+    return Dimension(key, name, FloatDistribution(low, high, step=step))
 
 
-def _is_log(tags: set[str]) -> bool:
+def _is_log(tags: set[str], low: float) -> bool:
     if unknown := sorted(tags - {"log"}):
         raise ValueError(f"tag({unknown[0]}, ...): unknown tag; the only tag is log")
-    return "log" in tags
-
-
-def _check_log(log: bool, low: float) -> None:
-    if log and low <= 0:
+    if tags and low <= 0:
         raise ValueError(f"tag(log, ...) needs a lower bound above 0, got {low:g}")
+    return bool(tags)

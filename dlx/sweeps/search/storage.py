@@ -7,16 +7,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dlx.config.errors import UserError
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-try:
-    import optuna
-    from optuna.exceptions import OptunaError
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-except ModuleNotFoundError:
-    raise UserError("--search: Optuna is not installed; pip install 'dlx[search]'") from None
+from dlx.config.errors import UserError
 
 LOCK_SECONDS = 10  # a storage locked for longer has a dead or stopped owner: a write takes milliseconds
 
