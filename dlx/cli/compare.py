@@ -1,4 +1,4 @@
-"""dlx compare: runs side by side."""
+"""dlx compare: a table of runs, and their curves."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _show(comparison: Comparison, axis: str, curves: bool | None) -> None:
 
 
 def _show_curves(comparison: Comparison, axis: str) -> None:
-    """The first of the metrics that has curves."""
+    """Prints the curves of the first metric that has any."""
     from itertools import groupby
 
     from rich.text import Text
@@ -149,11 +149,8 @@ def _show_curves(comparison: Comparison, axis: str) -> None:
         for line in lines:
             text = Text()
             for number, parts in groupby(line, key=lambda part: part[1]):
-                text.append("".join(part for part, _ in parts), _colour(number))
+                style = "dim" if number is None else COLOURS[number % len(COLOURS)]
+                text.append("".join(part for part, _ in parts), style)
             text.rstrip()
             screen.print(text, no_wrap=True, overflow="ignore", crop=False)
         return
-
-
-def _colour(number: int | None) -> str:
-    return "dim" if number is None else COLOURS[number % len(COLOURS)]

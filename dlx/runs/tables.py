@@ -105,18 +105,17 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
         "metrics": list(comparison.metrics),
         "goals": comparison.goals,
         "best": {name: sorted(rows) for name, rows in comparison.best.items()},
-        "rows": [_row_data(comparison, row) for row in comparison.rows],
-    }
-
-
-def _row_data(comparison: Comparison, row: Row) -> dict[str, Any]:
-    return {
-        "label": row.label,
-        "runs": [str(entry.path) for entry in row.entries],
-        "status": {entry.name: entry.status for entry in row.entries},
-        "n": row.count,
-        "config": {key: row.config[key] if key in row.config else row.text(key, exact=True) for key in comparison.keys},
-        "metrics": {name: vars(row.metrics[name]) for name in comparison.metrics if name in row.metrics},
+        "rows": [
+            {
+                "label": row.label,
+                "runs": [str(entry.path) for entry in row.entries],
+                "status": {entry.name: entry.status for entry in row.entries},
+                "n": row.count,
+                "config": {key: row.value(key) for key in comparison.keys},
+                "metrics": {name: vars(row.metrics[name]) for name in comparison.metrics if name in row.metrics},
+            }
+            for row in comparison.rows
+        ],
     }
 
 

@@ -68,7 +68,8 @@ def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
                 if key not in good:
                     good[key] = prepare(first)
                     check_member(good[key], here=here)
-                    checked.metrics.append(set() if point.method else metrics_of(good[key]))
+                    names = () if point.method else good[key].system.metric_names
+                    checked.metrics.append({f"{split}/{name}" for split in ("val", "test") for name in names})
                     monitor = good[key].trainer.monitored_of(good[key].system, good[key].regularizers)
                     checked.monitors.add(":".join(monitor) if monitor else None)
                 if point.method:
@@ -83,11 +84,6 @@ def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
 def sweep_name(first: Config) -> str:
     """The name of the folder that contains the sweep's folder."""
     return str(first["name"] or first.choices.get("method") or "sweep")
-
-
-def metrics_of(prepared: Prepared) -> set[str]:
-    """The metrics that a run will have, such as val/loss; empty if they are not known before it ran."""
-    return {f"{split}/{name}" for split in ("val", "test") for name in prepared.system.metric_names}
 
 
 def identity(config: Config, without: Collection[str] = ("name",)) -> str:

@@ -275,7 +275,11 @@ class _Running:
             return
         del self._waiting[waiting]
         results = {name: self._results[name] for name in names}
-        row = _row_of_run(point, results) if method is None else self._row_of_method(point, method, results)
+        if method is None:
+            (result,) = results.values()
+            row = Row(point.name, point.overrides, result.status, result.reason, dict(result.metrics))
+        else:
+            row = self._row_of_method(point, method, results)
         self.rows.append(row)
         self.points.on_point_end(point, row.status, row.metrics)
 
@@ -314,11 +318,6 @@ def _reason_of(folder: RunFolder, rows: Sequence[Row], bad: int) -> str:
         return rows[0].reason or rows[0].status
     what = "points" if (folder.path / POINTS).is_file() else "members"
     return f"{bad} of {len(rows)} {what} did not finish"
-
-
-def _row_of_run(point: Point, results: Mapping[str, Result]) -> Row:
-    (result,) = results.values()
-    return Row(point.name, point.overrides, result.status, result.reason, dict(result.metrics))
 
 
 def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:

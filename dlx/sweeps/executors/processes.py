@@ -28,7 +28,8 @@ class Processes:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self.jobs = execution.jobs or len(_gpus()) or os.cpu_count() or 1
+        self.gpus = _gpus()
+        self.jobs = execution.jobs or len(self.gpus) or os.cpu_count() or 1
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._slots: dict[str, int] = {}
 
@@ -42,7 +43,9 @@ class Processes:
             pool.delete_result(self.plan, name)
             taken = {self._slots[running] for running in self.running}
             slot = self._slots[name] = min(set(range(len(taken) + 1)) - taken)
-            environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **_gpu_of(slot)}
+            # Must be set before the child imports torch; GPUs go round robin.
+            gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {}
+            environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **gpu}
             words = [str(self.plan.path), name, str(os.getpid()), str(execution.time_limit or ""), *execution.trust]
             log = open_plain(inside(self.plan.path, "plan", f"{name}.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             with os.fdopen(log, "ab"):
@@ -77,9 +80,3 @@ def _gpus() -> list[str]:
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())]
-
-
-def _gpu_of(slot: int) -> dict[str, str]:
-    """CUDA_VISIBLE_DEVICES for a slot (round robin); must be set before the child imports torch."""
-    gpus = _gpus()
-    return {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}

@@ -145,7 +145,7 @@ def _read(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> str | Dim
         if text.startswith(("interval(", "range(", "tag(", "int(", "float(", "choice(")):
             reason = str(error).splitlines()[0].rpartition("': ")[2]
             raise ValueError(f"{text} cannot be read: {reason}") from None
-        value = None  # composing reports the mistake, or quotes the value
+        return argument  # composing reports the mistake, or quotes the value
     if isinstance(value, IntervalSweep):
         return _of_interval(key, name, value)
     if isinstance(value, RangeSweep) and not value.shuffle:
