@@ -93,7 +93,7 @@ class Comparison:
 
     @property
     def curve_metrics(self) -> list[str]:
-        """The metrics that have curves: on val (a test metric is one point), the training loss, and on training samples."""
+        """The metrics with curves: those on val (a test metric is one point), the training loss, those on train."""
         names = [f"val/{name.removeprefix('test/')}" if name.startswith("test/") else name for name in self.metrics]
         kinds = [name.removeprefix("val/") for name in names if name.startswith("val/") and name != "val/loss"]
         return list(dict.fromkeys([*names, "train/loss", *(f"train/{kind}" for kind in kinds)]))
