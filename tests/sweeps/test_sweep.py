@@ -79,10 +79,10 @@ def test_dry_run_writes_nothing(dlx_call, here):
 def test_each_point_has_all_seeds(how, lines, dlx_call):
     call = dlx_call("sweep", *QUICK, "optim.lr=1,2,3", *how, "--seeds", "2", "--dry-run")
     assert call.code == 0, call.err
-    found = [line.split() for line in call.out.splitlines() if line.startswith("0")]
-    rates = list(dict.fromkeys(rate for _, rate, _ in found))
-    assert len(rates) == lines
-    assert [(rate, seed) for _, rate, seed in found] == [(rate, seed) for rate in rates for seed in "01"]
+    names = [line.split()[0] for line in call.out.splitlines() if line.startswith("0")]
+    points = list(dict.fromkeys(name.partition("-seed-")[0] for name in names))
+    assert len(points) == lines
+    assert names == [f"{point}-seed-{seed}" for point in points for seed in (0, 1)]
 
 
 def test_members_that_are_configured_alike_are_trained_once(dlx_call):

@@ -119,7 +119,8 @@ def _time_limit(limit: float | None, before_kill: Callable[[], Any]) -> Iterator
         if left.wait(limit):
             return
         over.set()
-        _thread.interrupt_main()  # not a real SIGINT, which Ray blocks in its workers
+        if not Signals.pending():  # a second signal would not let the member save
+            _thread.interrupt_main()  # not a real SIGINT, which Ray blocks in its workers
         if not left.wait(GRACE_SECONDS):
             before_kill()
             os._exit(1)
