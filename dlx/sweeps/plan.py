@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,11 +106,8 @@ def track_status(folder: RunFolder) -> Iterator[Ending]:
         try:
             with Signals(raises=True):
                 yield ending
-        except Interrupted as error:
-            ending.end("interrupted", str(error))
-            raise
-        except KeyboardInterrupt as error:  # while nothing trains; a training handles signals itself
-            stop = Interrupted(exit_code(signal_of(error)))
+        except (Interrupted, KeyboardInterrupt) as error:  # the latter while nothing trains
+            stop = error if isinstance(error, Interrupted) else Interrupted(exit_code(signal_of(error)))
             ending.end("interrupted", str(stop))
             raise stop from None
         except BaseException as error:
@@ -168,14 +165,7 @@ class Plan:
         if not RunFolder(path).is_plan:
             raise UserError(f"{path}: no plan (it has no plan.yaml)")
         content = read_yaml(path / "plan.yaml")
-        overrides = content.get("members") if isinstance(content, dict) else None
-        if not isinstance(overrides, dict):
-            raise UserError(f"{path / 'plan.yaml'}: not a plan that dlx wrote (it has no `members`)")
-        for name, values in overrides.items():
-            if not is_member_name(name):  # a plan from elsewhere may name a path outside of its folder
-                raise UserError(f"{path / 'plan.yaml'}: {name!r} is not a member's name")
-            if not isinstance(values, dict):
-                raise UserError(f"{path / 'plan.yaml'}: {name} must be a mapping of keys to values")
+        overrides = read_overrides(path / "plan.yaml", content.get("members") if isinstance(content, dict) else None)
         metric = content.get("metric")
         if metric is not None and not (isinstance(metric, str) and metric.endswith((":min", ":max"))):
             raise UserError(f"{path / 'plan.yaml'}: metric must be such as val/loss:min")
@@ -193,6 +183,21 @@ class Plan:
 def is_member_name(name: Any) -> bool:
     """Whether it is a plain file name: a point's name, or one with a method's short name behind it."""
     return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) is not None
+
+
+def read_overrides(path: Path, content: Any, allowed: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """The values by name of plan.yaml or points.yaml. allowed: names that are no folder names.
+
+    Raises UserError for a damaged file, and for a name that would lead out of the folder: it may come from elsewhere.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a plan that dlx wrote")
+    for name, values in content.items():
+        if not is_member_name(name) and name not in allowed:
+            raise UserError(f"{path}: {name!r} is not a folder name")
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: {name} must be a mapping of keys to values")
+    return content
 
 
 @contextmanager

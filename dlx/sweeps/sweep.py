@@ -28,7 +28,7 @@ from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.sweeps.check import check_sweep, sweep_name
 from dlx.sweeps.executors.execution import make_executor
-from dlx.sweeps.plan import LOST, SEARCH, Interrupted, Plan, is_member_name, track_status
+from dlx.sweeps.plan import LOST, SEARCH, Interrupted, Plan, read_overrides, track_status
 from dlx.sweeps.points import Point, Points
 from dlx.sweeps.search.settings import Settings
 from dlx.training.progress import PlanProgress
@@ -323,7 +323,7 @@ def _reason_of(folder: RunFolder, rows: Sequence[Row], bad: int) -> str:
 def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:
     """Freezes the points that are not frozen yet."""
     path = folder.inside(POINTS)
-    kept = _points_in(path) if path.is_file() else {}
+    kept = read_overrides(path, read_yaml(path), [""]) if path.is_file() else {}
     new = [point for point in points if point.name not in kept]
     for point in new:
         if point.name:
@@ -339,23 +339,10 @@ def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Po
     if not path.is_file():  # each member is a point
         return [Point(name, config, plan.overrides[name]) for name, config in plan.members.items()]
     found = []
-    for name, overrides in _points_in(path).items():
+    for name, overrides in read_overrides(path, read_yaml(path), [""]).items():
         config_path = folder.path / "points" / name / "point.yaml" if name else folder.config_path
         found.append(Point(name, load_frozen(config_path, trust=trust), overrides))
     return found
-
-
-def _points_in(path: Path) -> dict[str, dict[str, Any]]:
-    """Raises UserError for a damaged file, and for a name that would lead out of the folder."""
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not the points of a sweep that dlx wrote")
-    for name, overrides in content.items():
-        if name != "" and not is_member_name(name):
-            raise UserError(f"{path}: {name!r} is not a point's name")
-        if not isinstance(overrides, dict):
-            raise UserError(f"{path}: {name} must be a mapping of keys to values")
-    return content
 
 
 def monitored(plan: Plan) -> str:

@@ -94,7 +94,7 @@ def test_a_plan_from_elsewhere_cannot_lead_out_of_its_folder(name, base, here):
     (here / "sweep").mkdir()
     Plan.write(here / "sweep", {"a": base}, base)
     (here / "sweep" / "plan.yaml").write_text(f"members:\n  {name}: {{}}\n")
-    with pytest.raises(UserError, match="is not a member's name"):
+    with pytest.raises(UserError, match="is not a folder name"):
         Plan.load(here / "sweep")
     (here / "sweep" / "plan.yaml").write_text("- a\n")
     with pytest.raises(UserError, match="not a plan that dlx wrote"):
