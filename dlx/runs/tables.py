@@ -27,52 +27,43 @@ class Column:
         return self.kind in ("count", "metric")
 
 
-def columns_of(comparison: Comparison) -> list[Column]:
-    """The columns for readers: the run or the keys, n if runs are grouped, the metrics, and the status unless all runs
-    finished. All cells are texts."""
-    rows = comparison.rows
-    columns = [
-        Column(name, "config", [row.text(key) for row in rows])
-        for name, key in zip(short_names(comparison.keys), comparison.keys, strict=True)
-    ]
-    if not comparison.is_grouped or not comparison.keys:
-        columns.insert(0, Column("run", "run", [row.entries[0].name for row in rows]))
-    if comparison.is_grouped:
+def columns_of(comparison: Comparison, *, exact: bool = False) -> list[Column]:
+    """The run or the keys, n if runs are grouped, the metrics, and the status unless all runs finished.
+
+    exact: for programs. Always with the runs and the status, full keys and values; NAME_std and NAME_n beside a metric
+    if runs are grouped.
+    """
+    rows, keys, grouped = comparison.rows, comparison.keys, comparison.is_grouped
+    columns: list[Column] = []
+    if exact:
+        runs = [" ".join(entry.name for entry in row.entries) for row in rows]
+        columns.append(Column("runs" if grouped else "run", "run", runs))
+    elif not (grouped and keys):
+        columns.append(Column("run", "run", [row.entries[0].name for row in rows]))
+    for key, short in zip(keys, short_names(keys), strict=True):
+        columns.append(Column(key if exact else short, "config", [row.text(key, exact=exact) for row in rows]))
+    if grouped:
         columns.append(Column("n", "count", [str(row.count) for row in rows]))
-    columns += [
-        Column(name, "metric", [_metric_text(row, name) for row in rows], comparison.best[name])
-        for name in comparison.metrics
-    ]
-    if any(row.status != "finished" for row in rows):
+    for name in comparison.metrics:
+        found = [row.metrics.get(name) for row in rows]
+        if exact:
+            columns.append(Column(name, "metric", [stats.mean if stats else "" for stats in found]))
+        else:
+            columns.append(Column(name, "metric", [_metric_text(row, name) for row in rows], comparison.best[name]))
+        if exact and grouped:
+            columns.append(Column(f"{name}_std", "metric", [stats.std if stats else "" for stats in found]))
+            columns.append(Column(f"{name}_n", "count", [len(stats.values) if stats else 0 for stats in found]))
+    if exact or any(row.status != "finished" for row in rows):
         columns.append(Column("status", "status", [row.status for row in rows]))
     return columns
 
 
-def exact_columns(comparison: Comparison) -> list[Column]:
-    """The columns for programs: full keys and precision; NAME_std and NAME_n beside a metric if runs are grouped."""
-    rows, grouped = comparison.rows, comparison.is_grouped
-    names = [_harmless(" ".join(entry.name for entry in row.entries)) for row in rows]
-    columns = [Column("runs" if grouped else "run", "run", names)]
-    columns += [
-        Column(key, "config", [_harmless(row.text(key, exact=True)) for row in rows]) for key in comparison.keys
-    ]
-    if grouped:
-        columns.append(Column("n", "count", [row.count for row in rows]))
-    for name in comparison.metrics:
-        found = [row.metrics.get(name) for row in rows]
-        columns.append(Column(name, "metric", [metric.mean if metric else "" for metric in found]))
-        if grouped:
-            columns.append(Column(f"{name}_std", "metric", [metric.std if metric else "" for metric in found]))
-            columns.append(Column(f"{name}_n", "count", [len(metric.values) if metric else 0 for metric in found]))
-    return [*columns, Column("status", "status", [row.status for row in rows])]
-
-
 def as_csv(comparison: Comparison) -> str:
-    columns = exact_columns(comparison)
+    columns = columns_of(comparison, exact=True)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.name for column in columns])
-    writer.writerows(zip(*(column.cells for column in columns), strict=True))
+    writer.writerows(zip(*(map(_harmless, column.cells) for column in columns), strict=True))
     return file.getvalue()
 
 
@@ -127,13 +118,15 @@ def _metric_text(row: Row, name: str) -> str:
     return text if len(metric.values) == row.count else f"{text} ({len(metric.values)} of {row.count})"
 
 
-def _harmless(text: str) -> str:
-    """Quotes a text that a spreadsheet would take for a formula."""
+def _harmless(cell: object) -> object:
+    """Quotes a text that a spreadsheet would take for a formula; numbers stay."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
     try:
-        float(text)
+        float(cell)
     except ValueError:
-        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-    return text
+        return f"'{cell}"
+    return cell
 
 
 def _markdown(cell: object) -> str:

@@ -8,18 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
+from dlx.config import Config
 from dlx.config.errors import UserError
+from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.plan import is_member_name, refuse_torchrun
 from dlx.sweeps.points import Point, check_metric
 from dlx.training.preflight import check_folder, check_member
-from dlx.training.run import Preparer
-
-if TYPE_CHECKING:
-    from dlx.config import Config
-    from dlx.sweeps.executors.execution import Execution
-    from dlx.training.run import Prepared
+from dlx.training.run import Prepared, Preparer
 
 MAX_LINES = 4  # of an error
 HARMLESS = ("seed", "name")  # keys that no mistake depends on

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from dlx.config import Config, build
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
+from dlx.sweeps.plan import Ending
 
 if TYPE_CHECKING:
     from dlx.methods.method import Method
-    from dlx.sweeps.plan import Ending
 
 
 @dataclass(frozen=True, eq=False)

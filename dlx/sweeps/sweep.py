@@ -27,19 +27,17 @@ from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.sweeps.check import check_sweep, sweep_name
-from dlx.sweeps.executors.execution import make_executor
-from dlx.sweeps.plan import LOST, SEARCH, Interrupted, Plan, read_overrides, track_status
+from dlx.sweeps.executors.execution import Execution, make_executor
+from dlx.sweeps.plan import LOST, SEARCH, Ending, Interrupted, Plan, read_overrides, track_status
 from dlx.sweeps.points import Point, Points
 from dlx.sweeps.search.settings import Settings
 from dlx.training.progress import PlanProgress
 from dlx.training.run import prepare
+from dlx.training.session import Result
 
 if TYPE_CHECKING:
     from dlx.methods.method import Answer, Method
-    from dlx.sweeps.executors.execution import Execution
-    from dlx.sweeps.plan import Ending
     from dlx.sweeps.search.search import Draft
-    from dlx.training.session import Result
 
 POINTS = "points.yaml"
 

@@ -6,17 +6,14 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.sweeps.plan import Plan
 from dlx.training.interval import Interval
+from dlx.training.session import Result
 
-if TYPE_CHECKING:
-    from dlx.sweeps.plan import Plan
-    from dlx.training.session import Result
-
-OnResult = Callable[[str, "Result"], None]
-Executor = Callable[["Plan", Iterable[str], OnResult], None]
+OnResult = Callable[[str, Result], None]
+Executor = Callable[[Plan, Iterable[str], OnResult], None]
 """Runs the named members of a plan. All executors leave the same folders; a failed member is recorded, the rest go on.
 
 A name is taken only when a member can start, so an iterator of names may depend on earlier results (a search, a chain).

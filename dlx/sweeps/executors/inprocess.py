@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError, reason_of
-from dlx.runs.folder import ENDED
-from dlx.sweeps.plan import Interrupted
+from dlx.runs.folder import ENDED, RunFolder
+from dlx.sweeps.executors.execution import Execution, OnResult
+from dlx.sweeps.plan import Interrupted, Plan
 from dlx.sweeps.search.pruning import should_prune_of
 from dlx.training import run as training
 from dlx.training.session import Result, judged
 from dlx.training.signals import Signals, exit_code
-
-if TYPE_CHECKING:
-    from dlx.runs.folder import RunFolder
-    from dlx.sweeps.executors.execution import Execution, OnResult
-    from dlx.sweeps.plan import Plan
 
 
 class InProcess:

@@ -10,20 +10,17 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import dlx
 from dlx.runs.files import loosened, read_json
+from dlx.sweeps.executors.execution import OnResult
 from dlx.sweeps.executors.inprocess import ended_result
 from dlx.sweeps.executors.worker import GRACE_SECONDS, result_path
-from dlx.sweeps.plan import Interrupted
+from dlx.sweeps.plan import Interrupted, Plan
 from dlx.training.progress import note
 from dlx.training.session import Result
 from dlx.training.signals import Signals, exit_code
-
-if TYPE_CHECKING:
-    from dlx.sweeps.executors.execution import OnResult
-    from dlx.sweeps.plan import Plan
 
 RETRIES = 3  # restarts of a member whose worker died, on a cluster
 

@@ -7,15 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from dlx.runs.files import inside, open_plain
 from dlx.sweeps.executors import pool
+from dlx.sweeps.executors.execution import Execution, OnResult
+from dlx.sweeps.plan import Plan
 from dlx.training.session import Result
-
-if TYPE_CHECKING:
-    from dlx.sweeps.executors.execution import Execution, OnResult
-    from dlx.sweeps.plan import Plan
 
 POLL_SECONDS = 0.05
 

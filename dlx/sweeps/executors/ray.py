@@ -9,18 +9,16 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config.errors import UserError, reason_of
 from dlx.runs.files import open_plain
 from dlx.sweeps.executors import pool, worker
+from dlx.sweeps.executors.execution import Execution, OnResult
+from dlx.sweeps.plan import Plan
 from dlx.training.progress import note
 from dlx.training.session import Result
 from dlx.training.signals import Signals
-
-if TYPE_CHECKING:
-    from dlx.sweeps.executors.execution import Execution, OnResult
-    from dlx.sweeps.plan import Plan
 
 POLL_SECONDS = 0.5
 

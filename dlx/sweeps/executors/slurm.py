@@ -18,20 +18,16 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.sweeps.executors import pool
-from dlx.sweeps.executors.execution import parse_seconds
+from dlx.sweeps.executors.execution import Execution, OnResult, parse_seconds
 from dlx.sweeps.executors.worker import SlurmJob
-from dlx.sweeps.plan import environment
+from dlx.sweeps.plan import Plan, environment
 from dlx.training.progress import note
 from dlx.training.session import Result
-
-if TYPE_CHECKING:
-    from dlx.sweeps.executors.execution import Execution, OnResult
-    from dlx.sweeps.plan import Plan
 
 POLL_SECONDS = 0.5
 STATE_SECONDS = 3.0  # between two calls of squeue, whose server other users share

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
 from dlx.sweeps.plan import SEARCH
 from dlx.sweeps.search.settings import Settings
+from dlx.training.job import Watch
 from dlx.training.progress import note
-
-if TYPE_CHECKING:
-    from dlx.training.job import Watch
 
 
 def should_prune_of(path: Path, member: str) -> Watch | None:

@@ -15,14 +15,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlx.config import Config
 from dlx.config.errors import UserError
 from dlx.runs.files import inside, write_atomic
-from dlx.runs.folder import load_frozen
+from dlx.runs.folder import RunFolder, load_frozen
 from dlx.sweeps.check import check_points, check_sweep
+from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.grid import value_of
-from dlx.sweeps.plan import environment
+from dlx.sweeps.plan import Ending, environment
 from dlx.sweeps.points import Point, Points, check_metric
 from dlx.sweeps.search.plot import plot_search
 from dlx.sweeps.search.settings import STORAGE, Settings
@@ -38,12 +40,6 @@ from dlx.sweeps.search.storage import (
 )
 from dlx.sweeps.search.study import Study
 from dlx.training.progress import note
-
-if TYPE_CHECKING:
-    from dlx.config import Config
-    from dlx.runs.folder import RunFolder
-    from dlx.sweeps.executors.execution import Execution
-    from dlx.sweeps.plan import Ending
 
 BASE = "from.yaml"
 
