@@ -10,6 +10,8 @@ import typer
 from dlx.cli.options import Json, Root, complete_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dlx.runs.compare import Comparison
     from dlx.runs.tables import Column
 
@@ -48,10 +50,12 @@ def compare(
 
     dlx compare @last --plot curves.png --html report.html
     """
-    from dlx.cli.output import print_json, say
+    from dlx.cli.output import print_json, say, write_output
     from dlx.config.errors import UserError
     from dlx.runs.compare import compare as compare_runs
     from dlx.runs.compare import select
+    from dlx.runs.compare_page import comparison_page
+    from dlx.runs.find import find_run
     from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown
 
     files = {"--csv": csv, "--md": md, "--latex": latex, "--plot": plot, "--html": html}
@@ -60,17 +64,19 @@ def compare(
         raise UserError(f"{' and '.join(on_stdout)}: only one of them can be on stdout")
     metrics = [name.strip() for name in metric.split(",") if name.strip()] if metric else []
     comparison = compare_runs(select(runs, root), metrics, grouped=not everything)
-    for option, write in {"--csv": as_csv, "--md": as_markdown, "--latex": as_latex}.items():
-        if file := files[option]:
-            _export(option, file, write(comparison))
-    if plot:
-        _export("--plot", plot, _picture(comparison, plot, x))
-    if html:
-        from dlx.runs.compare_page import comparison_page
-        from dlx.runs.find import find_run
-
-        title = f"Comparison of {', '.join(find_run(run, root).name for run in runs)}"
-        _export("--html", html, comparison_page(comparison, title, x))
+    title = f"Comparison of {', '.join(find_run(run, root).name for run in runs)}"
+    writers: dict[str, Callable[[str], str | bytes]] = {
+        "--csv": lambda file: as_csv(comparison),
+        "--md": lambda file: as_markdown(comparison),
+        "--latex": lambda file: as_latex(comparison),
+        "--plot": lambda file: _picture(comparison, file, x),
+        "--html": lambda file: comparison_page(comparison, title, x),
+    }
+    for option, file in files.items():
+        if file:
+            write_output(option, file, writers[option](file))
+            if file != "-":
+                say(f"{option[2:]:<16}{file}", json=True)
     if json:
         print_json(as_data(comparison))
     elif not on_stdout:
@@ -78,14 +84,6 @@ def compare(
             _show(comparison, x, curves)
         else:
             say(f"{', '.join(runs)}: none of its runs has started yet")
-
-
-def _export(option: str, file: str, content: str | bytes) -> None:
-    from dlx.cli.output import say, write_output
-
-    write_output(option, file, content)
-    if file != "-":
-        say(f"{option[2:]:<16}{file}", json=True)
 
 
 def _picture(comparison: Comparison, file: str, axis: str) -> bytes:

@@ -8,21 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlx.config.groups import GROUPS
 from dlx.runs.catalog import Catalog, Entry, Value, read_entry
+from dlx.runs.curves import Band, Columns, Curve, band, decimate
 from dlx.runs.differing import REPEATS, differing, short_names, signature, told
 from dlx.runs.figures import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
 from dlx.runs.mask import mask
-
-if TYPE_CHECKING:
-    from dlx.runs.columns import Columns
-    from dlx.runs.curves import Band, Curve
 
 LABEL_KEYS = 3
 POINTS = 500
@@ -166,16 +162,12 @@ def curve_panels(comparison: Comparison, metrics: Iterable[str], axis: str = "st
 
 
 def _columns(entry: Entry) -> Columns:
-    from dlx.runs.columns import Columns
-
     columns = Columns(entry.path / "metrics.jsonl")
     columns.refresh()
     return columns
 
 
 def _band(curves: Sequence[Curve]) -> Band:
-    from dlx.runs.curves import Band, band, decimate
-
     if len(curves) > 1:
         return band(curves, POINTS)
     curve = decimate(curves[0], POINTS)  # keeps spikes, which a mean of thinned curves would not
