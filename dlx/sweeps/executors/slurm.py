@@ -18,13 +18,14 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.sweeps.executors import pool
 from dlx.sweeps.executors.execution import Execution, OnResult, parse_seconds
-from dlx.sweeps.executors.worker import SlurmJob
+from dlx.sweeps.executors.worker import run_slurm_job
 from dlx.sweeps.plan import Plan, environment
 from dlx.training.progress import note
 from dlx.training.session import Result
@@ -139,7 +140,7 @@ class Slurm:
             for name in array:
                 pool.delete_result(self.plan, name)
             path = self.plan.path.absolute()
-            functions = [SlurmJob(path, name, execution.trust, execution.time_limit) for name in array]
+            functions = [partial(run_slurm_job, path, name, execution.trust, execution.time_limit) for name in array]
             try:
                 with environment("PYTHONPATH", pool.worker_pythonpath()):
                     jobs = self.submitter.submit_array(functions)

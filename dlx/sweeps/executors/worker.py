@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,27 +134,21 @@ def _time_limit(limit: float | None, before_kill: Callable[[], Any]) -> Iterator
         faulthandler.cancel_dump_traceback_later()
 
 
-@dataclass
-class SlurmJob:
-    """The function of a Slurm job, which submitit pickles."""
+def run_slurm_job(path: Path, name: str, trust: Sequence[str], limit: float | None) -> dict[str, Any]:
+    """`run` as the function of a Slurm job.
 
-    path: Path
-    name: str
-    trust: tuple[str, ...]
-    limit: float | None
-
-    def __call__(self) -> dict[str, Any]:
-        """On Slurm's warnings (SIGUSR1, SIGUSR2) the run saves and the job is queued again. On SIGTERM it only ends:
-        the sender decides what becomes of the job."""
-        if "SLURM_CPUS_ON_NODE" in os.environ:
-            os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_ON_NODE"])
-        with Signals():  # also while the job is queued again
-            fields = run(self.path, self.name, self.trust, self.limit)
-            if fields["status"] == "interrupted":
-                if fields["code"] == exit_code(signal.SIGTERM):
-                    sys.exit(fields["code"])
-                requeue()
-            return fields
+    On Slurm's warnings (SIGUSR1, SIGUSR2) the run saves and the job is queued again. On SIGTERM the job ends: its
+    sender decides what becomes of it.
+    """
+    if "SLURM_CPUS_ON_NODE" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_ON_NODE"])
+    with Signals():  # also while the job is queued again
+        fields = run(path, name, trust, limit)
+        if fields["status"] == "interrupted":
+            if fields["code"] == exit_code(signal.SIGTERM):
+                sys.exit(fields["code"])
+            requeue()
+        return fields
 
 
 def requeue() -> None:
