@@ -77,11 +77,7 @@ class SweepResult:
 
 
 def start_sweep(
-    points: Sequence[Point],
-    execution: Execution,
-    *,
-    metric: str | None = None,
-    command: list[str] | None = None,
+    points: Sequence[Point], execution: Execution, *, metric: str | None = None, command: list[str] | None = None
 ) -> SweepResult:
     """Writes a plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
     made = check_sweep(points, execution, metric).members
@@ -114,11 +110,7 @@ def start_search(draft: Draft, execution: Execution, *, command: list[str] | Non
 
 
 def resume_sweep(
-    folder: RunFolder,
-    execution: Execution,
-    *,
-    storage: str | None = None,
-    trials: int | None = None,
+    folder: RunFolder, execution: Execution, *, storage: str | None = None, trials: int | None = None
 ) -> SweepResult:
     """Runs the members that are not finished, and the remaining trials of a search. Raises RunInUse if another process
     runs the sweep.
@@ -163,12 +155,7 @@ def make_folder(first: Config, configs: Sequence[Config], command: list[str] | N
     return folder
 
 
-def run_sweep(
-    folder: RunFolder,
-    plan: Plan,
-    points: Points,
-    execution: Execution,
-) -> SweepResult:
+def run_sweep(folder: RunFolder, plan: Plan, points: Points, execution: Execution) -> SweepResult:
     """Runs the points' members; writes summary.json and the status."""
     started = time.perf_counter()
     try:
@@ -212,19 +199,13 @@ def expand(members: Mapping[Point, Mapping[str, Config]]) -> tuple[dict[str, Con
 class _Running:
     """A running sweep: yields members to the executor, collects results, makes a row of each point that ended."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        plan: Plan,
-        points: Points,
-        progress: PlanProgress,
-    ) -> None:
+    def __init__(self, folder: RunFolder, plan: Plan, points: Points, progress: PlanProgress) -> None:
         self.folder, self.plan, self.points, self.progress = folder, plan, points, progress
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
         self._answers: list[tuple[RunFolder, Answer]] = []  # of methods, whose figures are drawn last
-        # By name, the points whose members are all known and have not all ended.
-        self._waiting: dict[str, tuple[Point, Method | None, list[str]]] = {}
+        # By member, its point with the names of all of the point's members; those of a chain are not known at first.
+        self._points: dict[str, tuple[Point, Method | None, list[str]]] = {}
 
     def names(self) -> Iterator[str]:
         for point in self.points:
@@ -235,7 +216,7 @@ class _Running:
                 yield from self._chain(point, method)
                 continue
             names = self._add(point, point.first_members(point_dir(self.folder, point)))
-            self._waiting[point.name] = point, method, names
+            self._points |= dict.fromkeys(names, (point, method, names))
             yield from names
 
     def _chain(self, point: Point, method: Method) -> Iterator[str]:
@@ -248,8 +229,7 @@ class _Running:
             done |= {short: self.plan.run(point.member(short)) for short in members}
             if any(self._results[name].status != "finished" for name in added):
                 break  # later members would be built on it
-        self._waiting[point.name] = point, method, names
-        self._answer(point.name)
+        self._answer(point, method, names)
 
     def _add(self, point: Point, made: Mapping[str, Config]) -> list[str]:
         """Freezes the members that are not in the plan yet. Returns the names of all."""
@@ -262,16 +242,13 @@ class _Running:
     def on_result(self, name: str, result: Result) -> None:
         self._results[name] = result
         self.progress.done(name, result)
-        for waiting, (_, _, names) in list(self._waiting.items()):
-            if name in names:
-                self._answer(waiting)
+        if name in self._points:
+            self._answer(*self._points[name])
 
-    def _answer(self, waiting: str) -> None:
+    def _answer(self, point: Point, method: Method | None, names: Sequence[str]) -> None:
         """Makes the point's row, once all its members ended."""
-        point, method, names = self._waiting[waiting]
         if not all(name in self._results for name in names):
             return
-        del self._waiting[waiting]
         results = {name: self._results[name] for name in names}
         if method is None:
             (result,) = results.values()
