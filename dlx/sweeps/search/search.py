@@ -33,7 +33,6 @@ from dlx.sweeps.search.storage import (
     NoStudy,
     StudyError,
     absolute,
-    check_storage,
     redacted,
     repair_journal,
     storage_path,
@@ -91,10 +90,11 @@ def draft_search(
     storage = settings.storage or os.environ.get(STORAGE)
     if storage is not None:
         storage = absolute(storage)
-        check_storage(storage, f"--storage {redacted(storage)}")
+        shown = replace(settings, storage=f"--storage {redacted(storage)}")
         path = storage_path(storage)
-        if settings.study is not None and (path is None or path.exists()):
-            shown = replace(settings, storage=f"--storage {redacted(storage)}")
+        if path is not None and not path.parent.is_dir():
+            raise StudyError(f"{shown.storage}: there is no folder {path.parent}")
+        if path is None or path.exists():
             with contextlib.suppress(NoStudy):
                 Study.load(shown, storage, Path()).check(space.dimensions, settings.metric)
     settings = replace(

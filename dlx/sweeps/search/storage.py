@@ -84,19 +84,6 @@ def redacted(storage: str) -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
-def check_storage(storage: str, storage_shown: str) -> None:
-    """Raises StudyError if the storage cannot be reached. Writes at most Optuna's tables, in a database."""
-    path = storage_path(storage)
-    with one_line_errors(storage_shown):
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.parent}")
-        if "://" in storage:
-            open_storage(storage).get_all_studies()
-        elif path is not None and path.exists():
-            with path.open("r+b"):
-                pass
-
-
 def repair_journal(path: Path) -> None:
     """Cuts off an incomplete last line (a power cut, a full disk), which Optuna could not read."""
     content = path.read_bytes() if path.is_file() else b""
