@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Executor = Annotated[
     str,
     typer.Option(
-        help="inprocess: one after another; processes: --jobs at a time; batched: alike ones in one program; auto: "
+        help="inprocess: one after another; processes: --jobs at a time; batched: similar members in one program; auto: "
         "batched where that is faster; ray, slurm: on a cluster."
     ),
 ]
@@ -31,23 +31,25 @@ SlurmOptions = Annotated[
     list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="For each member's job, such as partition=gpu.")
 ]
 Seeds = Annotated[int | None, typer.Option(help="Train each point with N seeds: method=seeds method.count=N.")]
-Metric = Annotated[str | None, typer.Option(help="Ranks, such as val/loss:min; else what the members monitor.")]
+Metric = Annotated[
+    str | None, typer.Option(help="Ranks the members, such as val/loss:min. [default: what they monitor]")
+]
 Storage = Annotated[
     str | None,
-    typer.Option(help="Of a search: a database's URL or a journal's path, which machines share (also DLX_STORAGE)."),
+    typer.Option(help="Where a search keeps its trials: a database's URL or a journal's path (also DLX_STORAGE)."),
 ]
 
 
 def sweep(
     overrides: Overrides = None,
     zip_: Annotated[bool, typer.Option("--zip", help="Pair the values of all keys instead of crossing them.")] = False,
-    sample: Annotated[int | None, typer.Option(help="Train N random points of the grid only.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Train only N random points of the grid.")] = None,
     seeds: Seeds = None,
-    search: Annotated[str | None, typer.Option(help="Not a grid, but a search by tpe, gp or random.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Of a search: how many points. [default: 20]")] = None,
-    pruner: Annotated[str | None, typer.Option(help="Of a search, to end bad runs early: median, hyperband.")] = None,
+    search: Annotated[str | None, typer.Option(help="Search with Optuna instead of a grid: tpe, gp or random.")] = None,
+    trials: Annotated[int | None, typer.Option(help="The number of points of a search. [default: 20]")] = None,
+    pruner: Annotated[str | None, typer.Option(help="Ends bad runs of a search early: median or hyperband.")] = None,
     storage: Storage = None,
-    study: Annotated[str | None, typer.Option(help="Of a search: the study's name in --storage.")] = None,
+    study: Annotated[str | None, typer.Option(help="The name of the search's study in --storage.")] = None,
     executor: Executor = "inprocess",
     jobs: Jobs = None,
     time_limit: Limit = None,
@@ -227,16 +229,7 @@ def report_sweep(result: SweepResult, json: bool, flags: str = "") -> None:
         name = address(result.path)
         say(f"next            dlx compare {name}    dlx report {name}    dlx dashboard", json)
     if json:
-        print_json(
-            {
-                "run": str(result.path),
-                "status": result.status,
-                "metric": result.metric,
-                "best": result.best.name if result.best else None,
-                **result.findings,
-                "members": [vars(row) for row in result.rows],
-            }
-        )
+        print_json({"run": str(result.path), "status": result.status, **result.summary})
     raise typer.Exit(result.code)
 
 

@@ -75,6 +75,13 @@ class SweepResult:
         finite = (row for row in self.rows if not math.isnan(row.metrics.get(self.metric, math.nan)))
         return next((row for row in finite if row.status != "pruned"), None)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The entries that summary.json and --json share."""
+        members = [vars(row) for row in self.rows]
+        best = self.best.name if self.best else None
+        return {"metric": self.metric, "best": best, **self.findings, "members": members}
+
 
 def start_sweep(
     points: Sequence[Point], execution: Execution, *, metric: str | None = None, command: list[str] | None = None
@@ -168,10 +175,7 @@ def run_sweep(folder: RunFolder, plan: Plan, points: Points, execution: Executio
             findings: dict[str, Any] = {}
             ending.attempt("some findings are missing", lambda: findings.update(points.findings()))
             result = SweepResult(folder.path, "finished", 1 if bad else 0, name, rows, findings)
-            best = result.best.name if result.best else None
-            seconds = round(time.perf_counter() - started, 3)
-            members = [vars(row) for row in rows]
-            summary = {"metric": name, "best": best, **findings, "members": members, "seconds": seconds}
+            summary = {**result.summary, "seconds": round(time.perf_counter() - started, 3)}
             ending.finish(summary, _reason_of(folder, rows, bad) if bad else None)
             running.draw(ending)
             points.draw(ending)
