@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Executor = Annotated[
     str,
     typer.Option(
-        help="inprocess: one after another; processes: --jobs at a time; batched: similar members in one program; auto: "
-        "batched where that is faster; ray, slurm: on a cluster."
+        help="inprocess: one after another; processes: --jobs at a time; batched: similar members in one program; "
+        "auto: batched where that is faster; ray, slurm: on a cluster."
     ),
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Members at a time.")]
