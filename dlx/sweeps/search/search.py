@@ -29,14 +29,7 @@ from dlx.sweeps.points import Point, Points, check_metric
 from dlx.sweeps.search.plot import plot_search
 from dlx.sweeps.search.settings import STORAGE, Settings
 from dlx.sweeps.search.space import Space
-from dlx.sweeps.search.storage import (
-    NoStudy,
-    StudyError,
-    absolute,
-    redacted,
-    repair_journal,
-    storage_path,
-)
+from dlx.sweeps.search.storage import NoStudy, StudyError, absolute, redacted, repair_journal, storage_path
 from dlx.sweeps.search.study import Study
 from dlx.training.progress import note
 
