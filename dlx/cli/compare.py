@@ -1,4 +1,4 @@
-"""dlx compare: runs side by side."""
+"""dlx compare: a table of runs, and their curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import typer
 from dlx.cli.options import Json, Root, complete_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dlx.runs.compare import Comparison
+    from dlx.runs.tables import Column
 
 Runs = Annotated[
     list[str],
@@ -43,14 +46,16 @@ def compare(
     root: Root = Path("outputs"),
     json: Json = False,
 ) -> None:
-    """Compare runs: what differs between their configurations, and their figures; mean ± std over seeds and folds.
+    """Compare runs: the keys that differ and the metrics, as mean ± std over seeds and folds.
 
     dlx compare @last --plot curves.png --html report.html
     """
-    from dlx.cli.output import print_json, say
+    from dlx.cli.output import print_json, say, write_output
     from dlx.config.errors import UserError
     from dlx.runs.compare import compare as compare_runs
     from dlx.runs.compare import select
+    from dlx.runs.compare_page import comparison_page
+    from dlx.runs.find import find_run
     from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown
 
     files = {"--csv": csv, "--md": md, "--latex": latex, "--plot": plot, "--html": html}
@@ -59,17 +64,19 @@ def compare(
         raise UserError(f"{' and '.join(on_stdout)}: only one of them can be on stdout")
     metrics = [name.strip() for name in metric.split(",") if name.strip()] if metric else []
     comparison = compare_runs(select(runs, root), metrics, grouped=not everything)
-    for option, write in {"--csv": as_csv, "--md": as_markdown, "--latex": as_latex}.items():
-        if file := files[option]:
-            _export(option, file, write(comparison))
-    if plot:
-        _export("--plot", plot, _picture(comparison, plot, x))
-    if html:
-        from dlx.runs.compare_page import comparison_page
-        from dlx.runs.find import find_run
-
-        title = f"Comparison of {', '.join(find_run(run, root).name for run in runs)}"
-        _export("--html", html, comparison_page(comparison, title, x))
+    title = f"Comparison of {', '.join(find_run(run, root).name for run in runs)}"
+    writers: dict[str, Callable[[str], str | bytes]] = {
+        "--csv": lambda file: as_csv(comparison),
+        "--md": lambda file: as_markdown(comparison),
+        "--latex": lambda file: as_latex(comparison),
+        "--plot": lambda file: _picture(comparison, file, x),
+        "--html": lambda file: comparison_page(comparison, title, x),
+    }
+    for option, file in files.items():
+        if file:
+            write_output(option, file, writers[option](file))
+            if file != "-":
+                say(f"{option[2:]:<16}{file}", json=True)
     if json:
         print_json(as_data(comparison))
     elif not on_stdout:
@@ -77,14 +84,6 @@ def compare(
             _show(comparison, x, curves)
         else:
             say(f"{', '.join(runs)}: none of its runs has started yet")
-
-
-def _export(option: str, file: str, content: str | bytes) -> None:
-    from dlx.cli.output import say, write_output
-
-    write_output(option, file, content)
-    if file != "-":
-        say(f"{option[2:]:<16}{file}", json=True)
 
 
 def _picture(comparison: Comparison, file: str, axis: str) -> bytes:
@@ -104,34 +103,31 @@ def _picture(comparison: Comparison, file: str, axis: str) -> bytes:
 
 def _show(comparison: Comparison, axis: str, curves: bool | None) -> None:
     from dlx.cli.tables import STATUS_STYLES, Cell, console, show_table
-    from dlx.runs.tables import cells, config_columns, header, summary_rows
+    from dlx.runs.tables import columns_of, summary_rows
 
     screen = console()
     if len(comparison.rows) == 1:
         row = comparison.rows[0]
         show_table([[Cell(name), Cell(text)] for name, text in summary_rows(comparison)], [row.label, ""])
     else:
-        names = header(comparison)
-        rows = []
-        for number in range(len(comparison.rows)):
-            # What is bold on a screen has a star in a file.
-            star = "" if screen.is_terminal else "*"
-            found = [
-                Cell(text + star, "bold green") if best else Cell(text) for text, best in cells(comparison, number)
-            ]
-            if names[-1] == "status":
-                found[-1] = Cell(found[-1].text, STATUS_STYLES.get(found[-1].text, ""))
-            rows.append(found)
-        keys = config_columns(comparison)
-        first = keys.stop + comparison.is_grouped  # of the metrics, which say less the later they come
-        metrics = range(first + 1, first + len(comparison.metrics))
-        show_table(rows, names, [*keys[2:], *metrics])
+        columns = columns_of(comparison)
+        star = "" if screen.is_terminal else "*"  # marks the best where there is no bold
+
+        def cell(column: Column, number: int) -> Cell:
+            text = str(column.cells[number])
+            if number in column.best:
+                return Cell(text + star, "bold green")
+            return Cell(text, STATUS_STYLES.get(text, "") if column.kind == "status" else "")
+
+        rows = [[cell(column, number) for column in columns] for number in range(len(comparison.rows))]
+        keys, metrics = ([i for i, c in enumerate(columns) if c.kind == kind] for kind in ("config", "metric"))
+        show_table(rows, [column.name for column in columns], [*keys[2:], *metrics[1:]])
     if curves or (curves is None and screen.is_terminal):
         _show_curves(comparison, axis)
 
 
 def _show_curves(comparison: Comparison, axis: str) -> None:
-    """The first of the metrics that has curves."""
+    """Prints the curves of the first metric that has any."""
     from itertools import groupby
 
     from rich.text import Text
@@ -151,11 +147,8 @@ def _show_curves(comparison: Comparison, axis: str) -> None:
         for line in lines:
             text = Text()
             for number, parts in groupby(line, key=lambda part: part[1]):
-                text.append("".join(part for part, _ in parts), _colour(number))
+                style = "dim" if number is None else COLOURS[number % len(COLOURS)]
+                text.append("".join(part for part, _ in parts), style)
             text.rstrip()
             screen.print(text, no_wrap=True, overflow="ignore", crop=False)
         return
-
-
-def _colour(number: int | None) -> str:
-    return "dim" if number is None else COLOURS[number % len(COLOURS)]

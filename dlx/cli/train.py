@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, Trust, address, again, begin, trusted
-from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, check_one_run, make_execution, run_points, sweep
+from dlx.cli.sweep import (
+    Executor,
+    Jobs,
+    Limit,
+    Seeds,
+    SlurmOptions,
+    check_one_run,
+    make_execution,
+    run_points,
+    sweep,
+    words_of_seeds,
+)
 
 if TYPE_CHECKING:
     from dlx.config import Config
     from dlx.experiments.run import Finding
-    from dlx.sweeps.executors import Execution
+    from dlx.sweeps.executors.execution import Execution
     from dlx.training.prepare import Prepared
     from dlx.training.session import Result
 
@@ -23,7 +34,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, start nothing.")] = False,
     from_run: From = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Sweep over comma lists, as `dlx sweep`.")] = False,
-    seeds: Annotated[int | None, typer.Option(help="That many seeds, from 0: a sweep.")] = None,
+    seeds: Seeds = None,
     executor: Executor = "inprocess",
     jobs: Jobs = None,
     time_limit: Limit = None,
@@ -35,7 +46,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train what the configuration says: dlx train model=resnet optim=adam"""
-    if multirun or seeds is not None:
+    if multirun:
         sweep(
             overrides, seeds=seeds, executor=executor, jobs=jobs, time_limit=time_limit, slurm=slurm, dry_run=dry_run,
             from_run=from_run, conf_dir=conf_dir, trust=trust, root=root, quiet=quiet, json=json,
@@ -46,6 +57,7 @@ def train(
 
     allowed = trusted(trust)
     words, base = begin(overrides, root, from_run, allowed)
+    words += words_of_seeds(seeds)
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
 
     if "experiment" in config.values:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlx.config import Config
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.executors import Execution
+from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.points import Point
 from dlx.sweeps.sweep import Row, resume_sweep, start_sweep

@@ -16,15 +16,15 @@ from dlx.config.groups import GROUPS
 from dlx.config.signature import read
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.check import check_members
-from dlx.sweeps.executors import make_executor
-from dlx.sweeps.plan import LOST, Interrupted, Plan, check_alone, told
+from dlx.sweeps.executors.execution import make_executor
+from dlx.sweeps.plan import LOST, Interrupted, Plan, refuse_torchrun, track_status
 from dlx.training.preflight import check_folder
 from dlx.training.progress import PlanProgress
 from dlx.training.session import Result
 
 if TYPE_CHECKING:
     from dlx.experiments.experiment import Experiment, Verdict
-    from dlx.sweeps.executors import Execution
+    from dlx.sweeps.executors.execution import Execution
 
 
 OWN = ("name", "output_root")  # say where an experiment is written
@@ -51,7 +51,7 @@ def build_experiment(config: Config) -> Experiment:
 def draft_experiment(config: Config, execution: Execution) -> tuple[Experiment, Config, dict[str, Config]]:
     """The experiment, what its runs have in common, and the runs by name; nothing is written. Raises UserError for
     what cannot run, and for overrides that would be without effect."""
-    check_alone()
+    refuse_torchrun()
     if "method" in config.values:
         raise UserError(f"method: {config.choices['experiment']} trains what its claim needs; leave it out")
     experiment = build_experiment(config)
@@ -134,7 +134,7 @@ def _run(
 ) -> Finding:
     started = time.perf_counter()
     try:
-        with told(folder) as ending:
+        with track_status(folder) as ending:
             results: dict[str, Result] = {}
             with PlanProgress(len(plan.members), quiet or not plan.members) as progress:
 

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs between their configurations, and their figures with repeats as mean ± std."""
+"""Compares runs: the keys of their configurations that differ, and their metrics, as mean ± std over repeats."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlx.config.groups import GROUPS
 from dlx.runs.catalog import Catalog, Entry, Value, read_entry
+from dlx.runs.curves import Band, Columns, Curve, band, decimate
 from dlx.runs.differing import REPEATS, differing, short_names, signature, told
 from dlx.runs.figures import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
 from dlx.runs.mask import mask
-
-if TYPE_CHECKING:
-    from dlx.runs.columns import Columns
-    from dlx.runs.curves import Band, Curve
 
 LABEL_KEYS = 3
 POINTS = 500
@@ -30,8 +26,8 @@ MAX_CURVES = 100
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One metric of the runs of a row. std is of the sample (n - 1), None for one run."""
+class MetricStats:
+    """A metric over the runs of a row. std: of the sample (n - 1); None for one run."""
 
     mean: float
     std: float | None
@@ -40,12 +36,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that are repeats of each other, or one run. config: what all of them have in common, by key."""
+    """One run, or runs that are repeats of each other."""
 
     label: str
     entries: tuple[Entry, ...]
-    config: dict[str, Value]
-    metrics: dict[str, Figure]
+    metrics: dict[str, MetricStats]
 
     @property
     def count(self) -> int:
@@ -53,24 +48,30 @@ class Row:
 
     @property
     def status(self) -> str:
-        """finished, or such as `2 finished, 1 failed`."""
+        """Such as `finished`, or `2 finished, 1 failed`."""
         counted = Counter(entry.status for entry in self.entries)
         return next(iter(counted)) if len(counted) == 1 else ", ".join(f"{n} {name}" for name, n in counted.items())
 
     def text(self, key: str, *, exact: bool = False) -> str:
-        """A value of the configuration, to four digits unless it shall be exact; of repeats that differ in it all
-        values, shortly. Tables are handed on: secrets are masked."""
+        """A value of the configuration, with four digits unless `exact`; the first three values of repeats that differ
+        in it. Secrets are masked."""
         written = text_of if exact else shown_text
         values = list(
             dict.fromkeys(mask(written(entry.config[key])) if key in entry.config else "" for entry in self.entries)
         )
         return values[0] if len(values) == 1 else f"{', '.join(values[:3])}{', …' if len(values) > 3 else ''}"
 
+    def value(self, key: str) -> Value:
+        """The value of a key as it is; a text for repeats that differ in it."""
+        first, *rest = (entry.config for entry in self.entries)
+        is_common = key in first and all(told(config, key) == told(first, key) for config in rest)
+        return first[key] if is_common else self.text(key, exact=True)
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """keys: the configuration's columns; metrics: the figures' columns; goals: which way each is better, None where
-    that is not known; best: the rows (by number) that are best in a metric, none where all are equal."""
+    """keys: the configuration's columns. metrics: the metrics' columns. goals: min or max by metric, None if not known.
+    best: by metric, the numbers of the best rows; none if all are equal."""
 
     rows: tuple[Row, ...]
     keys: tuple[str, ...]
@@ -88,15 +89,14 @@ class Comparison:
 
     @property
     def curve_metrics(self) -> list[str]:
-        """Of what curves are drawn: the metrics over the training (a test figure is one point), then the training loss,
-        and the same metrics on training samples."""
+        """The metrics with curves: those on val (a test metric is one point), the training loss, those on train."""
         names = [f"val/{name.removeprefix('test/')}" if name.startswith("test/") else name for name in self.metrics]
         kinds = [name.removeprefix("val/") for name in names if name.startswith("val/") and name != "val/loss"]
         return list(dict.fromkeys([*names, "train/loss", *(f"train/{kind}" for kind in kinds)]))
 
 
 def select(runs: Iterable[str], root: Path | str | None = None) -> list[Entry]:
-    """The runs that are named; a sweep, method or experiment stands for its members. Raises UserError as find_run."""
+    """The named runs; a sweep, method or experiment stands for its members. Raises UserError as find_run does."""
     found: dict[Path, Entry] = {}
     for name in runs:
         folder = find_run(name, root)
@@ -113,8 +113,8 @@ def select(runs: Iterable[str], root: Path | str | None = None) -> list[Entry]:
 
 
 def compare(entries: Sequence[Entry], metrics: Sequence[str] = (), *, grouped: bool = True) -> Comparison:
-    """metrics: which; none is a short set of what is judged on val and test. One that the summaries do not have, such
-    as train/loss, is what the runs logged last. grouped: repeats are one row.
+    """metrics: the metrics' columns; none is a short set of val and test metrics. The value of a metric that is not in
+    the summaries, such as train/loss, is the last one logged. grouped: repeats are one row.
 
     Raises UserError for a metric that no run has.
     """
@@ -138,7 +138,7 @@ def compare(entries: Sequence[Entry], metrics: Sequence[str] = (), *, grouped: b
         keys = [key for key in GROUPS if members[0][0].config.get(key)]
     labels = _labels(members, keys)
     rows = tuple(
-        Row(label, tuple(group), _common(group), {name: figure for name in known if (figure := _figure(group, name))})
+        Row(label, tuple(group), {name: stats for name in known if (stats := _stats(group, name))})
         for label, group in zip(labels, members, strict=True)
     )
     monitors = [entry.monitor for entry in entries]
@@ -147,8 +147,10 @@ def compare(entries: Sequence[Entry], metrics: Sequence[str] = (), *, grouped: b
 
 
 def curve_panels(comparison: Comparison, metrics: Iterable[str], axis: str = "step") -> dict[str, dict[str, Band]]:
-    """By metric and row: the mean of the repeats' curves, with their standard deviation. A curve has two points at
-    least; metrics without one are left out, and so are rows after the first MAX_CURVES."""
+    """By metric and row label, the mean and std of the repeats' curves.
+
+    Curves of one point, metrics without a curve, and rows after the first MAX_CURVES are left out.
+    """
     found: dict[str, dict[str, list[Curve]]] = {name: {} for name in metrics}
     for row in comparison.rows[:MAX_CURVES]:
         for entry in row.entries:
@@ -160,29 +162,20 @@ def curve_panels(comparison: Comparison, metrics: Iterable[str], axis: str = "st
 
 
 def _columns(entry: Entry) -> Columns:
-    from dlx.runs.columns import Columns
-
     columns = Columns(entry.path / "metrics.jsonl")
     columns.refresh()
     return columns
 
 
 def _band(curves: Sequence[Curve]) -> Band:
-    from dlx.runs.curves import Band, band, decimate
-
     if len(curves) > 1:
         return band(curves, POINTS)
-    curve = decimate(curves[0], POINTS)  # which keeps the spikes, as a mean over thinned points would not
+    curve = decimate(curves[0], POINTS)  # keeps spikes, which a mean of thinned curves would not
     return Band(curve.x, curve.y, np.zeros(len(curve.x)), np.ones(len(curve.x), np.int64))
 
 
-def _common(group: Sequence[Entry]) -> dict[str, Value]:
-    first, *rest = (entry.config for entry in group)
-    return {key: first[key] for key in first if all(told(config, key) == told(first, key) for config in rest)}
-
-
 def _labels(groups: Sequence[Sequence[Entry]], keys: Sequence[str]) -> list[str]:
-    """What sets a row apart, shortly; its first run's name where that would not tell rows apart."""
+    """A short text of the keys that differ for each group; its first run's name if the text is not unique."""
     shown = [key for key in keys if any(key in group[0].config for group in groups)][:LABEL_KEYS]
     names = dict(zip(shown, short_names(shown), strict=True))
     labels = [
@@ -208,7 +201,7 @@ def _labels(groups: Sequence[Sequence[Entry]], keys: Sequence[str]) -> list[str]
 
 
 def _label(differs: str, group: Sequence[Entry], names: set[str]) -> str:
-    """A row by the name that its runs were given, where it has one that other rows have not, and by what differs."""
+    """The given name of the runs, if it is unique to this row, and the keys that differ."""
     name = next(iter(names)) if len(names) == 1 else ""
     return f"{name} ({differs})" if name and differs else name or differs or _name(group)
 
@@ -217,13 +210,13 @@ def _name(group: Sequence[Entry]) -> str:
     return group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
 
 
-def _figure(group: Sequence[Entry], name: str) -> Figure | None:
+def _stats(group: Sequence[Entry], name: str) -> MetricStats | None:
     values = tuple(entry.metrics[name] for entry in group if name in entry.metrics)
     if not values:
         return None
     if not all(map(math.isfinite, values)):
-        return Figure(math.nan, None, values)
-    return Figure(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, values)
+        return MetricStats(math.nan, None, values)
+    return MetricStats(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, values)
 
 
 def _best(rows: Sequence[Row], name: str, goal: Goal | None) -> frozenset[int]:
@@ -236,6 +229,6 @@ def _best(rows: Sequence[Row], name: str, goal: Goal | None) -> frozenset[int]:
 
 
 def metric_names(entries: Sequence[Entry]) -> list[str]:
-    """All of them, those that say how good a run is first."""
+    """All metrics, those that rank runs first."""
     ranked = ranked_metrics(entries)
     return [*ranked, *sorted({name for entry in entries for name in entry.metrics} - set(ranked))]

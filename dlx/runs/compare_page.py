@@ -1,4 +1,4 @@
-"""A comparison as one web page: a table that sorts, and curves that zoom."""
+"""A comparison as one web page, with a sortable table and interactive curves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dlx.runs.compare import MAX_CURVES, Comparison, curve_panels
 from dlx.runs.curves import Band
 from dlx.runs.draw import AXIS_NAMES, COLOURS, DASHES, FEW, ON_DARK, edges, is_log
 from dlx.runs.mask import mask
-from dlx.runs.page import Html, tag
-from dlx.runs.tables import cells, config_columns, header, summary_rows
+from dlx.runs.page import Content, Html, tag
+from dlx.runs.tables import Column, columns_of, summary_rows
 
 PLOTLY_DASHES = dict(zip(DASHES, ("solid", "dash", "dot", "dashdot"), strict=True))
 
@@ -47,7 +47,7 @@ dark.addEventListener("change", draw);
 
 
 def plotly_script() -> str:
-    """plotly's own JavaScript, from its wheel. Raises UserError where that is not installed."""
+    """The JavaScript in plotly's wheel. Raises UserError if plotly is not installed."""
     try:
         return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     except (ModuleNotFoundError, FileNotFoundError):
@@ -57,16 +57,17 @@ def plotly_script() -> str:
 def comparison_table(comparison: Comparison, *, sortable: bool = False) -> Html:
     if len(comparison.rows) == 1:
         return page.pairs(summary_rows(comparison))
-    names = header(comparison)
-    first = config_columns(comparison).stop
-    rows = []
-    for number, row in enumerate(comparison.rows):
-        texts = [tag("span", text, class_="best") if best else text for text, best in cells(comparison, number)]
-        if names[-1] == "status":
-            texts[-1] = tag("span", row.status, class_=row.status if row.count == 1 else None)
-        rows.append(texts)
-    last = len(names) - (names[-1:] == ["status"])
-    return page.table(names, rows, range(first, last), sortable=sortable)
+    columns = columns_of(comparison)
+
+    def cell(column: Column, number: int) -> Content:
+        text, row = str(column.cells[number]), comparison.rows[number]
+        if column.kind == "status":
+            return tag("span", text, class_=text if row.count == 1 else None)
+        return tag("span", text, class_="best") if number in column.best else text
+
+    rows = [[cell(column, number) for column in columns] for number in range(len(comparison.rows))]
+    numbers = [i for i, column in enumerate(columns) if column.is_number]
+    return page.table([column.name for column in columns], rows, numbers, sortable=sortable)
 
 
 def comparison_page(comparison: Comparison, title: str, axis: str = "step") -> str:
@@ -85,7 +86,7 @@ def comparison_page(comparison: Comparison, title: str, axis: str = "step") -> s
     ]
     body = [
         tag("h1", title),
-        tag("p", said(comparison), class_="soft"),
+        tag("p", describe(comparison), class_="soft"),
         tag("h2", "Results"),
         comparison_table(comparison, sortable=True),
         *([tag("h2", "Curves")] if drawn else []),
@@ -113,8 +114,8 @@ def comparison_page(comparison: Comparison, title: str, axis: str = "step") -> s
     return page.page(title, page.join(body, "\n"), scripts)
 
 
-def said(comparison: Comparison) -> str:
-    """What the table shows, in a sentence."""
+def describe(comparison: Comparison) -> str:
+    """A sentence on the table: how many runs and groups, and what ± means."""
     runs = len(comparison.entries)
     text = f"{runs} run{'s' if runs != 1 else ''}"
     if comparison.is_grouped:
@@ -126,15 +127,15 @@ def said(comparison: Comparison) -> str:
 
 
 def traces(metric: str, found: dict[str, Band], labels: list[str]) -> list[dict[str, Any]]:
-    """Lines with their bands, as plotly draws them; `colours`: on a light and on a dark page."""
+    """The plotly traces of a metric's curves and bands. `colours`: on a light and on a dark page."""
     log = is_log(metric, found)
     drawn: list[dict[str, Any]] = []
     for label, band in found.items():
         number = labels.index(label)
-        place, dash = number % len(COLOURS), DASHES[number // len(COLOURS) % len(DASHES)]
+        colour, dash = number % len(COLOURS), DASHES[number // len(COLOURS) % len(DASHES)]
         common = {
             "x": _list(band.x), "name": plain(label), "legendgroup": str(number), "type": "scatter",
-            "colours": [COLOURS[place], ON_DARK[place]],
+            "colours": [COLOURS[colour], ON_DARK[colour]],
         }  # fmt: skip
         if np.any(band.count > 1):
             low, high = edges(band, log=log)
@@ -146,7 +147,7 @@ def traces(metric: str, found: dict[str, Band], labels: list[str]) -> list[dict[
 
 
 def plain(text: str) -> str:
-    """plotly reads some tags and entities in its texts."""
+    """Masked and escaped: plotly interprets some tags and entities in its texts."""
     return html.escape(mask(text))
 
 

@@ -16,7 +16,7 @@ from dlx.config.groups import GROUPS
 from dlx.runs import page
 from dlx.runs.catalog import Entry, read_entry
 from dlx.runs.compare import Comparison, compare, curve_panels, metric_names, select
-from dlx.runs.compare_page import comparison_table, said
+from dlx.runs.compare_page import comparison_table, describe
 from dlx.runs.curves import Band
 from dlx.runs.differing import differing
 from dlx.runs.draw import draw_curves, draw_lines, picture, style
@@ -168,7 +168,7 @@ def _run_results(entry: Entry) -> list[Html]:
 def _plan_results(entry: Entry, summary: Mapping[str, Any], comparison: Comparison) -> list[Html]:
     if not comparison.rows:
         return [tag("p", "None of its runs has started.", class_="soft")]
-    parts = [tag("p", said(comparison), class_="soft"), comparison_table(comparison)]
+    parts = [tag("p", describe(comparison), class_="soft"), comparison_table(comparison)]
     best = summary.get("best")
     if best and isinstance(best, str):
         parts.append(tag("p", "Best by ", tag("code", str(summary.get("metric"))), ": ", tag("code", best)))

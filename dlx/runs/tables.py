@@ -1,145 +1,136 @@
-"""A comparison as text for elsewhere: CSV for programs, Markdown and LaTeX for papers, plain data for JSON."""
+"""A comparison as one table of columns, and its writers: CSV for programs, Markdown and LaTeX for papers, JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from dlx.runs.compare import Comparison, Row
 from dlx.runs.differing import short_names
 from dlx.runs.figures import spread_text
 
 
-def header(comparison: Comparison) -> list[str]:
-    """run or the keys, n, the metrics, and status unless all are finished."""
-    names = short_names(comparison.keys)
-    return [
-        *(["run"] if _by_name(comparison) else []),
-        *names,
-        *(["n"] if comparison.is_grouped else []),
-        *comparison.metrics,
-        *(["status"] if _tells_status(comparison) else []),
-    ]
+@dataclass(frozen=True)
+class Column:
+    """cells: one for each row. best: the rows, by number, that are the best of a metric."""
+
+    name: str
+    kind: Literal["run", "config", "count", "metric", "status"]
+    cells: Sequence[object]
+    best: frozenset[int] = frozenset()
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind in ("count", "metric")
 
 
-def cells(comparison: Comparison, number: int, *, sign: str = "±") -> list[tuple[str, bool]]:
-    """The texts of a row, as `header` names them, each with whether it is the best of its column."""
-    row = comparison.rows[number]
-    figures = [(_figure(row, name, sign), number in comparison.best[name]) for name in comparison.metrics]
-    before = [
-        *([row.entries[0].name] if _by_name(comparison) else []),
-        *(row.text(key) for key in comparison.keys),
-        *([str(row.count)] if comparison.is_grouped else []),
-    ]
-    after = [row.status] if _tells_status(comparison) else []
-    return [*((text, False) for text in before), *figures, *((text, False) for text in after)]
+def columns_of(comparison: Comparison, *, exact: bool = False) -> list[Column]:
+    """The run or the keys, n if runs are grouped, the metrics, and the status unless all runs finished.
 
-
-def config_columns(comparison: Comparison) -> range:
-    """Where the configuration's columns are."""
-    first = 1 if _by_name(comparison) else 0
-    return range(first, first + len(comparison.keys))
+    exact: for programs. Always with the runs and the status, full keys and values; NAME_std and NAME_n beside a metric
+    if runs are grouped.
+    """
+    rows, keys, grouped = comparison.rows, comparison.keys, comparison.is_grouped
+    columns: list[Column] = []
+    if exact:
+        runs = [" ".join(entry.name for entry in row.entries) for row in rows]
+        columns.append(Column("runs" if grouped else "run", "run", runs))
+    elif not (grouped and keys):
+        columns.append(Column("run", "run", [row.entries[0].name for row in rows]))
+    for key, short in zip(keys, short_names(keys), strict=True):
+        columns.append(Column(key if exact else short, "config", [row.text(key, exact=exact) for row in rows]))
+    if grouped:
+        columns.append(Column("n", "count", [str(row.count) for row in rows]))
+    for name in comparison.metrics:
+        found = [row.metrics.get(name) for row in rows]
+        if exact:
+            columns.append(Column(name, "metric", [stats.mean if stats else "" for stats in found]))
+        else:
+            columns.append(Column(name, "metric", [_metric_text(row, name) for row in rows], comparison.best[name]))
+        if exact and grouped:
+            columns.append(Column(f"{name}_std", "metric", [stats.std if stats else "" for stats in found]))
+            columns.append(Column(f"{name}_n", "count", [len(stats.values) if stats else 0 for stats in found]))
+    if exact or any(row.status != "finished" for row in rows):
+        columns.append(Column("status", "status", [row.status for row in rows]))
+    return columns
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Full precision; NAME_std and NAME_n beside a metric where runs are grouped."""
-    grouped = comparison.is_grouped
-    names = [name for metric in comparison.metrics for name in _with_spread(metric, grouped)]
+    columns = columns_of(comparison, exact=True)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["runs" if grouped else "run", *comparison.keys, *(["n"] if grouped else []), *names, "status"])
-    for row in comparison.rows:
-        figures: list[object] = []
-        for metric in comparison.metrics:
-            found = row.metrics.get(metric)
-            spread = ("", "", 0) if found is None else (found.mean, found.std, len(found.values))
-            figures += spread if grouped else spread[:1]
-        texts = [_harmless(row.text(key, exact=True)) for key in comparison.keys]
-        runs = _harmless(" ".join(entry.name for entry in row.entries))
-        writer.writerow([runs, *texts, *([row.count] if grouped else []), *figures, row.status])
+    writer.writerow([column.name for column in columns])
+    writer.writerows(zip(*(map(_harmless, column.cells) for column in columns), strict=True))
     return file.getvalue()
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """The best in bold."""
-    lines = [header(comparison), ["---"] * len(header(comparison))]
-    written = [[_markdown(text) for text in lines[0]], lines[1]]
+    """The best of each metric in bold."""
+    columns = columns_of(comparison)
+    lines = [[_markdown(column.name) for column in columns], ["---"] * len(columns)]
     for number in range(len(comparison.rows)):
-        written.append(
-            [f"**{_markdown(text)}**" if best else _markdown(text) for text, best in cells(comparison, number)]
-        )
-    return "".join(f"| {' | '.join(line)} |\n" for line in written)
+        texts = [(_markdown(column.cells[number]), number in column.best) for column in columns]
+        lines.append([f"**{text}**" if best else text for text, best in texts])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def as_latex(comparison: Comparison) -> str:
-    """A tabular of the package booktabs, the best in bold; mean ± std with $\\pm$."""
-    names = header(comparison)
-    first, after = len(config_columns(comparison)) + config_columns(comparison).start, len(comparison.metrics)
-    counted = int(comparison.is_grouped)
-    shape = "l" * first + "r" * (counted + after) + "l" * (len(names) - first - counted - after)
-    lines = [f"\\begin{{tabular}}{{{shape}}}", "\\toprule", " & ".join(map(_latex, names)) + r" \\", "\\midrule"]
+    """A tabular of the package booktabs, the best of each metric in bold."""
+    columns = columns_of(comparison)
+    alignment = "".join("r" if column.is_number else "l" for column in columns)
+    names = " & ".join(_latex(column.name) for column in columns)
+    lines = [f"\\begin{{tabular}}{{{alignment}}}", "\\toprule", rf"{names} \\", "\\midrule"]
     for number in range(len(comparison.rows)):
-        texts = [(_latex(text), best) for text, best in cells(comparison, number)]
+        texts = [(_latex(column.cells[number]), number in column.best) for column in columns]
         lines.append(" & ".join(f"\\textbf{{{text}}}" if best else text for text, best in texts) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
 def as_data(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON values."""
     return {
         "keys": list(comparison.keys),
         "metrics": list(comparison.metrics),
         "goals": comparison.goals,
         "best": {name: sorted(rows) for name, rows in comparison.best.items()},
-        "rows": [_row_data(comparison, row) for row in comparison.rows],
+        "rows": [
+            {
+                "label": row.label,
+                "runs": [str(entry.path) for entry in row.entries],
+                "status": {entry.name: entry.status for entry in row.entries},
+                "n": row.count,
+                "config": {key: row.value(key) for key in comparison.keys},
+                "metrics": {name: vars(row.metrics[name]) for name in comparison.metrics if name in row.metrics},
+            }
+            for row in comparison.rows
+        ],
     }
 
 
-def _row_data(comparison: Comparison, row: Row) -> dict[str, Any]:
-    figures = {name: row.metrics[name] for name in comparison.metrics if name in row.metrics}
-    return {
-        "label": row.label,
-        "runs": [str(entry.path) for entry in row.entries],
-        "status": {entry.name: entry.status for entry in row.entries},
-        "n": row.count,
-        "config": {key: row.config[key] if key in row.config else row.text(key, exact=True) for key in comparison.keys},
-        "metrics": {
-            name: {"mean": found.mean, "std": found.std, "values": found.values} for name, found in figures.items()
-        },
-    }
-
-
-def _by_name(comparison: Comparison) -> bool:
-    """Whether rows are told apart by their runs' names."""
-    return not comparison.is_grouped or not comparison.keys
-
-
-def _tells_status(comparison: Comparison) -> bool:
-    return any(row.status != "finished" for row in comparison.rows)
-
-
-def _figure(row: Row, name: str, sign: str) -> str:
-    found = row.metrics.get(name)
-    if found is None:
+def _metric_text(row: Row, name: str) -> str:
+    metric = row.metrics.get(name)
+    if metric is None:
         return ""
-    text = spread_text(found.mean, found.std, sign=sign)
-    return text if len(found.values) == row.count else f"{text} ({len(found.values)} of {row.count})"
+    text = spread_text(metric.mean, metric.std)
+    return text if len(metric.values) == row.count else f"{text} ({len(metric.values)} of {row.count})"
 
 
-def _with_spread(metric: str, grouped: bool) -> list[str]:
-    return [metric, f"{metric}_std", f"{metric}_n"] if grouped else [metric]
-
-
-def _harmless(text: str) -> str:
-    """What a spreadsheet would take for a formula is made text; a number stays one."""
+def _harmless(cell: object) -> object:
+    """Quotes a text that a spreadsheet would take for a formula; numbers stay."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
     try:
-        float(text)
+        float(cell)
     except ValueError:
-        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-    return text
+        return f"'{cell}"
+    return cell
 
 
-def _markdown(text: str) -> str:
+def _markdown(cell: object) -> str:
+    text = str(cell)
     for mark in "\\`*_|[]<>":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())
@@ -151,15 +142,15 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _latex(text: str) -> str:
-    return " ".join("".join(_LATEX.get(char, char) for char in text).split())
+def _latex(cell: object) -> str:
+    return " ".join("".join(_LATEX.get(char, char) for char in str(cell)).split())
 
 
 def summary_rows(comparison: Comparison) -> list[tuple[str, str]]:
-    """One row's table, name and value: what was chosen, then the metrics."""
+    """The table of a comparison of one row: names and values of the status, the configuration and the metrics."""
     (row,) = comparison.rows
     chosen = [(key, row.text(key)) for key in comparison.keys if row.text(key)]
-    figures = [(name, _figure(row, name, "±")) for name in comparison.metrics]
+    metrics = [(name, _metric_text(row, name)) for name in comparison.metrics]
     reason = row.entries[0].reason
     status = f"{row.status}: {reason}" if reason and row.count == 1 else row.status
-    return [("status", status), *chosen, *figures]
+    return [("status", status), *chosen, *metrics]

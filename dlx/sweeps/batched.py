@@ -26,10 +26,9 @@ from dlx.config.errors import UserError, reason_of
 from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.folder import ENDED
 from dlx.runs.load import without_weights
-from dlx.sweeps.draft import SEARCH
-from dlx.sweeps.executors import in_this_process
-from dlx.sweeps.plan import Interrupted
-from dlx.sweeps.search import should_prune_of
+from dlx.sweeps.executors.inprocess import run_members
+from dlx.sweeps.plan import SEARCH, Interrupted
+from dlx.sweeps.search.pruning import should_prune_of
 from dlx.tracking.recorder import Recorder
 from dlx.training.distributed import Dist
 from dlx.training.loop import Diverged, Loop
@@ -42,7 +41,7 @@ from dlx.training.threads import choose_threads
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
-    from dlx.sweeps.executors import Execution, Tell
+    from dlx.sweeps.executors.execution import Execution, OnResult
     from dlx.sweeps.plan import Plan
 
 OWN_GROUPS = ("seed", "name", "output_root", "tracker", "scheduler")
@@ -79,15 +78,15 @@ class Member:
 
 
 class Batched:
-    """jobs: members of a stack, at most; None is all that there are, of a search ASKED. chooses: they run one after
-    another where that is measured to be faster (`--executor auto`)."""
+    """jobs: members of a stack, at most; None is all that there are, of a search ASKED. `--executor auto` runs them one
+    after another where that is measured to be faster."""
 
-    def __init__(self, execution: Execution, *, chooses: bool = False) -> None:
-        self.jobs, self.chooses, self.quiet = execution.jobs, chooses, execution.quiet
+    def __init__(self, execution: Execution) -> None:
+        self.jobs, self.chooses, self.quiet = execution.jobs, execution.executor == "auto", execution.quiet
         self._prepare = Preparer()
         self._store = SourceStore()
 
-    def __call__(self, plan: Plan, names: Iterable[str], tell: Tell) -> None:
+    def __call__(self, plan: Plan, names: Iterable[str], tell: OnResult) -> None:
         asked, jobs = iter(names), self.jobs or (ASKED if (plan.path / SEARCH).is_file() else None)
         while chunk := list(islice(asked, jobs)):
             programs: dict[str, list[Member]] = {}
@@ -95,13 +94,13 @@ class Batched:
                 if member := self._member(plan, name):
                     programs.setdefault(member.program, []).append(member)
                 else:
-                    in_this_process(plan, [name], tell)
+                    run_members(plan, [name], tell)
             if len(programs) > 1:
                 note(f"batched: {_parted(list(programs.values()))}")
             for members in programs.values():
                 stack = self._stack(plan, members) if len(members) > 1 else None
                 left = _train(stack, members, tell, self.quiet) if stack else [member.name for member in members]
-                in_this_process(plan, left, tell)
+                run_members(plan, left, tell)
 
     def _member(self, plan: Plan, name: str) -> Member | None:
         """None for what has ended, or cannot start: the run itself says so."""
@@ -189,7 +188,7 @@ def _parted(programs: Sequence[Sequence[Member]]) -> str:
     return f"{sum(map(len, programs))} members are {len(programs)} programs, since {key} differs; each trains apart"
 
 
-def _train(stack: Stack, members: Sequence[Member], tell: Tell, quiet: bool) -> list[str]:
+def _train(stack: Stack, members: Sequence[Member], tell: OnResult, quiet: bool) -> list[str]:
     """Trains a stack; each member's folder is opened now and closed when the member ends.
 
     Returns the members that are left where the stack itself failed: they go on alone, from their checkpoints.

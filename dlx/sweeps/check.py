@@ -1,117 +1,122 @@
-"""What is wrong with the points of a sweep, found before anything is written."""
+"""Checks the points of a sweep before anything is written."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
+from dlx.config import Config
 from dlx.config.errors import UserError
-from dlx.config.groups import nearest
-from dlx.sweeps.plan import is_member_name
-from dlx.training.preflight import check_member
-from dlx.training.prepare import Preparer
+from dlx.sweeps.executors.execution import Execution
+from dlx.sweeps.plan import is_member_name, refuse_torchrun
+from dlx.sweeps.points import Point, check_metric
+from dlx.training.preflight import check_folder, check_member
+from dlx.training.prepare import Prepared, Preparer
 
-if TYPE_CHECKING:
-    from dlx.config import Config
-    from dlx.sweeps.points import Point
-    from dlx.training.prepare import Prepared
-
-SAID = 4  # lines
-WITHOUT = ("seed", "name")  # what nothing that can be wrong depends on
+MAX_LINES = 4  # of an error
+HARMLESS = ("seed", "name")  # keys that no mistake depends on
 
 
-def check_points(
-    points: Sequence[Point], metric: str | None = None, *, here: bool = True
-) -> dict[Point, dict[str, Config]]:
-    """The first members of each point, by short names. The first of these is built, without weights: what data and
-    network cannot go together, or are asked for more than there is, would otherwise fail when its turn comes.
+@dataclass(frozen=True)
+class Checked:
+    """members: the first members of each point, by short names. metrics: those of each kind of run; empty if they are
+    not known before it ran. monitors: what the models monitor, such as val/loss:min; None: nothing."""
 
-    Raises UserError naming the points, and for a metric, such as val/accuracy:max, that none of them will have. Data
-    that members share are opened once. here: members run on this machine, which must have their device.
+    members: dict[Point, dict[str, Config]]
+    metrics: list[set[str]]
+    monitors: set[str | None]
+
+
+def check_sweep(points: Sequence[Point], execution: Execution, metric: str | None = None) -> Checked:
+    """Raises UserError for anything that would stop the sweep before its members run, and for a metric, such as
+    val/accuracy:max, that no point will have. Nothing is written."""
+    refuse_torchrun()
+    _check_chains(points, execution)
+    checked = check_points(points, here=execution.here)
+    _check_names(checked.members)
+    _check_seeds(checked.members)
+    if metric and all(checked.metrics):
+        check_metric(metric, set().union(*checked.metrics))
+    check_folder(points[0].config, sweep_name(points[0].config))
+    return checked
+
+
+def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
+    """Builds the first member of each point, without weights, which finds data and networks that do not fit.
+
+    Raises UserError naming the points. Data that members share are opened once. here: members run on this machine,
+    which must have their device.
     """
     prepare = Preparer()
     good: dict[str, Prepared] = {}
-    figures: list[set[str]] = []
-    made: dict[Point, dict[str, Config]] = {}
+    checked = Checked({}, [], set())
     wrong: dict[str, tuple[UserError, list[str]]] = {}
     with TemporaryDirectory() as nowhere:
         for point in points:
             try:
-                made[point] = point.first_members(Path(nowhere))
-                first = next(iter(made[point].values()))
-                key = identity(first, WITHOUT)
+                checked.members[point] = point.first_members(Path(nowhere))
+                first = next(iter(checked.members[point].values()))
+                key = identity(first, HARMLESS)
                 if key not in good:
                     good[key] = prepare(first)
                     check_member(good[key], here=here)
-                    figures.append(set() if point.method else metrics_of(good[key]))
+                    names = () if point.method else good[key].system.metric_names
+                    checked.metrics.append({f"{split}/{name}" for split in ("val", "test") for name in names})
+                    monitor = good[key].trainer.monitored_of(good[key].system, good[key].regularizers)
+                    checked.monitors.add(":".join(monitor) if monitor else None)
                 if point.method:
                     point.method.check(point.base, good[key].system)
             except UserError as error:
                 wrong.setdefault(str(error), (error, []))[1].append(point.name)
     if wrong:
         raise _named(wrong)
-    _check_names(made)
-    _check_seeds(made)
-    if metric and all(figures):
-        check_metric(metric, set().union(*figures))
-    return made
+    return checked
 
 
-def metrics_of(prepared: Prepared) -> set[str]:
-    """What a run will be evaluated by, such as val/loss; empty where that is not known before it is."""
-    return {f"{split}/{name}" for split in ("val", "test") for name in prepared.system.metric_names}
-
-
-def check_metric(metric: str, known: Collection[str], where: str = "") -> None:
-    """Raises UserError where no figure has its name. metric: such as val/loss:min. known: the figures, of `where`."""
-    name = metric.rpartition(":")[0]
-    if name not in known:
-        names = sorted(name for name in known if not name.endswith("_std"))
-        said = f"{where} has no such figure" if where else "there is no such figure"
-        raise UserError(f"--metric {name}: {said}{nearest(name, names) or ';'} {', '.join(names)} are there")
+def sweep_name(first: Config) -> str:
+    """The name of the folder that contains the sweep's folder."""
+    return str(first["name"] or first.choices.get("method") or "sweep")
 
 
 def identity(config: Config, without: Collection[str] = ("name",)) -> str:
-    """The same for configurations that differ in nothing but these keys."""
+    """A text that is equal for configurations that differ in these keys only."""
     values = {**config.values, "choices": config.choices}
     return json.dumps({key: v for key, v in values.items() if key not in without}, sort_keys=True, default=str)
 
 
 def check_members(members: Mapping[str, Config], *, here: bool = True) -> None:
-    """As `check_points`, of configurations that are runs themselves: of a claim."""
-    prepare = Preparer()
-    good: set[str] = set()
-    wrong: dict[str, tuple[UserError, list[str]]] = {}
-    for name, config in members.items():
-        key = identity(config, WITHOUT)
-        try:
-            if key not in good:
-                check_member(prepare(config), here=here)
-                good.add(key)
-        except UserError as error:
-            wrong.setdefault(str(error), (error, []))[1].append(name)
-    if wrong:
-        raise _named(wrong)
+    """`check_points` for the runs of a claim."""
+    check_points([Point(name, config, {}) for name, config in members.items()], here=here)
+
+
+def _check_chains(points: Sequence[Point], execution: Execution) -> None:
+    alone = execution.executor == "inprocess" or execution.jobs == 1
+    for point in points:
+        if (method := point.method) and method.is_chain and not alone:
+            raise UserError(
+                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
+                "it takes inprocess, or --jobs 1"
+            )
 
 
 def _check_names(made: Mapping[Point, Mapping[str, Config]]) -> None:
-    """Raises UserError where a member's folder cannot be called as it is."""
+    """Raises UserError for a member's name that is given twice or is not a folder name."""
     names = Counter(point.member(short) for point, members in made.items() for short in members)
     for name, count in names.items():
-        if count > 1 or not is_member_name(name):
-            raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is no name for a folder'}")
+        if count > 1 or not (is_member_name(name) or name == ""):  # an only point has no name
+            raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is not a folder name'}")
 
 
 def _check_seeds(made: Mapping[Point, Mapping[str, Config]]) -> None:
-    """Raises UserError where points that differ in their seeds train the same: their figures would be no repeats. (What
-    differs otherwise, such as a vote, may well have the same members.)"""
+    """Raises UserError for points that differ in their seeds but share a member: their metrics are not independent.
+    (Points that differ otherwise, such as in the vote, may share members.)"""
     trained: dict[tuple[str, str], str] = {}
     for point, members in made.items():
-        kind = identity(point.config, WITHOUT) if "method" in point.config.values else ""
+        kind = identity(point.config, HARMLESS) if "method" in point.config.values else ""
         for short, config in members.items() if kind else ():
             other = trained.setdefault((kind, identity(config)), point.name)
             if other != point.name:
@@ -123,13 +128,13 @@ def _check_seeds(made: Mapping[Point, Mapping[str, Config]]) -> None:
 
 
 def _named(wrong: dict[str, tuple[UserError, list[str]]]) -> UserError:
-    """One error with the mistakes, each with the points that make it; that of an only point is said as it is."""
+    """One error that lists each mistake and the points that cause it."""
     (first, names), *_ = wrong.values()
-    if names == [""]:
+    if not any(names):
         return first
     lines = []
     for message, (_, names) in wrong.items():
         others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
         lines += [f"{names[0]}{others}: {line}" for line in message.splitlines()]
-    more = len(lines) - SAID
-    return UserError("\n".join([*lines[:SAID], *([f"and {more} more"] if more > 0 else [])]))
+    more = len(lines) - MAX_LINES
+    return UserError("\n".join([*lines[:MAX_LINES], *([f"and {more} more"] if more > 0 else [])]))

@@ -1,7 +1,6 @@
-"""Grids: `optim.lr=1e-3,1e-2 seed=range(3)` as the members that it means, composed, checked and named.
+"""Grids: composes and names the members of `optim.lr=1e-3,1e-2 seed=range(3)`.
 
-Hydra's grammar says what a sweep is: `1,2`, choice(...), range(...), glob(...) over a group's options. An interval has
-no members of its own: it is for a search.
+Sweeps are Hydra's: `1,2`, choice(...), range(...), glob(...) over a group's options. An interval is for a search.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dlx.config import Config, compose
 from dlx.config.errors import ConfigError, Problem
@@ -28,13 +27,14 @@ from dlx.sweeps.points import Point
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import RangeSweep
 
-MOST = 100_000  # members of a grid
-LONGEST_NAME = 60  # what is cut in its middle would be another number
+T = TypeVar("T")
+MAX_MEMBERS = 100_000
+MAX_NAME = 60  # characters
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One key and the overrides that stand for its values."""
+    """One key and the overrides that set its values."""
 
     key: str
     words: tuple[str, ...]
@@ -45,32 +45,31 @@ class Axis:
 
 
 def read_axes(arguments: Sequence[str], conf_dirs: Sequence[Path | str] = ()) -> list[Axis]:
-    """An axis for each argument; one that is no sweep has itself as its only value.
+    """An axis for each argument; an argument without a sweep is an axis of one value."""
+    return read_each(arguments, lambda argument, key: Axis(key, tuple(read_words(argument, key, conf_dirs))))
 
-    Raises ConfigError for intervals, and for a sweep without values (`range(0)`, a glob that nothing matches).
-    """
-    axes: list[Axis] = []
+
+def read_each(arguments: Sequence[str], read: Callable[[str, str], T]) -> list[T]:
+    """`read(argument, key)` of each argument. Raises ConfigError with all ValueErrors, and for keys given twice."""
+    found: list[T] = []
     problems: list[Problem] = []
     typed: dict[str, str] = {}
     for argument in arguments:
         key = long_name(argument.partition("=")[0].lstrip("+~"))
-        try:
-            words = _words(argument, key, conf_dirs)
-        except ValueError as error:
-            problems.append(Problem(key, str(error)))
-            continue
-        if not words:
-            problems.append(Problem(key, f"{argument.partition('=')[2]} has no values"))
         if key in typed:
             problems.append(Problem(key, f"is given twice: {typed[key]} and {argument}"))
         typed[key] = argument
-        axes.append(Axis(key, tuple(words)))
+        try:
+            found.append(read(argument, key))
+        except ValueError as error:
+            problems.append(Problem(key, str(error)))
     if problems:
         raise ConfigError(problems)
-    return axes
+    return found
 
 
-def _words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str]:
+def read_words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str]:
+    """The overrides of a sweep's values. Raises ValueError for an interval, and for a sweep without values."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, RangeSweep
     from hydra.errors import HydraException
@@ -78,28 +77,31 @@ def _words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str
     try:
         parsed = OverridesParser.create().parse_override(argument)
     except HydraException:
-        return [argument]  # composing says what is wrong with it, or quotes it
+        return [argument]  # composing reports the mistake, or quotes the value
     if not parsed.is_sweep_override():
         return [argument]
+    name, _, text = argument.partition("=")
     if parsed.is_interval_sweep():
-        raise ValueError(f"{argument.partition('=')[2]} is for a search; a sweep takes values such as 1e-3,1e-2")
+        raise ValueError(f"{text} is for a search; a sweep takes values such as 1e-3,1e-2")
     value = parsed.value()
-    name = argument.partition("=")[0]
     if isinstance(value, Glob):
         if key not in GROUPS:
             raise ValueError("a glob is for a group's options, such as model=glob(res*)")
         names = [n for n in option_names(key, conf_dirs) if any(fnmatch(n, pattern) for pattern in value.include)]
-        return [f"{name}={n}" for n in names if not any(fnmatch(n, pattern) for pattern in value.exclude)]
-    if isinstance(value, RangeSweep):
-        return [f"{name}={number}" for number in range_values(value, argument)]
-    return [f"{name}={text}" for text in parsed.sweep_string_iterator()]
+        values = [n for n in names if not any(fnmatch(n, pattern) for pattern in value.exclude)]
+    elif isinstance(value, RangeSweep):
+        values = [str(number) for number in range_values(value, argument)]
+    else:
+        values = list(parsed.sweep_string_iterator())
+    if not values:
+        raise ValueError(f"{text} has no values")
+    return [f"{name}={value}" for value in values]
 
 
 def range_values(sweep: RangeSweep, argument: str) -> list[int | float]:
-    """The numbers of range(start, stop, step), without the stop; steps are counted in decimals, as they are written:
-    0.1 + 0.1 + 0.1 is 0.3. Raises ValueError where there are far too many.
+    """The numbers of range(start, stop, step), without the stop, counted in decimals: 0.1 + 0.1 + 0.1 is 0.3.
 
-    argument: the override, where its range may be inside sort(...), which Hydra turns round wrongly.
+    argument: the override; Hydra reads a range inside sort(...) wrongly. Raises ValueError for too many values.
     """
     is_sorted = re.search(r"\bsort\(.*?(range\([^()]*\))", argument)
     if is_sorted:
@@ -113,12 +115,12 @@ def range_values(sweep: RangeSweep, argument: str) -> list[int | float]:
     else:
         numbers = sweep.start, sweep.stop, sweep.step
         start, stop, step = (Decimal(repr(number)) for number in numbers)
-        said = f"range({', '.join(map(str, numbers))})"
+        text = f"range({', '.join(map(str, numbers))})"
         if not all(number.is_finite() for number in (start, stop, step)):
-            raise ValueError(f"{said} must be of finite numbers")
+            raise ValueError(f"{text} must be of finite numbers")
         count = math.ceil((stop - start) / step) if step else 0
-        if count > MOST:
-            raise ValueError(f"{said} has {count:,} values, more than {MOST:,}")
+        if count > MAX_MEMBERS:
+            raise ValueError(f"{text} has {count:,} values, more than {MAX_MEMBERS:,}")
         number = int if all(isinstance(value, int) for value in numbers) else float
         values = [number(start + n * step) for n in range(count)]
     if sweep.shuffle:
@@ -126,11 +128,11 @@ def range_values(sweep: RangeSweep, argument: str) -> list[int | float]:
     return values
 
 
-def combine(axes: Sequence[Axis], *, paired: bool = False, draw: int | None = None, seed: int = 0) -> list[list[str]]:
+def combine(axes: Sequence[Axis], *, paired: bool = False, sample: int | None = None, seed: int = 0) -> list[list[str]]:
     """The overrides of each member: the product of the axes, the last one fastest.
 
-    paired: the n-th values of all swept axes together instead. draw: that many different members of the grid, at random
-    by `seed`. Raises ConfigError where axes cannot be paired.
+    paired: the n-th values of all swept axes together instead. sample: draws that many distinct members of the grid,
+    with `seed`. Raises ConfigError for paired axes of different lengths.
     """
     if paired:
         lengths = {axis.key: len(axis.words) for axis in axes if axis.is_swept}
@@ -140,40 +142,41 @@ def combine(axes: Sequence[Axis], *, paired: bool = False, draw: int | None = No
         count = max(lengths.values(), default=1)
         members = [[axis.words[n if axis.is_swept else 0] for axis in axes] for n in range(count)]
     else:
-        if (count := math.prod(len(axis.words) for axis in axes)) > MOST:
-            raise ConfigError([Problem("sweep", f"{count:,} members are more than {MOST:,}")])
+        if (count := math.prod(len(axis.words) for axis in axes)) > MAX_MEMBERS:
+            raise ConfigError([Problem("sweep", f"{count:,} members are more than {MAX_MEMBERS:,}")])
         members = [list(words) for words in itertools.product(*(axis.words for axis in axes))]
-    if draw is not None:
-        if not 1 <= draw <= len(members):
-            raise ConfigError([Problem("--random", f"{draw} of a grid of {len(members)} cannot be drawn")])
-        chosen = sorted(random.Random(seed).sample(range(len(members)), draw))
+    if sample is not None:
+        if not 1 <= sample <= len(members):
+            problem = f"must be from 1 to {len(members)}, the size of the grid, got {sample}"
+            raise ConfigError([Problem("--sample", problem)])
+        chosen = sorted(random.Random(seed).sample(range(len(members)), sample))
         members = [members[n] for n in chosen]
     return members
 
 
 def name_of(number: int, words: Sequence[str], axes: Sequence[Axis]) -> str:
-    """`003-lr-0.01-seed-2`: what a member's folder is called."""
+    """The name of a member's folder, such as `003-lr-0.01-seed-2`."""
     swept = {word: axis for axis, word in zip(axes, words, strict=True) if axis.is_swept}
     return folder_name(number, [(axis.key, word.partition("=")[2]) for word, axis in swept.items()])
 
 
 def folder_name(number: int, values: Iterable[tuple[str, str]]) -> str:
-    """Of as many values as there is room for. A folder's name has no plus: 3e+08 is written 3e8, not as 3e-08."""
+    """The number and the values, as many as fit. A folder's name has no plus: 3e+08 becomes 3e8."""
     name = f"{number:03d}"
     for key, text in values:
-        text = text.strip("[]")  # which would be a dash, as a minus is
+        text = text.strip("[]")  # would become a dash, which looks like a minus
         text = re.sub(r"(?<=[0-9.])[eE]\+?0*(?=[0-9])", "e", text)
         text = re.sub(r"(?<![0-9A-Za-z.])\+(?=[0-9.])", "", text)
         longer = f"{name}-{key.rpartition('.')[2]}-{text}"
-        if name.count("-") and len(longer) > LONGEST_NAME:
+        if name.count("-") and len(longer) > MAX_NAME:
             break
         name = longer
     return slug(name)
 
 
 class Composer:
-    """Members that choose the same options are composed once, with what they share; their values are set on copies
-    (1 ms against 100 ms)."""
+    """Composes members that choose the same options once, with their common overrides, and sets the members' own values
+    on copies (1 ms instead of 100 ms)."""
 
     def __init__(
         self, conf_dirs: Sequence[Path | str] = (), trust: Sequence[str] = (), base: Config | None = None
@@ -182,7 +185,7 @@ class Composer:
         self._shared: dict[tuple[str, ...], Config | None] = {}
 
     def __call__(self, words: Sequence[str], own: Sequence[str]) -> Config:
-        """own: those of the overrides that set values which other members have otherwise. Raises ConfigError."""
+        """own: the words that set values that differ between members. Raises ConfigError."""
         common = tuple(word for word in words if word not in own)
         if common not in self._shared:
             self._shared[common] = self._try_compose(common)
@@ -190,8 +193,7 @@ class Composer:
         return compose(own if start else words, conf_dirs=self.conf_dirs, trust=self.trust, base=start or self.base)
 
     def _try_compose(self, words: Sequence[str]) -> Config | None:
-        """None where it does not compose by itself: what is required, or named by an interpolation, may be among the
-        members' own values."""
+        """None if the words do not compose alone: a member's own value may be required or interpolated."""
         if any("${" in word for word in words):
             return None
         try:
@@ -201,7 +203,7 @@ class Composer:
 
 
 def value_of(config: Config, key: str) -> Any:
-    """What a configuration has under a key: a group's option, or a value of its own type."""
+    """The option of a group, or the value of a dotted key; None for a key that is not there."""
     if key in GROUPS:
         return config.choices.get(key)
     found: Any = config.values
@@ -218,8 +220,10 @@ def compose_points(
     trust: Sequence[str] = (),
     base: Config | None = None,
 ) -> list[Point]:
-    """A point for each member but those that come to the configuration of one before, as 1e-3 and 0.001 do: they would
-    count as repeats. Raises ConfigError with the mistakes of all members, each once."""
+    """A point for each distinct configuration: 1e-3 and 0.001 are one, and would count as repeats otherwise.
+
+    Raises ConfigError with the mistakes of all members, each once.
+    """
     composer = Composer(conf_dirs, trust, base)
     found: dict[str, tuple[Config, Sequence[str]]] = {}
     problems: dict[str, Problem] = {}

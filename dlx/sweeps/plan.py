@@ -1,17 +1,18 @@
-"""Plan: frozen configurations on disk, each with the run folder that it becomes.
+"""Plans: the frozen configurations of many runs, in a folder.
 
-    plan.yaml            the members by name, each with what sets it apart
-    plan/NAME.yaml       a member's whole configuration: what is run
+    plan.yaml            the members by name, with the values that differ between them
+    plan/NAME.yaml       a member's whole configuration
     runs/NAME/           its run folder, once it started
 
-All members are composed, checked and written before the first starts, so a plan that was cut off goes on as it began.
-Only a search and a chain cannot know them: there each is added when it is asked for, before it starts.
+All members are composed, checked and written before the first starts, so that an interrupted plan resumes unchanged. A
+search and a chain choose later members by the results of earlier ones: each is added just before it starts.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOST = 5  # exit code: done, but something was lost on the way
+SEARCH = "search.yaml"  # in a plan's folder: the settings of a search
 
 
 class Interrupted(Exception):
@@ -42,8 +44,8 @@ class Interrupted(Exception):
 
 
 class Ending:
-    """How a plan ends, in its folder: the summary, then the status, then the pictures. What fails of it is in `lost`,
-    is said in the status, and stops none of the others."""
+    """Writes the end of a plan: the summary, then the status, then the figures. A failure of one is recorded in `lost`
+    and in the status, and the others are still written."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -53,7 +55,7 @@ class Ending:
 
     @property
     def reason(self) -> str | None:
-        """What was not as it should be, and what was lost."""
+        """The status's reason, with what was lost."""
         return "; ".join([*([self._reason] if self._reason else []), *self.lost]) or None
 
     def finish(self, summary: Mapping[str, Any], reason: str | None = None) -> None:
@@ -62,9 +64,9 @@ class Ending:
             self.end("finished", reason)
             self.write()
 
-    def draw(self, name: str, draw: Callable[[], Figure], home: RunFolder | None = None) -> None:
-        """A picture in media/, of the plan or of another folder. After `finish`: a mistake in it costs nothing else."""
-        folder = home or self.folder
+    def draw(self, name: str, draw: Callable[[], Figure], folder: RunFolder | None = None) -> None:
+        """Draws media/NAME.png of the plan's folder or another one. Call it after `finish`: it may fail."""
+        folder = folder or self.folder
 
         def write() -> None:
             content = picture_bytes(draw())
@@ -77,28 +79,26 @@ class Ending:
         try:
             do()
         except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else text_of(error)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
             self.lost.append(f"{failure}: {reason}")
 
     def end(self, status: str, reason: str | None) -> None:
         self._status, self._reason = status, reason or ""
 
     def write(self) -> None:
-        """The status, unless it is written already."""
-        told = self._status, self.reason
-        if told != self._written:
-            self.attempt("status.json not written", lambda: self.folder.write_status(*told))
-            self._written = told
-
-
-def text_of(error: BaseException) -> str:
-    return reason_of(error)
+        """Writes the status if it changed."""
+        status = self._status, self.reason
+        if status != self._written:
+            self.attempt("status.json not written", lambda: self.folder.write_status(*status))
+            self._written = status
 
 
 @contextmanager
-def told(folder: RunFolder) -> Iterator[Ending]:
-    """The status of a plan's folder: running inside, then as the body ended it, or interrupted, or failed; its lock is
-    released. A signal raises Interrupted."""
+def track_status(folder: RunFolder) -> Iterator[Ending]:
+    """Sets the status to running, and at the end to finished, interrupted or failed; releases the folder's lock.
+
+    A signal raises Interrupted.
+    """
     ending = Ending(folder)
     with Signals():
         with folder.released_on_error():
@@ -106,15 +106,12 @@ def told(folder: RunFolder) -> Iterator[Ending]:
         try:
             with Signals(raises=True):
                 yield ending
-        except Interrupted as error:
-            ending.end("interrupted", str(error))
-            raise
-        except KeyboardInterrupt as error:  # while nothing trains, where a signal sets a flag
-            stop = Interrupted(exit_code(signal_of(error)))
+        except (Interrupted, KeyboardInterrupt) as error:  # the latter while nothing trains
+            stop = error if isinstance(error, Interrupted) else Interrupted(exit_code(signal_of(error)))
             ending.end("interrupted", str(stop))
             raise stop from None
         except BaseException as error:
-            ending.end("failed", text_of(error))
+            ending.end("failed", reason_of(error))
             raise
         finally:
             ending.write()
@@ -125,13 +122,13 @@ def told(folder: RunFolder) -> Iterator[Ending]:
 class Plan:
     """path: the plan's folder, which exists. members: configurations by name, in the order in which they run.
 
-    differs: what sets each member apart, for readers. metric: what the members are ranked by, such as val/loss:min;
-    None is what they monitor.
+    overrides: by member, the values that differ between members, for readers. metric: ranks the members, such as
+    val/loss:min; None is the metric that they monitor.
     """
 
     path: Path
     members: dict[str, Config]
-    differs: dict[str, dict[str, Any]]
+    overrides: dict[str, dict[str, Any]]
     metric: str | None = None
 
     @classmethod
@@ -140,62 +137,87 @@ class Plan:
         path: Path,
         members: Mapping[str, Config],
         base: Config,
-        differs: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
         metric: str | None = None,
     ) -> Plan:
-        """Freezes the members; plan.yaml comes last, so that a plan is whole or absent.
+        """Freezes the members; plan.yaml is written last, so that a plan is whole or absent.
 
-        differs: None is what a member has otherwise than `base`.
+        overrides: None is the difference of each member from `base`.
         """
         inside(path, "plan").mkdir()
         plan = cls(path, {}, {}, metric)
-        plan.add(members, differs or {name: changes(base, config) for name, config in members.items()})
+        plan.add(members, overrides or {name: changes(base, config) for name, config in members.items()})
         return plan
 
-    def add(self, members: Mapping[str, Config], differs: Mapping[str, Any]) -> None:
+    def add(self, members: Mapping[str, Config], overrides: Mapping[str, Any]) -> None:
         """Freezes further members."""
         for name, config in members.items():
             if not is_member_name(name):
-                raise ValueError(f"a member's name is a file's: {name!r} is none ({slug(name)!r} would be)")
+                raise ValueError(f"a member's name must be a file name, got {name!r} ({slug(name)!r} is one)")
             write_atomic(inside(self.path, "plan", f"{name}.yaml"), config.to_yaml())
-            self.members[name], self.differs[name] = config, dict(differs[name])
-        write_atomic(self.path / "plan.yaml", dump_yaml({"metric": self.metric, "members": self.differs}))
+            self.members[name], self.overrides[name] = config, dict(overrides[name])
+        write_atomic(self.path / "plan.yaml", dump_yaml({"metric": self.metric, "members": self.overrides}))
 
     @classmethod
     def load(cls, path: Path, *, trust: Sequence[str] = (), only: str | None = None) -> Plan:
-        """A plan that was written, or one member of it. Raises UserError where plan.yaml is not there (it was cut off
-        before it began) or has no such member."""
+        """Reads a plan, or one member of it. Raises UserError if plan.yaml is missing (the plan was cut off before it
+        began), damaged, or lacks the member."""
         if not RunFolder(path).is_plan:
             raise UserError(f"{path}: no plan (it has no plan.yaml)")
         content = read_yaml(path / "plan.yaml")
-        differs = content.get("members") if isinstance(content, dict) else None
-        if not isinstance(differs, dict):
-            raise UserError(f"{path / 'plan.yaml'}: not a plan that dlx wrote (it has no `members`)")
-        for name, differing in differs.items():
-            if not is_member_name(name):  # it would lead out of the folder; a plan may come from anywhere
-                raise UserError(f"{path / 'plan.yaml'}: {name!r} is no member's name")
-            if not isinstance(differing, dict):
-                raise UserError(f"{path / 'plan.yaml'}: {name} does not say what sets it apart")
+        overrides = read_overrides(path / "plan.yaml", content.get("members") if isinstance(content, dict) else None)
         metric = content.get("metric")
         if metric is not None and not (isinstance(metric, str) and metric.endswith((":min", ":max"))):
-            raise UserError(f"{path / 'plan.yaml'}: metric is not such as val/loss:min")
-        if only and only not in differs:
+            raise UserError(f"{path / 'plan.yaml'}: metric must be such as val/loss:min")
+        if only and only not in overrides:
             raise UserError(f"{path / 'plan.yaml'}: has no member {only}")
-        names = [only] if only else list(differs)
+        names = [only] if only else list(overrides)
         members = {name: load_frozen(path / "plan" / f"{name}.yaml", trust=trust) for name in names}
-        return cls(path, members, differs, metric)
+        return cls(path, members, overrides, metric)
 
     def run(self, name: str) -> RunFolder:
-        """The run folder of a member, whether it is there yet or not."""
+        """The run folder of a member, which may not exist yet."""
         return RunFolder(self.path / MEMBERS / name)
 
 
 def is_member_name(name: Any) -> bool:
-    """Whether it is a file's name that leads nowhere else: a point's name, and behind it what a method calls a run."""
+    """Whether it is a plain file name: a point's name, or one with a method's short name behind it."""
     return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) is not None
 
 
-def check_alone() -> None:
+def read_overrides(path: Path, content: Any, allowed: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """The values by name of plan.yaml or points.yaml. allowed: names that are no folder names.
+
+    Raises UserError for a damaged file, and for a name that would lead out of the folder: it may come from elsewhere.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a plan that dlx wrote")
+    for name, values in content.items():
+        if not is_member_name(name) and name not in allowed:
+            raise UserError(f"{path}: {name!r} is not a folder name")
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: {name} must be a mapping of keys to values")
+    return content
+
+
+@contextmanager
+def environment(name: str, value: str | None) -> Iterator[None]:
+    """Sets an environment variable that child processes inherit (None: deletes it), and restores it."""
+
+    def write(value: str | None) -> None:
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+    before = os.environ.get(name)
+    write(value)
+    try:
+        yield
+    finally:
+        write(before)
+
+
+def refuse_torchrun() -> None:
     """Raises UserError under torchrun: each process would write a plan of its own."""
     if world_size() > 1:
         raise UserError("a plan of many runs is started by one process, not under torchrun")

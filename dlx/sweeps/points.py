@@ -1,95 +1,88 @@
-"""Points: what a sweep is over. Each is one configuration, and one run, or the several runs of a method."""
+"""Points of a sweep: each is one configuration, which is one run or the runs of a method."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build
-from dlx.sweeps.check import check_metric
+from dlx.config.errors import UserError
+from dlx.config.groups import nearest
+from dlx.sweeps.plan import Ending
 
 if TYPE_CHECKING:
     from dlx.methods.method import Method
-    from dlx.sweeps.plan import Ending
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """name: of its folder, empty for the only point of a method. differs: what sets it apart from the other points."""
+    """name: of its folder; empty for the only point of a method. overrides: the values that differ between points."""
 
     name: str
     config: Config
-    differs: dict[str, Any]
+    overrides: dict[str, Any]
 
     @property
     def method(self) -> Method | None:
-        """What makes several runs of it; None: it is one run."""
+        """None for a point that is one run."""
         return build(self.config, "method") if "method" in self.config.values else None
 
     @property
     def base(self) -> Config:
-        """What its runs have in common."""
+        """The configuration that the point's runs share."""
         return self.config.without("method")
 
     def member(self, short: str) -> str:
-        """The plan's name for what a method calls `short`."""
+        """The plan's name for the run that the method calls `short`."""
         return "-".join(part for part in (self.name, short) if part)
 
     def first_members(self, home: Path) -> dict[str, Config]:
-        """By short names, those that can start at once; without a method it is its own only member, with none.
+        """The runs that can start at once, by the method's short names; {"": config} without a method.
 
-        home: where a method may write what its members read.
+        home: the folder where a method may write files that its runs read.
         """
         method = self.method
         return method.members(self.base, {}, home) if method else {"": self.config}
 
 
-class Points(Protocol):
-    """Where a sweep's points come from: a grid has them, a search decides on one when it is asked."""
-
-    @property
-    def total(self) -> int:
-        """How many there will be."""
-
-    def __iter__(self) -> Iterator[Point]: ...
-
-    def told(self, point: Point, status: str, figures: Mapping[str, float]) -> None:
-        """How a point ended: as a run does, and its figures."""
-
-    def findings(self) -> dict[str, Any]:
-        """What the summary says beside the points, once all of them ended."""
-
-    def draw(self, ending: Ending) -> None:
-        """The pictures of all points, once the summary is written."""
-
-
-class FixedPoints:
-    """Points that are known from the start. metric: what they are ranked by, such as val/loss:min; None: not said."""
+class Points:
+    """The points of a grid, known from the start. metric: ranks them, such as val/loss:min; None: not given."""
 
     def __init__(self, points: Iterable[Point], metric: str | None = None) -> None:
         self.points, self.metric = list(points), metric
 
     @property
     def total(self) -> int:
+        """The number of points at the end of the sweep."""
         return len(self.points)
 
     def __iter__(self) -> Iterator[Point]:
         return iter(self.points)
 
-    def told(self, point: Point, status: str, figures: Mapping[str, float]) -> None:
-        """Raises UserError where a point that finished lacks the metric, and the others are of its kind."""
+    def on_point_end(self, point: Point, status: str, metrics: Mapping[str, float]) -> None:
+        """Raises UserError if a finished point lacks the metric and so will all others: they are of the same kind."""
         if self.metric and status == "finished" and len({_kind(other) for other in self.points}) == 1:
-            check_metric(self.metric, figures, point.name)
+            check_metric(self.metric, metrics, point.name)
 
     def findings(self) -> dict[str, Any]:
+        """Entries of the summary beside the points, once all points ended."""
         return {}
 
     def draw(self, ending: Ending) -> None:
-        return
+        """Draws the figures of all points, once the summary is written."""
 
 
 def _kind(point: Point) -> tuple[str, ...]:
-    """Points of one kind have figures of the same names."""
+    """Points of one kind have the same metrics."""
     return tuple(str(point.config.choices.get(group)) for group in ("model", "dataset", "method"))
+
+
+def check_metric(metric: str, known: Collection[str], point: str = "") -> None:
+    """Raises UserError if `known` lacks the metric. metric: such as val/loss:min. point: the point that has `known`."""
+    name = metric.rpartition(":")[0]
+    if name not in known:
+        names = sorted(name for name in known if not name.endswith("_std"))
+        problem = f"{point} has no such metric" if point else "no such metric"
+        raise UserError(f"--metric {name}: {problem}{nearest(name, names) or ';'} metrics: {', '.join(names)}")

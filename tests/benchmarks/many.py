@@ -21,7 +21,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from dlx.sweeps.executors import Execution
+from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.grid import combine, compose_points, read_axes
 from dlx.sweeps.sweep import start_sweep
 

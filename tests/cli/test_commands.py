@@ -91,7 +91,7 @@ def test_imports_stay_light(here):
 
 @pytest.mark.parametrize("command", ["train", "sweep", "resume"])
 def test_help_names_all_executors(command, dlx_call):
-    from dlx.sweeps.executors import EXECUTORS
+    from dlx.sweeps.executors.execution import EXECUTORS
 
     words = dlx_call(command, "--help").out.replace(",", ":").replace("\n", " ")
     assert all(f" {name}:" in words for name in EXECUTORS)

@@ -94,14 +94,14 @@ def test_options_of_many_runs_are_not_for_one(dlx_call, tiny, here, only_run):
     for option, value in options.items():
         call = dlx_call("train", *tiny, option, value)
         assert call.code == 2, option
-        assert call.err == f"error: {option}: has no meaning for one run\n"
+        assert call.err == f"error: {option}: only for sweeps, methods and experiments\n"
     assert list(here.iterdir()) == []
     dlx_call("train", *tiny)
     before = (only_run() / "metrics.jsonl").read_bytes()
     for option, value in options.items():
         call = dlx_call("resume", "@last", "trainer.max_steps=10", option, value)
         assert call.code == 2, option
-        assert call.err == f"error: {option}: has no meaning for one run\n"
+        assert call.err == f"error: {option}: only for sweeps, methods and experiments\n"
     assert (only_run() / "metrics.jsonl").read_bytes() == before
 
 

@@ -199,7 +199,7 @@ def test_an_experiment_of_failed_members_measures_nothing(dlx_call, failing):
         (["experiment=learning_rate", "experiment.rates=[1,0.1,0.01]"], "experiment.rates: must be at least 3, rising"),
         (["experiment.seeds=1"], "experiment: has no settings; Available options: activations"),
         (["experiment=learning_rate", "optim.lrr=1"], "optimizer.lrr"),
-        (["experiment=learning_rate", "--executor", "nonsense"], "--executor nonsense: there is none"),
+        (["experiment=learning_rate", "--executor", "nonsense"], "--executor nonsense: unknown; choose from"),
         (["experiment=learning_rate", "--jobs", "0", "--dry-run"], "--jobs: must be at least 1, got 0"),
     ],
 )

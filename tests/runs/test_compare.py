@@ -14,7 +14,7 @@ from dlx.runs.differing import differing, short_names
 from dlx.runs.figures import figure_text, goal_of, main_metric, shown_metrics, spread_text, time_text
 from dlx.runs.folder import RunFolder
 from dlx.runs.plot_text import plot_text
-from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown, cells, header, summary_rows
+from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown, columns_of, summary_rows
 
 
 def entry(root, run, metrics=None, status="finished", monitor="val/accuracy:max", **config) -> Entry:
@@ -83,9 +83,10 @@ def test_missing_and_broken_figures(tmp_path):
         entry(tmp_path, "d", {"val/accuracy": 0.4, "val/bleu": 3.5}, status="running", optimizer__lr=4.0),
     ]
     comparison = compare(group)
-    assert header(comparison) == ["lr", "n", "val/accuracy", "val/bleu", "status"]
-    assert [text for text, _ in cells(comparison, 0)] == ["", "2", "0.5000 (1 of 2)", "", "1 finished, 1 failed"]
-    assert [text for text, _ in cells(comparison, 1)] == ["3", "1", "nan", "", "diverged"]
+    columns = columns_of(comparison)
+    assert [column.name for column in columns] == ["lr", "n", "val/accuracy", "val/bleu", "status"]
+    assert [column.cells[0] for column in columns] == ["", "2", "0.5000 (1 of 2)", "", "1 finished, 1 failed"]
+    assert [column.cells[1] for column in columns] == ["3", "1", "nan", "", "diverged"]
     assert comparison.best["val/accuracy"] == {0}
     assert comparison.best["val/bleu"] == frozenset()
     json.dumps(as_data(compare(group[:2])), allow_nan=False)

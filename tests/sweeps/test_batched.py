@@ -10,7 +10,7 @@ import torch
 from dlx.runs.checkpoint import latest_checkpoint, load_weights
 from dlx.runs.folder import RunFolder
 from dlx.runs.metrics import read_metrics
-from dlx.sweeps import batched
+from dlx.sweeps.executors import batched
 
 BASE = ("trainer.log_every=10", "trainer.validate_every=25", "data.batch_size=32", "trainer.threads=1")
 MLP = ("model=mlp", "model.hidden=[16]", *BASE)
@@ -210,9 +210,9 @@ def test_rows_and_seconds_are_whole_after_an_interruption(dlx_call, sigterm_at, 
 def test_auto_takes_what_is_faster(dlx_call, monkeypatch):
     words = [*MLP, "trainer.max_steps=6", "seed=0,1"]
     for times, together in (((1.0, 2.0), True), ((2.0, 1.0), False)):
-        monkeypatch.setattr("dlx.sweeps.batched.measure", lambda stack, times=times: times)
+        monkeypatch.setattr("dlx.sweeps.executors.batched.measure", lambda stack, times=times: times)
         trained = []
-        monkeypatch.setattr("dlx.sweeps.batched._train", lambda *a, kept=trained: kept.append(a) or [])
+        monkeypatch.setattr("dlx.sweeps.executors.batched._train", lambda *a, kept=trained: kept.append(a) or [])
         _, rows, err = swept(dlx_call, "auto", *words)
         assert bool(trained) == together
         assert ("one by one" in err) == (not together)

@@ -44,10 +44,10 @@ def test_pairs():
 @given(st.integers(1, 12), st.integers(0, 5))
 def test_a_draw_is_of_different_members_and_the_same_each_time(count, seed):
     words = ("optim.lr=1,2,3", "seed=range(4)")
-    drawn = members(*words, draw=count, seed=seed)
+    drawn = members(*words, sample=count, seed=seed)
     assert len({tuple(member) for member in drawn}) == count
     assert all(member in members(*words) for member in drawn)
-    assert drawn == members(*words, draw=count, seed=seed)
+    assert drawn == members(*words, sample=count, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_what_has_no_members_is_said(words, text):
 
 
 def test_a_draw_of_too_many_is_said():
-    with pytest.raises(ConfigError, match="--random: 7 of a grid of 6 cannot be drawn"):
-        members("seed=range(6)", draw=7)
+    with pytest.raises(ConfigError, match="--sample: must be from 1 to 6, the size of the grid, got 7"):
+        members("seed=range(6)", sample=7)
 
 
 def test_members_are_what_each_composes_alone():
@@ -79,7 +79,7 @@ def test_members_are_what_each_composes_alone():
         alone = compose(member)
         assert (point.config.values, point.config.choices) == (alone.values, alone.choices)
     assert points[2].name == "002-model-linear-lr-0.001"
-    assert points[2].differs == {"model": "linear", "optimizer.lr": 0.001}
+    assert points[2].overrides == {"model": "linear", "optimizer.lr": 0.001}
 
 
 def test_equal_configurations_are_one_point():
@@ -128,15 +128,15 @@ def test_an_interpolation_takes_the_swept_value():
     ],
 )
 def test_a_range_has_its_numbers_as_they_are_written_and_not_its_end(text, expected):
-    from dlx.sweeps.space import Numbers, Space
+    from dlx.sweeps.search.space import Space
 
     (axis,) = read_axes([f"optim.lr={text}"])
     assert [word.partition("=")[2] for word in axis.words] == [str(value) for value in expected]
     (found,) = Space([f"optim.lr={text}"]).dimensions  # a search draws from the same numbers
-    assert isinstance(found, Numbers)
-    assert (found.low, found.high, found.count) == (min(expected), max(expected), len(expected))
-    step = (found.high - found.low) / (len(expected) - 1)
-    reached = [found.exact(found.low + n * step) for n in range(len(expected))]
+    low, high = found.distribution.low, found.distribution.high
+    assert (low, high, found.count) == (min(expected), max(expected), len(expected))
+    step = (high - low) / (len(expected) - 1)
+    reached = [found.exact(low + n * step) for n in range(len(expected))]
     assert reached == sorted(map(type(expected[0]), expected)) if isinstance(expected[0], float) else True
 
 
@@ -186,9 +186,9 @@ def test_a_members_name_keeps_the_sign_of_its_exponent(values, name):
 def test_what_sets_members_apart_has_its_own_type():
     words = ["model=mlp,linear", "optim.lr=1e-3", "trainer.compile=false", "reg=[mixup],[]", "trainer.clip_norm=1,null"]
     axes = read_axes(words)
-    differs = compose_points(combine(axes), axes)[0].differs
-    assert differs == {"model": "mlp", "regularization": ["mixup"], "trainer.clip_norm": 1.0}
-    assert type(differs["trainer.clip_norm"]) is float
+    overrides = compose_points(combine(axes), axes)[0].overrides
+    assert overrides == {"model": "mlp", "regularization": ["mixup"], "trainer.clip_norm": 1.0}
+    assert type(overrides["trainer.clip_norm"]) is float
 
 
 def test_every_plan_holds_values_of_the_same_types(dlx_call):

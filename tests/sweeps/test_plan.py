@@ -8,7 +8,7 @@ import pytest
 from dlx.config import compose
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.executors import in_this_process
+from dlx.sweeps.executors.inprocess import run_members
 from dlx.sweeps.plan import Plan
 from dlx.tasks.system import System
 
@@ -20,14 +20,14 @@ def base(here):
     return compose(WORDS)
 
 
-def run(plan, told):
+def run(plan, statuses):
     results = {}
 
-    def tell(name, result):
-        told.append((name, result.status))
+    def on_result(name, result):
+        statuses.append((name, result.status))
         results[name] = result
 
-    in_this_process(plan, plan.members, tell)
+    run_members(plan, plan.members, on_result)
     return results
 
 
@@ -43,7 +43,7 @@ def test_a_plan_is_read_back_as_it_was_written(base, here):
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "-rf", "x" * 90])
 def test_a_member_cannot_be_named_out_of_the_folder(name, base, here):
-    with pytest.raises(ValueError, match="a member's name is a file's"):
+    with pytest.raises(ValueError, match="a member's name must be a file name"):
         Plan.write(here, {name: base}, base)
 
 
@@ -54,7 +54,7 @@ def test_no_plan_is_said(here):
 
 def test_a_member_that_fails_is_recorded_and_finished_ones_are_left(base, here, monkeypatch):
     members = {name: compose([f"seed={seed}"], base=base) for seed, name in enumerate(("a", "b", "c"))}
-    plan, told = Plan.write(here, members, base), []
+    plan, statuses = Plan.write(here, members, base), []
     before = System.after_step
 
     def fails(system, step):
@@ -64,8 +64,8 @@ def test_a_member_that_fails_is_recorded_and_finished_ones_are_left(base, here, 
 
     with monkeypatch.context() as patch:
         patch.setattr(System, "after_step", fails)
-        results = run(plan, told)
-    assert told == [("a", "finished"), ("b", "failed"), ("c", "finished")]
+        results = run(plan, statuses)
+    assert statuses == [("a", "finished"), ("b", "failed"), ("c", "finished")]
     assert results["b"].reason == "RuntimeError: no memory"
     assert RunFolder(here / "runs" / "b").status()["status"] == "failed"
     written = (here / "runs" / "a" / "metrics.jsonl").read_bytes()
@@ -94,7 +94,7 @@ def test_a_plan_from_elsewhere_cannot_lead_out_of_its_folder(name, base, here):
     (here / "sweep").mkdir()
     Plan.write(here / "sweep", {"a": base}, base)
     (here / "sweep" / "plan.yaml").write_text(f"members:\n  {name}: {{}}\n")
-    with pytest.raises(UserError, match="is no member's name"):
+    with pytest.raises(UserError, match="is not a folder name"):
         Plan.load(here / "sweep")
     (here / "sweep" / "plan.yaml").write_text("- a\n")
     with pytest.raises(UserError, match="not a plan that dlx wrote"):

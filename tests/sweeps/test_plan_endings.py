@@ -18,7 +18,7 @@ def broken(*arguments, **named):
 DRAWN = {
     "method": (("train", *QUICK, "method=seeds", "method.count=2"), "dlx.methods.seeds.strip", "spread"),
     "claim": (("train", "experiment=bottleneck"), "dlx.experiments.bottleneck.Bottleneck.figure", "figure"),
-    "search": ((*SEARCH, *QUICK), "dlx.sweeps.history.history", "search"),
+    "search": ((*SEARCH, *QUICK), "dlx.sweeps.search.search.plot_search", "search"),
 }
 
 
@@ -84,7 +84,7 @@ def test_an_ensemble_that_is_interrupted_is_no_answer(dlx_call, here, monkeypatc
 
 def test_a_worker_that_cannot_write_its_result_has_it_in_its_run(dlx_call, here, monkeypatch):
     """A disk that is full for one moment: the member is finished, and its sweep says so."""
-    from dlx.sweeps import pool
+    from dlx.sweeps.executors import pool
     from dlx.sweeps.plan import Plan
 
     call = dlx_call("sweep", *QUICK, "seed=0,1", "--json")

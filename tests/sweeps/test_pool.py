@@ -1,4 +1,4 @@
-"""Places are filled as they come free, deaths are made good, and signals heeded."""
+"""A pool keeps members running, restarts those whose worker died, and stops on a signal."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dlx.sweeps.executors.pool import RETRIES, run_pool, worker_pythonpath
 from dlx.sweeps.plan import Interrupted
-from dlx.sweeps.pool import RETRIES, import_path, keep_filled
 from dlx.training.session import Result
 
 
@@ -41,19 +41,19 @@ class Scripted:
 
 def run(pool, names, **how):
     told = []
-    keep_filled(pool, names, lambda name, result: told.append((name, result.status, result.reason)), **how)
+    run_pool(pool, names, lambda name, result: told.append((name, result.status, result.reason)), **how)
     return told
 
 
 @pytest.mark.parametrize(("jobs", "first"), [(None, ("start", "a", "b", "c")), (2, ("start", "a", "b"))])
-def test_places_are_filled_at_once(jobs, first):
+def test_free_workers_start_at_once(jobs, first):
     pool = Scripted()
     assert [name for name, *_ in run(pool, ["a", "b", "c"], jobs=jobs)] == ["a", "b", "c"]
     assert pool.calls[0] == first
 
 
-def test_a_name_is_taken_only_when_there_is_a_place():
-    """A chain decides on the next by what was told of the one before."""
+def test_a_name_is_taken_only_when_a_member_can_start():
+    """A chain chooses the next member by the results so far."""
     told = []
 
     def chain():
@@ -61,7 +61,7 @@ def test_a_name_is_taken_only_when_there_is_a_place():
             yield name
             assert told[-1] == name
 
-    keep_filled(Scripted(), chain(), lambda name, result: told.append(name), jobs=1)
+    run_pool(Scripted(), chain(), lambda name, result: told.append(name), jobs=1)
     assert told == ["a", "b", "c"]
 
 
@@ -82,14 +82,14 @@ def test_a_signal_stops_all_and_nothing_is_told_of_what_it_cut_off():
     told = []
     pool = Scripted(a=["signal"], b=["interrupted"], c=["lost"])
     with pytest.raises(Interrupted) as ending:
-        keep_filled(pool, iter("abcd"), lambda name, result: told.append(name), jobs=3, retries=RETRIES)
+        run_pool(pool, iter("abcd"), lambda name, result: told.append(name), jobs=3, retries=RETRIES)
     assert ending.value.code == 143
     assert told == ["a"]
     assert pool.calls == [("start", "a", "b", "c"), ("stop",), ("kill",)]
 
 
 def test_what_does_not_leave_within_the_grace_is_killed(monkeypatch):
-    monkeypatch.setattr("dlx.sweeps.pool.GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("dlx.sweeps.executors.pool.GRACE_SECONDS", 0.05)
     pool = Scripted(a=["signal"])
     before = pool.ended
 
@@ -104,6 +104,6 @@ def test_what_does_not_leave_within_the_grace_is_killed(monkeypatch):
 
 def test_workers_import_the_same(monkeypatch, here):
     monkeypatch.setenv("PYTHONPATH", f"mine{os.pathsep}/elsewhere")
-    own, *given = import_path().split(os.pathsep)
-    assert (Path(own) / "dlx" / "sweeps" / "pool.py").is_file()
+    own, *given = worker_pythonpath().split(os.pathsep)
+    assert (Path(own) / "dlx" / "sweeps" / "executors" / "pool.py").is_file()
     assert given == [str(here / "mine"), "/elsewhere"]

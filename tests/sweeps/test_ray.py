@@ -61,7 +61,7 @@ def test_a_killed_member_goes_on_from_its_checkpoint_and_one_that_crashes_is_rec
 
 
 def test_a_member_whose_worker_dies_again_and_again_has_failed(grid, monkeypatch):
-    monkeypatch.setattr("dlx.sweeps.pool.RETRIES", 1)  # each takes seconds
+    monkeypatch.setattr("dlx.sweeps.executors.pool.RETRIES", 1)  # each takes seconds
     members, folder = grid("kill", *RAY, code=1)
     assert members["000"]["status"] == "failed"
     assert members["000"]["reason"] == "its Ray worker died (WorkerCrashedError), 2 times"
@@ -84,7 +84,7 @@ def test_members_save_at_ctrl_c_and_the_sweep_goes_on(grid, alone_as, meanwhile,
 
 
 def test_a_folder_that_a_node_does_not_see_is_said(here):
-    from dlx.sweeps.ray_ import run_in
+    from dlx.sweeps.executors.ray import run_in
 
     fields = run_in(str(here), here / "elsewhere", "000", (), None)
     assert fields["status"] == "failed"

@@ -16,8 +16,8 @@ from faults import pid_of, resumed_at, statuses, wait_until
 from one_node_slurm import OneNodeSlurm, why_not
 
 from dlx.config.errors import UserError
-from dlx.sweeps.executors import Execution
-from dlx.sweeps.slurm import Slurm, read_parameters
+from dlx.sweeps.executors.execution import Execution
+from dlx.sweeps.executors.slurm import Slurm, read_parameters
 
 pytest.importorskip("submitit", reason="submitit is not installed")
 
@@ -41,8 +41,8 @@ def slurm():
 
 @pytest.fixture(autouse=True)
 def cluster(slurm, monkeypatch):
-    monkeypatch.setattr("dlx.sweeps.slurm.STATE_SECONDS", 0.5)
-    monkeypatch.setattr("dlx.sweeps.slurm.RESULT_SECONDS", 1.0)
+    monkeypatch.setattr("dlx.sweeps.executors.slurm.STATE_SECONDS", 0.5)
+    monkeypatch.setattr("dlx.sweeps.executors.slurm.RESULT_SECONDS", 1.0)
     for name, value in (slurm.environment if slurm else {"DLX_SLURM_CLUSTER": "local"}).items():
         monkeypatch.setenv(name, value)
 
@@ -155,8 +155,8 @@ def test_a_job_that_does_not_start_says_why(grid, monkeypatch, real):
         said.append(text)
         partition("UP")
 
-    monkeypatch.setattr("dlx.sweeps.slurm.WAITING_SECONDS", 1.0)
-    monkeypatch.setattr("dlx.sweeps.slurm.note", note)
+    monkeypatch.setattr("dlx.sweeps.executors.slurm.WAITING_SECONDS", 1.0)
+    monkeypatch.setattr("dlx.sweeps.executors.slurm.note", note)
     partition("DOWN")
     late = threading.Timer(40, partition, ["UP"])
     late.start()

@@ -8,9 +8,9 @@ import pytest
 
 from dlx.config import compose
 from dlx.runs.checkpoint import latest_checkpoint
-from dlx.sweeps.executors import run_member
+from dlx.sweeps.executors.inprocess import run_member
+from dlx.sweeps.executors.worker import run
 from dlx.sweeps.plan import Plan
-from dlx.sweeps.worker import run
 from dlx.training.session import Result
 from dlx.training.signals import Signals
 
@@ -39,8 +39,8 @@ def test_one_that_hangs_is_ended_after_the_grace(plan, monkeypatch):
         return Result(plan.run(name).path, "finished", 0)
 
     ended = []
-    monkeypatch.setattr("dlx.sweeps.pool.GRACE_SECONDS", 0.1)
-    monkeypatch.setattr("dlx.sweeps.executors.run_member", hang)
+    monkeypatch.setattr("dlx.sweeps.executors.worker.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("dlx.sweeps.executors.inprocess.run_member", hang)
     monkeypatch.setattr(os, "_exit", lambda code: ended.append((code, written(plan))))
     run(plan.path, "a", limit=0.5)
     failed = {"status": "failed", "code": 1, "metrics": {}, "reason": "killed (over its 0.5 s)"}

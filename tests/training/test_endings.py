@@ -169,11 +169,11 @@ def test_a_signal_at_the_last_step_leaves_the_test_to_resume(dlx_call, only_run,
 @pytest.mark.parametrize("words", [("train", "method=seeds", "method.count=2"), ("sweep", "seed=0,1")])
 @pytest.mark.parametrize("phase", ["making the plan", "between members", "the member's end", "pictures"])
 def test_a_signal_to_a_sweep_in_any_phase(words, phase, dlx_call, here, tiny, monkeypatch):
-    from dlx.sweeps import executors
+    from dlx.sweeps.executors import inprocess
     from dlx.sweeps.plan import Ending, Plan
 
     target = {
-        "making the plan": (Plan, "write"), "between members": (executors, "run_member", term, 2),
+        "making the plan": (Plan, "write"), "between members": (inprocess, "run_member", term, 2),
         "the member's end": (RunRecorder, "close"), "pictures": (Ending, "finish"),
     }[phase]  # fmt: skip
     with monkeypatch.context() as patch:

@@ -6,71 +6,56 @@ import contextlib
 import importlib.util
 import logging
 import os
-import signal
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config.errors import UserError, reason_of
 from dlx.runs.files import open_plain
-from dlx.sweeps import pool, worker
+from dlx.sweeps.executors import pool, worker
+from dlx.sweeps.executors.execution import Execution, OnResult
+from dlx.sweeps.plan import Plan
 from dlx.training.progress import note
 from dlx.training.session import Result
-
-if TYPE_CHECKING:
-    from dlx.sweeps.executors import Execution, Tell
-    from dlx.sweeps.plan import Plan
+from dlx.training.signals import Signals
 
 POLL_SECONDS = 0.5
 
 
 class Ray:
-    """`jobs` tasks at a time, each with its share of the CPUs, and a GPU where the cluster has any.
+    """Runs `jobs` tasks at a time, each with its share of the CPUs, and a GPU if the cluster has any.
 
     The cluster is the one of RAY_ADDRESS, else one that runs on this machine, else one started for this sweep alone.
+    Ray itself retries nothing: a restarted member resumes from its run folder.
     """
 
     def __init__(self, execution: Execution) -> None:
         if importlib.util.find_spec("ray") is None:
             raise UserError("--executor ray: Ray is not installed; pip install 'dlx[ray]'")
         self.execution = execution
+        self.running: dict[Any, str] = {}  # members by task
 
-    def __call__(self, plan: Plan, names: Iterable[str], tell: Tell) -> None:
+    def __call__(self, plan: Plan, names: Iterable[str], on_result: OnResult) -> None:
         with _connected(plan.path / "plan" / "ray.log") as ray:
-            tasks = _Tasks(ray, plan, self.execution)
-            pool.keep_filled(tasks, names, tell, jobs=tasks.jobs, retries=pool.RETRIES)
-
-
-def run_in(folder: str, path: Path, name: str, trust: Sequence[str], limit: float | None) -> dict[str, Any]:
-    """What a task does: a member, from the submitter's current folder, to which its configuration may refer."""
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}, where the sweep was started")
-    os.chdir(folder)
-    return worker.run(path, name, trust, limit)
-
-
-class _Tasks:
-    """The tasks under way. Ray itself retries nothing: what a retry begins with is in the run folder."""
-
-    def __init__(self, ray: Any, plan: Plan, execution: Execution) -> None:
-        self.ray, self.plan, self.execution = ray, plan, execution
-        self.running: dict[Any, str] = {}
-        found = ray.cluster_resources()
-        gpus, cpus = int(found.get("GPU", 0)), int(found.get("CPU", 0))
-        self.jobs = execution.jobs or gpus or max(1, cpus)
-        largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-        share = max(1, min(cpus // self.jobs, largest))  # more than the largest node has would wait for ever
-        variables = {"PYTHONPATH": pool.import_path(), "OMP_NUM_THREADS": str(share)}
-        self.task = ray.remote(run_in).options(
-            num_cpus=share, num_gpus=1 if gpus else 0, max_retries=0, runtime_env={"env_vars": variables}
-        )
+            self.plan, self.ray = plan, ray
+            found = ray.cluster_resources()
+            gpus, cpus = int(found.get("GPU", 0)), int(found.get("CPU", 0))
+            jobs = self.execution.jobs or gpus or max(1, cpus)
+            largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+            share = max(1, min(cpus // jobs, largest))  # a task that needs more than the largest node never starts
+            variables = {"PYTHONPATH": pool.worker_pythonpath(), "OMP_NUM_THREADS": str(share)}
+            self.task = ray.remote(run_in).options(
+                num_cpus=share, num_gpus=1 if gpus else 0, max_retries=0, runtime_env={"env_vars": variables}
+            )
+            pool.run_pool(self, names, on_result, jobs=jobs, retries=pool.RETRIES)
 
     def start(self, names: list[str]) -> None:
+        execution = self.execution
         for name in names:
-            pool.forget_result(self.plan, name)
-            how = self.execution
-            task = self.task.remote(str(Path.cwd()), self.plan.path.absolute(), name, how.trust, how.time_limit)
+            pool.delete_result(self.plan, name)
+            path = self.plan.path.absolute()
+            task = self.task.remote(str(Path.cwd()), path, name, execution.trust, execution.time_limit)
             self.running[task] = name
 
     def ended(self) -> dict[str, Result]:
@@ -80,7 +65,6 @@ class _Tasks:
         return {self.running[task]: self._result(task, self.running.pop(task)) for task in ready}
 
     def _result(self, task: Any, name: str) -> Result:
-        """What the member's worker gave back or wrote; where it could not, what became of it."""
         errors = self.ray.exceptions
         path = self.plan.run(name).path
         try:
@@ -91,34 +75,44 @@ class _Tasks:
             return Result(path, "failed", 1, {}, reason_of(error.cause))
         except (errors.RuntimeEnvSetupError, errors.RaySystemError, errors.TaskUnschedulableError) as error:
             return Result(path, "failed", 1, {}, f"Ray: {str(error).splitlines()[0]}")
-        except errors.RayError as error:  # a worker or its node died; over its time limit it wrote so before
+        except (
+            errors.RayError
+        ) as error:  # the worker or its node died; a worker that was killed over its limit wrote so
             lost = Result(path, "lost", 1, {}, f"its Ray worker died ({type(error).__name__})")
             return pool.written_result(self.plan, name) or lost
 
     def stop(self) -> None:
         for task in self.running:
-            self.ray.cancel(task)  # as Ctrl-C in its process, where it is running
+            self.ray.cancel(task)  # as Ctrl-C in a running task's process
 
     def kill(self) -> None:
         for task in self.running:
             self.ray.cancel(task, force=True)
 
 
+def run_in(folder: str, path: Path, name: str, trust: Sequence[str], limit: float | None) -> dict[str, Any]:
+    """Runs a member in a task, from the submitter's current folder: its configuration may have relative paths."""
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}, where the sweep was started")
+    os.chdir(folder)
+    return worker.run(path, name, trust, limit)
+
+
 @contextlib.contextmanager
 def _connected(log: Path) -> Iterator[Any]:
-    """Ray's module, connected to a cluster inside. What Ray prints goes to `log`; it reports nothing to its makers."""
+    """The module ray, connected to a cluster. Ray prints to `log` and sends no usage statistics."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or (Path.home() / ".ray/auth_token").exists()
-    if token:  # `ray start` asks for it then, but `ray.init` does not send it unless told
+    if token:  # `ray start` then requires it, but `ray.init` sends it only in this mode
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     address = os.environ.get("RAY_ADDRESS", "")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    before = signal.getsignal(signal.SIGTERM)  # which Ray replaces
     _check_answers(address)
     with (
+        Signals(),  # restores the handler of SIGTERM, which Ray replaces
         os.fdopen(open_plain(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as file,
         contextlib.redirect_stdout(file),
     ):
@@ -133,11 +127,10 @@ def _connected(log: Path) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
-            signal.signal(signal.SIGTERM, before)
 
 
 def _check_answers(address: str) -> None:
-    """Raises UserError where nobody does: Ray itself would try for minutes, and end the process."""
+    """Raises UserError if nothing listens there: Ray itself would try for minutes, then end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return

@@ -6,72 +6,64 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dlx.config.errors import UserError
 
-if TYPE_CHECKING:
-    import optuna
-
-LOCK_SECONDS = 10  # that a storage may be locked: writing takes milliseconds, so its owner is dead or stopped
+LOCK_SECONDS = 10  # a storage locked for longer has a dead or stopped owner: a write takes milliseconds
 
 
 class StudyError(UserError):
-    """The storage does not answer, or has another study than is meant."""
+    """The storage fails, or has a study of something else."""
 
 
 class NoStudy(StudyError):
-    """There is none of that name."""
+    """The storage has no study of that name."""
 
 
 @contextlib.contextmanager
-def clear(where: str) -> Iterator[None]:
-    """A storage's many errors as one line."""
-    from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
-
+def one_line_errors(storage_shown: str) -> Iterator[None]:
+    """Turns the errors of Optuna, SQLAlchemy and the file system into a StudyError with one line."""
     try:
         yield
     except ImportError as error:
         cause = error.__cause__ or error
-        raise StudyError(f"{where}: needs a package that is not installed ({cause})") from error
+        raise StudyError(f"{storage_shown}: needs a package that is not installed ({cause})") from error
     except (OptunaError, SQLAlchemyError, OSError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, OptunaError) and error.__cause__ else error
         text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise StudyError(f"{where}: cannot be used: {text}") from error
+        raise StudyError(f"{storage_shown}: cannot be used: {text}") from error
 
 
-def open_storage(storage: str, *, is_there: bool = False) -> optuna.storages.BaseStorage:
-    """storage: the path of a journal file, or a database's URL. is_there: it is not made anew."""
-    import optuna
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
+def open_storage(storage: str, *, exists: bool = False) -> optuna.storages.BaseStorage:
+    """storage: the path of a journal file, or a database's URL. exists: a missing file is an error."""
     path = storage_path(storage)
-    if path is not None and is_there and not path.is_file():
+    if path is not None and exists and not path.is_file():
         raise FileNotFoundError(f"{path} is gone")
     if "://" not in storage:
-        lock = JournalFileOpenLock(storage, grace_period=LOCK_SECONDS)  # a dead owner's is taken away
+        lock = JournalFileOpenLock(storage, grace_period=LOCK_SECONDS)  # removes the lock of a dead owner
         return optuna.storages.JournalStorage(JournalFileBackend(storage, lock))
     arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if storage.startswith("sqlite") else {}
     return optuna.storages.get_storage(optuna.storages.RDBStorage(storage, engine_kwargs=arguments))
 
 
 def storage_path(storage: str) -> Path | None:
-    """The file of a journal or of an SQLite database."""
+    """The file of a journal or of an SQLite database; None for a server."""
     if "://" not in storage:
         return Path(storage)
-    from sqlalchemy.engine import make_url
-
     url = make_url(storage)
     is_file = url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("file:")
     return Path(url.database) if is_file and url.database else None
 
 
 def absolute(storage: str) -> str:
-    """The same from any directory. Raises StudyError for what is no URL."""
-    from sqlalchemy.engine import make_url
-
-    with clear(f"--storage {redacted(storage)}"):
+    """The storage with an absolute path. Raises StudyError for an invalid URL."""
+    with one_line_errors(f"--storage {redacted(storage)}"):
         path = storage_path(storage)
         if path is None:
             return storage
@@ -81,10 +73,7 @@ def absolute(storage: str) -> str:
 
 
 def redacted(storage: str) -> str:
-    """Without its password, for all that is written or shown."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
+    """The storage without its password, for files and messages."""
     if "://" not in storage:
         return storage
     try:
@@ -95,21 +84,8 @@ def redacted(storage: str) -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
-def check_storage(storage: str, where: str) -> None:
-    """Raises StudyError where it cannot be reached. Writes nothing but, in a database, Optuna's tables."""
-    path = storage_path(storage)
-    with clear(where):
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.parent}")
-        if "://" in storage:
-            open_storage(storage).get_all_studies()
-        elif path is not None and path.exists():
-            with path.open("r+b"):
-                pass
-
-
-def mend_journal(path: Path) -> None:
-    """Cuts off a last line that was not written to its end (a power cut, a full disk): Optuna could not read on."""
+def repair_journal(path: Path) -> None:
+    """Cuts off an incomplete last line (a power cut, a full disk), which Optuna could not read."""
     content = path.read_bytes() if path.is_file() else b""
     if content and not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)

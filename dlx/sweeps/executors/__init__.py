@@ -1,0 +1,1 @@
+"""Executors: one file for each way to run a plan's members, the table of them, and what those with workers share."""
