@@ -9,6 +9,7 @@ import math
 import signal
 import time
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -44,10 +45,9 @@ if TYPE_CHECKING:
     from dlx.training.loaders import Loaders
     from dlx.training.prepare import Prepared
 
-    ShouldPrune = Callable[[list[dict[str, float]]], bool]
-
 BAD_SAMPLES = 8  # indices that a message about a bad step names
 FILM_FRAMES = 20  # validations at which a film's pictures are made, about
+ShouldPrune = Callable[[list[dict[str, float]]], bool]  # of the validations so far
 HOOKS = ("around_loss", "penalty", "on_gradients", "after_step", "on_validation")
 
 
