@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.runs import page
 from dlx.runs.compare import MAX_CURVES, Comparison, curve_panels
 from dlx.runs.curves import Band
@@ -48,10 +48,8 @@ dark.addEventListener("change", draw);
 
 def plotly_script() -> str:
     """plotly's own JavaScript, from its wheel. Raises UserError where that is not installed."""
-    try:
-        return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    except (ModuleNotFoundError, FileNotFoundError):
-        raise UserError("--html: needs plotly, which is not installed: pip install plotly") from None
+    require("--html", "dashboard", "plotly")
+    return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 def comparison_table(comparison: Comparison, *, sortable: bool = False) -> Html:

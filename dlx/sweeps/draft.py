@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dlx.config import Config
 from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic
 from dlx.sweeps.check import check_metric, metrics_of
@@ -123,6 +124,7 @@ def draft_search(
     settings: without metric, what the model monitors is sought.
     """
     settings.check()
+    require(f"--search {settings.sampler}", "search", "optuna")
     space = Space(arguments, conf_dirs=conf_dirs, trust=trust, base=base)
     check_sampler(settings.sampler, space.dimensions)
     check_trials(settings.trials, space)

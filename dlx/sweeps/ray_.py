@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError, reason_of
+from dlx.config.extras import require
 from dlx.runs.files import open_plain
 from dlx.sweeps import pool, worker
 from dlx.training.progress import note
@@ -32,8 +32,7 @@ class Ray:
     """
 
     def __init__(self, execution: Execution) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise UserError("--executor ray: Ray is not installed; pip install 'dlx[ray]'")
+        require("--executor ray", "ray", "ray")
         self.execution = execution
 
     def __call__(self, plan: Plan, names: Iterable[str], tell: Tell) -> None:

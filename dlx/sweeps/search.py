@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import load_frozen
 from dlx.sweeps.check import check_metric
@@ -56,6 +57,7 @@ def open_search(
 ) -> Search:
     """A search that goes on. known: its points so far. given: the storage, where the folder may not have it. trials:
     how many points it has now in all. Raises UserError where it has more already."""
+    require("a search", "search", "optuna")
     path, settings = folder.path, Settings.read(folder.path)
     storage = settings.address(path, given)
     if trials is not None and trials < len(known):

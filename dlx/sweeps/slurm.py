@@ -9,7 +9,6 @@ saves, the job is queued again by itself, and the member goes on from its checkp
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import math
 import os
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.config.groups import nearest
 from dlx.sweeps import worker
 from dlx.training.progress import note
@@ -61,8 +61,7 @@ class Slurm:
     """
 
     def __init__(self, execution: Execution) -> None:
-        if importlib.util.find_spec("submitit") is None:
-            raise UserError("--executor slurm: submitit is not installed; pip install 'dlx[slurm]'")
+        require("--executor slurm", "slurm", "submitit")
         self.local = os.environ.get("DLX_SLURM_CLUSTER") == "local"
         if not self.local and shutil.which("sbatch") is None:
             raise UserError("--executor slurm: there is no sbatch; start the sweep where jobs are submitted")
