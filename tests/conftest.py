@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import itertools
 import os
 import signal
@@ -34,6 +36,38 @@ def pytest_xdist_make_scheduler(config, log):
             return file if file.endswith(("sweeps/test_ray.py", "sweeps/test_slurm.py")) else nodeid
 
     return ByCluster(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session):
+    """What importing and collecting made stays to the end: a collection of garbage need not look through it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def compositions():
+    """What Hydra composed, by the choices of shipped options."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def compose_once(request, monkeypatch, compositions):
+    """Hydra takes 65 ms for each composition. Those of shipped options are made once, but where composing is tested."""
+    if request.path.parent.name == "config" and request.path.name != "test_schema.py":
+        return
+    module = sys.modules["dlx.config.compose"]  # the package has a function of the same name
+    hydra = module._compose_choices
+
+    def once(chosen, conf_dirs):
+        if conf_dirs:
+            return hydra(chosen, conf_dirs)
+        words = repr(chosen)
+        if words not in compositions:
+            compositions[words] = hydra(chosen, conf_dirs)
+        return copy.deepcopy(compositions[words])
+
+    monkeypatch.setattr(module, "_compose_choices", once)
 
 
 @dataclass
