@@ -19,6 +19,7 @@ import dlx.cli
 from dlx.config.groups import GROUPS
 from dlx.tasks.system import System
 
+TESTS = Path(__file__).parent
 torch.set_num_threads(1)
 
 
@@ -47,22 +48,23 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session")
 def compositions():
-    """What Hydra composed, by the choices of shipped options."""
+    """What Hydra composed, by choices and folders."""
     return {}
 
 
 @pytest.fixture(autouse=True)
 def compose_once(request, monkeypatch, compositions):
-    """Hydra takes 65 ms for each composition. Those of shipped options are made once, but where composing is tested."""
+    """Hydra takes 65 ms for each composition. Those of files that no test writes are made once, but where composing is
+    what is tested."""
     if request.path.parent.name == "config" and request.path.name != "test_schema.py":
         return
     module = sys.modules["dlx.config.compose"]  # the package has a function of the same name
     hydra = module._compose_choices
 
     def once(chosen, conf_dirs):
-        if conf_dirs:
+        if any(not Path(folder).is_relative_to(TESTS) for folder in conf_dirs):
             return hydra(chosen, conf_dirs)
-        words = repr(chosen)
+        words = repr((chosen, list(map(str, conf_dirs))))
         if words not in compositions:
             compositions[words] = hydra(chosen, conf_dirs)
         return copy.deepcopy(compositions[words])
