@@ -20,23 +20,25 @@ from dlx.config.groups import GROUPS
 from dlx.tasks.system import System
 
 TESTS = Path(__file__).parent
+TOGETHER = ("sweeps/test_ray.py", "sweeps/test_slurm.py", "training/test_distributed.py", "tests/test_installed.py")
 torch.set_num_threads(1)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to the next free process, but those that share a cluster go to one, so that it starts once.
+    """Each test goes to the next free process, but those of a file in TOGETHER to one, so that what they share (a
+    cluster, an environment) is made once.
 
     What `--dist loadgroup` is for; that of pytest-xdist 3.8 groups nothing with pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByCluster(LoadScopeScheduling):
+    class Grouped(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file.endswith(("sweeps/test_ray.py", "sweeps/test_slurm.py")) else nodeid
+            return file if file.endswith(TOGETHER) else nodeid
 
-    return ByCluster(config, log)
+    return Grouped(config, log)
 
 
 @pytest.hookimpl(trylast=True)
