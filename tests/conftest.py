@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.utils.data
 
 import dlx.cli
 from dlx.config.groups import GROUPS
@@ -22,6 +23,7 @@ from dlx.tasks.system import System
 TESTS = Path(__file__).parent
 TOGETHER = ("sweeps/test_ray.py", "sweeps/test_slurm.py", "training/test_distributed.py", "tests/test_installed.py")
 torch.set_num_threads(1)
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5  # not 5 s, for a loader's worker that does not end by itself
 
 
 @pytest.hookimpl(optionalhook=True)
