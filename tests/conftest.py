@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import itertools
 import os
 import signal
@@ -12,28 +14,66 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.utils.data
 
 import dlx.cli
 from dlx.config.groups import GROUPS
 from dlx.tasks.system import System
 
+TESTS = Path(__file__).parent
+TOGETHER = ("sweeps/test_ray.py", "sweeps/test_slurm.py", "training/test_distributed.py", "tests/test_installed.py")
 torch.set_num_threads(1)
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5  # not 5 s, for a loader's worker that does not end by itself
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to the next free process, but those that share a cluster go to one, so that it starts once.
+    """Each test goes to the next free process, but those of a file in TOGETHER to one, so that what they share (a
+    cluster, an environment) is made once.
 
     What `--dist loadgroup` is for; that of pytest-xdist 3.8 groups nothing with pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByCluster(LoadScopeScheduling):
+    class Grouped(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file.endswith(("sweeps/test_ray.py", "sweeps/test_slurm.py")) else nodeid
+            return file if file.endswith(TOGETHER) else nodeid
 
-    return ByCluster(config, log)
+    return Grouped(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session):
+    """What importing and collecting made stays to the end: a collection of garbage need not look through it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def compositions():
+    """What Hydra composed, by choices and folders."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def compose_once(request, monkeypatch, compositions):
+    """Hydra takes 65 ms for each composition. Those of files that no test writes are made once, but where composing is
+    what is tested."""
+    if request.path.parent.name == "config" and request.path.name != "test_schema.py":
+        return
+    module = sys.modules["dlx.config.compose"]  # the package has a function of the same name
+    hydra = module._compose_choices
+
+    def once(chosen, conf_dirs):
+        if any(not Path(folder).is_relative_to(TESTS) for folder in conf_dirs):
+            return hydra(chosen, conf_dirs)
+        words = repr((chosen, list(map(str, conf_dirs))))
+        if words not in compositions:
+            compositions[words] = hydra(chosen, conf_dirs)
+        return copy.deepcopy(compositions[words])
+
+    monkeypatch.setattr(module, "_compose_choices", once)
 
 
 @dataclass

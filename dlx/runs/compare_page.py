@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.runs import page
 from dlx.runs.compare import MAX_CURVES, Comparison, curve_panels
 from dlx.runs.curves import Band
@@ -47,11 +47,9 @@ dark.addEventListener("change", draw);
 
 
 def plotly_script() -> str:
-    """The JavaScript in plotly's wheel. Raises UserError if plotly is not installed."""
-    try:
-        return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    except (ModuleNotFoundError, FileNotFoundError):
-        raise UserError("--html: needs plotly, which is not installed: pip install plotly") from None
+    """plotly's own JavaScript, from its wheel. Raises UserError where that is not installed."""
+    require("--html", "dashboard", "plotly")
+    return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 def comparison_table(comparison: Comparison, *, sortable: bool = False) -> Html:

@@ -51,7 +51,7 @@ def extras() -> dict[str, dict[str, str | None]]:
         return found
     for line in required:
         package, extra = re.match(r"[\w.-]+", line), re.search(r"""extra\s*==\s*['"]([\w-]+)""", line)
-        if package and extra:
+        if package and extra and package[0] != "dlx":  # "all" and "test" list other extras
             found.setdefault(extra[1], {})[package[0]] = version(package[0])
     return found
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dlx.config import instantiate
 from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.random import generator
 from dlx.runs.checkpoint import assign, load_weights, save_weights
 from dlx.runs.files import sync_directory
@@ -207,9 +208,8 @@ def _load_torch_export(exporter: Exporter, path: Path) -> Forward:
 
 def check_packages(format: str) -> None:
     """Raises UserError, with the remedy, where a format needs packages that are not installed."""
-    needed = ("onnx", "onnxscript") if format == "onnx" else ()
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{format} needs {' and '.join(missing)}: pip install 'dlx[export]'")
+    if format == "onnx":
+        require(format, "export", "onnx", "onnxscript")
 
 
 def _write_onnx(exporter: Exporter, path: Path) -> None:

@@ -96,8 +96,9 @@ def test_while_nothing_comes_there_is_a_look_at_signals():
         list(load(Bad(lambda: time.sleep(600)), look=raises(KeyboardInterrupt())).eval_batches())
 
 
-def test_a_slow_batch_is_waited_for():
-    loader = load(Bad(lambda: time.sleep(2.5)))
+def test_a_slow_batch_is_waited_for(monkeypatch):
+    monkeypatch.setattr("dlx.data.workers.POLL", 0.2)
+    loader = load(Bad(lambda: time.sleep(0.5)))
     assert len(list(loader.eval_batches())) == SAMPLES // 4
     assert len(list(loader.eval_batches())) == SAMPLES // 4  # the next pass is whole too
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
+from run_ends import assert_same_end
 
 from dlx.config import compose
-from dlx.runs.checkpoint import latest_checkpoint, load_weights
 from dlx.runs.metrics import read_metrics
 from dlx.tasks.system import System
 
@@ -77,25 +76,6 @@ def prepare(name: str, call) -> None:
     """What the family begins with, trained in the current directory."""
     if first := FAMILIES[name].first:
         assert call("train", f"model=toy_{first[0]}", *STEPS, f"name={first[0]}").code == 0
-
-
-def end_of(run: Path) -> tuple[dict, dict, list]:
-    folder, problems = latest_checkpoint(run / "checkpoints")
-    assert folder is not None
-    assert not problems
-    rows = [
-        {k: v for k, v in row.items() if not k.startswith(("time", "train/throughput"))}
-        for row in read_metrics(run / "metrics.jsonl")
-    ]
-    return load_weights(folder / "last.safetensors"), load_weights(folder / "best.safetensors"), rows
-
-
-def assert_same_end(one: Path, other: Path) -> None:
-    (last, best, rows), (other_last, other_best, other_rows) = end_of(one), end_of(other)
-    for ours, theirs in ((last, other_last), (best, other_best)):
-        assert ours.keys() == theirs.keys()
-        assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
-    assert rows == other_rows
 
 
 def result_of(call) -> dict:

@@ -6,6 +6,8 @@ from functools import partial
 import pytest
 import torch
 
+from dlx.config import compose
+from dlx.config.groups import options
 from dlx.models.linear import Linear
 from dlx.models.mlp import MLP
 from dlx.models.vision.alexnet import AlexNet
@@ -44,6 +46,20 @@ MODELS = {
 TERMS = {"googlenet": 1.6}
 SIZES = [(name, *size) for name in MODELS for size in ((1, 8), (1, 28), (3, 32)) if (name, *size) != ("lenet5", 1, 8)]
 every_model = pytest.mark.parametrize("name", MODELS)
+
+
+WITHOUT = {
+    "Ensemble": "is made of other runs",
+    "Polynomial": "reads real numbers",
+    "Stump": "has no gradient",
+    "Timm": "is an extra, with tests of its own",
+}
+
+
+def test_every_shipped_model_is_here(alone):
+    targets = [compose(alone("model", name))["model"]["_target_"] for name in options("model")]
+    tested = {getattr(make, "func", make).__name__ for make in MODELS.values()}
+    assert {target.rpartition(".")[2] for target in targets} == tested | set(WITHOUT)
 
 
 def build(name, spec):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,11 @@ COMMON = ("trainer.max_steps=6", "trainer.log_every=1", "trainer.device=cpu", "t
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def torchrun(*arguments: str, program: Sequence[str] = ("-m", "dlx")) -> Path:
-    command = [*LAUNCHER, *program, "train"]
-    done = subprocess.run([*command, *arguments, "--json"], capture_output=True, text=True, timeout=120, check=False)
+def torchrun(*arguments: str) -> str:
+    """What the two processes print to stdout and stderr."""
+    done = subprocess.run([*LAUNCHER, *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return Path(json.loads(lines[0])["run"])
+    return done.stdout + done.stderr
 
 
 def losses(run: Path) -> list[float]:
@@ -31,7 +29,8 @@ def losses(run: Path) -> list[float]:
 
 def test_the_loss_curve_is_that_of_one_process(dlx_call):
     arguments = ("model=mlp", "optim=sgd", *COMMON)
-    together = torchrun(*arguments)
+    printed = torchrun("-m", "dlx", "train", *arguments, "--json")
+    together = Path(json.loads(next(line for line in printed.splitlines() if line.startswith("{")))["run"])
     assert len(list(Path("outputs/mlp").iterdir())) == 1
     alone = Path(json.loads(dlx_call("train", *arguments, "--json").out)["run"])
     assert losses(together) == pytest.approx(losses(alone), rel=1e-5)
@@ -39,58 +38,71 @@ def test_the_loss_curve_is_that_of_one_process(dlx_call):
     assert figures[0] == figures[1]
 
 
-KEEPS_WEIGHTS = """
-import os, torch
+SEVERAL = """
+import json, os, signal, sys, torch
+from dlx.cli import main
+from dlx.tasks.system import System
+from dlx.training.distributed import Dist
 from dlx.training.loop import Loop
-run = Loop.run
+Dist.destroy = lambda self: None  # the processes stay together for all trainings
+run, rank = Loop.run, os.environ["RANK"]
 def kept(self):
     run(self)
-    torch.save(self.system.state_dict(), f"rank{os.environ['RANK']}.pt")
+    torch.save(self.system.state_dict(), f"{name}-{rank}.pt")
 Loop.run = kept
-from dlx.cli import main
-main()
+def after_step(self, step):
+    if name == "signalled" and step == 3 and rank == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+System.after_step = after_step
+for name, words in json.loads(sys.argv[1]).items():
+    sys.argv = ["dlx", "train", *words, "trainer.device=cpu", "trainer.threads=1", f"name={name}"]
+    try:
+        main()
+    except SystemExit as end:
+        print(f"@{name} {rank} {end.code}", flush=True)
 """
+TRAININGS = {
+    "small": ["model=mlp", "data.subset=10", "data.batch_size=4"],
+    "norms": ["model=resnet", "optim=sgd", "optim.lr=0.01", "trainer.max_steps=6", "trainer.log_every=1"],
+    "signalled": ["model=mlp", "trainer.epochs=30"],
+}
 
 
-def test_with_batch_norm_both_processes_end_with_the_same_weights(here):
-    Path("keeps.py").write_text(KEEPS_WEIGHTS)
-    run = torchrun("model=resnet", "optim=sgd", "optim.lr=0.01", *COMMON, program=["keeps.py"])
-    first, second = (torch.load(f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which one pair of processes trained them all, and what it printed."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DLX_OUTPUTS", raising=False)
+        patch.chdir(folder)
+        Path("several.py").write_text(SEVERAL)
+        return folder, torchrun("several.py", json.dumps(TRAININGS))
+
+
+def test_with_batch_norm_both_processes_end_with_the_same_weights(trained):
+    folder, printed = trained
+    assert "@norms 0 0" in printed
+    first, second = (torch.load(folder / f"norms-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    folder, problems = latest_checkpoint(run / "checkpoints")
+    (run,) = (folder / "outputs/norms").iterdir()
+    checkpoint, problems = latest_checkpoint(run / "checkpoints")
     assert not problems
-    assert load_weights(folder / "last.safetensors")
+    assert load_weights(checkpoint / "last.safetensors")
     assert (run / "status.json").read_text().count("finished") == 1
 
 
-GETS_A_SIGNAL = """
-import os, signal
-from dlx.tasks.system import System
-def after_step(self, step):
-    if step == 3 and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGTERM)
-System.after_step = after_step
-from dlx.cli import main
-main()
-"""
-
-
-def test_a_signal_to_one_process_ends_both_at_the_same_step(here):
-    Path("signalled.py").write_text(GETS_A_SIGNAL)
-    arguments = ("model=mlp", "trainer.epochs=30", "trainer.device=cpu", "trainer.threads=1")
-    command = [*LAUNCHER, "signalled.py", "train", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode != 0
-    (run,) = Path("outputs/mlp").iterdir()
+def test_a_signal_to_one_process_ends_both_at_the_same_step(trained):
+    folder, printed = trained
+    assert "@signalled 0 143" in printed
+    (run,) = (folder / "outputs/signalled").iterdir()
     assert json.loads((run / "status.json").read_text())["status"] == "interrupted"
-    folder, problems = latest_checkpoint(run / "checkpoints")
+    checkpoint, problems = latest_checkpoint(run / "checkpoints")
     assert not problems
-    assert folder.name == "step-00000005"
+    assert checkpoint.name == "step-00000005"
 
 
-def test_a_split_that_is_too_small_for_the_processes_is_said(here):
-    arguments = ("model=mlp", "data.subset=10", "data.batch_size=4", *COMMON)
-    command = [*LAUNCHER, "-m", "dlx", "train", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode != 0
-    assert "dataset: val has 1 samples, too few for 2 processes" in done.stderr
+def test_a_split_that_is_too_small_for_the_processes_is_said(trained):
+    folder, printed = trained
+    assert "@small 0 2" in printed
+    assert "dataset: val has 1 samples, too few for 2 processes" in printed
+    assert not (folder / "outputs/small").exists()

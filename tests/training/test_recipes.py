@@ -1,16 +1,9 @@
-"""Every recipe composes, and steps once on data of its shape."""
+"""Recipes step once on data of their shape. That each composes is in tests/config/test_compose.py."""
 
 import numpy as np
 import pytest
 
-from dlx.config import compose
 from dlx.config.groups import GROUPS, options
-
-
-@pytest.mark.parametrize("name", options("experiment"))
-def test_a_recipe_composes(name, alone):
-    config = compose(alone("experiment", name))
-    assert config.choices["experiment"] == name
 
 
 @pytest.mark.parametrize(
@@ -27,12 +20,6 @@ def test_a_recipe_on_cifar10_steps_once(name, words, dlx_call, here):
         np.save(root / f"{split}_label.npy", np.arange(count) % 10)
     call = dlx_call("train", f"experiment={name}", *words, "trainer.max_steps=1", f"data.root={here / 'data'}")
     assert call.code == 0, call.err
-
-
-def test_every_option_of_every_group_composes(alone):
-    for group in GROUPS:
-        for option in options(group):
-            compose(alone(group, option))
 
 
 def test_every_option_says_what_it_is():

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_ends import assert_same_end, end_of
 
 from dlx.runs.checkpoint import latest_checkpoint, load_state, load_weights
 from dlx.runs.folder import RunFolder
-from dlx.runs.metrics import read_metrics
 
 ALL_ON = (
     "model=cnn", "model.dropout=0.2", "reg=[augmentation,mixup]", "reg.augmentation.crop=1", "scheduler=warmup_cosine",
@@ -31,15 +31,6 @@ class CutAt:
         monkeypatch.setattr(System, "after_step", after_step)
 
 
-def end_of(run: Path) -> tuple[dict, dict, list]:
-    folder, problems = latest_checkpoint(run / "checkpoints")
-    assert not problems
-    rows = read_metrics(run / "metrics.jsonl")
-    timed = ("time", "train/throughput")
-    kept = [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows]
-    return load_weights(folder / "last.safetensors"), load_weights(folder / "best.safetensors"), kept
-
-
 @pytest.mark.parametrize("step", [1, 6, 11])
 @pytest.mark.parametrize("extra", [[], ["trainer.accumulate=2", "optim=momentum"]])
 def test_resume_equals_the_uninterrupted_run_to_the_bit(step, extra, dlx_call, monkeypatch):
@@ -52,12 +43,7 @@ def test_resume_equals_the_uninterrupted_run_to_the_bit(step, extra, dlx_call, m
     assert RunFolder(run).status()["status"] == "interrupted"
     resumed = json.loads(dlx_call("resume", run, "--json").out)
     assert resumed["metrics"] == whole["metrics"]
-    last, best, rows = end_of(Path(run))
-    expected_last, expected_best, expected_rows = end_of(Path(whole["run"]))
-    for ours, expected in ((last, expected_last), (best, expected_best)):
-        assert ours.keys() == expected.keys()
-        assert all(torch.equal(ours[name], expected[name]) for name in ours)
-    assert rows == expected_rows
+    assert_same_end(Path(run), Path(whole["run"]))
 
 
 def test_cut_twice_in_one_epoch(dlx_call, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import socket
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import UserError, reason_of
+from dlx.config.extras import require
 from dlx.runs.files import open_plain
 from dlx.sweeps.executors import pool, worker
 from dlx.sweeps.executors.execution import Execution, OnResult
@@ -31,8 +31,7 @@ class Ray:
     """
 
     def __init__(self, execution: Execution) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise UserError("--executor ray: Ray is not installed; pip install 'dlx[ray]'")
+        require("--executor ray", "ray", "ray")
         self.execution = execution
         self.running: dict[Any, str] = {}  # members by task
 

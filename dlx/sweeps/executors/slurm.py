@@ -9,7 +9,6 @@ queued again, and the member resumes from its checkpoint. A job that dies is sub
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import math
 import os
 import shutil
@@ -22,6 +21,7 @@ from functools import partial
 from typing import Any
 
 from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.config.groups import nearest
 from dlx.sweeps.executors import pool
 from dlx.sweeps.executors.execution import Execution, OnResult, parse_seconds
@@ -100,8 +100,7 @@ class Slurm:
     """
 
     def __init__(self, execution: Execution) -> None:
-        if importlib.util.find_spec("submitit") is None:
-            raise UserError("--executor slurm: submitit is not installed; pip install 'dlx[slurm]'")
+        require("--executor slurm", "slurm", "submitit")
         self.local = os.environ.get("DLX_SLURM_CLUSTER") == "local"
         if not self.local and shutil.which("sbatch") is None:
             raise UserError("--executor slurm: there is no sbatch; start the sweep on a machine that submits jobs")

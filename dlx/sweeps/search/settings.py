@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from dlx.config.errors import UserError
+from dlx.config.extras import require
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic
 from dlx.sweeps.plan import SEARCH
@@ -37,8 +37,7 @@ class Settings:
 
     def check(self) -> None:
         """Raises UserError naming the option, and if Optuna is not installed."""
-        if importlib.util.find_spec("optuna") is None:
-            raise UserError("--search: Optuna is not installed; pip install 'dlx[search]'")
+        require("--search", "search", "optuna")
         for option, value, known in (("--search", self.sampler, SAMPLERS), ("--pruner", self.pruner, PRUNERS)):
             if value not in known:
                 near = difflib.get_close_matches(value, known, n=1)

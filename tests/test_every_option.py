@@ -1,0 +1,82 @@
+"""Every option in conf/ is found and tried: a dry run, some steps, a kill, a resume to the same bits.
+
+A new option needs no line here. Where one cannot be tried so, the table says why.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from run_ends import assert_same_end
+
+from dlx.config import compose
+from dlx.config.build import find_class
+from dlx.config.groups import options
+from dlx.config.signature import read
+from dlx.data.dataset import Dataset, TensorSource
+
+STEPS = ("trainer.max_steps=4", "trainer.log_every=1", "trainer.validate_every=2", "data.batch_size=8")
+ELSEWHERE = {
+    ("model", "ensemble"): "is made of other runs: models/test_ensemble.py",
+    ("model", "stump"): "is fitted in closed form, without steps: models/test_stump.py",
+    ("model", "polynomial"): "is fitted in closed form, without steps: models/test_polynomial.py",
+}
+SMALLER = {
+    "densenet": ["model.depth=16"], "alexnet": ["model.width=0.125"], "vgg": ["model.width=0.25"],
+    "googlenet": ["model.width=0.25"], "vit": ["model.depth=2"], "torchvision": ["model.arch=shufflenet_v2_x0_5"],
+    "timm": ["model.arch=test_resnet"],
+}  # fmt: skip
+GROUPS = ("model", "dataset", "optimizer", "scheduler", "regularization")
+OPTIONS = [(group, name) for group in GROUPS for name in options(group) if "/" not in name]
+
+
+@pytest.fixture
+def data(here, monkeypatch):
+    """What a dataset reads: files of two classes, and, in place of what is downloaded, examples of its spec."""
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (80, 10, 12, 3), dtype=np.uint8)):
+        path = here / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    def stand_in(target: str) -> None:
+        cls = find_class(target, base=Dataset)
+        if "download" in read(target).params:
+            source = TensorSource(**{name: entry.example(80) for name, entry in cls.spec.entries.items()})
+            monkeypatch.setattr(cls, "splits", lambda self: {"train": source})
+
+    return stand_in
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at):
+    if (group, name) in ELSEWHERE:
+        pytest.skip(ELSEWHERE[group, name])
+    if name == "timm":
+        pytest.importorskip("timm")
+    words = [*alone(group, name), *SMALLER.get(name, ()), *STEPS]
+    if "model=mlp" in words:
+        words.append("model.hidden=[8]")
+    data(compose(words)["dataset"]["_target_"])
+
+    def run(*command: str, code: int = 0) -> Path:
+        call = dlx_call(*command)
+        assert call.code == code, call.err
+        return Path(json.loads(call.out.splitlines()[-1])["run"])
+
+    if group in ("model", "dataset"):
+        planned = dlx_call("train", *words, "--dry-run")
+        assert planned.code == 0, planned.err
+        assert not Path("outputs").exists()
+    whole = run("train", *words, "--json")
+    with sigterm_at(3):
+        cut = run("train", *words, "--json", code=143)
+    assert_same_end(run("resume", str(cut), "--json"), whole)
+
+
+def test_each_exception_is_an_option():
+    assert set(ELSEWHERE) <= set(OPTIONS)
+    assert set(SMALLER) <= set(options("model"))

@@ -1,0 +1,56 @@
+"""Who imports whom: from the command line down to the configuration, never upward."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "dlx"
+LAYERS = [
+    {"cli"},
+    {"dashboard", "claims", "experiments"},
+    {"methods"},
+    {"sweeps"},
+    {"batched"},
+    {"training"},
+    {"data", "tasks", "regularization", "optim", "tracking", "models"},
+    {"runs"},
+    {"config"},
+    {"random"},
+]
+LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
+# Imports that still go upward, each with its reason. A package that is left out here must not gain one.
+UPWARD = {
+    ("runs", "training"): "a lock's warning goes through the progress display",
+    ("runs", "tasks"): "types of what a run's system is loaded as",
+    ("sweeps", "methods"): "types of a point's method",
+}
+PACKAGES = sorted(path.stem for path in ROOT.iterdir() if path.name not in ("__pycache__", "__init__.py", "py.typed"))
+
+
+def imported(package: str) -> dict[str, str]:
+    """The other packages of dlx that this one imports anywhere, also for types, each with one place where it does."""
+    found = {}
+    path = ROOT / package
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                first, _, rest = module.partition(".")
+                if first == "dlx" and rest:
+                    found[rest.partition(".")[0]] = f"{file.relative_to(ROOT)}:{node.lineno}"
+    return found
+
+
+@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "__main__"])
+def test_nothing_is_imported_from_above(package):
+    assert package in LEVEL, f"dlx/{package} has no layer"
+    for other, where in imported(package).items():
+        if (package, other) not in UPWARD:
+            assert LEVEL[other] >= LEVEL[package], f"{where} imports {other}"
+
+
+def test_configurations_name_the_models_and_nothing_else_imports_them():
+    assert [name for name in PACKAGES if name != "models" and "models" in imported(name)] == []
+    assert set(imported("models")) <= {"models", "tasks", "config"}
