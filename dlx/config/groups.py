@@ -49,10 +49,15 @@ def short_name(group: str) -> str:
     return next((short for short, long in SHORT_NAMES.items() if long == group), group)
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
+def closest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str | None:
+    """The known name that is most like `name`; None where none is like it by `cutoff` (0 to 1)."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+
+
+def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
     """`; did you mean X?`, or nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = closest(name, known, cutoff)
+    return f"; did you mean {near}?" if near else ""
 
 
 def group_name(name: str) -> str:

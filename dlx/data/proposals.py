@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, only
 from dlx.data.files import data_root, kept_folder, read_array
@@ -59,8 +60,7 @@ class SlidingWindows(Proposer):
         for name, values in {"sizes": sizes, "ratios": ratios, "stride": (stride,)}.items():
             if not values or min(values) <= 0:
                 raise ValueError(f"{name} must be above 0, got {list(values)}")
-        if most < 1:
-            raise ValueError(f"most must be at least 1, got {most}")
+        checks.at_least(1, most=most)
         self.sizes, self.ratios, self.stride, self.most = sizes, ratios, stride, most
 
     def __call__(self, image_HWC: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dlx.config import checks
 from dlx.tasks.combine import combine
 from dlx.tasks.supervised import AnySamples, Supervised
 from dlx.tasks.system import Objective, System
@@ -43,8 +44,7 @@ class Ensemble(Supervised):
         weights = [1.0] * len(members) if weights is None else list(weights)
         if len(weights) != len(members):
             raise ValueError(f"weights must be {len(members)} numbers, one for each member, got {len(weights)}")
-        if vote not in ("average", "majority", "sum"):
-            raise ValueError(f"vote must be average, majority or sum, got {vote!r}")
+        checks.one_of(("average", "majority", "sum"), vote=vote)
         if vote == "majority" and not self.is_classifier:
             raise ValueError("vote must be average or sum for real targets, got majority")
         if vote != "sum" and (min(weights) < 0 or sum(weights) == 0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
 
 
@@ -25,10 +26,8 @@ class EarlyStopping(Regularizer):
         min_delta: float = 0.0,
         target: float | None = None,
     ) -> None:
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1, got {patience}")
-        if min_delta < 0:
-            raise ValueError(f"min_delta must be at least 0, got {min_delta}")
+        checks.at_least(1, patience=patience)
+        checks.at_least(0, min_delta=min_delta)
         if monitor is not None and not monitor.endswith((":min", ":max")):
             raise ValueError(f"monitor must be such as val/loss:min or val/accuracy:max, got {monitor!r}")
         self.monitor, self.patience, self.min_delta, self.target = monitor, patience, min_delta, target

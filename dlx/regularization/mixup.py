@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dlx.config import checks
 from dlx.regularization.mixing import mix_targets
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Image, Label, Reals
@@ -27,8 +28,7 @@ class Mixup(Regularizer):
     keeps_targets = (Label, Attributes, Reals)
 
     def __init__(self, *, alpha: float = 0.2) -> None:
-        if alpha <= 0:
-            raise ValueError(f"alpha must be above 0, got {alpha}")
+        checks.above(0, alpha=alpha)
         self.alpha = alpha
 
     def on_batch(self, batch: Batch, system: System) -> Batch:

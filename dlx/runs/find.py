@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dlx.config.errors import UserError
+from dlx.config.groups import nearest
 from dlx.config.root import default_root
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
@@ -122,8 +122,7 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
         raise UserError(f"{run}: not a run folder (it has no config.yaml)")
     if not runs:
         raise UserError(f"{run}: there are no runs below {root}/ yet; `dlx train` makes one")
-    near = difflib.get_close_matches(run, [folder.name for folder in runs.values()], n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = nearest(run, [folder.name for folder in runs.values()], cutoff=0.4)
     raise UserError(f"{run}: no such run below {root}/{hint}; `dlx runs` lists them")
 
 

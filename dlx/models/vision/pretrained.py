@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from dlx.config.groups import closest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -22,8 +23,8 @@ def check_plain(arch: str) -> None:
 
 def check_known(arch: str, names: Sequence[str], package: str) -> None:
     if arch not in names:
-        near = difflib.get_close_matches(arch, names, n=1, cutoff=0.0)
-        raise ValueError(f"arch must be one of {package}'s {len(names)} classifiers; nearest to {arch!r} is {near[0]}")
+        near = closest(arch, names, cutoff=0.0)
+        raise ValueError(f"arch must be one of {package}'s {len(names)} classifiers; nearest to {arch!r} is {near}")
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
