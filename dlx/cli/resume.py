@@ -36,7 +36,7 @@ def resume(
     may change but the network.
     """
     from dlx.config import compose
-    from dlx.config.changes import check_resumable
+    from dlx.config.diff import check_resumable
     from dlx.config.errors import UserError
     from dlx.runs.find import find_run
 

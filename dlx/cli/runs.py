@@ -108,8 +108,8 @@ def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
 
 def _figure(entry: Entry) -> tuple[str | None, float | None]:
     """What a list shows of a run; of a sweep or method what its best point reached."""
-    from dlx.runs.figures import main_metric
     from dlx.runs.folder import RunFolder
+    from dlx.runs.metric_info import main_metric
 
     if not entry.is_plan:
         name = main_metric(entry)
@@ -148,14 +148,14 @@ def _row(entry: Entry) -> dict[str, Any]:
 def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entry]) -> None:
     from dlx.cli.tables import STATUS_STYLES, Cell, show_table
     from dlx.runs.differing import differing, short_names
-    from dlx.runs.figures import figure_text, time_text
+    from dlx.runs.metric_info import metric_text, time_text
 
     configs = [entry.config for entry in shown if not entry.is_plan]
     differ = list(keys) or [key for key in differing(configs) if all(key in config for config in configs)][:MAX_COLUMNS]
     rows = []
     for entry in shown:
         metric, value = _figure(entry)
-        result = f"{metric} {figure_text(value)}" if metric and value is not None else ""
+        result = f"{metric} {metric_text(value)}" if metric and value is not None else ""
         inside = [member for member in everything if entry.is_plan and member.plan == entry.id]
         rows.append(
             [
@@ -176,12 +176,12 @@ def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entr
 
 def _text(entries: Sequence[Entry], key: str) -> str:
     """What the runs have under a key: a run's value, the first values of a sweep's members."""
-    from dlx.runs.figures import figure_text
     from dlx.runs.keys import canonical, lookup, shown_text
+    from dlx.runs.metric_info import metric_text
 
     texts: dict[str, None] = {}
     for entry in entries:
         for value in lookup(entry, key):
             is_figure = canonical(key) in entry.metrics and isinstance(value, float)
-            texts[figure_text(value) if is_figure else shown_text(value)] = None  # type: ignore[arg-type]
+            texts[metric_text(value) if is_figure else shown_text(value)] = None  # type: ignore[arg-type]
     return ", ".join([*list(texts)[:MAX_VALUES], *(["…"] if len(texts) > MAX_VALUES else [])])

@@ -137,7 +137,7 @@ def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
 
 def _print_members(config: Config, execution: Execution) -> None:
     from dlx.cli.output import say
-    from dlx.config.changes import changes
+    from dlx.config.diff import changes
     from dlx.experiments.run import draft_experiment
     from dlx.runs.folder import slug
     from dlx.runs.keys import shown_text

@@ -13,15 +13,14 @@ from typing import Any
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import (
     GROUPS,
-    SHORT_NAMES,
     Group,
     nearest,
     option_file,
     option_names,
     package_of,
-    short_name,
     shown,
 )
+from dlx.config.keys import SHORT_NAMES, flatten, short_key
 from dlx.config.origin import is_typed, origin
 from dlx.config.parts import GROUPS_OF_PARTS, Part, option_block, part_of
 from dlx.config.root import ROOT
@@ -114,7 +113,7 @@ class Checker:
             if isinstance(block, dict) and "_target_" in block:
                 checked[key] = self._check_block(f"{name}.{key}", group, block, self._file(name, key))
             elif key in option_names(name, self.conf_dirs):
-                self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short_name(name)}=[{key}]")
+                self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short_key(name)}=[{key}]")
             else:
                 near = nearest(key, option_names(name, self.conf_dirs))
                 self._problem(f"{name}.{key}", f"unknown option{near or ';'} {_available(name, self.conf_dirs)}")
@@ -221,16 +220,15 @@ class Checker:
     def _set_by_regularization(self, key: str) -> str | None:
         """The file of a chosen regularization that sets another group's key."""
         for name in self.choices.get("regularization") or ():
-            for path, _ in _leaves(global_content("regularization", name, self.conf_dirs)):
-                if path == key:
-                    return self._file("regularization", name)
+            if key in dict(flatten(global_content("regularization", name, self.conf_dirs))):
+                return self._file("regularization", name)
         return None
 
     def _convert(self, key: str, value: Any, param: Param, file: str | None) -> Any:
         if value == "???":
-            self._problem(key, f"has no default: give {short(key)}=...", file)
+            self._problem(key, f"has no default: give {short_key(key)}=...", file)
             return value
-        for path, leaf in _leaves(value, key):
+        for path, leaf in flatten(_numbered(value), key):
             if isinstance(leaf, float) and not math.isfinite(leaf):
                 self._problem(path, f"must be finite, got {leaf}", self._owner(key, file))
                 return value
@@ -275,12 +273,6 @@ def _example(part: Part) -> str:
     return "resnet" if part.group == "model" else next(iter(option_names(part.group)), "")
 
 
-def short(key: str) -> str:
-    """`optim.lr` of `optimizer.lr`."""
-    first, dot, rest = key.partition(".")
-    return short_name(first) + dot + rest
-
-
 def _available(group: str, conf_dirs: Sequence[Path | str]) -> str:
     return f"Available options: {', '.join(option_names(group, conf_dirs)) or 'none'}"
 
@@ -318,10 +310,8 @@ def global_content(group: str, option: str, conf_dirs: Sequence[Path | str]) -> 
     return {key: value for key, value in (read_yaml(path) or {}).items() if key != "defaults"}
 
 
-def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Dotted paths and values of all that is no mapping and no list."""
-    if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}" if path else str(key))]
+def _numbered(value: Any) -> Any:
+    """The value with each list as a mapping from positions: `flatten` then reaches its items."""
     if isinstance(value, list | tuple):
-        return [leaf for number, item in enumerate(value) for leaf in _leaves(item, f"{path}.{number}")]
-    return [(path, value)]
+        value = {str(number): item for number, item in enumerate(value)}
+    return {key: _numbered(item) for key, item in value.items()} if isinstance(value, Mapping) else value

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dlx.config.check import Checker, check_choices, global_content, short
+from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, option_names, short_name
+from dlx.config.groups import GROUPS, conf_path, option_file, option_names
+from dlx.config.keys import short_key
 from dlx.config.overrides import Overrides, Value, parse
 from dlx.config.root import ROOT, default_root
 from dlx.config.yaml import FORMAT, dump_yaml, read_yaml
@@ -139,7 +140,7 @@ def _compose(typed: Overrides, conf_dirs: Sequence[Path | str], trust: Sequence[
     checker.check()
     if checker.problems:
         raise ConfigError(checker.problems)
-    words = {name: f"{short_name(name)}={_written(choice)}" for name, choice in typed.choices.items()}
+    words = {name: f"{short_key(name)}={_written(choice)}" for name, choice in typed.choices.items()}
     words |= {value.key: value.argument for value in typed.values}
     words = {**(base.typed if base else {}), **words}
     return Config(checker.values, choices, tuple(Path(d).absolute() for d in conf_dirs), tuple(trust), words)
@@ -234,7 +235,9 @@ def _set_values(values: dict[str, Any], typed: list[Value]) -> list[Problem]:
         else:
             if item.delete:
                 if item.key in REQUIRED:
-                    problems.append(Problem(item.key, f"is required and cannot be deleted; give {short(item.key)}=..."))
+                    problems.append(
+                        Problem(item.key, f"is required and cannot be deleted; give {short_key(item.key)}=...")
+                    )
                 elif last not in node:
                     problems.append(Problem(item.key, "cannot be deleted: it is not there"))
                 node.pop(last, None)

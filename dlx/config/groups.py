@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dlx
 from dlx.config.errors import UserError
+from dlx.config.keys import SHORT_NAMES, long_key
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,6 @@ GROUPS = {
     # A recipe over the other groups, which has no block of its own, or a claim that is looked into by several runs.
     "experiment": Group("dlx.experiments.experiment.Experiment", optional=True),
 }
-SHORT_NAMES = {"optim": "optimizer", "data": "dataset", "reg": "regularization"}
-
-
-def short_name(group: str) -> str:
-    """`reg` of `regularization`; of a group that has none its name."""
-    return next((short for short, long in SHORT_NAMES.items() if long == group), group)
 
 
 def closest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str | None:
@@ -62,11 +57,11 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
 
 def group_name(name: str) -> str:
     """A group by its name or short name. Raises UserError with the nearest."""
-    name = SHORT_NAMES.get(name, name)
-    if name not in GROUPS:
+    group = long_key(name)
+    if group not in GROUPS:
         near = nearest(name, [*GROUPS, *SHORT_NAMES])
-        raise UserError(f"{name}: there is no such group{near or ';'} Groups: {', '.join(GROUPS)}")
-    return name
+        raise UserError(f"{name}: unknown group{near or ';'} groups: {', '.join(GROUPS)}")
+    return group
 
 
 def conf_path() -> Path:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlx.config.errors import Problem
-from dlx.config.groups import GROUPS, SHORT_NAMES, short_name
+from dlx.config.groups import GROUPS
 from dlx.config.habits import is_hydras, own_way_of_key
+from dlx.config.keys import long_key, short_key
 
 _FORM = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s]+?)(?P<rest>=.*)?", re.DOTALL)
 
@@ -31,12 +32,6 @@ class Overrides:
 
     choices: dict[str, str | list[str] | None] = field(default_factory=dict)
     values: list[Value] = field(default_factory=list)
-
-
-def long_name(key: str) -> str:
-    """`optim.lr` -> `optimizer.lr`."""
-    first, dot, rest = key.partition(".")
-    return SHORT_NAMES.get(first, first) + dot + rest
 
 
 def quoted(text: str) -> str:
@@ -89,7 +84,7 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
     match = _FORM.fullmatch(argument)
     if not match or (match["rest"] is None and match["sign"] != "~"):
         return Problem(argument, "is not of the form key=value, such as model=resnet or optim.lr=1e-3")
-    key = long_name(match["key"])
+    key = long_key(match["key"])
     if is_hydras(key):
         return Problem(argument, f"dlx has no settings of Hydra's; {own_way_of_key(key)}")
     parsed = _parse_one((match["sign"] or "") + key + (match["rest"] or ""))
@@ -97,7 +92,7 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
         return Problem(argument, "cannot be read; quote what has special characters: 'key=\"a, b\"'")
     raw = (match["rest"] or "=")[1:]
     if parsed.is_sweep_override():
-        remedy = f"; several at once are {short_name(key)}=[{raw}]" if _is_list_of_options(key, parsed) else ""
+        remedy = f"; several at once are {short_key(key)}=[{raw}]" if _is_list_of_options(key, parsed) else ""
         return Problem(key, f"takes one value in one run, got {raw}{remedy}")
     if key not in GROUPS:
         if problem := _repeated(key, argument, overrides.values):

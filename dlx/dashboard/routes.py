@@ -21,7 +21,7 @@ from dlx.dashboard.media import Media, read_inside, read_log
 from dlx.dashboard.params import axis_of, ids_of, metric_of, number
 from dlx.runs.catalog import Entry
 from dlx.runs.curves import band, smooth, thinned
-from dlx.runs.figures import goal_of
+from dlx.runs.metric_info import goal_of
 
 MAX_TEXT = 1 << 20  # bytes of a file of a run that are read
 MOST_POINTS = 20_000

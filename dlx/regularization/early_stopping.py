@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from dlx.config import checks
+from dlx.config.monitor import Monitor
 from dlx.regularization.regularizer import Regularizer
 
 
@@ -28,14 +29,14 @@ class EarlyStopping(Regularizer):
     ) -> None:
         checks.at_least(1, patience=patience)
         checks.at_least(0, min_delta=min_delta)
-        if monitor is not None and not monitor.endswith((":min", ":max")):
-            raise ValueError(f"monitor must be such as val/loss:min or val/accuracy:max, got {monitor!r}")
+        if monitor is not None:
+            Monitor.parse(monitor)
         self.monitor, self.patience, self.min_delta, self.target = monitor, patience, min_delta, target
 
     def on_validation(self, history: list[dict[str, float]], monitor: tuple[str, str] | None) -> bool:
         assert monitor is not None
-        name, mode = monitor
-        sign = 1 if mode == "min" else -1
+        name, goal = monitor
+        sign = 1 if goal == "min" else -1
         costs = [sign * row[name] for row in history if name in row]
         if self.target is not None and costs[-1] <= sign * self.target:
             return True

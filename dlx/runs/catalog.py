@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
+from dlx.config.keys import flatten
 from dlx.config.yaml import FORMAT, read_frozen
 from dlx.runs.files import inside, read_json, write_json
 from dlx.runs.find import created, plan_of, run_folders
@@ -208,20 +209,12 @@ def read_config(path: Path) -> dict[str, Value]:
     if not isinstance(choices, dict) or content.pop("format", 0) not in range(FORMAT + 1):
         raise UserError(f"{path}: not a configuration that this dlx wrote")
     values = {str(key): _text(value) for key, value in choices.items()}
-    for key, value in _leaves(content):
+    for key, value in flatten(content):
         if not key.endswith("_target_") and key not in values:
-            values[key] = value
+            values[key] = _text(value)
         if len(values) >= MAX_LEAVES:
             break
     return values
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, _text(value)
 
 
 def _said(value: Any) -> str | None:

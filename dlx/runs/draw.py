@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlx.runs.figures import goal_of
+from dlx.runs.metric_info import goal_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

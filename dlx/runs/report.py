@@ -20,7 +20,6 @@ from dlx.runs.compare_page import comparison_table, said
 from dlx.runs.curves import Band
 from dlx.runs.differing import differing
 from dlx.runs.draw import draw_curves, draw_lines, picture, style
-from dlx.runs.figures import figure_text, ranked_metrics, time_text
 from dlx.runs.files import open_plain, read_json
 from dlx.runs.find import MEMBERS, plan_folder
 from dlx.runs.folder import RunFolder, slug
@@ -38,6 +37,7 @@ from dlx.runs.media import (
     read_table,
     read_text,
 )
+from dlx.runs.metric_info import metric_text, ranked_metrics, time_text
 from dlx.runs.metrics import read_resumes
 from dlx.runs.page import Html, tag
 
@@ -182,7 +182,7 @@ def _plan_results(entry: Entry, summary: Mapping[str, Any], comparison: Comparis
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else figure_text(value)
+    return "" if value is None else metric_text(value)
 
 
 def _run_panels(comparison: Comparison) -> Panels:
@@ -294,7 +294,7 @@ def _table(content: bytes, caption: str) -> Html:
 
 
 def _cell_text(cell: Any) -> str:
-    return figure_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell)
+    return metric_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell)
 
 
 def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[Html]:

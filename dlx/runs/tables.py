@@ -8,7 +8,7 @@ from typing import Any
 
 from dlx.runs.compare import Comparison, Row
 from dlx.runs.differing import short_names
-from dlx.runs.figures import spread_text
+from dlx.runs.metric_info import spread_text
 
 
 def header(comparison: Comparison) -> list[str]:

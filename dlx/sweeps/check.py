@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
+from dlx.config.monitor import Monitor
 from dlx.sweeps.plan import is_member_name
 from dlx.training.preflight import check_member
 from dlx.training.run import Preparer
@@ -68,7 +69,7 @@ def metrics_of(prepared: Prepared) -> set[str]:
 
 def check_metric(metric: str, known: Collection[str], where: str = "") -> None:
     """Raises UserError where no figure has its name. metric: such as val/loss:min. known: the figures, of `where`."""
-    name = metric.rpartition(":")[0]
+    name = Monitor.parse(metric).name
     if name not in known:
         names = sorted(name for name in known if not name.endswith("_std"))
         said = f"{where} has no such figure" if where else "there is no such figure"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config import Config, compose
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, option_names
-from dlx.config.overrides import long_name
+from dlx.config.keys import long_key
 from dlx.runs.folder import slug
 from dlx.sweeps.check import identity
 from dlx.sweeps.points import Point
@@ -53,7 +53,7 @@ def read_axes(arguments: Sequence[str], conf_dirs: Sequence[Path | str] = ()) ->
     problems: list[Problem] = []
     typed: dict[str, str] = {}
     for argument in arguments:
-        key = long_name(argument.partition("=")[0].lstrip("+~"))
+        key = long_key(argument.partition("=")[0].lstrip("+~"))
         try:
             words = _words(argument, key, conf_dirs)
         except ValueError as error:

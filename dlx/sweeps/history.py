@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dlx.config.monitor import Monitor
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna.trial import FrozenTrial
@@ -16,7 +18,7 @@ def history(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[str,
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    name, _, goal = metric.rpartition(":")
+    name, goal = Monitor.parse(metric)
     figure = Figure(figsize=(9 if importance else 6, 4), layout="constrained")
     axes = figure.subplots(1, 2 if importance else 1, squeeze=False, width_ratios=[2, 1] if importance else [1])[0]
     shown = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]

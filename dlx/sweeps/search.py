@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
+from dlx.config.monitor import Monitor
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import load_frozen
 from dlx.sweeps.check import check_metric
@@ -123,7 +124,7 @@ class Search:
         number = self._running.pop(point.name, None)
         if number is None:
             return
-        self.study.tell(number, status, figures.get(self.settings.metric.rpartition(":")[0]))
+        self.study.tell(number, status, figures.get(Monitor.parse(self.settings.metric).name))
         if status == "finished":
             check_metric(self.settings.metric, figures, point.name)
 
@@ -174,7 +175,7 @@ def watch_of(path: Path, member: str) -> Watch | None:
     settings = Settings.read(path)
     if settings.pruner == "none":
         return None
-    name = settings.metric.rpartition(":")[0]
+    name = Monitor.parse(settings.metric).name
     opened: list[Study | None] = []
 
     def watch(history: list[dict[str, float]]) -> bool:

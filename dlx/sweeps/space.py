@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS
-from dlx.config.overrides import long_name
+from dlx.config.keys import long_key
 from dlx.sweeps.grid import Composer, folder_name, range_values, read_axes
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Space:
         problems: list[Problem] = []
         typed: dict[str, str] = {}
         for argument in arguments:
-            key = long_name(argument.partition("=")[0].lstrip("+~"))
+            key = long_key(argument.partition("=")[0].lstrip("+~"))
             if key in typed:
                 problems.append(Problem(key, f"is given twice: {typed[key]} and {argument}"))
                 continue
@@ -187,7 +187,7 @@ def _read(argument: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
     from hydra.errors import HydraException
 
     name, _, text = argument.partition("=")
-    key = long_name(name.lstrip("+~"))
+    key = long_key(name.lstrip("+~"))
     try:
         value = OverridesParser.create().parse_override(argument).value()
     except HydraException as error:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlx.config.monitor import Monitor
 from dlx.runs.lock import owner_is_alive
 from dlx.sweeps.samplers import make_pruner, make_sampler
 from dlx.sweeps.space import Choices, Dimension
@@ -42,7 +43,7 @@ class Study:
             study = optuna.create_study(
                 storage=open_storage(storage),
                 study_name=name,
-                direction=directions[metric.rpartition(":")[2]],
+                direction=directions[Monitor.parse(metric).goal],
                 sampler=optuna.samplers.RandomSampler(),
                 pruner=make_pruner(pruner),
                 load_if_exists=True,

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dlx.config.yaml import read_frozen
-from dlx.runs.figures import goal_of
 from dlx.runs.files import loosened, open_plain, write_json
 from dlx.runs.find import plan_folder
 from dlx.runs.mask import mask, masked
 from dlx.runs.media import BEGINNINGS, MAX_BYTES, files_in, kind_of, read_curve, read_table, read_text, split_name
+from dlx.runs.metric_info import goal_of
 from dlx.runs.metrics import read_metrics
 from dlx.tracking.reach import missing
 from dlx.tracking.tracker import Tracker

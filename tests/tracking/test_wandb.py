@@ -9,10 +9,10 @@ import pytest
 from wandb_files import merged, plain, written
 from wandb_server import serving
 
-from dlx.runs.figures import goal_of
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
 from dlx.runs.media import Curve, Table, encode
+from dlx.runs.metric_info import goal_of
 from dlx.tracking.reach import base_url, has_key, is_reachable
 from dlx.tracking.wandb import Wandb, redacted, run_id
 
