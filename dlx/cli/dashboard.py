@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from dlx.cli.options import Root
+from dlx.cli.options import DEFAULT_ROOT, Root
 
 
 def dashboard(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where runs are: the same as --root.")] = None,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     port: Annotated[
         int | None, typer.Option(help="Default: the first free one from 8008 on.", min=1, max=65535)
     ] = None,

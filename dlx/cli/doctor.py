@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import typer
 
-from dlx.cli.options import Json, Root
+from dlx.cli.options import DEFAULT_ROOT, Json, Root
 
 
-def doctor(json: Json = False, root: Root = Path("outputs")) -> None:
+def doctor(json: Json = False, root: Root = DEFAULT_ROOT) -> None:
     """Say what dlx finds here (versions, devices, folders, packages), and train for some seconds to see that it works.
 
     Ends with 0 when all is well, with 1 when the training fails or learns too little.

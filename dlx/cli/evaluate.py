@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from dlx.cli.options import Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, pairs, trusted
 
 SHOWN_ROWS = 20
 
@@ -31,7 +30,7 @@ def evaluate(
     epsilon: Annotated[float, typer.Option(help="Size of the box that sharpness looks into.")] = 1e-3,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Evaluate a run's best weights: metrics, what else its kind shows (of classifiers each class's), and pictures."""
     from dlx.cli.output import LOST, print_json, save_medium, say

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dlx.cli.options import Json, Root, Run, Trust, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
     ] = None,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Write a run's best weights as safetensors, a torch.export program and ONNX, each checked against the system."""
     from dlx.cli.output import print_json, say

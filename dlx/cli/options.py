@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.config.root import ROOT_VARIABLE, default_root
+from dlx.config.root import ROOT, ROOT_VARIABLE, default_root, runs_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,7 @@ Trust = Annotated[
 From = Annotated[str | None, typer.Option("--from", metavar="RUN", help="Begin with the configuration of this run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; all else goes to stderr.")]
 Root = Annotated[Path, typer.Option("--root", envvar=ROOT_VARIABLE, help="Where runs are.")]
+DEFAULT_ROOT = Path(ROOT)
 OutputRoot = Annotated[
     Path | None, typer.Option("--root", help=f"Where runs are: the same as output_root= (also {ROOT_VARIABLE}).")
 ]
@@ -107,9 +108,9 @@ def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def address(run: Path) -> str:
-    """What a command is given to find a run: its name where it lies in the usual place, else its path."""
-    usual = Path(default_root()).expanduser().absolute()
-    return run.name if run.absolute().is_relative_to(usual) else shlex.quote(str(run))
+    """How a suggested command names a run: by its name below the default root, else by its path."""
+    is_below = run.absolute().is_relative_to(runs_root().absolute())
+    return run.name if is_below else shlex.quote(str(run))
 
 
 def trusted(trust: list[str] | None) -> tuple[str, ...]:
@@ -119,5 +120,5 @@ def trusted(trust: list[str] | None) -> tuple[str, ...]:
 
 
 def again(trust: Sequence[str] | None) -> str:
-    """What a command must be given that loads a run of this one: what configurations name is not trusted for ever."""
+    """--trust flags for the suggested next command (trust is never stored)."""
     return "".join(f" --trust {name}" for name in trust or ())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Json, Root, Run, Trust, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -28,7 +28,7 @@ def predict(
     ] = True,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Predict what a run was trained for: classes of images, values for rows, boxes, texts."""
     from dlx.cli.output import LOST, print_json, say

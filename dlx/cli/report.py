@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dlx.cli.options import Json, Root, Run
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run
 
 
 def report(
@@ -16,7 +16,7 @@ def report(
         str | None,
         typer.Option("--out", metavar="PATH", help="A file, a folder, or - for stdout. [default: report-RUN.html]"),
     ] = None,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
     """Write a page of a run, sweep, method or experiment: command, configuration, results, curves, pictures.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, Json, Overrides, Quiet, Root, Run, Trust, again, trusted
+from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Overrides, Quiet, Root, Run, Trust, again, trusted
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, check_one_run, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
 
@@ -28,7 +27,7 @@ def resume(
     trust: Trust = None,
     quiet: Quiet = False,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Go on with an interrupted run, experiment or sweep, to the same bits as if it had never stopped.
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Json, Root, complete_run
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
 
 if TYPE_CHECKING:
     from dlx.runs.catalog import Entry
 
-DEFAULT_ROOT = Path("outputs")
 MAX_COLUMNS = 8
 MAX_VALUES = 3
 Where = Annotated[
@@ -42,6 +40,7 @@ def runs(
     """
     from dlx.cli.output import print_json, say
     from dlx.config.errors import UserError
+    from dlx.config.root import runs_root
     from dlx.runs.catalog import Catalog
     from dlx.runs.expression import check_orders, parse
     from dlx.runs.find import began, find_run, in_order
@@ -49,7 +48,7 @@ def runs(
 
     one = find_run(where, root) if where is not None and is_run(where) else None
     wanted = parse(where) if where is not None and one is None else None
-    if root != DEFAULT_ROOT and not root.expanduser().is_dir():
+    if root != DEFAULT_ROOT and not runs_root(root).is_dir():
         raise UserError(f"--root {root}: there is no such folder")
     catalog = Catalog(root)
     catalog.refresh()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Given, Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, pairs, trusted
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
@@ -22,7 +22,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Make new data with a run's best weights: pictures into its media/, texts on the screen."""
     from dlx.cli.output import LOST, print_json, save_medium, say
@@ -67,8 +67,8 @@ def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[st
     """The arguments of `sample` from texts. Raises UserError naming the nearest argument."""
     from dlx.config.errors import UserError
     from dlx.config.groups import nearest
+    from dlx.config.overrides import convert_text
     from dlx.config.signature import read, read_method
-    from dlx.training.report import convert_text
 
     params = read_method(target, "sample") or {}
     found = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, Json, Root, Trust, complete_run_or_override, trusted
+from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Root, Trust, complete_run_or_override, trusted
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -28,7 +28,7 @@ def show(
     overrides: Words = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
     """Show a model layer by layer, of a configuration or a run: dlx show model=resnet model.depth=50"""

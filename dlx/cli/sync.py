@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Json, Root, complete_run
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -32,7 +32,7 @@ def sync(
     mode: Annotated[str, typer.Option(help="online, or offline: write what `wandb sync` can send.")] = "online",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Send runs to Weights & Biases, also those that were not tracked; nothing is sent twice."""
     from dlx.cli.output import print_json
@@ -63,12 +63,13 @@ def sync(
 def _chosen(runs: list[str] | None, everything: bool, root: Path) -> list[RunFolder]:
     """Each run once."""
     from dlx.config.errors import UserError
+    from dlx.config.root import runs_root
     from dlx.runs.find import find_run
     from dlx.tracking.sync import runs_of
 
     if bool(runs) == everything:
         raise UserError("RUN: name runs, or say --all" if not runs else "--all: means every run; name none beside it")
-    found = runs_of(root.expanduser()) if everything else []
+    found = runs_of(runs_root(root)) if everything else []
     for run in runs or ():
         folder = find_run(run, root)
         found += runs_of(folder.path) if folder.is_plan else [folder]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlx.config.errors import Problem
+from dlx.config.errors import Problem, UserError
 from dlx.config.groups import GROUPS
 from dlx.config.habits import is_hydras, own_way_of_key
 from dlx.config.keys import long_key, short_key
+from dlx.config.types import Mismatch, convert
 
 _FORM = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s]+?)(?P<rest>=.*)?", re.DOTALL)
 
@@ -52,31 +55,43 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _parse_one(text: str) -> Any:
-    """Hydra's override, its value quoted where the grammar would reject it bare; None for what is no override."""
+def parse_override(text: str) -> Any:
+    """Hydra's `Override` of one word such as `optim.lr=1e-3`. Raises ValueError with the grammar's reason."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser = OverridesParser.create()
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ValueError(str(error).splitlines()[0].rpartition("': ")[2]) from None
+
+
+def _parse_quoting(text: str) -> Any:
+    """As `parse_override`; a value that the grammar rejects is quoted. None if that fails too."""
     key, equals, value = text.partition("=")
-    attempts = [text]
-    if equals and value[:1] not in "[{'\"":
-        attempts.append(f"{key}={quoted(value)}")
-    for attempt in attempts:
-        try:
-            return parser.parse_override(attempt)
-        except HydraException:
-            continue
+    can_quote = equals and value[:1] not in "[{'\""
+    for attempt in [text, f"{key}={quoted(value)}"] if can_quote else [text]:
+        with suppress(ValueError):
+            return parse_override(attempt)
     return None
 
 
+def convert_text(key: str, text: str, annotation: ast.expr | str | None) -> Any:
+    """A text that a person typed as its annotated type. key: begins the UserError that this raises."""
+    overrides, problems = parse([f"value={text}"])
+    if problems:
+        raise UserError(f"{key}: cannot be read, got {text!r}")
+    expression = ast.parse(annotation, mode="eval").body if isinstance(annotation, str) else annotation
+    try:
+        return convert(overrides.values[0].value, expression, text)
+    except Mismatch as mismatch:
+        raise UserError(f"{key}: {mismatch}") from None
+
+
 def parse(arguments: Sequence[str]) -> tuple[Overrides, list[Problem]]:
-    """All that can be read, and a problem for all that cannot."""
-    overrides, problems = Overrides(), []
-    for argument in arguments:
-        problem = _add(argument, overrides)
-        if problem:
-            problems.append(problem)
+    """The overrides that can be read, and a problem for each that cannot."""
+    overrides = Overrides()
+    problems = [problem for argument in arguments if (problem := _add(argument, overrides))]
     return overrides, problems
 
 
@@ -87,7 +102,7 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
     key = long_key(match["key"])
     if is_hydras(key):
         return Problem(argument, f"dlx has no settings of Hydra's; {own_way_of_key(key)}")
-    parsed = _parse_one((match["sign"] or "") + key + (match["rest"] or ""))
+    parsed = _parse_quoting((match["sign"] or "") + key + (match["rest"] or ""))
     if parsed is None:
         return Problem(argument, "cannot be read; quote what has special characters: 'key=\"a, b\"'")
     raw = (match["rest"] or "=")[1:]

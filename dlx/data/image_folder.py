@@ -23,7 +23,7 @@ import numpy as np
 from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.data.files import data_root, kept_folder, read_array
+from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.reading import decode_content, image_size
 from dlx.tasks.spec import Image, Label, LabeledImages
 
@@ -95,7 +95,7 @@ class ImageFolder(Dataset):
     @cached_property
     def _kept(self) -> Path:
         """The folder of the decoded arrays."""
-        return kept_folder(self.root / "image_folder" / self._digest, self._decode)
+        return cached_dir(self.root / "image_folder" / self._digest, self._decode)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

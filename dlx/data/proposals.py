@@ -21,7 +21,7 @@ import torch
 from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, only
-from dlx.data.files import data_root, kept_folder, read_array
+from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.spec import Images, Proposals
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Proposed:
         digest = hashlib.sha256(f"{_FORMAT} {type(self.proposer).__qualname__} {self._settings()}".encode())
         for start in range(0, len(self), AT_ONCE):
             digest.update(self._images(start).tobytes())
-        folder = kept_folder(self.root / "proposals" / digest.hexdigest()[:32], self._make)
+        folder = cached_dir(self.root / "proposals" / digest.hexdigest()[:32], self._make)
         return read_array(folder / "proposals.npy")
 
     def _settings(self) -> str:

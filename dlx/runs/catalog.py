@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.keys import flatten
+from dlx.config.root import runs_root
 from dlx.config.yaml import FORMAT, read_frozen
 from dlx.runs.files import inside, read_json, write_json
 from dlx.runs.find import created, plan_of, run_folders
@@ -76,8 +77,8 @@ class Catalog:
     read: how a config.yaml is read, for one who keeps what was read before.
     """
 
-    def __init__(self, root: str | Path = "outputs", read: Callable[[Path], dict[str, Value]] | None = None) -> None:
-        self.root = Path(root).expanduser()
+    def __init__(self, root: str | Path, read: Callable[[Path], dict[str, Value]] | None = None) -> None:
+        self.root = runs_root(root)
         self._read_config = read or read_config
         self.entries: dict[str, Entry] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}

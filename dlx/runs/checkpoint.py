@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dlx.config.errors import UserError
-from dlx.runs.files import inside, is_folder, open_plain, read_json, sync_directory, write_atomic
+from dlx.runs.files import fsync_path, inside, is_folder, open_plain, read_json, write_atomic
 
 KEEP = 2  # the newest, and one to fall back on
 PARTS = ("last.safetensors", "best.safetensors", "state.pt")
@@ -95,8 +95,7 @@ def save_checkpoint(
             raise OSError(errno.EIO, str(error).splitlines()[0]) from error
         files = {}
         for path in sorted(beside.iterdir()):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            fsync_path(path)
             size, digest = _digest(path)
             files[path.name] = {"bytes": size, "sha256": digest}
         write_atomic(beside / "manifest.json", json.dumps({"step": step, "files": files}, indent=2) + "\n")
@@ -105,7 +104,7 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    sync_directory(root)
+    fsync_path(root)
     try:
         verify(place)
     except UserError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
-from dlx.config.root import default_root
+from dlx.config.root import default_root, runs_root
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
 
@@ -85,7 +85,7 @@ def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[R
 
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
-    found = {name: path for name, path, _ in run_folders(Path(root or default_root()).expanduser())}
+    found = {name: path for name, path, _ in run_folders(runs_root(root))}
     begun = {name: began(path) for name, path in found.items() if plan_of(name) is None}
     return [RunFolder(found[name]) for name in in_order(found, begun) if members or name in begun]
 
@@ -102,7 +102,7 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
     wanted = run.strip("/")
     if not wanted:
         raise UserError("RUN: is empty; give a path, a name or @last")
-    runs = {name: RunFolder(found) for name, found, _ in run_folders(Path(root).expanduser())}
+    runs = {name: RunFolder(found) for name, found, _ in run_folders(runs_root(root))}
     outer = [name for name in runs if plan_of(name) is None]
     if wanted == "@last" and outer:
         return runs[in_order(outer, {name: began(runs[name].path) for name in outer})[-1]]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dlx.runs.files import NON_FINITE, strict
+from dlx.runs.files import NON_FINITE, picture_bytes, strict
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -155,9 +155,7 @@ def encode(medium: Any) -> tuple[str, bytes]:
     if isinstance(medium, Overlay):
         return ".png", _png(_draw_overlay(medium))
     if hasattr(medium, "savefig"):
-        content = io.BytesIO()
-        medium.savefig(content, format="png", dpi=120)
-        return ".png", content.getvalue()
+        return ".png", picture_bytes(medium)
     pixels = np.asarray(medium)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
         raise TypeError(f"no medium: {type(medium).__name__} {pixels.dtype} {pixels.shape}; pixels are uint8 [H, W, C]")

@@ -21,6 +21,7 @@ from dlx.config import Config, compose
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, option_names
 from dlx.config.keys import long_key
+from dlx.config.overrides import parse_override
 from dlx.runs.folder import slug
 from dlx.sweeps.check import identity
 from dlx.sweeps.points import Point
@@ -71,13 +72,11 @@ def read_axes(arguments: Sequence[str], conf_dirs: Sequence[Path | str] = ()) ->
 
 
 def _words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, RangeSweep
-    from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_override(argument)
-    except HydraException:
+        parsed = parse_override(argument)
+    except ValueError:
         return [argument]  # composing says what is wrong with it, or quotes it
     if not parsed.is_sweep_override():
         return [argument]
@@ -103,10 +102,7 @@ def range_values(sweep: RangeSweep, argument: str) -> list[int | float]:
     """
     is_sorted = re.search(r"\bsort\(.*?(range\([^()]*\))", argument)
     if is_sorted:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
-        inner: Any = OverridesParser.create().parse_override(f"x={is_sorted[1]}").value()
-        values = range_values(inner, "")
+        values = range_values(parse_override(f"x={is_sorted[1]}").value(), "")
         if isinstance(sweep.start, float):  # cast, within
             values = [*map(float, values)]
         values.sort(reverse=re.search(r"reverse\s*=\s*true", argument, re.IGNORECASE) is not None)

@@ -17,6 +17,7 @@ from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS
 from dlx.config.keys import long_key
+from dlx.config.overrides import parse_override
 from dlx.sweeps.grid import Composer, folder_name, range_values, read_axes
 
 if TYPE_CHECKING:
@@ -182,18 +183,15 @@ class Space:
 
 def _read(argument: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
     """A dimension, or the override itself where it has one value."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
-    from hydra.errors import HydraException
 
     name, _, text = argument.partition("=")
     key = long_key(name.lstrip("+~"))
     try:
-        value = OverridesParser.create().parse_override(argument).value()
-    except HydraException as error:
+        value = parse_override(argument).value()
+    except ValueError as error:
         if text.startswith(("interval(", "range(", "tag(", "int(", "float(", "choice(")):
-            reason = str(error).splitlines()[0].rpartition("': ")[2]
-            raise ConfigError([Problem(key, f"{text} cannot be read: {reason}")]) from None
+            raise ConfigError([Problem(key, f"{text} cannot be read: {error}")]) from None
         value = None  # composing says what is wrong with it, or quotes it
     try:
         if isinstance(value, IntervalSweep):

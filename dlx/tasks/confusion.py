@@ -11,7 +11,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dlx.tasks.spec import Image
+    from dlx.runs.draw import drawable, subplots
+from dlx.tasks.spec import Image
 
 COUNTS = 20  # classes up to which each cell shows its count
 NAMES = 60  # classes up to which the axes show names
@@ -76,15 +77,10 @@ def worst(mistakes: list[Mistake]) -> list[Mistake]:
 
 def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = "confusion matrix") -> Figure:
     """A heat map: the color is the share of the true class (the row), the number the count."""
-    from matplotlib.figure import Figure
-
-    from dlx.runs.draw import drawable
-
     count_KK = confusion_KK.cpu().double()
     share_KK = count_KK / count_KK.sum(1, keepdim=True).clamp_min(1)
     size = min(max(4.5, 1.5 + 0.42 * len(classes)), 12)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots(size=(size + 1, size))
     drawn = axes.imshow(share_KK.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     if len(classes) <= COUNTS:
         for row, column in count_KK.nonzero().tolist():
@@ -105,15 +101,10 @@ def draw_mistakes(
     mistakes: list[Mistake], image: Image, classes: tuple[str, ...], title: str = "the mistakes with the highest loss"
 ) -> Figure:
     """The images, worst first, with the true class, and below it the predicted one with its probability."""
-    from matplotlib.figure import Figure
-
-    from dlx.runs.draw import drawable
-
     columns = min(6, max(3, len(mistakes)))
     rows = max(1, -(-len(mistakes) // columns))
-    figure = Figure(figsize=(1.5 * columns, 0.4 + 1.75 * rows), layout="constrained")
+    figure, grid = subplots(rows, columns, size=(1.5 * columns, 0.4 + 1.75 * rows), squeeze=False)
     figure.suptitle(title if mistakes else f"{title}: no mistakes".lstrip(": "), fontsize=10)
-    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(mistakes) :]:
         axes.set_axis_off()
     for one, axes in zip(mistakes, grid.flat, strict=False):
