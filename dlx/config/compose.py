@@ -10,7 +10,7 @@ from typing import Any
 
 from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, option_names
+from dlx.config.groups import GROUPS, conf_path, option_file, option_roots, package_folders
 from dlx.config.keys import short_key
 from dlx.config.overrides import Overrides, Value, parse
 from dlx.config.root import ROOT, default_root
@@ -87,16 +87,17 @@ def compose(
     """
     if base:
         conf_dirs, trust = conf_dirs or base.conf_dirs, trust or base.trust
-    for folder in conf_dirs:
-        if not Path(folder).is_dir():
-            raise UserError(f"--conf-dir {folder}: there is no such folder")
-        # Hydra would take the shipped one, and nobody would notice.
-        for group in GROUPS:
-            for name in option_names(group):
-                if (Path(folder) / group / f"{name}.yaml").is_file():
-                    raise UserError(
-                        f"--conf-dir {folder}: {group}/{name}.yaml has the name of a shipped option; rename it"
-                    )
+    folders = {f"--conf-dir {folder}": Path(folder) for folder in conf_dirs}
+    for owner, folder in folders.items():
+        if not folder.is_dir():
+            raise UserError(f"{owner}: there is no such folder")
+    folders |= {f"package {name}": folder for name, folder in package_folders().items()}
+    for owner, folder in folders.items():
+        for file in (path for group in GROUPS for path in sorted((folder / group).rglob("*.yaml"))):
+            option = file.relative_to(folder)
+            # Hydra would take the shipped one, and nobody would notice.
+            if (conf_path() / option).is_file():
+                raise UserError(f"{owner}: {option} has the name of a shipped option; rename it")
     typed, problems = parse(overrides)
     misnamed = check_choices(typed.choices, conf_dirs)
     if problems or misnamed:
@@ -164,7 +165,7 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     words = [f"{name}={_written(choice)}" for name, choice in chosen.items()]
     GlobalHydra.instance().clear()
     try:
-        with searching([*map(Path, conf_dirs)]), initialize_config_dir(str(conf_path()), version_base="1.3"):
+        with searching(option_roots(conf_dirs)[:-1]), initialize_config_dir(str(conf_path()), version_base="1.3"):
             composed = hydra_compose("config", overrides=words, return_hydra_config=True)
         runtime = OmegaConf.to_container(composed.hydra.runtime.choices, resolve=False)
         OmegaConf.set_struct(composed, False)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import dlx
 from dlx.config.errors import UserError
 from dlx.config.keys import SHORT_NAMES, long_key
+
+ENTRY_POINTS = "dlx.conf"  # the group through which an installed package adds a folder of options
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,36 @@ def conf_path() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
+@cache
+def package_folders() -> dict[str, Path]:
+    """Folders of options in installed packages, by the packages' names. Nothing of a package is imported.
+
+    A package names its folder by an entry point: `[project.entry-points."dlx.conf"]`, `my_pkg = "my_pkg.conf"`.
+    Raises UserError for a folder that does not exist.
+    """
+    from importlib import metadata  # 10 ms, which `--help` does not need
+
+    found = {}
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        top, *rest = entry.value.split(".")
+        spec = importlib.util.find_spec(top)
+        folders = [Path(place, *rest) for place in (spec.submodule_search_locations if spec else None) or ()]
+        existing = [folder for folder in folders if folder.is_dir()]
+        if not existing:
+            raise UserError(f"package {entry.name}: entry point {ENTRY_POINTS} names {entry.value}, which is no folder")
+        found[entry.name] = existing[0]
+    return found
+
+
+def option_roots(conf_dirs: Sequence[Path | str] = ()) -> list[Path]:
+    """Where options are looked for, in this order: `conf_dirs`, installed packages, the shipped options."""
+    return [*map(Path, conf_dirs), *package_folders().values(), conf_path()]
+
+
 def option_file(group: str, option: str, conf_dirs: Sequence[Path | str] = ()) -> Path | None:
-    """The file of an option; a folder of the person's own comes before the shipped one."""
-    for root in (*map(Path, conf_dirs), conf_path()):
-        path = root / group / f"{option}.yaml"
-        if path.is_file():
-            return path
-    return None
+    """The file of an option, from the first of `option_roots` that has it."""
+    paths = (root / group / f"{option}.yaml" for root in option_roots(conf_dirs))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def shown(path: Path) -> str:
@@ -126,7 +153,7 @@ def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
     """A group's options, those in folders of their own (`recipe/x`) last."""
     found = {
         path.relative_to(root / group).with_suffix("").as_posix()
-        for root in (*map(Path, conf_dirs), conf_path())
+        for root in option_roots(conf_dirs)
         for path in (root / group).rglob("*.yaml")
         if path.is_file()
     }

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.runs.draw import drawable
 from dlx.runs.media import Table
 from dlx.tasks.spec import Image, Label
 from dlx.tasks.system import Answer, Report
@@ -176,7 +177,6 @@ def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], sho
     would take ten times as long to draw, and a small training less time than its picture."""
     from matplotlib.figure import Figure
 
-    from dlx.runs.draw import drawable
 
     count, channels, height, width = images_BCHW.shape
     titles = [text if len(text) <= TITLE else text.replace(" (", "\n(") for text in titles]

@@ -1,4 +1,4 @@
-"""What a classifier mixes up: figures of each class, the confusion matrix as a picture, and its worst mistakes."""
+"""What a classifier mixes up: metrics of each class, the confusion matrix as a picture, and its worst mistakes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.runs.draw import drawable, subplots
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dlx.runs.draw import drawable, subplots
-from dlx.tasks.spec import Image
+    from dlx.tasks.spec import Image
 
 COUNTS = 20  # classes up to which each cell shows its count
 NAMES = 60  # classes up to which the axes show names
