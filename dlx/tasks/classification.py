@@ -177,7 +177,6 @@ def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], sho
     would take ten times as long to draw, and a small training less time than its picture."""
     from matplotlib.figure import Figure
 
-
     count, channels, height, width = images_BCHW.shape
     titles = [text if len(text) <= TITLE else text.replace(" (", "\n(") for text in titles]
     title = 0.36 if any("\n" in text for text in titles) else 0.2  # in sides of an image
