@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Root
+from dlx.cli.output import say
 
 
 def dashboard(
@@ -22,7 +23,6 @@ def dashboard(
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Show the runs below DIR in the browser: table, curves, comparison, pictures, logs; live while they train."""
-    from dlx.cli.output import say
     from dlx.dashboard.serve import serve
 
     serve((folder or root).expanduser(), host, port, browser=not no_open, say=say)

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root
+from dlx.cli.output import print_json, say
 
 
 def doctor(json: Json = False, root: Root = DEFAULT_ROOT) -> None:
@@ -14,7 +15,6 @@ def doctor(json: Json = False, root: Root = DEFAULT_ROOT) -> None:
 
     Ends with 0 when all is well, with 1 when the training fails or learns too little.
     """
-    from dlx.cli.output import print_json, say
     from dlx.tracking.reach import has_key
     from dlx.training import doctor as looks
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.output import LOST, print_json, save_medium, say, table
+from dlx.config.errors import UserError
 
 SHOWN_ROWS = 20
 
@@ -33,8 +35,6 @@ def evaluate(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Evaluate a run's best weights: metrics, what else its kind shows (of classifiers each class's), and pictures."""
-    from dlx.cli.output import LOST, print_json, save_medium, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
     from dlx.training.report import SplitReport, analyse_run, report_run
     from dlx.training.run import open_run
@@ -77,7 +77,6 @@ def evaluate(
 
 def _table(name: str, rows: list[dict[str, Any]]) -> str:
     """The rows in their order; of more than 20 those that are lowest in the last ratio, the lowest first."""
-    from dlx.cli.output import table
 
     columns = list(rows[0]) if rows else [name]
     ratios = [column for column in columns if rows and isinstance(rows[0][column], float)]

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
+from dlx.cli.output import print_json, say
+from dlx.config.errors import UserError
+from dlx.runs.files import no_room, write_json
 
 
 def export(
@@ -24,15 +27,12 @@ def export(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Write a run's best weights as safetensors, a torch.export program and ONNX, each checked against the system."""
-    from dlx.cli.output import print_json, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
     if output is not None and output.suffix and not output.is_dir() and format is None:
         raise UserError(f"--output {output} is one file; name its --format, or give a folder")
     folder = find_trained(run, root)
 
-    from dlx.runs.files import no_room, write_json
     from dlx.training.export import FORMATS, SUFFIXES, Exporter, ExportError, check_packages
 
     if format is not None:

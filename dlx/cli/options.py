@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlx.config.complete import complete
+from dlx.config.errors import UserError
+from dlx.config.overrides import parse, quoted
 from dlx.config.root import ROOT, ROOT_VARIABLE, default_root, runs_root
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     """Groups, options and keys for the shell."""
-    from dlx.config.complete import complete
 
     return complete(incomplete, ctx.params.get("overrides") or [], ctx.params.get("conf_dir") or ())
 
@@ -68,8 +70,6 @@ def begin(
 ) -> tuple[list[str], Config | None]:
     """The overrides with --root among them, and the configuration of `--from RUN`, which is looked for where the new
     run goes."""
-    from dlx.config.errors import UserError
-    from dlx.config.overrides import parse, quoted
     from dlx.runs.find import find_run
 
     words = list(overrides or ())
@@ -94,7 +94,6 @@ Given = Annotated[
 
 def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
     """NAME=VALUE words by name."""
-    from dlx.config.errors import UserError
 
     found: dict[str, str] = {}
     for word in words or ():

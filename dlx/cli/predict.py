@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
+from dlx.cli.output import LOST, print_json, save_medium, say
+from dlx.config.errors import UserError
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -31,8 +33,6 @@ def predict(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Predict what a run was trained for: classes of images, values for rows, boxes, texts."""
-    from dlx.cli.output import LOST, print_json, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
     folder = find_trained(run, root)
@@ -66,7 +66,6 @@ def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> N
     on black, are answered all the same, and mostly wrong."""
     import torch
 
-    from dlx.cli.output import say
     from dlx.data.fingerprint import is_far
 
     if means and is_far(torch.cat(list(means)), (folder.data().get("brightness") or {}).get(name)):
@@ -75,7 +74,6 @@ def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> N
 
 def _input_of(system: System) -> str:
     """The one entry that files are read as. Raises UserError for a system that answers nothing."""
-    from dlx.config.errors import UserError
     from dlx.tasks.spec import Size
 
     name = type(system).__name__
@@ -96,7 +94,6 @@ def _is_rows(system: System, name: str) -> bool:
 
 def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str]:
     """Files, those of folders too; for tokens what is no file is a text."""
-    from dlx.config.errors import UserError
     from dlx.tasks.spec import Tokens
 
     found: list[Path | str] = []
@@ -124,8 +121,6 @@ def _answered(
 ) -> Iterator[tuple[Path | str, Batch, list[Answer]]]:
     """Each source with its answers, predicted many at a time; what cannot be read goes to `bad`."""
     import torch
-
-    from dlx.config.errors import UserError
 
     waiting: list[tuple[Path | str, Batch]] = []
 
@@ -166,7 +161,6 @@ def _report(
     is_rows: bool,
 ) -> bool:
     """Says a source's answers and adds them to those found; returns whether a picture could not be written."""
-    from dlx.cli.output import save_medium, say
 
     if is_rows:
         keys = list(answers[0].json)

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run
+from dlx.cli.output import make_folder_of, print_json, say, write_output
+from dlx.config.errors import UserError
 
 
 def report(
@@ -24,8 +26,6 @@ def report(
     One file that opens without a network, in light and dark, and prints. It lies in the current folder unless --out
     says where.
     """
-    from dlx.cli.output import make_folder_of, print_json, say, write_output
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_run
     from dlx.runs.report import report as report_of
 

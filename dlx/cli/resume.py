@@ -9,6 +9,9 @@ import typer
 from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Overrides, Quiet, Root, Run, Trust, again, trusted
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, check_one_run, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
+from dlx.config import compose
+from dlx.config.diff import check_resumable
+from dlx.config.errors import UserError
 
 
 def resume(
@@ -34,9 +37,6 @@ def resume(
     A finished run goes on with more trainer.epochs=N, a finished search with more --trials N; with --fork everything
     may change but the network.
     """
-    from dlx.config import compose
-    from dlx.config.diff import check_resumable
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_run
 
     folder = find_run(run, root)

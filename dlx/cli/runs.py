@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
+from dlx.cli.output import print_json, say
+from dlx.cli.tables import STATUS_STYLES, Cell, show_table
+from dlx.config.errors import UserError
+from dlx.config.root import runs_root
+from dlx.runs.keys import canonical, check_keys, lookup, shown_text, text_of
+from dlx.runs.metric_info import main_metric, metric_text, time_text
 
 if TYPE_CHECKING:
     from dlx.runs.catalog import Entry
@@ -38,13 +44,9 @@ def runs(
 
     dlx runs 'model == resnet and test/accuracy > 0.9 and not status == failed' --sort test/accuracy
     """
-    from dlx.cli.output import print_json, say
-    from dlx.config.errors import UserError
-    from dlx.config.root import runs_root
     from dlx.runs.catalog import Catalog
     from dlx.runs.expression import check_orders, parse
     from dlx.runs.find import began, find_run, in_order
-    from dlx.runs.keys import check_keys
 
     one = find_run(where, root) if where is not None and is_run(where) else None
     wanted = parse(where) if where is not None and one is None else None
@@ -90,7 +92,6 @@ def is_run(where: str) -> bool:
 
 def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
     """Numbers before texts; those without the key are last either way."""
-    from dlx.runs.keys import lookup, text_of
 
     places: dict[str, tuple[int, float, str]] = {}
     for entry in entries:
@@ -108,7 +109,6 @@ def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
 def _figure(entry: Entry) -> tuple[str | None, float | None]:
     """What a list shows of a run; of a sweep or method what its best point reached."""
     from dlx.runs.folder import RunFolder
-    from dlx.runs.metric_info import main_metric
 
     if not entry.is_plan:
         name = main_metric(entry)
@@ -145,9 +145,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entry]) -> None:
-    from dlx.cli.tables import STATUS_STYLES, Cell, show_table
     from dlx.runs.differing import differing, short_names
-    from dlx.runs.metric_info import metric_text, time_text
 
     configs = [entry.config for entry in shown if not entry.is_plan]
     differ = list(keys) or [key for key in differing(configs) if all(key in config for config in configs)][:MAX_COLUMNS]
@@ -175,8 +173,6 @@ def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entr
 
 def _text(entries: Sequence[Entry], key: str) -> str:
     """What the runs have under a key: a run's value, the first values of a sweep's members."""
-    from dlx.runs.keys import canonical, lookup, shown_text
-    from dlx.runs.metric_info import metric_text
 
     texts: dict[str, None] = {}
     for entry in entries:

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.output import LOST, print_json, save_medium, say
+from dlx.config.errors import UserError
+from dlx.config.groups import nearest
+from dlx.config.overrides import convert_text
+from dlx.config.signature import read, read_method
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
@@ -25,8 +30,6 @@ def sample(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Make new data with a run's best weights: pictures into its media/, texts on the screen."""
-    from dlx.cli.output import LOST, print_json, save_medium, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
     words = pairs(given, "--given")
@@ -65,10 +68,6 @@ def sample(
 
 def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of `sample` from texts. Raises UserError naming the nearest argument."""
-    from dlx.config.errors import UserError
-    from dlx.config.groups import nearest
-    from dlx.config.overrides import convert_text
-    from dlx.config.signature import read, read_method
 
     params = read_method(target, "sample") or {}
     found = {}

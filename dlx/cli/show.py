@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Root, Trust, complete_run_or_override, trusted
+from dlx.cli.output import print_json, say, table
+from dlx.config import Config, build, compose, settings
+from dlx.config.errors import UserError
+from dlx.config.groups import option_names, options
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -32,15 +36,12 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a model layer by layer, of a configuration or a run: dlx show model=resnet model.depth=50"""
-    from dlx.config import Config, build, compose, settings
 
     words, allowed = list(overrides or ()), trusted(trust)
     folder = _run_of(words.pop(0), root) if words and "=" not in words[0] and words[0][:1] != "~" else None
     base = Config.load(folder.config_path, trust=allowed) if folder else None
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
 
-    from dlx.cli.output import print_json, say
-    from dlx.config.groups import options
     from dlx.runs.load import build_meta, load_spec
     from dlx.tasks.summary import summarize
 
@@ -71,8 +72,6 @@ def show(
 
 
 def _run_of(word: str, root: Path) -> RunFolder:
-    from dlx.config.errors import UserError
-    from dlx.config.groups import option_names
     from dlx.runs.find import find_trained
 
     try:
@@ -85,7 +84,6 @@ def _run_of(word: str, root: Path) -> RunFolder:
 
 def print_summary(summary: Summary, layers: bool = True) -> None:
     """The layer table and the totals; shapes are per sample, a multiply-add counts as 2 FLOPs."""
-    from dlx.cli.output import say, table
 
     if layers and summary.rows:
         rows = [

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
+from dlx.cli.output import print_json, say
+from dlx.config.errors import UserError
+from dlx.config.root import runs_root
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -35,8 +38,6 @@ def sync(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Send runs to Weights & Biases, also those that were not tracked; nothing is sent twice."""
-    from dlx.cli.output import print_json
-    from dlx.config.errors import UserError
     from dlx.tracking.reach import missing
     from dlx.tracking.sync import pack_all, would_send
 
@@ -62,8 +63,6 @@ def sync(
 
 def _chosen(runs: list[str] | None, everything: bool, root: Path) -> list[RunFolder]:
     """Each run once."""
-    from dlx.config.errors import UserError
-    from dlx.config.root import runs_root
     from dlx.runs.find import find_run
     from dlx.tracking.sync import runs_of
 
@@ -91,7 +90,6 @@ def _send(parcels: list[Parcel], mode: Any) -> list[Sent]:
 
 
 def _report(sent: Sent, json: bool) -> None:
-    from dlx.cli.output import say
 
     if sent.status in ("sent", "written", "would be sent"):
         said = f"{sent.rows} rows, {sent.pictures} pictures"

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, Trust, address, again, begin, trusted
+from dlx.cli.output import LOST, print_json, say
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, check_one_run, make_execution, run_points, sweep
+from dlx.config import compose
+from dlx.config.diff import changes
+from dlx.runs.keys import shown_text
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -42,8 +46,6 @@ def train(
         )  # fmt: skip
         return
 
-    from dlx.config import compose
-
     allowed = trusted(trust)
     words, base = begin(overrides, root, from_run, allowed)
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
@@ -76,7 +78,6 @@ def train(
 
 def report(result: Result, json: bool, flags: str = "") -> None:
     """What came out, where it lies, what to try next, with those flags; ends the process with the result's code."""
-    from dlx.cli.output import LOST, print_json, say
 
     if result.code in (0, LOST) or result.metrics:
         run = result.run
@@ -105,7 +106,6 @@ def report(result: Result, json: bool, flags: str = "") -> None:
 
 def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
     """What an experiment found, and where its figure is; ends the process with its code."""
-    from dlx.cli.output import print_json, say
 
     if finding.verdict:
         say(f"{'held' if finding.verdict.held else 'did not hold':<16}{finding.verdict.line}", json)
@@ -136,11 +136,8 @@ def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
 
 
 def _print_members(config: Config, execution: Execution) -> None:
-    from dlx.cli.output import say
-    from dlx.config.diff import changes
     from dlx.experiments.run import draft_experiment
     from dlx.runs.folder import slug
-    from dlx.runs.keys import shown_text
 
     experiment, base, members = draft_experiment(config, execution)
     say(f"claim           {experiment.claim}")
@@ -152,7 +149,6 @@ def _print_members(config: Config, execution: Execution) -> None:
 
 
 def _print_plan(prepared: Prepared) -> None:
-    from dlx.cli.output import say
     from dlx.cli.show import print_summary
     from dlx.runs.folder import slug
     from dlx.tasks.summary import summarize

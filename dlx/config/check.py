@@ -26,6 +26,7 @@ from dlx.config.parts import GROUPS_OF_PARTS, Part, option_block, part_of
 from dlx.config.root import ROOT
 from dlx.config.signature import COMPUTED, REQUIRED, Param, accepted_specs, class_names, missing_entries, read
 from dlx.config.types import Mismatch, convert
+from dlx.config.yaml import read_text, read_yaml
 
 TOP_LEVEL = {
     "seed": Param("seed", ast.Name("int"), 0),
@@ -302,7 +303,6 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
 
 def global_content(group: str, option: str, conf_dirs: Sequence[Path | str]) -> dict[str, Any]:
     """What an option sets in other groups (`# @package _global_`), without its defaults list."""
-    from dlx.config.yaml import read_text, read_yaml
 
     path = option_file(group, option, conf_dirs)
     if path is None or package_of(read_text(path)) != "_global_":

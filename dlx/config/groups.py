@@ -13,6 +13,7 @@ from pathlib import Path
 import dlx
 from dlx.config.errors import UserError
 from dlx.config.keys import SHORT_NAMES, long_key
+from dlx.config.yaml import read_text
 
 ENTRY_POINTS = "dlx.conf"  # the group through which an installed package adds a folder of options
 
@@ -130,7 +131,6 @@ def package_of(text: str) -> str | None:
 
 def _description(path: Path) -> str:
     """The first paragraph of the comment that a file begins with, without the commands below it."""
-    from dlx.config.yaml import read_text
 
     try:
         lines = read_text(path).splitlines()

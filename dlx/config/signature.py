@@ -178,15 +178,13 @@ class _Names(ast.NodeTransformer):
             return node  # its texts are values
         return ast.Subscript(self.visit(node.value), self.visit(node.slice), node.ctx)
 
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        if not isinstance(node.value, str):
-            return node
-        return self.visit(ast.parse(node.value, mode="eval").body)
+    def visit_Constant(self, node: ast.Constant) -> Any:
+        return self.visit(ast.parse(node.value, mode="eval").body) if isinstance(node.value, str) else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         return ast.parse(_absolute(ast.unparse(node), self.module), mode="eval").body
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:
+    def visit_Name(self, node: ast.Name) -> Any:
         module, name = self.module, node.id
         for _ in range(5):  # through imports of imports
             if name in module.constants and self.depth < 5:

@@ -44,17 +44,19 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not used here", event.start_mark)
+            raise self._error("aliases are not used here")
         self._depth += 1
         self._nodes += 1
         if self._depth > MAX_DEPTH or self._nodes > MAX_NODES:
-            what = "nested too deep" if self._depth > MAX_DEPTH else "too many values"
-            raise yaml.constructor.ConstructorError(None, None, what, self.peek_event().start_mark)
+            raise self._error("nested too deep" if self._depth > MAX_DEPTH else "too many values")
         try:
             return super().compose_node(parent, index)
         finally:
             self._depth -= 1
+
+    def _error(self, what: str) -> yaml.YAMLError:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        return yaml.constructor.ConstructorError(None, None, what, mark)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()

@@ -110,7 +110,7 @@ class Columns:
         if self.stamp is None or self.stamp[0] != found.st_ino or found.st_size < self.offset:
             return True
         file.seek(self.offset - len(self.tail))
-        return file.read(len(self.tail)) != self.tail
+        return bool(file.read(len(self.tail)) != self.tail)
 
     def _read(self, file: Any, size: int) -> bool:
         begin = self.offset

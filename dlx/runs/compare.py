@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlx.config.groups import GROUPS
+from dlx.config.monitor import Goal
 from dlx.runs.catalog import Catalog, Entry, Value, read_entry
 from dlx.runs.differing import REPEATS, differing, short_names, signature, told
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
 from dlx.runs.mask import mask
-from dlx.runs.metric_info import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
+from dlx.runs.metric_info import check_metrics, goal_of, ranked_metrics, shown_metrics
 
 if TYPE_CHECKING:
     from dlx.runs.columns import Columns

@@ -21,6 +21,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlx.config import Config
 from dlx.config.errors import UserError
 from dlx.runs.files import (
     BLOCK,
@@ -288,7 +289,6 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 def load_frozen(path: Path, *, trust: Sequence[str] = ()) -> Config:
     """A configuration that lies in a run folder; no link is followed to it. Raises UserError."""
-    from dlx.config import Config
 
     try:
         os.close(open_plain(path))

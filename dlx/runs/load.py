@@ -225,7 +225,8 @@ def spec_from(content: Any, texts: Mapping[str, str], *, trust: Sequence[str] = 
             base, key = "dlx.tasks.spec.Entry", f"spec.{name}"
             entries[name] = instantiate({**block, **own}, base=base, trust=trust, key=key, file=file)
         target, base = content["_target_"], "dlx.tasks.spec.Spec"
-        return find_class(target, base=base, trust=trust, key="spec", file=file)(**entries)
+        spec: Spec = find_class(target, base=base, trust=trust, key="spec", file=file)(**entries)
+        return spec
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not a spec that dlx wrote ({type(error).__name__}: {error})") from None
 

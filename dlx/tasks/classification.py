@@ -69,7 +69,8 @@ class Classification:
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         if "weight" in batch:
-            return (self._per_sample(output, batch[self.target_name]) * batch["weight"]).mean()
+            loss_B: Tensor = self._per_sample(output, batch[self.target_name]) * batch["weight"]
+            return loss_B.mean()
         if self.name == "cross_entropy":
             return F.cross_entropy(output, batch[self.target_name])
         return self._per_sample(output, batch[self.target_name]).mean()

@@ -114,7 +114,7 @@ def on_grid(rollout_BNN: Tensor, size: tuple[int, int]) -> Tensor | None:
         height = round((count * size[0] / size[1]) ** 0.5)
         if height and count == height * (count // height) and height * size[1] == count // height * size[0]:
             reached_BN = rollout_BNN[:, 0] if extra else rollout_BNN.mean(1)
-            return reached_BN[:, extra:].unflatten(1, (height, -1))
+            return reached_BN[:, extra:].reshape(len(reached_BN), height, -1)
     return None
 
 

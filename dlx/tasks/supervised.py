@@ -126,7 +126,7 @@ class Supervised(System):
         trunk = getattr(self, "features", None)
         if trunk is None:
             raise NotImplementedError(f"{type(self).__name__} has no features")
-        x = trunk(batch[self.input_name])
+        x: Tensor = trunk(batch[self.input_name])
         return x.mean((2, 3)) if x.dim() == 4 else x.mean(1) if x.dim() == 3 else x
 
     @property
