@@ -15,7 +15,7 @@ def doctor(json: Json = False, root: Root = DEFAULT_ROOT) -> None:
 
     Ends with 0 when all is well, with 1 when the training fails or learns too little.
     """
-    from dlx.tracking.reach import has_key
+    from dlx.tracking.wandb_status import has_key
     from dlx.training import doctor as looks
 
     versions, devices, places = looks.versions(), looks.devices(), looks.places(root)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dlx.config.errors import UserError, plain
-from dlx.runs.files import strict, write_atomic
+from dlx.runs.files import encode_nonfinite, write_atomic
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -27,7 +27,7 @@ def say(text: str, json: bool = False) -> None:
 
 def print_json(value: Any) -> None:
 
-    typer.echo(json.dumps(strict(value), allow_nan=False))
+    typer.echo(json.dumps(encode_nonfinite(value), allow_nan=False))
 
 
 def make_folder_of(option: str, file: str) -> None:

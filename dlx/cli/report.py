@@ -27,7 +27,7 @@ def report(
     says where.
     """
     from dlx.runs.find import find_run
-    from dlx.runs.report import report as report_of
+    from dlx.runs.html_report import report as report_of
 
     if json and out == "-":
         raise UserError("--out - and --json: only one of them can be on stdout")

@@ -46,7 +46,7 @@ def runs(
     """
     from dlx.runs.catalog import Catalog
     from dlx.runs.expression import check_orders, parse
-    from dlx.runs.find import began, find_run, in_order
+    from dlx.runs.find import began, chronological, find_run
 
     one = find_run(where, root) if where is not None and is_run(where) else None
     wanted = parse(where) if where is not None and one is None else None
@@ -55,7 +55,7 @@ def runs(
     catalog = Catalog(root)
     catalog.refresh()
     begun = {name: began(entry.path) for name, entry in catalog.entries.items() if entry.plan is None}
-    everything = [catalog.entries[name] for name in in_order(catalog.entries, begun)]
+    everything = [catalog.entries[name] for name in chronological(catalog.entries, begun)]
     keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
     check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)
     if wanted:
@@ -145,7 +145,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entry]) -> None:
-    from dlx.runs.differing import differing, short_names
+    from dlx.runs.config_diff import differing, short_names
 
     configs = [entry.config for entry in shown if not entry.is_plan]
     differ = list(keys) or [key for key in differing(configs) if all(key in config for config in configs)][:MAX_COLUMNS]

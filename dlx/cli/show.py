@@ -9,7 +9,7 @@ import typer
 
 from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Root, Trust, complete_run_or_override, trusted
 from dlx.cli.output import print_json, say, table
-from dlx.config import Config, build, compose, settings
+from dlx.config import Config, build, build_shared, compose
 from dlx.config.errors import UserError
 from dlx.config.groups import option_names, options
 
@@ -49,7 +49,7 @@ def show(
     if folder is not None and is_run:
         spec = load_spec(folder, trust=allowed)
     else:
-        spec = settings(config, "dataset").spec(build(config, "dataset"))
+        spec = build_shared(config, "dataset").spec(build(config, "dataset"))
     _, system = build_meta(config, spec)
     description = options("model", conf_dir or ()).get(str(config.choices["model"]), "")
     summary = summarize(system)

@@ -15,7 +15,7 @@ from dlx.config.root import runs_root
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
-    from dlx.tracking.sync import Parcel, Sent
+    from dlx.tracking.sync import PendingRun, Sent
 
 Runs = Annotated[
     list[str] | None,
@@ -38,8 +38,8 @@ def sync(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Send runs to Weights & Biases, also those that were not tracked; nothing is sent twice."""
-    from dlx.tracking.reach import missing
     from dlx.tracking.sync import pack_all, would_send
+    from dlx.tracking.wandb_status import missing
 
     if mode not in ("online", "offline"):
         raise UserError(f"--mode {mode}: must be online or offline")
@@ -77,7 +77,7 @@ def _chosen(runs: list[str] | None, everything: bool, root: Path) -> list[RunFol
     return list({run.path.resolve(): run for run in found}.values())
 
 
-def _send(parcels: list[Parcel], mode: Any) -> list[Sent]:
+def _send(parcels: list[PendingRun], mode: Any) -> list[Sent]:
     from dlx.tracking.sync import send
     from dlx.training.progress import PlanProgress
 

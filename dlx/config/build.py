@@ -170,7 +170,7 @@ def _shared_names(group: str) -> set[str]:
     return set(signature.params) if signature else set()
 
 
-def own_block(config: Config, group: str) -> dict[str, Any]:
+def class_block(config: Config, group: str) -> dict[str, Any]:
     """A group's block without the keys that are not its class's own."""
     shared = _shared_names(group)
     return {name: value for name, value in config[group].items() if name not in shared}
@@ -178,7 +178,7 @@ def own_block(config: Config, group: str) -> dict[str, Any]:
 
 def build(config: Config, group: str, **given: Any) -> Any:
     """The object of a group that has one option."""
-    return _made(config, own_block(config, group), GROUPS[group].base, group, file_of(config, group), **given)
+    return _made(config, class_block(config, group), GROUPS[group].base, group, file_of(config, group), **given)
 
 
 def _made(config: Config, block: dict[str, Any], base: str | type, key: str, file: str | None, **given: Any) -> Any:
@@ -196,8 +196,8 @@ def build_all(config: Config, group: str) -> dict[str, Any]:
     }
 
 
-def settings(config: Config, group: str) -> Any:
-    """The object of a group's further keys: the View of a dataset, the Grouping of an optimizer."""
+def build_shared(config: Config, group: str) -> Any:
+    """The object of a group's further keys: the View of a dataset, the ParamGroups of an optimizer."""
     target = GROUPS[group].shared
     assert target is not None, group
     shared = _shared_names(group)

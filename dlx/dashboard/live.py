@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from dlx.dashboard.index import Index
-from dlx.runs.differing import OUTPUTS, REPEATS
+from dlx.runs.config_diff import OUTPUTS, REPEATS
 
 HEARTBEAT_SECONDS = 15
 

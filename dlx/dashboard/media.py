@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlx.runs.files import strict
+from dlx.runs.files import encode_nonfinite
 from dlx.runs.media import (
     BEGINNINGS,
     MAX_BYTES,
@@ -90,7 +90,7 @@ class Media:
         if file.kind == "text":
             content = read_text(content, size).encode()
         elif file.kind in ("curve", "table"):
-            content = json.dumps(strict(_data(file.kind, content, size)), allow_nan=False).encode()
+            content = json.dumps(encode_nonfinite(_data(file.kind, content, size)), allow_nan=False).encode()
         elif size > limit or not content.startswith(BEGINNINGS[file.kind]):
             raise FileNotFoundError(file.path)
         return content, TYPES[file.kind]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dlx.config import checks
-from dlx.tasks.combine import combine
 from dlx.tasks.supervised import AnySamples, Supervised
 from dlx.tasks.system import Objective, System
+from dlx.tasks.vote import combine_votes
 
 
 class Ensemble(Supervised):
@@ -61,4 +61,4 @@ class Ensemble(Supervised):
 
     def forward(self, x: Tensor) -> Tensor:
         output_MBK = torch.stack([member(x) for member in self.members])
-        return combine(output_MBK, self.weight_M, self.vote, classes=self.is_classifier) + self.offset_K
+        return combine_votes(output_MBK, self.weight_M, self.vote, classes=self.is_classifier) + self.offset_K

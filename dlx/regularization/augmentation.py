@@ -37,7 +37,7 @@ class Augmentation(Regularizer):
     cutout: side in pixels of a black square, its centre anywhere (DeVries and Taylor 2017, arXiv:1708.04552).
     """
 
-    place = 0
+    order = 0
     needs = (Image,)
     keeps_inputs = (Image, Label, Attributes)
     keeps_targets = (Label, Attributes, Boxes, Mask)

@@ -22,7 +22,7 @@ class CutMix(Regularizer):
     after the image's border cut it. probability: of a batch to be mixed (0.5 for CIFAR in the paper, 1 for ImageNet).
     """
 
-    place = 2
+    order = 2
     needs = (Image,)
     needs_target = True
     keeps_inputs = (Image,)

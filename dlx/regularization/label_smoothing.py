@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class LabelSmoothing(Regularizer):
     """The logits' best gap is then finite: ln(1 + K (1 - eps) / eps), 4.51 for 10 classes and eps 0.1."""
 
-    place = 3
+    order = 3
     soft_labels = 1.0
     needs = (Label,)
     needs_target = True

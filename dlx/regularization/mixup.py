@@ -21,7 +21,7 @@ class Mixup(Regularizer):
     alpha: 1 for CIFAR in the paper, 0.2 to 0.4 for ImageNet; small values mix little.
     """
 
-    place = 2
+    order = 2
     soft_labels = 1.0
     needs_target = True
     keeps_inputs = (Image, Reals)

@@ -22,7 +22,7 @@ class InputNoise(Regularizer):
     """x + std e, with e standard normal, in units of the normalized input. For linear regression this is ridge: the
     expected loss is the loss plus std^2 |w|^2 (Bishop 1995)."""
 
-    place = 1
+    order = 1
     needs = (Image, Reals)
     keeps_inputs = (Image, Reals, Label, Attributes, Tokens, Proposals)
     keeps_targets = (Entry,)  # what it answers to does not change

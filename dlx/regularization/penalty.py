@@ -9,7 +9,7 @@ import torch
 
 from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
-from dlx.tasks.parameters import check_kinds, of_kinds
+from dlx.tasks.parameters import check_kinds, params_of_kind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,7 +45,7 @@ class NormPenalty(Regularizer):
     def weights(self, system: System) -> list[Tensor]:
         """The penalized parameters, whose places are found once: all of a system's are made in its constructor."""
         if self._system is not system:
-            spared = of_kinds(system, self.spare)
+            spared = params_of_kind(system, self.spare)
             self._places = [
                 (module, name)
                 for module in system.modules()

@@ -15,7 +15,7 @@ import numpy as np
 from dlx.config.groups import GROUPS
 from dlx.config.monitor import Goal
 from dlx.runs.catalog import Catalog, Entry, Value, read_entry
-from dlx.runs.differing import REPEATS, differing, short_names, signature, told
+from dlx.runs.config_diff import REPEATS, comparable, differing, short_names, signature
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
 from dlx.runs.mask import mask
@@ -179,7 +179,9 @@ def _band(curves: Sequence[Curve]) -> Band:
 
 def _common(group: Sequence[Entry]) -> dict[str, Value]:
     first, *rest = (entry.config for entry in group)
-    return {key: first[key] for key in first if all(told(config, key) == told(first, key) for config in rest)}
+    return {
+        key: first[key] for key in first if all(comparable(config, key) == comparable(first, key) for config in rest)
+    }
 
 
 def _labels(groups: Sequence[Sequence[Entry]], keys: Sequence[str]) -> list[str]:

@@ -169,27 +169,27 @@ def picture_bytes(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def strict(value: Any) -> Any:
+def encode_nonfinite(value: Any) -> Any:
     """The value with non-finite numbers as "NaN", "Infinity", "-Infinity", which strict JSON readers take."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
-        return {key: strict(item) for key, item in value.items()}
+        return {key: encode_nonfinite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [strict(item) for item in value]
+        return [encode_nonfinite(item) for item in value]
     return value
 
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def loosened(figures: dict[str, Any]) -> dict[str, Any]:
-    """Figures as `strict` wrote them, with the three texts as numbers again."""
+def decode_nonfinite(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures as `encode_nonfinite` wrote them, with the three texts as numbers again."""
     return {name: NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in figures.items()}
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomic(path, json.dumps(strict(value), indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(encode_nonfinite(value), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

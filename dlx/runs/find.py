@@ -49,7 +49,7 @@ def plan_of(name: str) -> str | None:
     return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
 
 
-def in_order(names: Iterable[str], begun: Mapping[str, float]) -> list[str]:
+def chronological(names: Iterable[str], begun: Mapping[str, float]) -> list[str]:
     """Ids, oldest first: a plan's members, at whatever depth, follow it by name. begun: when, at least of those that
     are no members."""
 
@@ -87,7 +87,7 @@ def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[R
     """
     found = {name: path for name, path, _ in run_folders(runs_root(root))}
     begun = {name: began(path) for name, path in found.items() if plan_of(name) is None}
-    return [RunFolder(found[name]) for name in in_order(found, begun) if members or name in begun]
+    return [RunFolder(found[name]) for name in chronological(found, begun) if members or name in begun]
 
 
 def find_run(run: str, root: str | Path | None = None) -> RunFolder:
@@ -105,7 +105,7 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
     runs = {name: RunFolder(found) for name, found, _ in run_folders(runs_root(root))}
     outer = [name for name in runs if plan_of(name) is None]
     if wanted == "@last" and outer:
-        return runs[in_order(outer, {name: began(runs[name].path) for name in outer})[-1]]
+        return runs[chronological(outer, {name: began(runs[name].path) for name in outer})[-1]]
     matches = (
         [name for name in runs if f"/{name}".endswith(f"/{wanted}")]
         or [name for name in outer if wanted == runs[name].path.parent.name]

@@ -25,9 +25,9 @@ from dlx.config import Config
 from dlx.config.errors import UserError
 from dlx.runs.files import (
     BLOCK,
+    decode_nonfinite,
     inside,
     is_folder,
-    loosened,
     no_room,
     open_plain,
     overwrite,
@@ -279,7 +279,7 @@ class RunFolder:
             found = read_json(self.path / "summary.json")
         except (OSError, ValueError):
             return {}  # not there, or damaged: a list of runs must not end for one of them
-        return loosened(found) if isinstance(found, dict) else {}
+        return decode_nonfinite(found) if isinstance(found, dict) else {}
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from dlx.runs.compare import Comparison, Row
-from dlx.runs.differing import short_names
+from dlx.runs.config_diff import short_names
 from dlx.runs.metric_info import spread_text
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dlx
-from dlx.runs.files import loosened, read_json
+from dlx.runs.files import decode_nonfinite, read_json
 from dlx.runs.folder import ENDED
 from dlx.sweeps.plan import Interrupted
 from dlx.training.progress import note
@@ -95,7 +95,7 @@ def keep_filled(pool: Pool, names: Iterable[str], tell: Tell, *, jobs: int | Non
 
 def result_of(plan: Plan, name: str, fields: Mapping[str, Any]) -> Result:
     """A member's Result from what its worker said."""
-    return Result(plan.run(name).path, **{**fields, "metrics": loosened(fields["metrics"])})
+    return Result(plan.run(name).path, **{**fields, "metrics": decode_nonfinite(fields["metrics"])})
 
 
 def written_result(plan: Plan, name: str) -> Result | None:

@@ -34,7 +34,7 @@ def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Ten
     return inputs, target, torch.cat(weights) if weights else torch.ones(len(inputs), dtype=torch.float64)
 
 
-class Target(Protocol):
+class TaskHead(Protocol):
     """What the outputs mean: the loss, the metrics and the pictures of one kind of target."""
 
     monitor: tuple[str, str]
@@ -60,7 +60,7 @@ class Supervised(System):
     """
 
     takes = ("weight", "soft_label")
-    target: Target
+    target: TaskHead
 
     def __init__(self, *, spec: Spec, loss: str | None = None) -> None:
         super().__init__()

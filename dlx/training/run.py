@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dlx.config import Config, build, build_all, compose, file_of, instantiate, own_block, settings
+from dlx.config import Config, build, build_all, build_shared, class_block, compose, file_of, instantiate
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.origin import blamed
 from dlx.data.dataset import only
@@ -106,14 +106,14 @@ def prepare(
 
     trainer = attempt(build, config, "trainer")
     dataset = dataset or attempt(build, config, "dataset")
-    view = attempt(settings, config, "dataset")
+    view = attempt(build_shared, config, "dataset")
     attempt(build, config, "scheduler")
     regularizers = attempt(build_all, config, "regularization") or {}
     attempt(build_all, config, "tracker")
-    grouping = attempt(settings, config, "optimizer")
+    grouping = attempt(build_shared, config, "optimizer")
     if grouping is not None:
         parameter = torch.zeros(1, requires_grad=True)
-        attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
+        attempt(_make_optimizer, config, class_block(config, "optimizer"), params=[parameter])
     system = None
     spec = attempt(view.spec, dataset) if dataset is not None and view is not None else None
     if spec is not None and run is not None:
@@ -274,7 +274,7 @@ class Preparer:
         self._splits: dict[str, dict[str, AnySplit]] = {}
 
     def __call__(self, config: Config) -> Prepared:
-        blocks = own_block(config, "dataset"), config["dataset"]
+        blocks = class_block(config, "dataset"), config["dataset"]
         data, view = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
         prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(view))
         self._datasets[data], self._splits[view] = prepared.dataset, prepared.splits
@@ -521,13 +521,13 @@ def build_job(
         bank=loader(probe(train, BANK, view.split_seed), **alone) if system.defines("before_evaluation") else None,
         whole=loader(train, **alone) if system.defines("fit") and world.size > 1 else None,
     )
-    grouping = settings(config, "optimizer")
+    grouping = build_shared(config, "optimizer")
     return Job(
         clip_norms=grouping.clip_norms,
         system=system,
         data=data,
         make_optimizers=lambda system, objectives: build_optimizers(
-            system, objectives, own_block(config, "optimizer"), grouping, partial(_make_optimizer, config)
+            system, objectives, class_block(config, "optimizer"), grouping, partial(_make_optimizer, config)
         ),
         schedule=build(config, "scheduler"),
         regularizers=build_all(config, "regularization"),
@@ -615,7 +615,7 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
     check_is_run(folder, config)
     if overrides:
         config = compose([*overrides], base=config)
-    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
+    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
     check_classes(load_spec(folder, trust=trust), view.spec(dataset))
     for line in changes(folder.data(), fingerprint(dataset)):
         note(f"warning: the data changed since the run began: {line}")

@@ -31,8 +31,8 @@ _HOOKS = ("around_loss", "penalty", "on_gradients", "after_step", "on_validation
 
 def alternatives(regularizers: Iterable[Regularizer]) -> list[list[Regularizer]]:
     """Those that change batches, in the order of their places; the ones in one place together, but for place 9."""
-    hooked = sorted((part for part in regularizers if part.defines("on_batch")), key=lambda part: part.place)
-    grouped = groupby(enumerate(hooked), key=lambda item: (item[1].place, item[0] if item[1].place == 9 else 0))
+    hooked = sorted((part for part in regularizers if part.defines("on_batch")), key=lambda part: part.order)
+    grouped = groupby(enumerate(hooked), key=lambda item: (item[1].order, item[0] if item[1].order == 9 else 0))
     return [[part for _, part in group] for _, group in grouped]
 
 

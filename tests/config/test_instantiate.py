@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from dlx.config import ConfigError, build, build_all, compose, instantiate, own_block, settings
+from dlx.config import ConfigError, build, build_all, build_shared, class_block, compose, instantiate
 
 SYSTEM = "dlx.tasks.system.System"
 # Section by section: shells, code, files, network, and the doors that a list of forbidden names leaves open.
@@ -115,7 +115,7 @@ def test_what_a_constructor_refuses_names_the_key():
     with pytest.raises(ConfigError, match=r"^trainer\.epochs: must be at least 1, got 0$"):
         build(config, "trainer")
     with pytest.raises(ConfigError, match=r"^dataset\.batch_size: must be at least 1, got 0$"):
-        settings(compose(["data.batch_size=0"]), "dataset")
+        build_shared(compose(["data.batch_size=0"]), "dataset")
 
 
 def test_what_a_file_says_is_laid_on_its_line(tmp_path):
@@ -139,9 +139,9 @@ def test_all_of_a_configuration_is_built():
     assert build(config, "model", spec=dataset.spec).spec is dataset.spec
     assert list(build_all(config, "regularization")) == ["mixup"]
     assert list(build_all(config, "tracker")) == ["wandb"]
-    assert settings(config, "optimizer").no_decay == ("norm", "bias")
-    assert settings(config, "dataset").batch_size == 32
-    assert not {"no_decay", "players"} & own_block(config, "optimizer").keys()
+    assert build_shared(config, "optimizer").no_decay == ("norm", "bias")
+    assert build_shared(config, "dataset").batch_size == 32
+    assert not {"no_decay", "players"} & class_block(config, "optimizer").keys()
     for group in ("trainer", "scheduler"):
         assert build(config, group) is not None
 

@@ -3,7 +3,7 @@ from torch import nn
 
 from dlx.data.digits import Digits
 from dlx.models.vision.resnet import ResNet
-from dlx.optim.build import Grouping, build_optimizers
+from dlx.optim.build import ParamGroups, build_optimizers
 
 
 def make(settings, params):
@@ -14,7 +14,7 @@ def make(settings, params):
 def test_norms_and_biases_are_spared_from_decay():
     system = ResNet(spec=Digits().spec)
     (optimizer,) = build_optimizers(
-        system, system.objectives(), {"lr": 0.1, "weight_decay": 0.01}, Grouping(no_decay=("norm", "bias")), make
+        system, system.objectives(), {"lr": 0.1, "weight_decay": 0.01}, ParamGroups(no_decay=("norm", "bias")), make
     )
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0.0)
@@ -31,12 +31,12 @@ def test_one_kernel_where_it_was_left_open():
     objectives = [Objective("loss", list(system.parameters()))]
     for asked, expected in ((None, True), (False, False)):
         common = {"lr": 0.1, "fused": asked, "foreach": None}
-        (optimizer,) = build_optimizers(system, objectives, common, Grouping(), make)
+        (optimizer,) = build_optimizers(system, objectives, common, ParamGroups(), make)
         assert optimizer.defaults["fused"] is expected
 
 
 def test_a_player_has_its_own_settings():
-    grouping = Grouping(players={"critic": {"lr": 1.0}, "other": {"_target_": "torch.optim.SGD"}})
+    grouping = ParamGroups(players={"critic": {"lr": 1.0}, "other": {"_target_": "torch.optim.SGD"}})
     common = {"_target_": "torch.optim.Adam", "lr": 0.1, "eps": 1e-8}
     assert grouping.settings(common, "critic") == {"_target_": "torch.optim.Adam", "lr": 1.0, "eps": 1e-8}
     assert grouping.settings(common, "other") == {"_target_": "torch.optim.SGD"}

@@ -10,7 +10,7 @@ import pytest
 from dlx.config.errors import UserError
 from dlx.runs.catalog import Entry
 from dlx.runs.compare import compare, curve_panels, select
-from dlx.runs.differing import differing, short_names
+from dlx.runs.config_diff import differing, short_names
 from dlx.runs.folder import RunFolder
 from dlx.runs.metric_info import goal_of, main_metric, metric_text, shown_metrics, spread_text, time_text
 from dlx.runs.plot_text import plot_text

@@ -17,8 +17,8 @@ from dlx.runs import page
 from dlx.runs.catalog import Entry, read_entry
 from dlx.runs.compare import Comparison, compare, curve_panels, metric_names, select
 from dlx.runs.compare_page import comparison_table, said
+from dlx.runs.config_diff import differing
 from dlx.runs.curves import Band
-from dlx.runs.differing import differing
 from dlx.runs.draw import draw_curves, draw_lines, picture, style
 from dlx.runs.files import open_plain, read_json
 from dlx.runs.find import MEMBERS, plan_folder
