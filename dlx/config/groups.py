@@ -1,4 +1,4 @@
-"""What can be chosen: the groups, their short names, and the option files under `conf/`."""
+"""The groups and their option files: shipped ones in `conf/`, the user's, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ ENTRY_POINTS = "dlx.conf"  # the group through which an installed package adds a
 
 @dataclass(frozen=True)
 class Group:
-    """One folder under conf/.
+    """One folder of conf/.
 
-    base: the class that what an option names must inherit; given: constructor arguments that dlx supplies;
-    shared: a class whose constructor arguments are further keys of the block; many: several options at once; optional:
-    there may be no block.
+    base: the class that an option's class must inherit. given: constructor arguments that dlx supplies. shared: a class
+    whose constructor arguments are keys of every option. many: takes several options. optional: may have no block.
     """
 
     base: str = ""
@@ -120,7 +119,7 @@ _PACKAGE = re.compile(r"#\s*@package:?\s+(\S+)\s*")
 
 
 def package_of(text: str) -> str | None:
-    """What the line `# @package X` among a file's first comments says."""
+    """X of the line `# @package X` among a file's first comments."""
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             return None
@@ -130,7 +129,7 @@ def package_of(text: str) -> str | None:
 
 
 def _description(path: Path) -> str:
-    """The first paragraph of the comment that a file begins with, without the commands below it."""
+    """The first paragraph of a file's first comment, without the commands below it."""
 
     try:
         lines = read_text(path).splitlines()
@@ -161,7 +160,7 @@ def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
 
 
 def options(group: str, conf_dirs: Sequence[Path | str] = ()) -> dict[str, str]:
-    """Names of a group's options with what their files say of them."""
+    """A group's options by name, with their descriptions."""
     found = {}
     for name in option_names(group, conf_dirs):
         path = option_file(group, name, conf_dirs)

@@ -1,4 +1,4 @@
-"""What a person typed: `model=resnet optim.lr=1e-3 reg=[mixup] ~model.dropout`, parsed by Hydra's own grammar."""
+"""Parses overrides such as `model=resnet optim.lr=1e-3 reg=[mixup] ~model.dropout`, by Hydra's own grammar."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Value:
 
 @dataclass
 class Overrides:
-    """Group choices and values, in the order in which they were typed."""
+    """Group choices and values, in the order of the command line."""
 
     choices: dict[str, str | list[str] | None] = field(default_factory=dict)
     values: list[Value] = field(default_factory=list)
 
 
 def quoted(text: str) -> str:
-    """Text that Hydra's grammar reads as it is."""
+    """The text in quotes, which Hydra's grammar reads as a string."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _plain(value: Any) -> Any:
-    """A value of Hydra's grammar as plain Python."""
+    """A value of Hydra's parser as plain Python data."""
     from hydra.core.override_parser.types import QuotedString
 
     if isinstance(value, QuotedString):
@@ -107,7 +107,10 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
         return Problem(argument, "cannot be read; quote what has special characters: 'key=\"a, b\"'")
     raw = (match["rest"] or "=")[1:]
     if parsed.is_sweep_override():
-        remedy = f"; several at once are {short_key(key)}=[{raw}]" if _is_list_of_options(key, parsed) else ""
+        from hydra.core.override_parser.types import ChoiceSweep
+
+        is_list = key in GROUPS and GROUPS[key].many and isinstance(parsed.value(), ChoiceSweep)
+        remedy = f"; several at once are {short_key(key)}=[{raw}]" if is_list else ""
         return Problem(key, f"takes one value in one run, got {raw}{remedy}")
     if key not in GROUPS:
         if problem := _repeated(key, argument, overrides.values):
@@ -128,14 +131,8 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
     return None
 
 
-def _is_list_of_options(key: str, parsed: Any) -> bool:
-    from hydra.core.override_parser.types import ChoiceSweep
-
-    return key in GROUPS and GROUPS[key].many and isinstance(parsed.value(), ChoiceSweep)
-
-
 def _repeated(key: str, argument: str, earlier: Sequence[Value]) -> Problem | None:
-    """What is typed is never without effect: neither a second value of a key, nor a block over what was set in it."""
+    """The problem of a word that would have no effect, or undo an earlier one."""
     for value in earlier:
         if value.key == key:
             return Problem(key, f"is given twice: {value.argument} and {argument}")

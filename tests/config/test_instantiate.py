@@ -43,7 +43,7 @@ def test_hostile_targets_are_refused(target, tmp_path, monkeypatch):
 @pytest.mark.parametrize("target", SINKS)
 def test_and_composing_refuses_them_too(target):
     for key in ("model", "optim", "trainer"):
-        with pytest.raises(ConfigError, match=rf"_target_: names '{target}'"):
+        with pytest.raises(ConfigError, match=rf"_target_: '{target}' is not in"):
             compose([f"{key}._target_={target}"])
     with pytest.raises(ConfigError, match="allowed package"):
         compose([f"optim.players.g._target_={target}"])
@@ -83,7 +83,7 @@ def test_a_trusted_class_that_re_exports_another_is_judged_by_its_own_module(tmp
 
 
 def test_a_class_of_another_kind_is_refused():
-    with pytest.raises(ConfigError, match=r"model\._target_: torch\.optim\.Adam is no System"):
+    with pytest.raises(ConfigError, match=r"model\._target_: torch\.optim\.Adam is not a subclass of System"):
         instantiate({"_target_": "torch.optim.Adam"}, base=SYSTEM, key="model")
 
 
@@ -150,7 +150,7 @@ def test_trust_comes_from_the_person_only(tmp_path, monkeypatch):
     (tmp_path / "ours_pkg.py").write_text("class Net:\n    pass\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    with pytest.raises(ConfigError, match="is no System"):
+    with pytest.raises(ConfigError, match="is not a subclass of System"):
         instantiate({"_target_": "ours_pkg.Net"}, base=SYSTEM, trust=["ours_pkg"], key="model")
     assert sys.path.count(str(tmp_path)) == 1
     monkeypatch.setattr(sys, "path", before)
