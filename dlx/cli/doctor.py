@@ -68,7 +68,7 @@ def _place(place: dict[str, Any]) -> str:
 def _training(training: dict[str, Any]) -> str:
     if not training["ok"]:
         return f"FAILED on {training['device']}: {training['reason']}"
-    figures = (
+    numbers = (
         f"accuracy {training['accuracy']:.4f}, {training['throughput']:,.0f} samples/s, {training['seconds']:.1f} s"
     )
-    return f"well: mlp on digits, on {training['device']}: {figures}"
+    return f"well: mlp on digits, on {training['device']}: {numbers}"

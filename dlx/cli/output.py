@@ -54,7 +54,7 @@ def write_output(option: str, file: str, content: str | bytes) -> None:
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
-    """Left-aligned columns; figures are given as text."""
+    """Left-aligned columns; numbers are given as text."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -106,7 +106,7 @@ def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
     return [*there, *(entry for entry in entries if entry.id not in places)]
 
 
-def _figure(entry: Entry) -> tuple[str | None, float | None]:
+def _main_metric(entry: Entry) -> tuple[str | None, float | None]:
     """What a list shows of a run; of a sweep or method what its best point reached."""
     from dlx.runs.folder import RunFolder
 
@@ -121,7 +121,7 @@ def _figure(entry: Entry) -> tuple[str | None, float | None]:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    metric, value = _figure(entry)
+    metric, value = _main_metric(entry)
     return {
         "run": entry.name,
         "group": entry.path.parent.name,
@@ -151,7 +151,7 @@ def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entr
     differ = list(keys) or [key for key in differing(configs) if all(key in config for config in configs)][:MAX_COLUMNS]
     rows = []
     for entry in shown:
-        metric, value = _figure(entry)
+        metric, value = _main_metric(entry)
         result = f"{metric} {metric_text(value)}" if metric and value is not None else ""
         inside = [member for member in everything if entry.is_plan and member.plan == entry.id]
         rows.append(
@@ -177,6 +177,6 @@ def _text(entries: Sequence[Entry], key: str) -> str:
     texts: dict[str, None] = {}
     for entry in entries:
         for value in lookup(entry, key):
-            is_figure = canonical(key) in entry.metrics and isinstance(value, float)
-            texts[metric_text(value) if is_figure else shown_text(value)] = None  # type: ignore[arg-type]
+            is_metric = canonical(key) in entry.metrics and isinstance(value, float)
+            texts[metric_text(value) if is_metric else shown_text(value)] = None  # type: ignore[arg-type]
     return ", ".join([*list(texts)[:MAX_VALUES], *(["…"] if len(texts) > MAX_VALUES else [])])

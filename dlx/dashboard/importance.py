@@ -1,4 +1,4 @@
-"""Which keys of the configuration a figure depends on, over the runs at hand."""
+"""Which keys of the configuration a metric depends on, over the runs at hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_KEYS = 40
 
 def importance(entries: Sequence[Entry], metric: str) -> dict[str, Any]:
     """Permutation importance (shares that sum to 1) of a small random forest, and Spearman's correlation where the key
-    is a number. `n`: runs with a finite figure; with fewer than 8 there are no items. Keys that always change together
+    is a number. `n`: runs with a finite metric; with fewer than 8 there are no items. Keys that always change together
     count as one, the first of them."""
     runs = [entry for entry in entries if math.isfinite(entry.metrics.get(metric, math.nan)) and not entry.is_plan]
     y = np.array([entry.metrics[metric] for entry in runs])

@@ -158,7 +158,7 @@ class Index:
     # Curves
 
     def names(self, entry: Entry) -> list[str]:
-        """The figures of a run."""
+        """The metrics of a run."""
         return self._with_columns(entry, lambda columns: columns.names)
 
     def curve(self, entry: Entry, metric: str, axis: str) -> Curve:

@@ -1,4 +1,4 @@
-"""News for an open page, as server-sent events: `runs` when the catalog changed, `rows` when figures were written."""
+"""News for an open page, as server-sent events: `runs` when the catalog changed, `rows` when metrics were written."""
 
 from __future__ import annotations
 

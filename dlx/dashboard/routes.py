@@ -115,7 +115,7 @@ class Routes:
             raise Problem(404, "this run has no log") from None
 
     def goals(self, request: Request) -> Response:
-        """Which way the figures of these runs are better, as `dlx compare` has it for them."""
+        """Which way the metrics of these runs are better, as `dlx compare` has it for them."""
         entries = self._runs(request)
         monitors = [entry.monitor for entry in entries]
         names = dict.fromkeys(name for entry in entries for name in entry.metrics)

@@ -23,7 +23,7 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} defines no factor")
 
     def on_validation(self, value: float, mode: str) -> None:
-        """Told the monitored figure after each validation; mode is "min" or "max"."""
+        """Told the monitored metric after each validation; mode is "min" or "max"."""
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -14,7 +14,7 @@ class EarlyStopping(Regularizer):
 
     monitor: such as val/loss:min; None is what the trainer or the system monitors. The weights kept are the best by it.
     patience: validations without an improvement of more than `min_delta` after which the training ends.
-    target: ends the training as soon as the figure is reached; None: never.
+    target: ends the training as soon as the metric is reached; None: never.
     """
 
     needs_monitor = True

@@ -49,7 +49,7 @@ class Entry:
 
     id: its path below the catalog's folder, with `/`; plan: the id of the plan that it is a member of. config: by
     dotted keys; the groups' own keys say which option was chosen (`model`: resnet), lists are text as in YAML.
-    metrics: the figures of the summary; before there is one, the newest of each. created: seconds since 1970, from the
+    metrics: the metrics of the summary; before there is one, the newest of each. created: seconds since 1970, from the
     name or the file. monitor: what its best step was chosen by, such as val/accuracy:max.
     """
 
@@ -139,9 +139,9 @@ class Catalog:
             )
         )
         status, summary = folder.status(), folder.summary()
-        figures = _figures(summary)
+        metrics = _metrics(summary)
         if not summary and not entry.is_plan:
-            figures = self._newest(name, folder.metrics_path)
+            metrics = self._newest(name, folder.metrics_path)
         if summary or status["status"] != "running":
             self._growing.pop(name, None)
         return replace(
@@ -149,7 +149,7 @@ class Catalog:
             is_plan=folder.is_plan,
             status=status["status"],
             reason=_said(status.get("reason")),
-            metrics=figures,
+            metrics=metrics,
             monitor=_said(summary.get("monitor")),
             verdict=_said(summary.get("verdict")),
             notes=read_notes(path),
@@ -192,7 +192,7 @@ def _check_plain(files: Files) -> None:
             raise ValueError(f"{name} is not a plain file")
 
 
-def _figures(summary: dict[str, Any]) -> dict[str, float]:
+def _metrics(summary: dict[str, Any]) -> dict[str, float]:
     found = {}
     for name, value in islice(summary.items(), MAX_LEAVES):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "finished":

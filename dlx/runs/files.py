@@ -183,9 +183,9 @@ def encode_nonfinite(value: Any) -> Any:
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def decode_nonfinite(figures: dict[str, Any]) -> dict[str, Any]:
-    """Figures as `encode_nonfinite` wrote them, with the three texts as numbers again."""
-    return {name: NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in figures.items()}
+def decode_nonfinite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics as `encode_nonfinite` wrote them, with the three texts as numbers again."""
+    return {name: NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in metrics.items()}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -149,7 +149,7 @@ def _resumes(folder: RunFolder) -> Iterator[Html]:
 
 
 def _run_results(entry: Entry) -> list[Html]:
-    """A table of figures by split, and what the training cost."""
+    """A table of metrics by split, and what the training cost."""
     ranked = [name for name in ranked_metrics([entry]) if name.startswith(("val/", "test/"))]
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
     splits = [split for split in ("val", "test") if any(name.startswith(f"{split}/") for name in ranked)]
@@ -157,9 +157,9 @@ def _run_results(entry: Entry) -> list[Html]:
     costs = [(COST_NAMES.get(name, name), entry.metrics[name]) for name in COSTS if name in entry.metrics]
     told = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
     if not rows:
-        figures = [(name, _text(entry.metrics[name])) for name in metric_names([entry]) if name not in COSTS]
+        metrics = [(name, _text(entry.metrics[name])) for name in metric_names([entry]) if name not in COSTS]
         return (
-            [page.pairs([*figures, *told])] if figures or told else [tag("p", "Nothing was measured.", class_="soft")]
+            [page.pairs([*metrics, *told])] if metrics or told else [tag("p", "Nothing was measured.", class_="soft")]
         )
     columns = [page.table(["", *splits], rows, range(1, 1 + len(splits))), tag("div", page.pairs(told))]
     return [tag("div", *columns, class_="halves")]

@@ -1,4 +1,4 @@
-"""The names under which runs have something: their own, those of their figures and those of their configuration."""
+"""The names under which runs have something: their own, those of their metrics and those of their configuration."""
 
 from __future__ import annotations
 

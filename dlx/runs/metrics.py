@@ -134,4 +134,4 @@ def _rows(path: Path, having: bytes = b"") -> Iterator[dict[str, Any]]:
                 yield row
 
 
-POSITION = ("step", "epoch", "time")  # where a row is; all else in it is a figure
+POSITION = ("step", "epoch", "time")  # where a row is; all else in it is a metric

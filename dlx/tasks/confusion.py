@@ -27,14 +27,14 @@ def per_class(confusion_KK: Tensor, classes: tuple[str, ...]) -> list[dict[str, 
     """
     confusion_KK = confusion_KK.cpu().double()
     hits_K, there_K, predicted_K = confusion_KK.diagonal(), confusion_KK.sum(1), confusion_KK.sum(0)
-    figures = {
+    metrics = {
         "precision": hits_K / predicted_K,
         "recall": hits_K / there_K,
         "f1": 2 * hits_K / (predicted_K + there_K),
         "count": there_K.long(),
     }
-    columns = zip(*(column.tolist() for column in figures.values()), strict=True)
-    return [{"class": name, **dict(zip(figures, row, strict=True))} for name, row in zip(classes, columns, strict=True)]
+    columns = zip(*(column.tolist() for column in metrics.values()), strict=True)
+    return [{"class": name, **dict(zip(metrics, row, strict=True))} for name, row in zip(classes, columns, strict=True)]
 
 
 @dataclass(frozen=True)

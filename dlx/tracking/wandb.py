@@ -141,8 +141,8 @@ class Wandb(Tracker):
 
     def _log_row(self, row: dict[str, Any]) -> None:
         """A row of metrics.jsonl."""
-        figures = {name: value for name, value in decode_nonfinite(row).items() if name not in ("step", "time")}
-        self._log(row["step"], figures, row["time"])
+        metrics = {name: value for name, value in decode_nonfinite(row).items() if name not in ("step", "time")}
+        self._log(row["step"], metrics, row["time"])
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         self._log(step, scalars)
@@ -179,8 +179,8 @@ class Wandb(Tracker):
             return
         if self._time is not None:  # the newest row would be written after the summary, and over it
             self.run.log({"_timestamp": self._time}, step=self.newest, commit=True)
-        figures = {name: value for name, value in summary.items() if name != "finished"}
-        self.run.summary.update({**figures, "status": status, **({"reason": mask(reason)} if reason else {})})
+        metrics = {name: value for name, value in summary.items() if name != "finished"}
+        self.run.summary.update({**metrics, "status": status, **({"reason": mask(reason)} if reason else {})})
         self.complete_summary()
         try:
             self.run.finish(exit_code=EXIT_CODES.get(status, 1))
@@ -188,7 +188,7 @@ class Wandb(Tracker):
             raise TimeoutError(f"not all was sent in {self.finish_seconds} s; `dlx sync` sends the rest") from None
 
     def complete_summary(self) -> None:
-        """Adds what is not among the run's own figures."""
+        """Adds what is not among the run's own metrics."""
 
 
 def client() -> Any:
