@@ -78,7 +78,6 @@ def start(
 
 def main() -> None:
     """Runs the command; a person's mistake costs a few lines and exit code 2, no traceback (`--debug` shows it)."""
-
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     if not debug:
@@ -101,7 +100,6 @@ def main() -> None:
 
 def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """One line, as errors are; `--debug` shows where it comes from."""
-
     print(f"warning: {' '.join(plain(str(message)).split())}", file=sys.stderr)  # noqa: T201
 
 

@@ -9,7 +9,6 @@ from dlx.config import compose
 
 def config(overrides: Overrides = None, conf_dir: ConfDirs = None, trust: Trust = None, json: Json = False) -> None:
     """Print the checked, complete configuration that `dlx train` would run."""
-
     composed = compose(overrides or [], conf_dirs=conf_dir or (), trust=trusted(trust))
     if json:
         print_json({**composed.values, "choices": composed.choices})

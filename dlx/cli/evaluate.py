@@ -77,7 +77,6 @@ def evaluate(
 
 def _table(name: str, rows: list[dict[str, Any]]) -> str:
     """The rows in their order; of more than 20 those that are lowest in the last ratio, the lowest first."""
-
     columns = list(rows[0]) if rows else [name]
     ratios = [column for column in columns if rows and isinstance(rows[0][column], float)]
     shown, heading = rows, columns[0]

@@ -42,7 +42,8 @@ def export(
     files: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
     for name in [format] if format else FORMATS:
-        path = _path(target, SUFFIXES[name])
+        suffix = SUFFIXES[name]
+        path = target if target.suffix == suffix and not target.is_dir() else target / f"model{suffix}"
         if output is None:
             folder.inside("export", path.name)
         try:
@@ -70,8 +71,3 @@ def export(
     if json:
         print_json({"run": str(folder.path), "files": files, "failures": failures})
     raise typer.Exit(1 if failures else 0)
-
-
-def _path(output: Path, suffix: str) -> Path:
-    """`output` itself where it is a file's name, else `model` in that folder."""
-    return output if output.suffix == suffix and not output.is_dir() else output / f"model{suffix}"

@@ -18,7 +18,6 @@ LEAST_ROOM = 20  # columns for a description
 
 
 def complete_group(incomplete: str) -> list[str]:
-
     return [name for name in GROUPS if name.startswith(incomplete)]
 
 
@@ -30,7 +29,6 @@ def list_options(
     json: Json = False,
 ) -> None:
     """List the groups, or the options of one of them; the recipes of papers and models come last."""
-
     folders = conf_dir or ()
     if group is None:
         names = {name: option_names(name, folders) for name in GROUPS}

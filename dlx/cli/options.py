@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     """Groups, options and keys for the shell."""
-
     return complete(incomplete, ctx.params.get("overrides") or [], ctx.params.get("conf_dir") or ())
 
 
@@ -94,7 +93,6 @@ Given = Annotated[
 
 def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
     """NAME=VALUE words by name."""
-
     found: dict[str, str] = {}
     for word in words or ():
         name, equals, value = word.partition("=")

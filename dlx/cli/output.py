@@ -21,18 +21,15 @@ LOST = 5  # exit code: done, but something was lost on the way
 
 def say(text: str, json: bool = False) -> None:
     """A line for a person, on stderr when stdout is kept for JSON."""
-
     typer.echo(plain(text), err=json)
 
 
 def print_json(value: Any) -> None:
-
     typer.echo(json.dumps(encode_nonfinite(value), allow_nan=False))
 
 
 def make_folder_of(option: str, file: str) -> None:
     """Makes the folder that a file is to lie in."""
-
     try:
         Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -41,7 +38,6 @@ def make_folder_of(option: str, file: str) -> None:
 
 def write_output(option: str, file: str, content: str | bytes) -> None:
     """Writes a file that the person named, whole; what was there is replaced. `-` is stdout."""
-
     data = content.encode() if isinstance(content, str) else content
     if file == "-":
         sys.stdout.buffer.write(data)

@@ -92,7 +92,6 @@ def is_run(where: str) -> bool:
 
 def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
     """Numbers before texts; those without the key are last either way."""
-
     places: dict[str, tuple[int, float, str]] = {}
     for entry in entries:
         value = next(iter(lookup(entry, key)), None)
@@ -173,7 +172,6 @@ def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entr
 
 def _text(entries: Sequence[Entry], key: str) -> str:
     """What the runs have under a key: a run's value, the first values of a sweep's members."""
-
     texts: dict[str, None] = {}
     for entry in entries:
         for value in lookup(entry, key):

@@ -16,7 +16,7 @@ from dlx.config.overrides import convert_text
 from dlx.config.signature import read, read_method
 
 if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, System
+    from dlx.tasks.system import System
 
 
 def sample(
@@ -68,7 +68,6 @@ def sample(
 
 def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of `sample` from texts. Raises UserError naming the nearest argument."""
-
     params = read_method(target, "sample") or {}
     found = {}
     for name, text in words.items():
@@ -90,7 +89,7 @@ def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[st
 
 
 def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Media by entry, and texts by entry, which are said as they come."""
+    """Media and texts by entry; texts are printed as they come."""
     import numpy as np
 
     from dlx.runs.media import Animation, grid
@@ -99,7 +98,8 @@ def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str
     frames: dict[str, list[Any]] = {}
     texts: dict[str, list[str]] = {}
     for batch in batches:
-        for name, value in _drawn(system, batch).items():
+        for name in [name for name in batch if name in system.spec.entries]:
+            value = system.spec.entries[name].draw(batch[name])
             if isinstance(value, list):
                 texts.setdefault(name, []).extend(value)
                 for text in value:
@@ -111,8 +111,3 @@ def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str
         if len(found) > 1 and len({frame.shape for frame in found}) == 1:
             media[f"{name}-film"] = Animation(np.stack(found))
     return media, texts
-
-
-def _drawn(system: System, batch: Batch) -> dict[str, Any]:
-    entries = system.spec.entries
-    return {name: entries[name].draw(value) for name, value in batch.items() if name in entries}

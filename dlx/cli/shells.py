@@ -89,7 +89,6 @@ _HOMES = {
 
 def complete_shell(option: str, shell: str | None) -> int:
     """What --show-completion and --install-completion do. Raises UserError for a shell that has no script."""
-
     shell = shell or _this_shell()
     if shell not in SCRIPTS:
         raise UserError(f"{option} {shell or 'SHELL'}: must be one of {', '.join(SCRIPTS)}")

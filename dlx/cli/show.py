@@ -36,7 +36,6 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a model layer by layer, of a configuration or a run: dlx show model=resnet model.depth=50"""
-
     words, allowed = list(overrides or ()), trusted(trust)
     folder = _run_of(words.pop(0), root) if words and "=" not in words[0] and words[0][:1] != "~" else None
     base = Config.load(folder.config_path, trust=allowed) if folder else None
@@ -84,7 +83,6 @@ def _run_of(word: str, root: Path) -> RunFolder:
 
 def print_summary(summary: Summary, layers: bool = True) -> None:
     """The layer table and the totals; shapes are per sample, a multiply-add counts as 2 FLOPs."""
-
     if layers and summary.rows:
         rows = [
             [row.name, row.type, "x".join(map(str, row.shape)), f"{row.parameters:,}" if row.parameters else ""]

@@ -90,7 +90,6 @@ def _send(parcels: list[PendingRun], mode: Any) -> list[Sent]:
 
 
 def _report(sent: Sent, json: bool) -> None:
-
     if sent.status in ("sent", "written", "would be sent"):
         said = f"{sent.rows} rows, {sent.pictures} pictures"
         said += f"  {sent.url}" if sent.url else ""

@@ -43,7 +43,8 @@ def importance(entries: Sequence[Entry], metric: str) -> dict[str, Any]:
         {
             "key": key,
             "importance": float(share),
-            "correlation": _spearman(columns[key][0], y) if columns[key][1] else None,
+            # Spearman's: the correlation of ranks
+            "correlation": float(np.corrcoef(_ranks(columns[key][0]), _ranks(y))[0, 1]) if columns[key][1] else None,
         }
         for key, share in zip(keys, shares, strict=True)
     ]
@@ -60,10 +61,6 @@ def _encoded(values: list[Value]) -> tuple[np.ndarray, bool]:
 
 def _text(value: Value) -> str:
     return "" if value is None else str(value)
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def _data(kind: Kind, content: bytes, size: int) -> dict[str, Any]:
     try:
         if kind == "curve":
             curve = read_curve(content)
-            lines = {name: [_finite(part) for part in line] for name, line in islice(curve.lines.items(), MAX_LINES)}
+            lines = {name: [finite(part) for part in line] for name, line in islice(curve.lines.items(), MAX_LINES)}
             return {"lines": lines, "x": curve.x, "y": curve.y, "title": curve.title, "count": len(curve.lines)}
         table = read_table(content)
     except ValueError as error:
@@ -118,7 +118,8 @@ def _data(kind: Kind, content: bytes, size: int) -> dict[str, Any]:
     }
 
 
-def _finite(values: Sequence[float]) -> list[float | None]:
+def finite(values: Sequence[float]) -> list[float | None]:
+    """The values for JSON: None for NaN and infinities."""
     return [value if math.isfinite(value) else None for value in values]
 
 

@@ -125,14 +125,12 @@ class Proposed:
     @cached_property
     def proposals(self) -> Tensor:
         """[N, most, 4], padded with -1."""
-        digest = hashlib.sha256(f"{_FORMAT} {type(self.proposer).__qualname__} {self._settings()}".encode())
+        settings = json.dumps(vars(self.proposer), sort_keys=True, default=str)
+        digest = hashlib.sha256(f"{_FORMAT} {type(self.proposer).__qualname__} {settings}".encode())
         for start in range(0, len(self), AT_ONCE):
             digest.update(self._images(start).tobytes())
         folder = cached_dir(self.root / "proposals" / digest.hexdigest()[:32], self._make)
         return read_array(folder / "proposals.npy")
-
-    def _settings(self) -> str:
-        return json.dumps(vars(self.proposer), sort_keys=True, default=str)
 
     def _images(self, start: int) -> np.ndarray:
         index = torch.arange(start, min(start + AT_ONCE, len(self)))

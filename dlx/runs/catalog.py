@@ -124,7 +124,9 @@ class Catalog:
         return columns.newest()
 
     def _read(self, name: str, path: Path, files: Files, before: Entry | None) -> Entry:
-        _check_plain(files)
+        for file, item in files.items():  # a reader would follow a link, and wait for a pipe
+            if not item.is_file(follow_symlinks=False):
+                raise ValueError(f"{file} is not a plain file")
         folder = RunFolder(path)
         entry = (
             before
@@ -157,7 +159,7 @@ class Catalog:
 
 
 def _is_settled(entry: Entry) -> bool:
-    """Whether it is as it was, no file of it having changed: a running run can become `lost`."""
+    """True if an entry is up to date while its files are: a running run becomes `lost` without any change of them."""
     return entry.status != "running" or RunFolder(entry.path).status()["status"] == "running"
 
 
@@ -183,13 +185,6 @@ def _stamp(files: Files) -> tuple[Any, ...]:
         except (KeyError, OSError):
             stamp.append(None)
     return tuple(stamp)
-
-
-def _check_plain(files: Files) -> None:
-    """Raises ValueError for a link, a pipe or the like: a reader of it would look elsewhere, or wait."""
-    for name, item in files.items():
-        if not item.is_file(follow_symlinks=False):
-            raise ValueError(f"{name} is not a plain file")
 
 
 def _metrics(summary: dict[str, Any]) -> dict[str, float]:

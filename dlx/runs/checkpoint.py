@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, first_line
 from dlx.runs.files import fsync_path, inside, is_folder, open_plain, read_json, write_atomic
 
 KEEP = 2  # the newest, and one to fall back on
@@ -58,11 +58,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{path}: damaged ({first_line(error)})") from None
 
 
 def _digest(path: Path) -> tuple[int, str]:
@@ -204,7 +200,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a pickle that is none fails in many ways
-        raise UserError(f"{path}: damaged, or no training state ({_first_line(error)})") from None
+        raise UserError(f"{path}: damaged, or no training state ({first_line(error)})") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: damaged, or no training state")
     return found

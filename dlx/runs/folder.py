@@ -156,8 +156,9 @@ class RunFolder:
                 continue
             if not item.is_dir(follow_symlinks=False):
                 raise UserError(f"{item.path}: {_kind_of(item)}; dlx goes on with plain folders only")
-            if item.name not in LINKS_OF_OTHERS and (link := next(filter(_is_link, _entries(Path(item.path))), None)):
-                raise UserError(f"{link.path}: is a link; dlx follows no link of a run folder")
+            links = [inner for inner in _entries(Path(item.path)) if inner.is_symlink()]
+            if links and item.name not in LINKS_OF_OTHERS:
+                raise UserError(f"{links[0].path}: is a link; dlx follows no link of a run folder")
 
     def inside(self, *parts: str) -> Path:
         """The path of an entry that is to be written. Raises UserError where a link leads to it."""
@@ -303,10 +304,6 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
         return list(os.scandir(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _is_link(item: os.DirEntry[str]) -> bool:
-    return item.is_symlink()
 
 
 def _kind_of(item: os.DirEntry[str]) -> str:

@@ -199,7 +199,8 @@ def _run_panels(comparison: Comparison) -> Panels:
 
 def _curves(panels: Panels, labels: list[str]) -> Html:
     light, dark = _drawn(lambda dark: draw_curves(panels, labels=labels, dark=dark))
-    caption = "Mean and one standard deviation over repeats." if _has_bands(panels) else None
+    has_bands = any((band.count > 1).any() for panel in panels.values() for band in panel.values())
+    caption = "Mean and one standard deviation over repeats." if has_bands else None
     alt = f"Curves of {', '.join(panels)}"
     return page.picture(light, dark, caption=caption, alt=alt, full=len(panels) > 1)
 
@@ -212,10 +213,6 @@ def _drawn(draw: Callable[[bool], Figure]) -> list[str]:
             warnings.filterwarnings("ignore", "Glyph .* missing")  # then there is a box in its place
             urls.append(page.data_url(picture(draw(dark), "svg"), "image/svg+xml"))
     return urls
-
-
-def _has_bands(panels: Panels) -> bool:
-    return any((band.count > 1).any() for panel in panels.values() for band in panel.values())
 
 
 def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dlx.config import instantiate
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, first_line
 from dlx.random import generator
 from dlx.runs.checkpoint import assign, load_weights, save_weights
 from dlx.runs.files import atomic_file
@@ -93,7 +93,7 @@ class Exporter:
                 forward = load(self, partial)
                 found = [_difference(forward(x), y) for x, y in zip(self.inputs, self.outputs, strict=True)]
             except Exception as error:  # what tracing raises is of many kinds
-                raise ExportError(f"{type(error).__name__}: {_first_line(error)}") from error
+                raise ExportError(f"{type(error).__name__}: {first_line(error)}") from error
             if wrong := [difference for difference in found if not difference <= TOLERANCE]:  # NaN is wrong too
                 raise ExportError(f"outputs differ by {wrong[0]:.1e} of the largest one; allowed is {TOLERANCE:.0e}")
             partial.chmod(mode)
@@ -154,10 +154,6 @@ def _difference(found: Tensor, expected: Tensor) -> float:
         raise ValueError(f"outputs of shape {tuple(found.shape)}, expected {tuple(expected.shape)}")
     scale = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
     return float((found - expected).abs().max() / scale)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
 
 
 # The formats: how each is written, and how it is read back as a function of inputs.
