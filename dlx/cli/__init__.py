@@ -31,6 +31,7 @@ from dlx.cli import (
     train,
 )
 from dlx.cli.interrupt import interruptible
+from dlx.config.errors import UserError, plain
 
 app = typer.Typer(
     name="dlx",
@@ -77,8 +78,6 @@ def start(
 
 def main() -> None:
     """Runs the command; a person's mistake costs a few lines and exit code 2, no traceback (`--debug` shows it)."""
-    from dlx.config.errors import UserError, plain
-
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     if not debug:
@@ -101,15 +100,12 @@ def main() -> None:
 
 def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """One line, as errors are; `--debug` shows where it comes from."""
-    from dlx.config.errors import plain
-
     print(f"warning: {' '.join(plain(str(message)).split())}", file=sys.stderr)  # noqa: T201
 
 
 def _run(arguments: list[str]) -> int:
     """The exit code. Raises UserError for what is no command or no option of it."""
     from dlx.cli.usage import no_command, refused
-    from dlx.config.errors import UserError
 
     first = arguments[0] if arguments and "_DLX_COMPLETE" not in os.environ else "-"
     option, _, shell = first.partition("=")

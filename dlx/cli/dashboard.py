@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dlx.cli.options import Root
+from dlx.cli.options import DEFAULT_ROOT, Root
+from dlx.cli.output import say
 
 
 def dashboard(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where runs are: the same as --root.")] = None,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     port: Annotated[
         int | None, typer.Option(help="Default: the first free one from 8008 on.", min=1, max=65535)
     ] = None,
@@ -22,10 +23,6 @@ def dashboard(
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Show the runs below DIR in the browser: table, curves, comparison, pictures, logs; live while they train."""
-    from dlx.cli.output import say
-    from dlx.config.extras import require
-
-    require("dlx dashboard", "dashboard", "starlette", "uvicorn", "plotly")
     from dlx.dashboard.serve import serve
 
     serve((folder or root).expanduser(), host, port, browser=not no_open, say=say)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import typer
 
-from dlx.cli.options import Json, Root
+from dlx.cli.options import DEFAULT_ROOT, Json, Root
+from dlx.cli.output import print_json, say
 
 
-def doctor(json: Json = False, root: Root = Path("outputs")) -> None:
+def doctor(json: Json = False, root: Root = DEFAULT_ROOT) -> None:
     """Say what dlx finds here (versions, devices, folders, packages), and train for some seconds to see that it works.
 
     Ends with 0 when all is well, with 1 when the training fails or learns too little.
     """
-    from dlx.cli.output import print_json, say
-    from dlx.tracking.reach import has_key
+    from dlx.tracking.wandb_status import has_key
     from dlx.training import doctor as looks
 
     versions, devices, places = looks.versions(), looks.devices(), looks.places(root)
@@ -69,7 +68,7 @@ def _place(place: dict[str, Any]) -> str:
 def _training(training: dict[str, Any]) -> str:
     if not training["ok"]:
         return f"FAILED on {training['device']}: {training['reason']}"
-    figures = (
+    numbers = (
         f"accuracy {training['accuracy']:.4f}, {training['throughput']:,.0f} samples/s, {training['seconds']:.1f} s"
     )
-    return f"well: mlp on digits, on {training['device']}: {figures}"
+    return f"well: mlp on digits, on {training['device']}: {numbers}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from dlx.cli.options import Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.output import LOST, print_json, save_medium, say, table
+from dlx.config.errors import UserError
 
 SHOWN_ROWS = 20
 
@@ -31,11 +32,9 @@ def evaluate(
     epsilon: Annotated[float, typer.Option(help="Size of the box that sharpness looks into.")] = 1e-3,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Evaluate a run's best weights: metrics, what else its kind shows (of classifiers each class's), and pictures."""
-    from dlx.cli.output import LOST, print_json, save_medium, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
     from dlx.training.evaluation_report import SplitReport, analyse_run, report_run
     from dlx.training.trained import open_run
@@ -78,8 +77,6 @@ def evaluate(
 
 def _table(name: str, rows: list[dict[str, Any]]) -> str:
     """The rows in their order; of more than 20 those that are lowest in the last ratio, the lowest first."""
-    from dlx.cli.output import table
-
     columns = list(rows[0]) if rows else [name]
     ratios = [column for column in columns if rows and isinstance(rows[0][column], float)]
     shown, heading = rows, columns[0]

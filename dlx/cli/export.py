@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dlx.cli.options import Json, Root, Run, Trust, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
+from dlx.cli.output import print_json, say
+from dlx.config.errors import UserError
+from dlx.runs.files import no_room, write_json
 
 
 def export(
@@ -21,18 +24,15 @@ def export(
     ] = None,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Write a run's best weights as safetensors, a torch.export program and ONNX, each checked against the system."""
-    from dlx.cli.output import print_json, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
     if output is not None and output.suffix and not output.is_dir() and format is None:
         raise UserError(f"--output {output} is one file; name its --format, or give a folder")
     folder = find_trained(run, root)
 
-    from dlx.runs.files import no_room, write_json
     from dlx.training.export import FORMATS, SUFFIXES, Exporter, ExportError, check_packages
 
     if format is not None:
@@ -42,7 +42,8 @@ def export(
     files: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
     for name in [format] if format else FORMATS:
-        path = _path(target, SUFFIXES[name])
+        suffix = SUFFIXES[name]
+        path = target if target.suffix == suffix and not target.is_dir() else target / f"model{suffix}"
         if output is None:
             folder.inside("export", path.name)
         try:
@@ -70,8 +71,3 @@ def export(
     if json:
         print_json({"run": str(folder.path), "files": files, "failures": failures})
     raise typer.Exit(1 if failures else 0)
-
-
-def _path(output: Path, suffix: str) -> Path:
-    """`output` itself where it is a file's name, else `model` in that folder."""
-    return output if output.suffix == suffix and not output.is_dir() else output / f"model{suffix}"

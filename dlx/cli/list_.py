@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, Json
+from dlx.cli.output import print_json, say
 from dlx.config.errors import UserError
+from dlx.config.groups import GROUPS, group_name, option_file, option_names, options
+from dlx.config.yaml import read_text
 
 LEAST_ROOM = 20  # columns for a description
 
 
 def complete_group(incomplete: str) -> list[str]:
-    from dlx.config.groups import GROUPS
-
     return [name for name in GROUPS if name.startswith(incomplete)]
 
 
@@ -28,9 +29,6 @@ def list_options(
     json: Json = False,
 ) -> None:
     """List the groups, or the options of one of them; the recipes of papers and models come last."""
-    from dlx.cli.output import print_json
-    from dlx.config.groups import GROUPS, group_name, option_names, options
-
     folders = conf_dir or ()
     if group is None:
         names = {name: option_names(name, folders) for name in GROUPS}
@@ -53,9 +51,6 @@ def list_options(
 def _recipes(group: str, names: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """Those of the options that say what a paper or a model prescribes; an experiment that is no claim is one."""
     import re
-
-    from dlx.config.groups import option_file
-    from dlx.config.yaml import read_text
 
     if group != "experiment":
         return [name for name in names if "/" in name]
@@ -82,8 +77,6 @@ def _show(heading: str, texts: dict[str, str]) -> None:
     import shutil
     import sys
     import textwrap
-
-    from dlx.cli.output import say
 
     width = max(map(len, texts), default=0)
     room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.config.root import ROOT_VARIABLE, default_root
+from dlx.config.complete import complete
+from dlx.config.errors import UserError
+from dlx.config.overrides import parse, quoted
+from dlx.config.root import ROOT, ROOT_VARIABLE, default_root, runs_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     """Groups, options and keys for the shell."""
-    from dlx.config.complete import complete
-
     return complete(incomplete, ctx.params.get("overrides") or [], ctx.params.get("conf_dir") or ())
 
 
@@ -56,6 +57,7 @@ Trust = Annotated[
 From = Annotated[str | None, typer.Option("--from", metavar="RUN", help="Begin with the configuration of this run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; all else goes to stderr.")]
 Root = Annotated[Path, typer.Option("--root", envvar=ROOT_VARIABLE, help="Where runs are.")]
+DEFAULT_ROOT = Path(ROOT)
 OutputRoot = Annotated[
     Path | None, typer.Option("--root", help=f"Where runs are: the same as output_root= (also {ROOT_VARIABLE}).")
 ]
@@ -67,8 +69,6 @@ def begin(
 ) -> tuple[list[str], Config | None]:
     """The overrides with --root among them, and the configuration of `--from RUN`, which is looked for where the new
     run goes."""
-    from dlx.config.errors import UserError
-    from dlx.config.overrides import parse, quoted
     from dlx.runs.find import find_run
 
     words = list(overrides or ())
@@ -93,8 +93,6 @@ Given = Annotated[
 
 def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
     """NAME=VALUE words by name."""
-    from dlx.config.errors import UserError
-
     found: dict[str, str] = {}
     for word in words or ():
         name, equals, value = word.partition("=")
@@ -107,9 +105,9 @@ def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def address(run: Path) -> str:
-    """What a command is given to find a run: its name where it lies in the usual place, else its path."""
-    usual = Path(default_root()).expanduser().absolute()
-    return run.name if run.absolute().is_relative_to(usual) else shlex.quote(str(run))
+    """How a suggested command names a run: by its name below the default root, else by its path."""
+    is_below = run.absolute().is_relative_to(runs_root().absolute())
+    return run.name if is_below else shlex.quote(str(run))
 
 
 def trusted(trust: list[str] | None) -> tuple[str, ...]:
@@ -119,5 +117,5 @@ def trusted(trust: list[str] | None) -> tuple[str, ...]:
 
 
 def again(trust: Sequence[str] | None) -> str:
-    """What a command must be given that loads a run of this one: what configurations name is not trusted for ever."""
+    """--trust flags for the suggested next command (trust is never stored)."""
     return "".join(f" --trust {name}" for name in trust or ())

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dlx.config.errors import UserError, plain
+from dlx.runs.files import encode_nonfinite, write_atomic
+
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
 
@@ -18,21 +21,15 @@ LOST = 5  # exit code: done, but something was lost on the way
 
 def say(text: str, json: bool = False) -> None:
     """A line for a person, on stderr when stdout is kept for JSON."""
-    from dlx.config.errors import plain
-
     typer.echo(plain(text), err=json)
 
 
 def print_json(value: Any) -> None:
-    from dlx.runs.files import strict
-
-    typer.echo(json.dumps(strict(value), allow_nan=False))
+    typer.echo(json.dumps(encode_nonfinite(value), allow_nan=False))
 
 
 def make_folder_of(option: str, file: str) -> None:
     """Makes the folder that a file is to lie in."""
-    from dlx.config.errors import UserError
-
     try:
         Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -41,9 +38,6 @@ def make_folder_of(option: str, file: str) -> None:
 
 def write_output(option: str, file: str, content: str | bytes) -> None:
     """Writes a file that the person named, whole; what was there is replaced. `-` is stdout."""
-    from dlx.config.errors import UserError
-    from dlx.runs.files import write_atomic
-
     data = content.encode() if isinstance(content, str) else content
     if file == "-":
         sys.stdout.buffer.write(data)
@@ -56,7 +50,7 @@ def write_output(option: str, file: str, content: str | bytes) -> None:
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:
-    """Left-aligned columns; figures are given as text."""
+    """Left-aligned columns; numbers are given as text."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -71,7 +65,6 @@ def save_medium(folder: RunFolder, name: str, medium: Any) -> str | None:
 
     What the disk refuses is said on stderr and gives None: the numbers are worth more, and the command ends with LOST.
     """
-    from dlx.runs.files import write_atomic
     from dlx.runs.media import encode
 
     suffix, content = encode(medium)

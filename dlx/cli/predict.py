@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Json, Root, Run, Trust, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
+from dlx.cli.output import LOST, print_json, save_medium, say
+from dlx.config.errors import UserError
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -28,26 +30,26 @@ def predict(
     ] = True,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Predict what a run was trained for: classes of images, values for rows, boxes, texts."""
-    from dlx.cli.output import LOST, print_json, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
     folder = find_trained(run, root)
 
     from dlx.runs.load import load_system
+    from dlx.tasks.spec import Reals
 
     system = load_system(folder, trust=trusted(trust))
     name = _input_of(system)
+    is_rows = isinstance(system.spec.entries[name], Reals)
     sources = _sources(files, system, name)
     found: list[dict[str, Any]] = []
     lost = False
     bad: list[UserError] = []
     means: list[Any] = []
     for source, batch, answers in _answered(system, name, sources, bad):
-        lost |= _report(folder, source, answers, found, json, pictures, is_rows=_is_rows(system, name))
+        lost |= _report(folder, source, answers, found, json, pictures, is_rows=is_rows)
         if batch[name].dim() == 4:
             means.append(batch[name].mean((1, 2, 3), keepdim=True))
     _warn_of_brightness(folder, name, means)
@@ -62,11 +64,10 @@ def predict(
 
 
 def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> None:
-    """Images that are far brighter or darker than those of the training, such as black digits on white for white ones
-    on black, are answered all the same, and mostly wrong."""
+    """Warns of images much brighter or darker than those of the training, such as black digits on white for white ones
+    on black: their predictions are mostly wrong."""
     import torch
 
-    from dlx.cli.output import say
     from dlx.data.fingerprint import is_far
 
     if means and is_far(torch.cat(list(means)), (folder.data().get("brightness") or {}).get(name)):
@@ -74,8 +75,7 @@ def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> N
 
 
 def _input_of(system: System) -> str:
-    """The one entry that files are read as. Raises UserError for a system that answers nothing."""
-    from dlx.config.errors import UserError
+    """The entry that files are read as. Raises UserError for a system without predictions, or with several inputs."""
     from dlx.tasks.spec import Size
 
     name = type(system).__name__
@@ -88,15 +88,8 @@ def _input_of(system: System) -> str:
     return inputs[0]
 
 
-def _is_rows(system: System, name: str) -> bool:
-    from dlx.tasks.spec import Reals
-
-    return isinstance(system.spec.entries[name], Reals)
-
-
 def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str]:
-    """Files, those of folders too; for tokens what is no file is a text."""
-    from dlx.config.errors import UserError
+    """The files, and those in folders. A system of tokens takes a word that is not a file as a text."""
     from dlx.tasks.spec import Tokens
 
     found: list[Path | str] = []
@@ -122,10 +115,8 @@ def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str
 def _answered(
     system: System, name: str, sources: Sequence[Path | str], bad: list[Any]
 ) -> Iterator[tuple[Path | str, Batch, list[Answer]]]:
-    """Each source with its answers, predicted many at a time; what cannot be read goes to `bad`."""
+    """Each source with its answers, predicted in batches. Errors of sources that cannot be read go to `bad`."""
     import torch
-
-    from dlx.config.errors import UserError
 
     waiting: list[tuple[Path | str, Batch]] = []
 
@@ -165,9 +156,7 @@ def _report(
     *,
     is_rows: bool,
 ) -> bool:
-    """Says a source's answers and adds them to those found; returns whether a picture could not be written."""
-    from dlx.cli.output import save_medium, say
-
+    """Prints a source's answers and adds them to `found`. Returns True if a picture could not be written."""
     if is_rows:
         keys = list(answers[0].json)
         found.append({"file": str(source), **{key: [answer.json[key] for answer in answers] for key in keys}})
@@ -190,7 +179,7 @@ def _report(
 
 
 def _picture_name(source: Path | str, found: Sequence[dict[str, Any]]) -> str:
-    """A name for a source's picture; sources of one stem are told apart by their number."""
+    """A name for a source's picture; sources with the same stem are numbered."""
     from dlx.runs.folder import slug
 
     stem = f"predict-{slug(Path(source).stem)}"

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from dlx.cli.options import Json, Root, Run
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run
+from dlx.cli.output import make_folder_of, print_json, say, write_output
+from dlx.config.errors import UserError
 
 
 def report(
@@ -16,7 +18,7 @@ def report(
         str | None,
         typer.Option("--out", metavar="PATH", help="A file, a folder, or - for stdout. [default: report-RUN.html]"),
     ] = None,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
     """Write a page of a run, sweep, method or experiment: command, configuration, results, curves, pictures.
@@ -24,10 +26,8 @@ def report(
     One file that opens without a network, in light and dark, and prints. It lies in the current folder unless --out
     says where.
     """
-    from dlx.cli.output import make_folder_of, print_json, say, write_output
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_run
-    from dlx.runs.report import report as report_of
+    from dlx.runs.html_report import report as report_of
 
     if json and out == "-":
         raise UserError("--out - and --json: only one of them can be on stdout")

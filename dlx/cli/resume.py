@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, Json, Overrides, Quiet, Root, Run, Trust, again, trusted
+from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Overrides, Quiet, Root, Run, Trust, again, trusted
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, check_one_run, make_execution, report_sweep
 from dlx.cli.train import report, report_finding
+from dlx.config import compose
+from dlx.config.diff import check_resumable
+from dlx.config.errors import UserError
 
 
 def resume(
@@ -28,16 +30,13 @@ def resume(
     trust: Trust = None,
     quiet: Quiet = False,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Go on with an interrupted run, experiment or sweep, to the same bits as if it had never stopped.
 
     A finished run goes on with more trainer.epochs=N, a finished search with more --trials N; with --fork everything
     may change but the network.
     """
-    from dlx.config import compose
-    from dlx.config.changes import check_resumable
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_run
 
     folder = find_run(run, root)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Json, Root, complete_run
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
+from dlx.cli.output import print_json, say
+from dlx.cli.tables import STATUS_STYLES, Cell, show_table
+from dlx.config.errors import UserError
+from dlx.config.root import runs_root
+from dlx.runs.keys import canonical, check_keys, lookup, shown_text, text_of
+from dlx.runs.metric_info import main_metric, metric_text, time_text
 
 if TYPE_CHECKING:
     from dlx.runs.catalog import Entry
 
-DEFAULT_ROOT = Path("outputs")
 MAX_COLUMNS = 8
 MAX_VALUES = 3
 Where = Annotated[
@@ -40,21 +44,18 @@ def runs(
 
     dlx runs 'model == resnet and test/accuracy > 0.9 and not status == failed' --sort test/accuracy
     """
-    from dlx.cli.output import print_json, say
-    from dlx.config.errors import UserError
     from dlx.runs.catalog import Catalog
     from dlx.runs.expression import check_orders, parse
-    from dlx.runs.find import began, find_run, in_order
-    from dlx.runs.keys import check_keys
+    from dlx.runs.find import began, chronological, find_run
 
     one = find_run(where, root) if where is not None and is_run(where) else None
     wanted = parse(where) if where is not None and one is None else None
-    if root != DEFAULT_ROOT and not root.expanduser().is_dir():
+    if root != DEFAULT_ROOT and not runs_root(root).is_dir():
         raise UserError(f"--root {root}: there is no such folder")
     catalog = Catalog(root)
     catalog.refresh()
     begun = {name: began(entry.path) for name, entry in catalog.entries.items() if entry.plan is None}
-    everything = [catalog.entries[name] for name in in_order(catalog.entries, begun)]
+    everything = [catalog.entries[name] for name in chronological(catalog.entries, begun)]
     keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
     check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)
     if wanted:
@@ -91,8 +92,6 @@ def is_run(where: str) -> bool:
 
 def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
     """Numbers before texts; those without the key are last either way."""
-    from dlx.runs.keys import lookup, text_of
-
     places: dict[str, tuple[int, float, str]] = {}
     for entry in entries:
         value = next(iter(lookup(entry, key)), None)
@@ -106,9 +105,8 @@ def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
     return [*there, *(entry for entry in entries if entry.id not in places)]
 
 
-def _figure(entry: Entry) -> tuple[str | None, float | None]:
+def _main_metric(entry: Entry) -> tuple[str | None, float | None]:
     """What a list shows of a run; of a sweep or method what its best point reached."""
-    from dlx.runs.figures import main_metric
     from dlx.runs.folder import RunFolder
 
     if not entry.is_plan:
@@ -122,7 +120,7 @@ def _figure(entry: Entry) -> tuple[str | None, float | None]:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    metric, value = _figure(entry)
+    metric, value = _main_metric(entry)
     return {
         "run": entry.name,
         "group": entry.path.parent.name,
@@ -146,16 +144,14 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entry]) -> None:
-    from dlx.cli.tables import STATUS_STYLES, Cell, show_table
-    from dlx.runs.differing import differing, short_names
-    from dlx.runs.figures import figure_text, time_text
+    from dlx.runs.config_diff import differing, short_names
 
     configs = [entry.config for entry in shown if not entry.is_plan]
     differ = list(keys) or [key for key in differing(configs) if all(key in config for config in configs)][:MAX_COLUMNS]
     rows = []
     for entry in shown:
-        metric, value = _figure(entry)
-        result = f"{metric} {figure_text(value)}" if metric and value is not None else ""
+        metric, value = _main_metric(entry)
+        result = f"{metric} {metric_text(value)}" if metric and value is not None else ""
         inside = [member for member in everything if entry.is_plan and member.plan == entry.id]
         rows.append(
             [
@@ -176,12 +172,9 @@ def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entr
 
 def _text(entries: Sequence[Entry], key: str) -> str:
     """What the runs have under a key: a run's value, the first values of a sweep's members."""
-    from dlx.runs.figures import figure_text
-    from dlx.runs.keys import canonical, lookup, shown_text
-
     texts: dict[str, None] = {}
     for entry in entries:
         for value in lookup(entry, key):
-            is_figure = canonical(key) in entry.metrics and isinstance(value, float)
-            texts[figure_text(value) if is_figure else shown_text(value)] = None  # type: ignore[arg-type]
+            is_metric = canonical(key) in entry.metrics and isinstance(value, float)
+            texts[metric_text(value) if is_metric else shown_text(value)] = None  # type: ignore[arg-type]
     return ", ".join([*list(texts)[:MAX_VALUES], *(["…"] if len(texts) > MAX_VALUES else [])])

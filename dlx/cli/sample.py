@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Given, Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.output import LOST, print_json, save_medium, say
+from dlx.config.errors import UserError
+from dlx.config.groups import nearest
+from dlx.config.overrides import convert_text
+from dlx.config.signature import read, read_method
 
 if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, System
+    from dlx.tasks.system import System
 
 
 def sample(
@@ -22,11 +27,9 @@ def sample(
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     trust: Trust = None,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Make new data with a run's best weights: pictures into its media/, texts on the screen."""
-    from dlx.cli.output import LOST, print_json, save_medium, say
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_trained
 
     words = pairs(given, "--given")
@@ -65,11 +68,6 @@ def sample(
 
 def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of `sample` from texts. Raises UserError naming the nearest argument."""
-    from dlx.config.errors import UserError
-    from dlx.config.groups import nearest
-    from dlx.config.signature import read, read_method
-    from dlx.training.evaluation_report import convert_text
-
     params = read_method(target, "sample") or {}
     found = {}
     for name, text in words.items():
@@ -91,7 +89,7 @@ def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[st
 
 
 def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Media by entry, and texts by entry, which are said as they come."""
+    """Media and texts by entry; texts are printed as they come."""
     import numpy as np
 
     from dlx.runs.media import Animation, grid
@@ -100,7 +98,8 @@ def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str
     frames: dict[str, list[Any]] = {}
     texts: dict[str, list[str]] = {}
     for batch in batches:
-        for name, value in _drawn(system, batch).items():
+        for name in [name for name in batch if name in system.spec.entries]:
+            value = system.spec.entries[name].draw(batch[name])
             if isinstance(value, list):
                 texts.setdefault(name, []).extend(value)
                 for text in value:
@@ -112,8 +111,3 @@ def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str
         if len(found) > 1 and len({frame.shape for frame in found}) == 1:
             media[f"{name}-film"] = Animation(np.stack(found))
     return media, texts
-
-
-def _drawn(system: System, batch: Batch) -> dict[str, Any]:
-    entries = system.spec.entries
-    return {name: entries[name].draw(value) for name, value in batch.items() if name in entries}

@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dlx.cli.output import say
+from dlx.config.errors import UserError
+
 _ASK = "env _DLX_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args"
 
 # bash splits words at = and : as well (COMP_WORDBREAKS), and takes for an answer only what follows the last of them.
@@ -86,9 +89,6 @@ _HOMES = {
 
 def complete_shell(option: str, shell: str | None) -> int:
     """What --show-completion and --install-completion do. Raises UserError for a shell that has no script."""
-    from dlx.cli.output import say
-    from dlx.config.errors import UserError
-
     shell = shell or _this_shell()
     if shell not in SCRIPTS:
         raise UserError(f"{option} {shell or 'SHELL'}: must be one of {', '.join(SCRIPTS)}")

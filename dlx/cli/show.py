@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlx.cli.options import ConfDirs, Json, Root, Trust, complete_run_or_override, trusted
+from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Root, Trust, complete_run_or_override, trusted
+from dlx.cli.output import print_json, say, table
+from dlx.config import Config, build, build_shared, compose
+from dlx.config.errors import UserError
+from dlx.config.groups import option_names, options
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -28,19 +32,15 @@ def show(
     overrides: Words = None,
     conf_dir: ConfDirs = None,
     trust: Trust = None,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
     """Show a model layer by layer, of a configuration or a run: dlx show model=resnet model.depth=50"""
-    from dlx.config import Config, build, compose, settings
-
     words, allowed = list(overrides or ()), trusted(trust)
     folder = _run_of(words.pop(0), root) if words and "=" not in words[0] and words[0][:1] != "~" else None
     base = Config.load(folder.config_path, trust=allowed) if folder else None
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
 
-    from dlx.cli.output import print_json, say
-    from dlx.config.groups import options
     from dlx.runs.load import build_meta, load_spec
     from dlx.tasks.summary import summarize
 
@@ -48,7 +48,7 @@ def show(
     if folder is not None and is_run:
         spec = load_spec(folder, trust=allowed)
     else:
-        spec = settings(config, "dataset").spec(build(config, "dataset"))
+        spec = build_shared(config, "dataset").spec(build(config, "dataset"))
     _, system = build_meta(config, spec)
     description = options("model", conf_dir or ()).get(str(config.choices["model"]), "")
     summary = summarize(system)
@@ -71,8 +71,6 @@ def show(
 
 
 def _run_of(word: str, root: Path) -> RunFolder:
-    from dlx.config.errors import UserError
-    from dlx.config.groups import option_names
     from dlx.runs.find import find_trained
 
     try:
@@ -85,8 +83,6 @@ def _run_of(word: str, root: Path) -> RunFolder:
 
 def print_summary(summary: Summary, layers: bool = True) -> None:
     """The layer table and the totals; shapes are per sample, a multiply-add counts as 2 FLOPs."""
-    from dlx.cli.output import say, table
-
     if layers and summary.rows:
         rows = [
             [row.name, row.type, "x".join(map(str, row.shape)), f"{row.parameters:,}" if row.parameters else ""]

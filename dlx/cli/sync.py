@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import Json, Root, complete_run
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
+from dlx.cli.output import print_json, say
+from dlx.config.errors import UserError
+from dlx.config.root import runs_root
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
-    from dlx.tracking.sync import Parcel, Sent
+    from dlx.tracking.sync import PendingRun, Sent
 
 Runs = Annotated[
     list[str] | None,
@@ -32,13 +35,11 @@ def sync(
     mode: Annotated[str, typer.Option(help="online, or offline: write what `wandb sync` can send.")] = "online",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
     json: Json = False,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Send runs to Weights & Biases, also those that were not tracked; nothing is sent twice."""
-    from dlx.cli.output import print_json
-    from dlx.config.errors import UserError
-    from dlx.tracking.reach import missing
     from dlx.tracking.sync import pack_all, would_send
+    from dlx.tracking.wandb_status import missing
 
     if mode not in ("online", "offline"):
         raise UserError(f"--mode {mode}: must be online or offline")
@@ -62,13 +63,12 @@ def sync(
 
 def _chosen(runs: list[str] | None, everything: bool, root: Path) -> list[RunFolder]:
     """Each run once."""
-    from dlx.config.errors import UserError
     from dlx.runs.find import find_run
     from dlx.tracking.sync import runs_of
 
     if bool(runs) == everything:
         raise UserError("RUN: name runs, or say --all" if not runs else "--all: means every run; name none beside it")
-    found = runs_of(root.expanduser()) if everything else []
+    found = runs_of(runs_root(root)) if everything else []
     for run in runs or ():
         folder = find_run(run, root)
         found += runs_of(folder.path) if folder.is_plan else [folder]
@@ -77,7 +77,7 @@ def _chosen(runs: list[str] | None, everything: bool, root: Path) -> list[RunFol
     return list({run.path.resolve(): run for run in found}.values())
 
 
-def _send(parcels: list[Parcel], mode: Any) -> list[Sent]:
+def _send(parcels: list[PendingRun], mode: Any) -> list[Sent]:
     from dlx.tracking.sync import send
     from dlx.training.progress import PlanProgress
 
@@ -90,8 +90,6 @@ def _send(parcels: list[Parcel], mode: Any) -> list[Sent]:
 
 
 def _report(sent: Sent, json: bool) -> None:
-    from dlx.cli.output import say
-
     if sent.status in ("sent", "written", "would be sent"):
         said = f"{sent.rows} rows, {sent.pictures} pictures"
         said += f"  {sent.url}" if sent.url else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, Trust, address, again, begin, trusted
+from dlx.cli.output import LOST, print_json, say
 from dlx.cli.sweep import (
     Executor,
     Jobs,
@@ -20,6 +21,9 @@ from dlx.cli.sweep import (
     sweep,
     words_of_seeds,
 )
+from dlx.config import compose
+from dlx.config.diff import changes
+from dlx.runs.keys import shown_text
 
 if TYPE_CHECKING:
     from dlx.config import Config
@@ -52,8 +56,6 @@ def train(
             from_run=from_run, conf_dir=conf_dir, trust=trust, root=root, quiet=quiet, json=json,
         )  # fmt: skip
         return
-
-    from dlx.config import compose
 
     allowed = trusted(trust)
     words, base = begin(overrides, root, from_run, allowed)
@@ -88,8 +90,6 @@ def train(
 
 def report(result: Result, json: bool, flags: str = "") -> None:
     """What came out, where it lies, what to try next, with those flags; ends the process with the result's code."""
-    from dlx.cli.output import LOST, print_json, say
-
     if result.code in (0, LOST) or result.metrics:
         run = result.run
         shown = {k: v for k, v in result.metrics.items() if k.startswith("test/")}
@@ -117,8 +117,6 @@ def report(result: Result, json: bool, flags: str = "") -> None:
 
 def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
     """What an experiment found, and where its figure is; ends the process with its code."""
-    from dlx.cli.output import print_json, say
-
     if finding.verdict:
         say(f"{'held' if finding.verdict.held else 'did not hold':<16}{finding.verdict.line}", json)
         if (figure := finding.path / "media" / "figure.png").is_file():
@@ -148,11 +146,8 @@ def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
 
 
 def _print_members(config: Config, execution: Execution) -> None:
-    from dlx.cli.output import say
-    from dlx.config.changes import changes
     from dlx.experiments.run import draft_experiment
     from dlx.runs.folder import slug
-    from dlx.runs.keys import shown_text
 
     experiment, base, members = draft_experiment(config, execution)
     say(f"claim           {experiment.claim}")
@@ -164,7 +159,6 @@ def _print_members(config: Config, execution: Execution) -> None:
 
 
 def _print_plan(prepared: Prepared) -> None:
-    from dlx.cli.output import say
     from dlx.cli.show import print_summary
     from dlx.runs.folder import slug
     from dlx.tasks.summary import summarize

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from dlx.config.groups import nearest
+from dlx.config.groups import closest
 from dlx.config.habits import own_way_of_flag
 
 # What other programs call it.
@@ -42,12 +41,10 @@ def no_command(word: str, commands: Collection[str]) -> str:
     known = next((line for names, line in _OTHER_NAMES.items() if word.lower() in names), None)
     if known:
         return f"{word}: there is no such command; did you mean `{known}`?"
-    near = nearest(word.lower(), [*commands, *(name for names in _OTHER_NAMES for name in names)])
-    other = near.removeprefix("; did you mean ").removesuffix("?")
-    if near and other not in commands:
-        line = next(line for names, line in _OTHER_NAMES.items() if other in names)
-        near = f"; did you mean `{line}`?"
-    return f"{word}: there is no such command{near or ';'} `dlx --help` lists them"
+    near = closest(word.lower(), [*commands, *(name for names in _OTHER_NAMES for name in names)])
+    near = next((f"`{line}`" for names, line in _OTHER_NAMES.items() if near in names), near)
+    hint = f"; did you mean {near}?" if near else ";"
+    return f"{word}: there is no such command{hint} `dlx --help` lists them"
 
 
 def refused(error: Any, arguments: Sequence[str]) -> str:
@@ -62,8 +59,8 @@ def refused(error: Any, arguments: Sequence[str]) -> str:
             return f"{typed}: is Hydra's; {way}"
         params = context.command.params if context is not None else []
         known = [name[2:] for param in params for name in param.opts if name.startswith("--")]
-        close = difflib.get_close_matches(flag.lstrip("-"), known, n=1, cutoff=0.7)
-        near = f"; did you mean --{close[0]}?" if close else ""
+        close = closest(flag.lstrip("-"), known, cutoff=0.7)
+        near = f"; did you mean --{close}?" if close else ""
         if not near and any(param.name == "overrides" for param in params):
             return f"{flag}: there is no such option; settings are key=value, such as optim.lr=1e-3 ({command} --help)"
         return f"{flag}: there is no such option{near or ';'} {command} --help lists them"

@@ -1,6 +1,6 @@
 """Configuration: compose, check, build. Imports no torch."""
 
-from dlx.config.build import build, build_all, file_of, instantiate, own_block, settings
+from dlx.config.build import build, build_all, build_shared, class_block, file_of, instantiate
 from dlx.config.compose import Config, compose
 from dlx.config.errors import ConfigError, Problem, UserError
 
@@ -11,9 +11,9 @@ __all__ = [
     "UserError",
     "build",
     "build_all",
+    "build_shared",
+    "class_block",
     "compose",
     "file_of",
     "instantiate",
-    "own_block",
-    "settings",
 ]

@@ -1,9 +1,10 @@
-"""Objects from checked blocks: what a configuration names is imported here, and only after it was found allowed."""
+"""Builds objects from checked blocks. A class that a configuration names is imported only once it is allowed."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,17 +19,17 @@ from dlx.config.signature import accepted_specs, missing_entries, read
 if TYPE_CHECKING:
     from dlx.config.compose import Config
 
-# torch.optim names what it refuses in words of its own.
-_TORCH_PHRASES = {
-    "learning rate": "lr",
-    "momentum": "momentum",
-    "weight_decay": "weight_decay",
-    "beta": "betas",
-    "epsilon": "eps",
-    "rho": "rho",
-    "alpha": "alpha",
-    "Nesterov": "nesterov",
+# What torch.optim calls an argument that it refuses, and the range that it asks for.
+_TORCH_ARGUMENTS = {
+    "learning rate": ("lr", "at least 0"),
+    "momentum": ("momentum", "at least 0"),
+    "weight_decay": ("weight_decay", "at least 0"),
+    "beta": ("betas", "in [0, 1)"),
+    "epsilon": ("eps", "at least 0"),
+    "rho": ("rho", "in [0, 1]"),
+    "alpha": ("alpha", "at least 0"),
 }
+_TORCH_INVALID = re.compile(rf"Invalid ({'|'.join(_TORCH_ARGUMENTS)})\b[^:]*: (\S+)")
 
 
 def _load(dotted: str) -> Any:
@@ -39,8 +40,8 @@ def _load(dotted: str) -> Any:
 def find_class(
     target: Any, *, base: str | type, trust: Sequence[str] = (), key: str = "", file: str | None = None
 ) -> type:
-    """The class at a dotted path, which must inherit `base`. Raises ConfigError for one that is not allowed, before
-    anything is imported, and for one that is not there."""
+    """The class at a dotted path. Raises ConfigError, before any import, if its package is not allowed; also if there
+    is no such class, or it is not a subclass of `base`."""
     if not isinstance(target, str) or not is_allowed(target, trust):
         raise ConfigError([Problem(f"{key}._target_", refusal(str(target), trust), file)])
     trust_here(trust)
@@ -52,10 +53,10 @@ def find_class(
     except ImportError as error:
         raise ConfigError([Problem(f"{key}._target_", f"{target} cannot be imported: {error}", file)]) from error
     if not isinstance(found, type) or not is_allowed(f"{found.__module__}.{found.__qualname__}", trust):
-        raise ConfigError([Problem(f"{key}._target_", f"{target} is no class of an allowed package", file)])
+        raise ConfigError([Problem(f"{key}._target_", f"{target} is not a class of an allowed package", file)])
     wanted = _load(base) if isinstance(base, str) else base
     if not issubclass(found, wanted):
-        raise ConfigError([Problem(f"{key}._target_", f"{target} is no {wanted.__name__}", file)])
+        raise ConfigError([Problem(f"{key}._target_", f"{target} is not a subclass of {wanted.__name__}", file)])
     return found
 
 
@@ -68,10 +69,9 @@ def instantiate(
     file: str | None = None,
     **given: Any,
 ) -> Any:
-    """The object that a block with `_target_` names, which must inherit `base`.
+    """The object that a block with `_target_` describes. given: constructor arguments that dlx supplies.
 
-    Raises ConfigError for a target that is not allowed (before anything is imported), and for a value that the
-    constructor refuses by ValueError.
+    Raises ConfigError as `find_class`, and for a value that the constructor refuses by ValueError.
     """
     target = block.get("_target_")
     found = find_class(target, base=base, trust=trust, key=key, file=file)
@@ -94,7 +94,7 @@ def instantiate(
 
 
 def _parts(value: Any, part: Part, trust: Sequence[str], key: str, file: str | None, given: dict[str, Any]) -> Any:
-    """Objects in the place of their blocks; models are built for the same data as what they are part of."""
+    """Builds the objects of part blocks. A part that is a model gets the spec of the whole."""
     if isinstance(value, tuple):
         return tuple(_parts(item, part, trust, f"{key}.{n}", file, given) for n, item in enumerate(value))
     if not isinstance(value, dict):
@@ -105,35 +105,28 @@ def _parts(value: Any, part: Part, trust: Sequence[str], key: str, file: str | N
         supplied["spec"] = without_targets(supplied["spec"], block.get("_target_"), key)
     made = instantiate(block, base=part.base, trust=trust, key=key, file=file, **supplied)
     if part.trunk and not hasattr(made, "features"):
-        raise ConfigError([Problem(key, f"{type(made).__name__} offers no features without its head", file)])
+        raise ConfigError([Problem(key, f"{type(made).__name__} has no method `features`, which a trunk needs", file)])
     return made
 
 
-def _kinds(spec: Any) -> dict[str, str]:
-    return {name: f"{type(entry).__module__}.{type(entry).__qualname__}" for name, entry in spec.entries.items()}
-
-
 def narrowed(spec: Any, target: str, key: str) -> Any:
-    """The entries that a model reads: of the spec classes in its annotation the first that fits. Raises ConfigError."""
+    """The spec with the entries that a model reads: the first class of its annotation that fits. Raises ConfigError."""
     accepted = accepted_specs(target)
-    missing = [missing_entries(path, _kinds(spec)) for path in accepted]
+    kinds = {name: f"{type(entry).__module__}.{type(entry).__qualname__}" for name, entry in spec.entries.items()}
+    missing = [missing_entries(path, kinds) for path in accepted]
     for path, lacks in zip(accepted, missing, strict=True):
         if not lacks:
-            return spec.narrow(_load(path)) if _fields(path) else spec  # the base of all specs takes everything
-    if not accepted or not spec.targets:  # a trunk's
+            signature = read(path)  # without fields it is the base of all specs, which takes everything
+            return spec.narrow(_load(path)) if signature and signature.fields else spec
+    if not accepted or not spec.targets:  # the spec of a trunk
         return spec
     least = ", ".join(sorted(missing, key=len)[0])
     names = " or ".join(path.rpartition(".")[2] for path in accepted)
     raise ConfigError([Problem(key, f"{target.rpartition('.')[2]} takes {names}; these data lack {least}")])
 
 
-def _fields(path: str) -> set[str]:
-    signature = read(path)
-    return set(signature.fields) if signature else set()
-
-
 def without_targets(spec: Any, target: Any, key: str) -> Any:
-    """The inputs that a model reads, as the spec class that its own extends by targets."""
+    """The spec with a model's inputs alone: the base of its spec class that has no targets."""
     for path in accepted_specs(str(target)):
         for kind in _load(path).__mro__:
             names = [field.name for field in fields(kind) if field.default is MISSING] if is_dataclass(kind) else []
@@ -147,19 +140,19 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _from_value_error(error: ValueError, key: str, names: list[str], file: str | None) -> Problem:
-    """The key that a constructor's complaint is about: our own begin with the argument's name."""
+    """The problem of the argument that a constructor refused: dlx's own messages begin with its name."""
     text = str(error)
     first, _, rest = text.partition(" ")
     if first in names:
         return Problem(f"{key}.{first}", rest, file)
-    for phrase, name in _TORCH_PHRASES.items():
-        if phrase in text and name in names:
-            return Problem(f"{key}.{name}", text[0].lower() + text[1:], file)
-    return Problem(key, text, file)
+    if found := _TORCH_INVALID.match(text):
+        name, wanted = _TORCH_ARGUMENTS[found[1]]
+        return Problem(f"{key}.{name}", f"must be {wanted}, got {found[2]}", file)
+    return Problem(f"{key}.nesterov" if "Nesterov" in text else key, text, file)
 
 
 def file_of(config: Config, group: str, choice: Any = None) -> str | None:
-    """The option file that owns a group's block, as messages name it."""
+    """The option file of a group's block, as messages name it."""
     path = option_file(group, str(choice or config.choices.get(group)), config.conf_dirs)
     return shown(path) if path else None
 
@@ -170,15 +163,15 @@ def _shared_names(group: str) -> set[str]:
     return set(signature.params) if signature else set()
 
 
-def own_block(config: Config, group: str) -> dict[str, Any]:
-    """A group's block without the keys that are not its class's own."""
+def class_block(config: Config, group: str) -> dict[str, Any]:
+    """A group's block with the keys of its class alone."""
     shared = _shared_names(group)
     return {name: value for name, value in config[group].items() if name not in shared}
 
 
 def build(config: Config, group: str, **given: Any) -> Any:
     """The object of a group that has one option."""
-    return _made(config, own_block(config, group), GROUPS[group].base, group, file_of(config, group), **given)
+    return _made(config, class_block(config, group), GROUPS[group].base, group, file_of(config, group), **given)
 
 
 def _made(config: Config, block: dict[str, Any], base: str | type, key: str, file: str | None, **given: Any) -> Any:
@@ -196,8 +189,8 @@ def build_all(config: Config, group: str) -> dict[str, Any]:
     }
 
 
-def settings(config: Config, group: str) -> Any:
-    """The object of a group's further keys: the SplitSettings of a dataset, the ParamGroups of an optimizer."""
+def build_shared(config: Config, group: str) -> Any:
+    """The object of the keys that all options of a group share: a dataset's View, an optimizer's ParamGroups."""
     target = GROUPS[group].shared
     assert target is not None, group
     shared = _shared_names(group)

@@ -1,4 +1,4 @@
-"""The strict check: a composed configuration against the signatures of what it names, all mistakes at once."""
+"""Checks a composed configuration against the signatures of the classes that it names; reports all mistakes at once."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import (
     GROUPS,
-    SHORT_NAMES,
     Group,
     nearest,
     option_file,
     option_names,
     package_of,
-    short_name,
     shown,
 )
+from dlx.config.keys import SHORT_NAMES, flatten, short_key
 from dlx.config.origin import is_typed, origin
 from dlx.config.parts import GROUPS_OF_PARTS, Part, option_block, part_of
 from dlx.config.root import ROOT
 from dlx.config.signature import COMPUTED, REQUIRED, Param, accepted_specs, class_names, missing_entries, read
 from dlx.config.types import Mismatch, convert
+from dlx.config.yaml import read_text, read_yaml
 
 TOP_LEVEL = {
     "seed": Param("seed", ast.Name("int"), 0),
@@ -37,12 +37,12 @@ ALLOWED = ("dlx", "torch.optim")
 
 
 def is_allowed(target: str, trust: Sequence[str]) -> bool:
-    """Whether a dotted path lies in a package whose classes a configuration may name."""
+    """True if the class is in a package that configurations may name."""
     return any(target.startswith(f"{package}.") for package in (*ALLOWED, *trust))
 
 
 def trust_here(trust: Sequence[str]) -> None:
-    """Puts the current directory on the import path, for the person's own package."""
+    """Puts the current directory on the import path: the user's own package may be in it."""
     here = str(Path.cwd())
     if trust and here not in sys.path:
         sys.path.insert(0, here)
@@ -50,11 +50,11 @@ def trust_here(trust: Sequence[str]) -> None:
 
 def refusal(target: str, trust: Sequence[str]) -> str:
     packages = ", ".join((*ALLOWED, *trust))
-    return f"names {target!r}, which is not in an allowed package ({packages}); --trust PKG allows one of yours"
+    return f"{target!r} is not in an allowed package ({packages}); --trust PKG allows one of yours"
 
 
 class Checker:
-    """Collects problems; `values` is the checked, converted and completed configuration."""
+    """Collects `problems`. `values` is the checked configuration: converted, with the signatures' defaults."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Checker:
             if isinstance(block, dict) and "_target_" in block:
                 checked[key] = self._check_block(f"{name}.{key}", group, block, self._file(name, key))
             elif key in option_names(name, self.conf_dirs):
-                self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short_name(name)}=[{key}]")
+                self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short_key(name)}=[{key}]")
             else:
                 near = nearest(key, option_names(name, self.conf_dirs))
                 self._problem(f"{name}.{key}", f"unknown option{near or ';'} {_available(name, self.conf_dirs)}")
@@ -132,7 +132,7 @@ class Checker:
             return block
         if group.base not in signature.ancestors:
             base = group.base.rpartition(".")[2]
-            self._problem(f"{key}._target_", f"{target} is no {base}", file)
+            self._problem(f"{key}._target_", f"{target} is not a subclass of {base}", file)
             return block
         params = {name: param for name, param in signature.params.items() if name not in group.given}
         if group.shared and (shared := read(group.shared)):
@@ -160,7 +160,7 @@ class Checker:
         return checked
 
     def _check_parts(self, key: str, part: Part, value: Any, file: str | None) -> Any:
-        """Objects that another one is built of, each checked as an option of its group is."""
+        """Checks the blocks of parts like the options of their groups."""
         if isinstance(value, list | tuple):
             return [self._check_parts(f"{key}.{number}", part, item, file) for number, item in enumerate(value)]
         if value is None:
@@ -168,13 +168,14 @@ class Checker:
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, dict) or not ({"name", "_target_"} & set(value)):
-            said = f"must name an option, such as {{name: {_example(part)}}}, got {value!r}"
-            self._problem(key, said, self._owner(key, file))
+            example = "resnet" if part.group == "model" else next(iter(option_names(part.group)), "")
+            message = f"must name an option, such as {{name: {example}}}, got {value!r}"
+            self._problem(key, message, self._owner(key, file))
             return value
         if f"{key}_from" in self.typed and any(typed == key or typed.startswith(f"{key}.") for typed in self.typed):
-            self._problem(key, f"is given twice: by {key}_from too")
+            self._problem(key, f"is given twice: {key}_from sets it too")
             return value
-        if f"{key}.name" in self.typed:  # what belonged to another option does not stay
+        if f"{key}.name" in self.typed:  # keys of another option do not stay
             value = {"name": value["name"], **{k: v for k, v in value.items() if f"{key}.{k}" in self.typed}}
         block = dict(value)
         if "_target_" not in block:
@@ -189,14 +190,14 @@ class Checker:
         return {**name, **checked}
 
     def _check_players(self, key: str, group: Group, block: dict[str, Any], file: str | None) -> None:
-        """Settings of single players, each against its own `_target_` or the common one."""
+        """Checks the settings of single players against their own `_target_`, else the common one."""
         for player, own in block["players"].items():
             path = f"{key}.players.{player}"
             if not isinstance(own, dict):
                 self._problem(path, f"must be settings such as {{lr: 1e-3}}, got {own!r}", file)
                 continue
             if "players" in own or "no_decay" in own:
-                self._problem(path, "takes the optimizer's own settings only", file)
+                self._problem(path, "takes settings of the optimizer's class only", file)
                 continue
             clip = {name: own[name] for name in ("clip_norm",) if name in own}
             rest = {name: value for name, value in own.items() if name not in clip}
@@ -210,7 +211,7 @@ class Checker:
             self._problem(f"{key}.{name}", f"{class_name} has no {name}, which {setter} sets", setter)
             return
         if name.startswith("_") and name.endswith("_"):
-            self._problem(f"{key}.{name}", "is no key of dlx", file)
+            self._problem(f"{key}.{name}", "is not a key of dlx", file)
             return
         self._problem(
             f"{key}.{name}",
@@ -219,18 +220,17 @@ class Checker:
         )
 
     def _set_by_regularization(self, key: str) -> str | None:
-        """The file of a chosen regularization that sets another group's key."""
+        """The file of the chosen regularization that sets a key of another group."""
         for name in self.choices.get("regularization") or ():
-            for path, _ in _leaves(global_content("regularization", name, self.conf_dirs)):
-                if path == key:
-                    return self._file("regularization", name)
+            if key in dict(flatten(global_content("regularization", name, self.conf_dirs))):
+                return self._file("regularization", name)
         return None
 
     def _convert(self, key: str, value: Any, param: Param, file: str | None) -> Any:
         if value == "???":
-            self._problem(key, f"has no default: give {short(key)}=...", file)
+            self._problem(key, f"has no default: give {short_key(key)}=...", file)
             return value
-        for path, leaf in _leaves(value, key):
+        for path, leaf in flatten(_numbered(value), key):
             if isinstance(leaf, float) and not math.isfinite(leaf):
                 self._problem(path, f"must be finite, got {leaf}", self._owner(key, file))
                 return value
@@ -247,7 +247,7 @@ class Checker:
             return value
 
     def _owner(self, key: str, file: str | None) -> str | None:
-        """Whom a value is from: a file and line, or nobody where it was typed."""
+        """The file and line that a value comes from; None if it was typed."""
         if is_typed(key, self.typed):
             return None
         return origin(key, self.choices, self.conf_dirs) or file
@@ -258,7 +258,7 @@ class Checker:
             return
         held, accepted = read(dataset["_target_"]), accepted_specs(model["_target_"])
         spec = read(held.spec) if held and held.spec else None
-        if spec is None or not spec.fields or not accepted:  # a plain Spec says nothing: the data are asked later
+        if spec is None or not spec.fields or not accepted:  # a plain Spec is checked once the data are there
             return
         offered = {**spec.fields, **({"proposals": "dlx.tasks.spec.Proposals"} if dataset.get("proposals") else {})}
         missing = [missing_entries(path, offered) for path in accepted]
@@ -271,22 +271,12 @@ class Checker:
             self._problem("model", f"{name} takes {takes}, but dataset {data} holds {holds} (it lacks {least})")
 
 
-def _example(part: Part) -> str:
-    return "resnet" if part.group == "model" else next(iter(option_names(part.group)), "")
-
-
-def short(key: str) -> str:
-    """`optim.lr` of `optimizer.lr`."""
-    first, dot, rest = key.partition(".")
-    return short_name(first) + dot + rest
-
-
 def _available(group: str, conf_dirs: Sequence[Path | str]) -> str:
     return f"Available options: {', '.join(option_names(group, conf_dirs)) or 'none'}"
 
 
 def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequence[Path | str]) -> list[Problem]:
-    """Problems with the group choices of the command line."""
+    """The problems of the command line's choices."""
     problems = []
     for group, choice in choices.items():
         names: list[Any] = choice if isinstance(choice, list) else [choice]
@@ -294,7 +284,7 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
             problems.append(Problem(group, f"is required and cannot be null; {_available(group, conf_dirs)}"))
             continue
         if group not in GROUPS:
-            problems.append(Problem(group, f"is no group{nearest(group, list(GROUPS))}"))
+            problems.append(Problem(group, f"unknown group{nearest(group, list(GROUPS))}"))
             continue
         known = option_names(group, conf_dirs)
         for name in {name: None for name in names if names.count(name) > 1}:
@@ -309,8 +299,7 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
 
 
 def global_content(group: str, option: str, conf_dirs: Sequence[Path | str]) -> dict[str, Any]:
-    """What an option sets in other groups (`# @package _global_`), without its defaults list."""
-    from dlx.config.yaml import read_text, read_yaml
+    """The keys that an option sets in other groups (`# @package _global_`), without its defaults list."""
 
     path = option_file(group, option, conf_dirs)
     if path is None or package_of(read_text(path)) != "_global_":
@@ -318,10 +307,8 @@ def global_content(group: str, option: str, conf_dirs: Sequence[Path | str]) -> 
     return {key: value for key, value in (read_yaml(path) or {}).items() if key != "defaults"}
 
 
-def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Dotted paths and values of all that is no mapping and no list."""
-    if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}" if path else str(key))]
+def _numbered(value: Any) -> Any:
+    """The value with each list as a mapping from positions: `flatten` then reaches its items."""
     if isinstance(value, list | tuple):
-        return [leaf for number, item in enumerate(value) for leaf in _leaves(item, f"{path}.{number}")]
-    return [(path, value)]
+        value = {str(number): item for number, item in enumerate(value)}
+    return {key: _numbered(item) for key, item in value.items()} if isinstance(value, Mapping) else value

@@ -8,8 +8,8 @@ from typing import Any
 
 from dlx.config.check import TOP_LEVEL, is_allowed
 from dlx.config.errors import UserError
-from dlx.config.groups import GROUPS, SHORT_NAMES, conf_path, option_file, option_names
-from dlx.config.overrides import long_name
+from dlx.config.groups import GROUPS, conf_path, option_file, option_names
+from dlx.config.keys import SHORT_NAMES, long_key
 from dlx.config.signature import Param, read
 from dlx.config.types import choices, members
 from dlx.config.yaml import read_yaml
@@ -32,16 +32,16 @@ def _keys(word: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]:
     if "." not in word:
         return [f"{name}=" for name in (*GROUPS, *SHORT_NAMES, *TOP_LEVEL) if name.startswith(word)]
     start, _, _ = word.rpartition(".")
-    group, _, option = long_name(start).partition(".")
+    group, _, option = long_key(start).partition(".")
     if group in GROUPS and GROUPS[group].many and not option:
         chosen = _chosen(group, earlier, conf_dirs)
         return [f"{start}.{name}." for name in chosen if f"{start}.{name}".startswith(word)]
-    names = _params(long_name(start), earlier, conf_dirs)
+    names = _params(long_key(start), earlier, conf_dirs)
     return [f"{start}.{name}=" for name in names if f"{start}.{name}".startswith(word)]
 
 
 def _values(key: str, value: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]:
-    group = long_name(key)
+    group = long_key(key)
     if group in GROUPS:
         cut = max(value.rfind(","), value.rfind("[")) + 1
         head, last = value[:cut], value[cut:]
@@ -60,7 +60,7 @@ def _chosen(group: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]
     """The options of a group: what was typed, else what the experiment or the model picks, else the usual ones."""
     for word in reversed(earlier):
         key, equals, value = word.lstrip("+").partition("=")
-        if equals and long_name(key) == group:
+        if equals and long_key(key) == group:
             return value.strip("[]").split(",")
     if group not in ("model", "experiment"):
         for picker in ("experiment", "model"):

@@ -8,23 +8,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dlx.config.check import Checker, check_choices, global_content, short
+from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, option_names, short_name
+from dlx.config.groups import GROUPS, conf_path, option_file, option_roots, package_folders
+from dlx.config.keys import short_key
 from dlx.config.overrides import Overrides, Value, parse
 from dlx.config.root import ROOT, default_root
 from dlx.config.yaml import FORMAT, dump_yaml, read_yaml
 
 REQUIRED = ("optimizer.lr", "seed", "output_root")
-"""Keys that dlx itself reads: without one, a run would silently have what its class has by default."""
+"""Keys that cannot be deleted: dlx would silently use the default of a class."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """A checked configuration: resolved, complete, plain.
+    """A checked configuration: resolved, with all defaults, as plain data.
 
-    values: by group, signature defaults written in; choices: the option of each group, from which `--from` composes.
-    trust is what the person allowed on the command line, typed what they gave there, by key; neither is ever stored.
+    values: by group. choices: the option of each group, from which `--from` composes. trust: packages that the command
+    line allows. typed: the words of the command line, by key. Neither of the last two is ever stored.
     """
 
     values: dict[str, Any]
@@ -37,11 +38,11 @@ class Config:
         return self.values[key]
 
     def with_value(self, group: str, key: str, value: Any) -> Config:
-        """The same with another value of a group's key."""
+        """A copy with another value of one key."""
         return replace(self, values={**self.values, group: {**self.values[group], key: value}})
 
     def without(self, group: str) -> Config:
-        """The same without an optional group's block and choice."""
+        """A copy without the block and the choice of an optional group."""
         values = {name: value for name, value in self.values.items() if name != group}
         choices = {name: choice for name, choice in self.choices.items() if name != group}
         return replace(self, values=values, choices=choices)
@@ -51,7 +52,7 @@ class Config:
 
     @classmethod
     def load(cls, path: Path | str, *, trust: Sequence[str] = ()) -> Config:
-        """A frozen configuration, checked like a composed one: it may come from anywhere."""
+        """Reads a frozen configuration and checks it like a composed one: the file may come from anywhere."""
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: there is no such file")
@@ -65,7 +66,7 @@ class Config:
             names = choice if isinstance(choice, list) else [choice]
             many = name in GROUPS and GROUPS[name].many
             if name not in GROUPS or many != isinstance(choice, list) or not all(isinstance(n, str) for n in names):
-                raise ConfigError([Problem(f"choices.{name}", f"{choice!r} is no choice of a group", str(path))])
+                raise ConfigError([Problem(f"choices.{name}", f"{choice!r} cannot be chosen", str(path))])
         checker = Checker(values, choices, {}, (), trust, origin=str(path))
         checker.check()
         if checker.problems:
@@ -80,22 +81,23 @@ def compose(
     trust: Sequence[str] = (),
     base: Config | None = None,
 ) -> Config:
-    """The configuration that the overrides mean. Raises ConfigError with all mistakes at once.
+    """Composes the configuration of some overrides. Raises ConfigError with all mistakes at once.
 
-    base: the frozen configuration to begin with (`--from RUN`): blocks of groups that are not chosen anew stay.
+    base: a frozen configuration to start from (`--from RUN`); it keeps the blocks of groups that are not chosen again.
     """
     if base:
         conf_dirs, trust = conf_dirs or base.conf_dirs, trust or base.trust
-    for folder in conf_dirs:
-        if not Path(folder).is_dir():
-            raise UserError(f"--conf-dir {folder}: there is no such folder")
-        # Hydra would take the shipped one, and nobody would notice.
-        for group in GROUPS:
-            for name in option_names(group):
-                if (Path(folder) / group / f"{name}.yaml").is_file():
-                    raise UserError(
-                        f"--conf-dir {folder}: {group}/{name}.yaml has the name of a shipped option; rename it"
-                    )
+    folders = {f"--conf-dir {folder}": Path(folder) for folder in conf_dirs}
+    for owner, folder in folders.items():
+        if not folder.is_dir():
+            raise UserError(f"{owner}: there is no such folder")
+    folders |= {f"package {name}": folder for name, folder in package_folders().items()}
+    for owner, folder in folders.items():
+        for file in (path for group in GROUPS for path in sorted((folder / group).rglob("*.yaml"))):
+            option = file.relative_to(folder)
+            # Hydra would take the shipped one, and nobody would notice.
+            if (conf_path() / option).is_file():
+                raise UserError(f"{owner}: {option} has the name of a shipped option; rename it")
     typed, problems = parse(overrides)
     misnamed = check_choices(typed.choices, conf_dirs)
     if problems or misnamed:
@@ -108,7 +110,7 @@ def compose(
 def _further_problems(
     typed: Overrides, wrong: set[str], conf_dirs: Sequence[Path | str], trust: Sequence[str], base: Config | None
 ) -> list[Problem]:
-    """What else is wrong, beside the groups whose option is: nothing is said of what those would have decided."""
+    """Other problems. Keys of a group whose option is unknown are skipped: they cannot be checked."""
     try:
         _compose(typed, conf_dirs, trust, base)
     except ConfigError as error:
@@ -121,14 +123,14 @@ def _compose(typed: Overrides, conf_dirs: Sequence[Path | str], trust: Sequence[
     chosen: dict[str, Any] = {name: choice for name, choice in typed.choices.items() if choice is not None}
     if base:
         kept = {name: choice for name, choice in base.choices.items() if name not in ("experiment", *chosen)}
-        # What a file says it chose is checked like what a person types, before it reaches Hydra.
+        # A file's choices are checked like typed ones, before they reach Hydra.
         if chosen and (problems := check_choices(kept, conf_dirs)):
             raise ConfigError(problems)
         values, choices = _compose_choices({**kept, **chosen}, conf_dirs) if chosen else (base.values, base.choices)
         values = _onto(base, values, set(chosen), choices, conf_dirs)
     else:
         values, choices = _compose_choices(chosen, conf_dirs)
-        if values.get("output_root") == ROOT:  # nobody's file says another
+        if values.get("output_root") == ROOT:  # no file sets another
             values["output_root"] = default_root()
     values = copy.deepcopy(values)
     problems = _set_values(values, typed.values)
@@ -139,7 +141,7 @@ def _compose(typed: Overrides, conf_dirs: Sequence[Path | str], trust: Sequence[
     checker.check()
     if checker.problems:
         raise ConfigError(checker.problems)
-    words = {name: f"{short_name(name)}={_written(choice)}" for name, choice in typed.choices.items()}
+    words = {name: f"{short_key(name)}={_written(choice)}" for name, choice in typed.choices.items()}
     words |= {value.key: value.argument for value in typed.values}
     words = {**(base.typed if base else {}), **words}
     return Config(checker.values, choices, tuple(Path(d).absolute() for d in conf_dirs), tuple(trust), words)
@@ -150,7 +152,7 @@ def _written(choice: Any) -> str:
 
 
 def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values and choices as Hydra composes them. Hydra's global state is left as it was found: empty."""
+    """Values and choices as Hydra composes them. Hydra's global state is empty before and after."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -163,7 +165,7 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     words = [f"{name}={_written(choice)}" for name, choice in chosen.items()]
     GlobalHydra.instance().clear()
     try:
-        with searching([*map(Path, conf_dirs)]), initialize_config_dir(str(conf_path()), version_base="1.3"):
+        with searching(option_roots(conf_dirs)[:-1]), initialize_config_dir(str(conf_path()), version_base="1.3"):
             composed = hydra_compose("config", overrides=words, return_hydra_config=True)
         runtime = OmegaConf.to_container(composed.hydra.runtime.choices, resolve=False)
         OmegaConf.set_struct(composed, False)
@@ -178,7 +180,7 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     assert isinstance(runtime, dict)
     assert isinstance(values, dict)
     choices = {str(name): choice for name, choice in runtime.items() if name in GROUPS and choice is not None}
-    # Hydra does not say what it chose for a group of several options.
+    # Hydra does not report its choices for a group of several options.
     recipe = _listed_by(choices.get("experiment"), conf_dirs)
     for name, group in GROUPS.items():
         if group.many:
@@ -187,7 +189,7 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
 
 
 def _listed_by(experiment: str | None, conf_dirs: Sequence[Path | str]) -> dict[str, list[str]]:
-    """The options of list groups that an experiment's file chooses."""
+    """The options that an experiment's file chooses for list groups."""
     path = option_file("experiment", experiment, conf_dirs) if experiment else None
     found = {}
     for entry in (read_yaml(path) if path else {}).get("defaults", []):
@@ -201,7 +203,7 @@ def _listed_by(experiment: str | None, conf_dirs: Sequence[Path | str]) -> dict[
 def _onto(
     base: Config, values: dict[str, Any], chosen: set[str], choices: dict[str, Any], conf_dirs: Sequence[Path | str]
 ) -> dict[str, Any]:
-    """The base's blocks, with the composed ones of the groups chosen anew."""
+    """The base's blocks, with new blocks for the groups in `chosen`."""
     merged = copy.deepcopy(base.values)
     recipe = "experiment" in chosen
     for name, group in GROUPS.items():
@@ -219,7 +221,7 @@ def _onto(
 
 
 def _set_values(values: dict[str, Any], typed: list[Value]) -> list[Problem]:
-    """Sets or deletes dotted keys in place; interpolations in them are resolved against the whole."""
+    """Sets or deletes dotted keys in place. Interpolations are resolved against all values."""
     problems = []
     for item in typed:
         *parents, last = item.key.split(".")
@@ -234,7 +236,9 @@ def _set_values(values: dict[str, Any], typed: list[Value]) -> list[Problem]:
         else:
             if item.delete:
                 if item.key in REQUIRED:
-                    problems.append(Problem(item.key, f"is required and cannot be deleted; give {short(item.key)}=..."))
+                    problems.append(
+                        Problem(item.key, f"is required and cannot be deleted; give {short_key(item.key)}=...")
+                    )
                 elif last not in node:
                     problems.append(Problem(item.key, "cannot be deleted: it is not there"))
                 node.pop(last, None)

@@ -1,4 +1,4 @@
-"""What a person did wrong, said in lines that they can act on."""
+"""The errors of a request: one clear line each, which says what to change."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u
 
 
 def plain(text: str) -> str:
-    """The text without what would steer a terminal: torch colours some of its messages, and names come from
-    elsewhere."""
+    """The text without control characters: torch colours some of its messages, and names come from elsewhere."""
     return _CONTROLS.sub("\ufffd", _ESCAPES.sub("", text))
 
 
@@ -43,5 +42,10 @@ class ConfigError(UserError):
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, as a status or a log has it."""
+    """The error as a status or a log says it."""
     return plain(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; its type if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

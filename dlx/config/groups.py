@@ -1,24 +1,29 @@
-"""What can be chosen: the groups, their short names, and the option files under `conf/`."""
+"""The groups and their option files: shipped ones in `conf/`, the user's, and those of installed packages."""
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import dlx
 from dlx.config.errors import UserError
+from dlx.config.keys import SHORT_NAMES, long_key
+from dlx.config.yaml import read_text
+
+ENTRY_POINTS = "dlx.conf"  # the group through which an installed package adds a folder of options
 
 
 @dataclass(frozen=True)
 class Group:
-    """One folder under conf/.
+    """One folder of conf/.
 
-    base: the class that what an option names must inherit; given: constructor arguments that dlx supplies;
-    shared: a class whose constructor arguments are further keys of the block; many: several options at once; optional:
-    there may be no block.
+    base: the class that an option's class must inherit. given: constructor arguments that dlx supplies. shared: a class
+    whose constructor arguments are keys of every option. many: takes several options. optional: may have no block.
     """
 
     base: str = ""
@@ -30,7 +35,7 @@ class Group:
 
 GROUPS = {
     "model": Group("dlx.tasks.system.System", given=("spec",)),
-    "dataset": Group("dlx.data.dataset.Dataset", shared="dlx.data.splits.SplitSettings"),
+    "dataset": Group("dlx.data.dataset.Dataset", shared="dlx.data.splits.View"),
     "optimizer": Group("torch.optim.optimizer.Optimizer", given=("params",), shared="dlx.optim.build.ParamGroups"),
     "scheduler": Group("dlx.optim.schedules.Schedule"),
     "regularization": Group("dlx.regularization.regularizer.Regularizer", many=True),
@@ -41,27 +46,26 @@ GROUPS = {
     # A recipe over the other groups, which has no block of its own, or a claim that is looked into by several runs.
     "experiment": Group("dlx.experiments.experiment.Experiment", optional=True),
 }
-SHORT_NAMES = {"optim": "optimizer", "data": "dataset", "reg": "regularization"}
 
 
-def short_name(group: str) -> str:
-    """`reg` of `regularization`; of a group that has none its name."""
-    return next((short for short, long in SHORT_NAMES.items() if long == group), group)
+def closest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str | None:
+    """The known name that is most like `name`; None where none is like it by `cutoff` (0 to 1)."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
     """`; did you mean X?`, or nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = closest(name, known, cutoff)
+    return f"; did you mean {near}?" if near else ""
 
 
 def group_name(name: str) -> str:
     """A group by its name or short name. Raises UserError with the nearest."""
-    name = SHORT_NAMES.get(name, name)
-    if name not in GROUPS:
+    group = long_key(name)
+    if group not in GROUPS:
         near = nearest(name, [*GROUPS, *SHORT_NAMES])
-        raise UserError(f"{name}: there is no such group{near or ';'} Groups: {', '.join(GROUPS)}")
-    return name
+        raise UserError(f"{name}: unknown group{near or ';'} groups: {', '.join(GROUPS)}")
+    return group
 
 
 def conf_path() -> Path:
@@ -71,13 +75,36 @@ def conf_path() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
+@cache
+def package_folders() -> dict[str, Path]:
+    """Folders of options in installed packages, by the packages' names. Nothing of a package is imported.
+
+    A package names its folder by an entry point: `[project.entry-points."dlx.conf"]`, `my_pkg = "my_pkg.conf"`.
+    Raises UserError for a folder that does not exist.
+    """
+    from importlib import metadata  # 10 ms, which `--help` does not need
+
+    found = {}
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        top, *rest = entry.value.split(".")
+        spec = importlib.util.find_spec(top)
+        folders = [Path(place, *rest) for place in (spec.submodule_search_locations if spec else None) or ()]
+        existing = [folder for folder in folders if folder.is_dir()]
+        if not existing:
+            raise UserError(f"package {entry.name}: entry point {ENTRY_POINTS} names {entry.value}, which is no folder")
+        found[entry.name] = existing[0]
+    return found
+
+
+def option_roots(conf_dirs: Sequence[Path | str] = ()) -> list[Path]:
+    """Where options are looked for, in this order: `conf_dirs`, installed packages, the shipped options."""
+    return [*map(Path, conf_dirs), *package_folders().values(), conf_path()]
+
+
 def option_file(group: str, option: str, conf_dirs: Sequence[Path | str] = ()) -> Path | None:
-    """The file of an option; a folder of the person's own comes before the shipped one."""
-    for root in (*map(Path, conf_dirs), conf_path()):
-        path = root / group / f"{option}.yaml"
-        if path.is_file():
-            return path
-    return None
+    """The file of an option, from the first of `option_roots` that has it."""
+    paths = (root / group / f"{option}.yaml" for root in option_roots(conf_dirs))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def shown(path: Path) -> str:
@@ -92,7 +119,7 @@ _PACKAGE = re.compile(r"#\s*@package:?\s+(\S+)\s*")
 
 
 def package_of(text: str) -> str | None:
-    """What the line `# @package X` among a file's first comments says."""
+    """X of the line `# @package X` among a file's first comments."""
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             return None
@@ -102,8 +129,7 @@ def package_of(text: str) -> str | None:
 
 
 def _description(path: Path) -> str:
-    """The first paragraph of the comment that a file begins with, without the commands below it."""
-    from dlx.config.yaml import read_text
+    """The first paragraph of a file's first comment, without the commands below it."""
 
     try:
         lines = read_text(path).splitlines()
@@ -126,7 +152,7 @@ def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
     """A group's options, those in folders of their own (`recipe/x`) last."""
     found = {
         path.relative_to(root / group).with_suffix("").as_posix()
-        for root in (*map(Path, conf_dirs), conf_path())
+        for root in option_roots(conf_dirs)
         for path in (root / group).rglob("*.yaml")
         if path.is_file()
     }
@@ -134,7 +160,7 @@ def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
 
 
 def options(group: str, conf_dirs: Sequence[Path | str] = ()) -> dict[str, str]:
-    """Names of a group's options with what their files say of them."""
+    """A group's options by name, with their descriptions."""
     found = {}
     for name in option_names(group, conf_dirs):
         path = option_file(group, name, conf_dirs)

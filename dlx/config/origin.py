@@ -1,4 +1,4 @@
-"""Where a value comes from: what was typed, or a line of a file."""
+"""Finds where a value comes from: the command line, or a line of a file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LATER = ("experiment", "regularization", "model")  # groups whose files set key
 
 
 def is_typed(key: str, typed: Mapping[str, Any]) -> bool:
-    """Whether a key, or a block that it lies in, was given on the command line."""
+    """True if a key, or a block around it, was given on the command line."""
     return any(key == name or key.startswith(f"{name}.") for name in typed if name not in GROUPS)
 
 
 def origin(key: str, choices: Mapping[str, Any], conf_dirs: Sequence[Path | str] = ()) -> str | None:
-    """The file and line of a key's value, as messages name them; None where no option's file has it."""
+    """The file and line of a key's value, as messages name them; None if no option's file sets it."""
     group, _, rest = key.partition(".")
     for owner in dict.fromkeys([*_LATER, group]):
         chosen = choices.get(owner) or []
@@ -38,7 +38,7 @@ def origin(key: str, choices: Mapping[str, Any], conf_dirs: Sequence[Path | str]
 
 
 def _files(group: str, option: str, conf_dirs: Sequence[Path | str], depth: int = 5) -> Iterator[tuple[Path, bool]]:
-    """An option's file and those that it begins with, each with whether it sets keys of all groups."""
+    """An option's file and the files in its defaults list, each with whether it sets keys of all groups."""
     path = option_file(group, option, conf_dirs)
     if path is None or not depth:
         return
@@ -57,7 +57,7 @@ def _files(group: str, option: str, conf_dirs: Sequence[Path | str], depth: int 
 
 
 def blamed(config: Config, error: ConfigError) -> ConfigError:
-    """The same problems, none laid on a file where what was typed is at fault."""
+    """The same problems; a problem of a typed value names no file."""
     return ConfigError([_blame(config, problem) for problem in error.problems])
 
 

@@ -1,15 +1,19 @@
-"""What a person typed: `model=resnet optim.lr=1e-3 reg=[mixup] ~model.dropout`, parsed by Hydra's own grammar."""
+"""Parses overrides such as `model=resnet optim.lr=1e-3 reg=[mixup] ~model.dropout`, by Hydra's own grammar."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlx.config.errors import Problem
-from dlx.config.groups import GROUPS, SHORT_NAMES, short_name
+from dlx.config.errors import Problem, UserError
+from dlx.config.groups import GROUPS
 from dlx.config.habits import is_hydras, own_way_of_key
+from dlx.config.keys import long_key, short_key
+from dlx.config.types import Mismatch, convert
 
 _FORM = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=\s]+?)(?P<rest>=.*)?", re.DOTALL)
 
@@ -27,25 +31,19 @@ class Value:
 
 @dataclass
 class Overrides:
-    """Group choices and values, in the order in which they were typed."""
+    """Group choices and values, in the order of the command line."""
 
     choices: dict[str, str | list[str] | None] = field(default_factory=dict)
     values: list[Value] = field(default_factory=list)
 
 
-def long_name(key: str) -> str:
-    """`optim.lr` -> `optimizer.lr`."""
-    first, dot, rest = key.partition(".")
-    return SHORT_NAMES.get(first, first) + dot + rest
-
-
 def quoted(text: str) -> str:
-    """Text that Hydra's grammar reads as it is."""
+    """The text in quotes, which Hydra's grammar reads as a string."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _plain(value: Any) -> Any:
-    """A value of Hydra's grammar as plain Python."""
+    """A value of Hydra's parser as plain Python data."""
     from hydra.core.override_parser.types import QuotedString
 
     if isinstance(value, QuotedString):
@@ -57,31 +55,43 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _parse_one(text: str) -> Any:
-    """Hydra's override, its value quoted where the grammar would reject it bare; None for what is no override."""
+def parse_override(text: str) -> Any:
+    """Hydra's `Override` of one word such as `optim.lr=1e-3`. Raises ValueError with the grammar's reason."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser = OverridesParser.create()
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ValueError(str(error).splitlines()[0].rpartition("': ")[2]) from None
+
+
+def _parse_quoting(text: str) -> Any:
+    """As `parse_override`; a value that the grammar rejects is quoted. None if that fails too."""
     key, equals, value = text.partition("=")
-    attempts = [text]
-    if equals and value[:1] not in "[{'\"":
-        attempts.append(f"{key}={quoted(value)}")
-    for attempt in attempts:
-        try:
-            return parser.parse_override(attempt)
-        except HydraException:
-            continue
+    can_quote = equals and value[:1] not in "[{'\""
+    for attempt in [text, f"{key}={quoted(value)}"] if can_quote else [text]:
+        with suppress(ValueError):
+            return parse_override(attempt)
     return None
 
 
+def convert_text(key: str, text: str, annotation: ast.expr | str | None) -> Any:
+    """A text that a person typed as its annotated type. key: begins the UserError that this raises."""
+    overrides, problems = parse([f"value={text}"])
+    if problems:
+        raise UserError(f"{key}: cannot be read, got {text!r}")
+    expression = ast.parse(annotation, mode="eval").body if isinstance(annotation, str) else annotation
+    try:
+        return convert(overrides.values[0].value, expression, text)
+    except Mismatch as mismatch:
+        raise UserError(f"{key}: {mismatch}") from None
+
+
 def parse(arguments: Sequence[str]) -> tuple[Overrides, list[Problem]]:
-    """All that can be read, and a problem for all that cannot."""
-    overrides, problems = Overrides(), []
-    for argument in arguments:
-        problem = _add(argument, overrides)
-        if problem:
-            problems.append(problem)
+    """The overrides that can be read, and a problem for each that cannot."""
+    overrides = Overrides()
+    problems = [problem for argument in arguments if (problem := _add(argument, overrides))]
     return overrides, problems
 
 
@@ -89,15 +99,18 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
     match = _FORM.fullmatch(argument)
     if not match or (match["rest"] is None and match["sign"] != "~"):
         return Problem(argument, "is not of the form key=value, such as model=resnet or optim.lr=1e-3")
-    key = long_name(match["key"])
+    key = long_key(match["key"])
     if is_hydras(key):
         return Problem(argument, f"dlx has no settings of Hydra's; {own_way_of_key(key)}")
-    parsed = _parse_one((match["sign"] or "") + key + (match["rest"] or ""))
+    parsed = _parse_quoting((match["sign"] or "") + key + (match["rest"] or ""))
     if parsed is None:
         return Problem(argument, "cannot be read; quote what has special characters: 'key=\"a, b\"'")
     raw = (match["rest"] or "=")[1:]
     if parsed.is_sweep_override():
-        remedy = f"; several at once are {short_name(key)}=[{raw}]" if _is_list_of_options(key, parsed) else ""
+        from hydra.core.override_parser.types import ChoiceSweep
+
+        is_list = key in GROUPS and GROUPS[key].many and isinstance(parsed.value(), ChoiceSweep)
+        remedy = f"; several at once are {short_key(key)}=[{raw}]" if is_list else ""
         return Problem(key, f"takes one value in one run, got {raw}{remedy}")
     if key not in GROUPS:
         if problem := _repeated(key, argument, overrides.values):
@@ -118,14 +131,8 @@ def _add(argument: str, overrides: Overrides) -> Problem | None:
     return None
 
 
-def _is_list_of_options(key: str, parsed: Any) -> bool:
-    from hydra.core.override_parser.types import ChoiceSweep
-
-    return key in GROUPS and GROUPS[key].many and isinstance(parsed.value(), ChoiceSweep)
-
-
 def _repeated(key: str, argument: str, earlier: Sequence[Value]) -> Problem | None:
-    """What is typed is never without effect: neither a second value of a key, nor a block over what was set in it."""
+    """The problem of a word that would have no effect, or undo an earlier one."""
     for value in earlier:
         if value.key == key:
             return Problem(key, f"is given twice: {value.argument} and {argument}")

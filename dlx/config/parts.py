@@ -17,7 +17,7 @@ from dlx.config.signature import Param, read
 from dlx.config.yaml import read_yaml
 
 PARTS = {"proposals": Group("dlx.data.proposals.Proposer", many=True)}
-"""Folders of conf/ whose options are parts alone: they are not chosen on the command line by themselves."""
+"""Folders of conf/ with options that are parts only: the command line cannot choose them by themselves."""
 
 TRUNK = "dlx.tasks.system.Trunk"
 GROUPS_OF_PARTS = {**{name: GROUPS[name] for name in ("model", "regularization")}, **PARTS}
@@ -25,7 +25,7 @@ GROUPS_OF_PARTS = {**{name: GROUPS[name] for name in ("model", "regularization")
 
 @dataclass(frozen=True)
 class Part:
-    """group: whose options it is one of. base: the class that it must inherit. trunk: a model without its head."""
+    """group: the group of its options. base: the class that it must inherit. trunk: a model without its head."""
 
     group: str
     base: str
@@ -33,7 +33,7 @@ class Part:
 
 
 def part_of(param: Param) -> Part | None:
-    """What an argument's values are, where its annotation names a class of a group."""
+    """The part that an argument takes, by the class in its annotation; None for other arguments."""
     for path in param.classes:
         if path == TRUNK:
             return Part("model", GROUPS["model"].base, trunk=True)

@@ -178,15 +178,13 @@ class _Names(ast.NodeTransformer):
             return node  # its texts are values
         return ast.Subscript(self.visit(node.value), self.visit(node.slice), node.ctx)
 
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        if not isinstance(node.value, str):
-            return node
-        return self.visit(ast.parse(node.value, mode="eval").body)
+    def visit_Constant(self, node: ast.Constant) -> Any:
+        return self.visit(ast.parse(node.value, mode="eval").body) if isinstance(node.value, str) else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         return ast.parse(_absolute(ast.unparse(node), self.module), mode="eval").body
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:
+    def visit_Name(self, node: ast.Name) -> Any:
         module, name = self.module, node.id
         for _ in range(5):  # through imports of imports
             if name in module.constants and self.depth < 5:
@@ -204,20 +202,16 @@ class _Names(ast.NodeTransformer):
         return node
 
 
-def _written_out(annotation: ast.expr | None, module: Module) -> ast.expr | None:
-    return None if annotation is None else _Names(module).visit(copy.deepcopy(annotation))
-
-
 def _own_params(init: ast.FunctionDef, module: Module) -> tuple[dict[str, Param], bool]:
     arguments = init.args
     positional = [*arguments.posonlyargs, *arguments.args][1:]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
     pairs = [*zip(positional, [*defaults, *arguments.defaults], strict=False)]
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    params = {
-        arg.arg: Param(arg.arg, _written_out(arg.annotation, module), _literal(default, module))
-        for arg, default in pairs
-    }
+    params = {}
+    for arg, default in pairs:
+        annotation = _Names(module).visit(copy.deepcopy(arg.annotation)) if arg.annotation else None
+        params[arg.arg] = Param(arg.arg, annotation, _literal(default, module))
     return params, arguments.kwarg is not None
 
 
@@ -244,13 +238,10 @@ def read(dotted: str) -> Signature | None:
         elif isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "spec":
             spec = _canonical(_absolute(_dotted(statement.annotation), module))
         elif isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith("ClassVar"):
-            fields[ast.unparse(statement.target)] = _field(statement.annotation, module)
+            kind = _dotted(statement.annotation)
+            kind = kind if "|" in kind else _canonical(_absolute(kind, module))
+            fields[ast.unparse(statement.target)] = kind
     return Signature(path, params, ancestors, ast.get_docstring(node) or "", spec, fields)
-
-
-def _field(annotation: ast.expr, module: Module) -> str:
-    text = _dotted(annotation)
-    return text if "|" in text else _canonical(_absolute(text, module))
 
 
 def read_method(dotted: str, name: str) -> dict[str, Param] | None:

@@ -58,8 +58,8 @@ class OptionFiles(ConfigSource):
 
 
 def read_option(path: Path, group: str) -> dict[str, Any]:
-    """The content of an option file. Raises UserError where it is no mapping, or lacks the line without which Hydra
-    would put what it sets for other groups into its own block."""
+    """The content of an option file. Raises UserError if it is not a mapping, or sets other groups without the line
+    `# @package _global_`: Hydra would put them into its own block."""
     content = read_yaml(path)
     if content is None:
         return {}
@@ -72,7 +72,7 @@ def read_option(path: Path, group: str) -> dict[str, Any]:
 
 
 class Folders(SearchPathPlugin):
-    """Hydra's search path, while dlx composes: the folders of `searching`, in their order."""
+    """Adds the folders of `searching` to Hydra's search path, in their order."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if (folders := _folders.get()) is None:  # another program's Hydra, in the same process

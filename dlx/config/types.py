@@ -1,4 +1,4 @@
-"""Values against annotations: what fits is converted, what does not is said."""
+"""Converts values to their annotated types, or says what the type expects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dlx.config.groups import nearest
 
 
 class Mismatch(Exception):
-    """A value that its annotation does not allow; the text says what is expected."""
+    """A value does not fit its annotation. The text says what is expected."""
 
 
 _SEQUENCES = {"list", "List", "tuple", "Tuple", "Sequence", "Iterable"}
@@ -34,7 +34,11 @@ def members(annotation: ast.expr) -> list[ast.expr]:
     return [annotation]
 
 
-_PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts", "true or false": "booleans"}
+_WORDS = {
+    "int": "an integer", "float": "a number", "str": "a string", "bool": "true or false", "None": "null",
+    "Path": "a path",
+}  # fmt: skip
+_PLURALS = {"an integer": "integers", "a number": "numbers", "a string": "strings", "true or false": "booleans"}
 
 
 def _describe_sequence(member: ast.Subscript) -> str:
@@ -47,15 +51,13 @@ def _describe_sequence(member: ast.Subscript) -> str:
 
 def describe(annotation: ast.expr) -> str:
     """The annotation in words: `a number`, `one of relu, tanh`, `a list of 2 numbers`."""
-    words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "None": "null"}
-    words["Path"] = "a path"
     texts = []
     for member in members(annotation):
         name = ast.unparse(member)
         if name.rpartition(".")[2].startswith("Literal["):
             texts.append("one of " + ", ".join(str(choice) for choice in choices(member)))
-        elif name in words:
-            texts.append(words[name])
+        elif name in _WORDS:
+            texts.append(_WORDS[name])
         elif isinstance(member, ast.Subscript):
             is_list = ast.unparse(member.value).rpartition(".")[2] in _SEQUENCES
             texts.append(_describe_sequence(member) if is_list else "a mapping")
@@ -63,7 +65,7 @@ def describe(annotation: ast.expr) -> str:
 
 
 def choices(member: ast.expr) -> list[Any]:
-    """The values of a Literal, else none."""
+    """The values of a Literal; empty for any other annotation."""
     if isinstance(member, ast.Subscript) and ast.unparse(member.value).rpartition(".")[2] == "Literal":
         inner = member.slice.elts if isinstance(member.slice, ast.Tuple) else [member.slice]
         return [ast.literal_eval(part) for part in inner]
@@ -71,9 +73,9 @@ def choices(member: ast.expr) -> list[Any]:
 
 
 def convert(value: Any, annotation: ast.expr | None, raw: str | None = None) -> Any:
-    """The value as its annotated type. `raw` is the text that a person typed: for `str` it is the value.
+    """The value as its annotated type. Raises Mismatch. raw: the text that the user typed; it is the value of a `str`.
 
-    Raises Mismatch. What no YAML can say (tensors) is left out of a union; alone it lets everything through.
+    Types that YAML cannot express are ignored in a union; an annotation of only such types is not checked.
     """
     if annotation is None:
         return value
@@ -85,9 +87,10 @@ def convert(value: Any, annotation: ast.expr | None, raw: str | None = None) -> 
         fits, converted = _convert_one(value, member)
         if fits:
             return converted
-    if raw is not None and value is not None and any(ast.unparse(member) == "str" for member in known):
+    names = [ast.unparse(member) for member in known]
+    if raw is not None and value is not None and "str" in names:
         return raw
-    if raw and value is not None and any(ast.unparse(member) == "Path" for member in known):
+    if raw and value is not None and "Path" in names:
         return _convert_one(raw, ast.Name("Path"))[1]
     allowed = [str(choice) for member in known for choice in choices(member)]
     hint = nearest(str(value), allowed) if allowed else ""

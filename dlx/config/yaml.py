@@ -44,24 +44,26 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not used here", event.start_mark)
+            raise self._error("aliases are not used here")
         self._depth += 1
         self._nodes += 1
         if self._depth > MAX_DEPTH or self._nodes > MAX_NODES:
-            what = "nested too deep" if self._depth > MAX_DEPTH else "too many values"
-            raise yaml.constructor.ConstructorError(None, None, what, self.peek_event().start_mark)
+            raise self._error("nested too deep" if self._depth > MAX_DEPTH else "too many values")
         try:
             return super().compose_node(parent, index)
         finally:
             self._depth -= 1
+
+    def _error(self, what: str) -> yaml.YAMLError:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        return yaml.constructor.ConstructorError(None, None, what, mark)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = key_node.value
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a string", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
             seen.add(key)
@@ -110,14 +112,14 @@ def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
     """Also of what an explicit tag calls one."""
     text = loader.construct_scalar(node)
     if not _INT.match(text):
-        raise yaml.constructor.ConstructorError(None, None, f"{text!r} is no whole number", node.start_mark)
+        raise yaml.constructor.ConstructorError(None, None, f"{text!r} is not an integer", node.start_mark)
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
 def _construct_float(loader: Any, node: yaml.ScalarNode) -> float:
     text = loader.construct_scalar(node).lower()
     if not _FLOAT.match(text) and not _INT.match(text):
-        raise yaml.constructor.ConstructorError(None, None, f"{text!r} is no number", node.start_mark)
+        raise yaml.constructor.ConstructorError(None, None, f"{text!r} is not a number", node.start_mark)
     if text.endswith(".inf"):
         return -math.inf if text.startswith("-") else math.inf
     return math.nan if text == ".nan" else float(text)
@@ -150,7 +152,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_frozen(path: Path) -> Any:
-    """As read_yaml, of a file of a run folder: to look at, not to build from. No link is followed to it."""
+    """As read_yaml, faster, for a file of a run folder that is shown and not built from. Refuses links."""
     if path.is_symlink():
         raise UserError(f"{path}: is a link")
     return _read(path, _FastLoader)
@@ -165,7 +167,7 @@ def _read(path: Path, loader: Any) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, without the mark that some editors put before it. Raises UserError naming the file."""
+    """A file's text, without a byte order mark. Raises UserError naming the file."""
     if not path.is_file():
         raise UserError(f"{path}: {'is no file' if path.exists() else 'there is no such file'}")
     try:
@@ -184,7 +186,7 @@ def read_text(path: Path) -> str:
 
 
 def line_of(path: Path, keys: Sequence[str]) -> int | None:
-    """The line on which a file has the value of nested keys; None where it has none."""
+    """The line of the value of nested keys in a file; None if it has no such value."""
     try:
         node = yaml.compose(read_text(path), Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError, UserError):
@@ -201,7 +203,7 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
 
 
 def broken(error: Exception, path: Path | str) -> UserError:
-    """What is wrong with a file, with its line where that is known."""
+    """The error for a file that is not valid YAML, with the line if it is known."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

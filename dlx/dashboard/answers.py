@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dlx.runs.files import strict
+from dlx.runs.files import encode_nonfinite
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -32,7 +32,7 @@ class Problem(Exception):
 
 
 def json_answer(request: Request, value: Any, status: int = 200) -> Response:
-    return raw_json(request, json.dumps(strict(value), allow_nan=False).encode(), status)
+    return raw_json(request, json.dumps(encode_nonfinite(value), allow_nan=False).encode(), status)
 
 
 def raw_json(request: Request, body: bytes, status: int = 200) -> Response:

@@ -13,7 +13,6 @@ import mmap
 import os
 import struct
 import time
-import uuid
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from dlx.runs.catalog import Value, read_config
 from dlx.runs.columns import Columns
+from dlx.runs.files import atomic_file
 
 MAGIC = b"dlxcols1"
 WORTH = 128 << 10  # bytes of metrics.jsonl: less is read faster anew than from here
@@ -157,13 +157,8 @@ def _key(path: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
 
 
-def _replace(place: Path, data: bytes) -> None:
-    """Not synced: what a power cut leaves of it has another checksum, or is no JSON."""
-    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(place)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+def _replace(path: Path, data: bytes) -> None:
+    """Not synced: a file that a power cut damaged has another checksum, or is not JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with atomic_file(path, sync=False) as partial:
+        partial.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Which keys of the configuration a figure depends on, over the runs at hand."""
+"""Which keys of the configuration a metric depends on, over the runs at hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_KEYS = 40
 
 def importance(entries: Sequence[Entry], metric: str) -> dict[str, Any]:
     """Permutation importance (shares that sum to 1) of a small random forest, and Spearman's correlation where the key
-    is a number. `n`: runs with a finite figure; with fewer than 8 there are no items. Keys that always change together
+    is a number. `n`: runs with a finite metric; with fewer than 8 there are no items. Keys that always change together
     count as one, the first of them."""
     runs = [entry for entry in entries if math.isfinite(entry.metrics.get(metric, math.nan)) and not entry.is_plan]
     y = np.array([entry.metrics[metric] for entry in runs])
@@ -43,7 +43,8 @@ def importance(entries: Sequence[Entry], metric: str) -> dict[str, Any]:
         {
             "key": key,
             "importance": float(share),
-            "correlation": _spearman(columns[key][0], y) if columns[key][1] else None,
+            # Spearman's: the correlation of ranks
+            "correlation": float(np.corrcoef(_ranks(columns[key][0]), _ranks(y))[0, 1]) if columns[key][1] else None,
         }
         for key, share in zip(keys, shares, strict=True)
     ]
@@ -60,10 +61,6 @@ def _encoded(values: list[Value]) -> tuple[np.ndarray, bool]:
 
 def _text(value: Value) -> str:
     return "" if value is None else str(value)
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from dlx.dashboard.answers import Problem
 from dlx.dashboard.cache import ColumnCache, ConfigCache, cache_folder
 from dlx.runs.catalog import Catalog, Entry
 from dlx.runs.columns import Columns, Curve
-from dlx.runs.differing import signature
-from dlx.runs.files import strict
+from dlx.runs.config_diff import signature
+from dlx.runs.files import encode_nonfinite
 
 LOOK_SECONDS = 0.3  # between two looks while somebody listens; ten times as long as a look takes, if that is more
 HELD_BYTES = 256 << 20  # of columns; those that were not asked for longest go, and come back from the cache
@@ -158,7 +158,7 @@ class Index:
     # Curves
 
     def names(self, entry: Entry) -> list[str]:
-        """The figures of a run."""
+        """The metrics of a run."""
         return self._with_columns(entry, lambda columns: columns.names)
 
     def curve(self, entry: Entry, metric: str, axis: str) -> Curve:
@@ -214,4 +214,4 @@ def _text(value: dict[str, Any]) -> bytes:
     try:
         return json.dumps(value, allow_nan=False).encode()
     except ValueError:  # rare, and to look for it takes longer than to write
-        return json.dumps(strict(value), allow_nan=False).encode()
+        return json.dumps(encode_nonfinite(value), allow_nan=False).encode()

@@ -1,4 +1,4 @@
-"""News for an open page, as server-sent events: `runs` when the catalog changed, `rows` when figures were written."""
+"""News for an open page, as server-sent events: `runs` when the catalog changed, `rows` when metrics were written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from dlx.dashboard.index import Index
-from dlx.runs.differing import OUTPUTS, REPEATS
+from dlx.runs.config_diff import OUTPUTS, REPEATS
 
 HEARTBEAT_SECONDS = 15
 

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlx.runs.files import strict
+from dlx.runs.files import encode_nonfinite
 from dlx.runs.media import (
     BEGINNINGS,
     MAX_BYTES,
@@ -90,7 +90,7 @@ class Media:
         if file.kind == "text":
             content = read_text(content, size).encode()
         elif file.kind in ("curve", "table"):
-            content = json.dumps(strict(_data(file.kind, content, size)), allow_nan=False).encode()
+            content = json.dumps(encode_nonfinite(_data(file.kind, content, size)), allow_nan=False).encode()
         elif size > limit or not content.startswith(BEGINNINGS[file.kind]):
             raise FileNotFoundError(file.path)
         return content, TYPES[file.kind]
@@ -104,7 +104,7 @@ def _data(kind: Kind, content: bytes, size: int) -> dict[str, Any]:
     try:
         if kind == "curve":
             curve = read_curve(content)
-            lines = {name: [_finite(part) for part in line] for name, line in islice(curve.lines.items(), MAX_LINES)}
+            lines = {name: [finite(part) for part in line] for name, line in islice(curve.lines.items(), MAX_LINES)}
             return {"lines": lines, "x": curve.x, "y": curve.y, "title": curve.title, "count": len(curve.lines)}
         table = read_table(content)
     except ValueError as error:
@@ -118,7 +118,8 @@ def _data(kind: Kind, content: bytes, size: int) -> dict[str, Any]:
     }
 
 
-def _finite(values: Sequence[float]) -> list[float | None]:
+def finite(values: Sequence[float]) -> list[float | None]:
+    """The values for JSON: None for NaN and infinities."""
     return [value if math.isfinite(value) else None for value in values]
 
 

@@ -13,7 +13,7 @@ from dlx.runs.curves import AXES
 
 def metric_of(request: Request) -> str:
     if not (metric := request.query_params.get("metric")):
-        raise Problem(400, "metric: which figure?")
+        raise Problem(400, "metric: which one?")
     return metric
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import struct
 from collections.abc import Callable
@@ -17,11 +16,11 @@ from starlette.routing import Route
 from dlx.dashboard.answers import Problem, json_answer, raw_json, static_answer
 from dlx.dashboard.index import Index, one
 from dlx.dashboard.live import news, runs_json
-from dlx.dashboard.media import Media, read_inside, read_log
+from dlx.dashboard.media import Media, finite, read_inside, read_log
 from dlx.dashboard.params import axis_of, ids_of, metric_of, number
 from dlx.runs.catalog import Entry
 from dlx.runs.curves import band, smooth, thinned
-from dlx.runs.figures import goal_of
+from dlx.runs.metric_info import goal_of
 
 MAX_TEXT = 1 << 20  # bytes of a file of a run that are read
 MOST_POINTS = 20_000
@@ -115,7 +114,7 @@ class Routes:
             raise Problem(404, "this run has no log") from None
 
     def goals(self, request: Request) -> Response:
-        """Which way the figures of these runs are better, as `dlx compare` has it for them."""
+        """Which way the metrics of these runs are better, as `dlx compare` has it for them."""
         entries = self._runs(request)
         monitors = [entry.monitor for entry in entries]
         names = dict.fromkeys(name for entry in entries for name in entry.metrics)
@@ -158,7 +157,7 @@ class Routes:
             asked = [self.index.curve(entry, metric, axis) for entry in self._known(group)]
             curves = [curve for curve in asked if len(curve.x)]
             found = band(curves, points)
-            shown = {name: _finite(getattr(found, name)) for name in ("x", "mean", "std")}
+            shown = {name: finite(getattr(found, name).tolist()) for name in ("x", "mean", "std")}
             bands.append(shown | {"count": found.count.tolist(), "n": len(curves)})
         return json_answer(request, {"bands": bands})
 
@@ -170,7 +169,3 @@ class Routes:
     async def live(self, request: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(news(self.index), media_type="text/event-stream", headers=headers)
-
-
-def _finite(values: np.ndarray) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]

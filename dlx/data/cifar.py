@@ -12,7 +12,7 @@ import numpy as np
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.data.files import data_root, download, kept_folder, read_array
+from dlx.data.files import cached_dir, data_root, download, read_array
 from dlx.tasks.spec import Image, Label, LabeledImages
 
 _CIFAR100 = (
@@ -91,7 +91,7 @@ class CIFAR10(Dataset):
             shutil.rmtree(unpacked)
 
     def splits(self) -> dict[str, Source]:
-        arrays = kept_folder(self.root / self.folder / "arrays", self._decode)
+        arrays = cached_dir(self.root / self.folder / "arrays", self._decode)
         return {
             name: TensorSource(
                 image=read_array(arrays / f"{name}_image.npy"), label=read_array(arrays / f"{name}_label.npy")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from dlx.config.errors import UserError
+from dlx.runs.files import atomic_file, partial_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,11 +24,6 @@ def data_root(root: Path | str | None) -> Path:
     return Path(root or os.environ.get("DLX_DATA") or "~/.cache/dlx/data").expanduser()
 
 
-def _beside(path: Path) -> Path:
-    """A name for what is not whole yet; no other process, on this or another host, takes the same."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-
-
 def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +32,7 @@ def make_folder(folder: Path) -> None:
 
 
 def download(url: str, path: Path, md5: str) -> None:
-    """Fetches a file under a temporary name, checks it, renames it: a cut-off download is never taken for whole.
+    """Fetches a file, checks it, and only then gives it its name: a download that broke off is never used.
 
     Raises OSError without a network or a usable answer, RuntimeError for a wrong checksum.
     """
@@ -46,21 +41,18 @@ def download(url: str, path: Path, md5: str) -> None:
     from torchvision.datasets.utils import download_url
 
     make_folder(path.parent)
-    partial = _beside(path)
     try:
-        download_url(url, str(path.parent), filename=partial.name, md5=md5)
-        partial.replace(path)
+        with atomic_file(path, sync=False) as partial:
+            download_url(url, str(path.parent), filename=partial.name, md5=md5)
     except HTTPException as error:  # no OSError: what a proxy answers that is not HTTP
         raise OSError(f"no usable answer: {error!r}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def kept_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """`folder`; where it is not there, `fill` writes a temporary one that is then renamed, so it is whole or absent."""
+def cached_dir(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """`folder`. If it is missing, `fill` writes a temporary one, which is then renamed: it is complete or absent."""
     if folder.is_dir():
         return folder
-    partial = _beside(folder)
+    partial = partial_name(folder)
     make_folder(partial)
     try:
         fill(partial)

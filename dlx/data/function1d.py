@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dlx.config import checks
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.random import generator
 from dlx.tasks.spec import Reals, RegressionReals
@@ -40,12 +41,9 @@ class Function1D(Dataset):
         high: float = 1.0,
         data_seed: int = 0,
     ) -> None:
-        if function not in FUNCTIONS:
-            raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
-        if samples < 10:
-            raise ValueError(f"samples must be at least 10, got {samples}")
-        if noise < 0:
-            raise ValueError(f"noise must be at least 0, got {noise}")
+        checks.one_of(FUNCTIONS, function=function)
+        checks.at_least(10, samples=samples)
+        checks.at_least(0, noise=noise)
         if not low < high:
             raise ValueError(f"low must be below high ({high}), got {low}")
         self.function, self.samples, self.noise = function, samples, noise

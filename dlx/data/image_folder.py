@@ -20,9 +20,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.data.files import data_root, kept_folder, read_array
+from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.reading import decode_content, image_size
 from dlx.tasks.spec import Image, Label, LabeledImages
 
@@ -65,15 +66,10 @@ class ImageFolder(Dataset):
         root: Path | None = None,
     ) -> None:
         sides = (size, size) if isinstance(size, int) else size
-        if sides is not None and min(sides) < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
-        for name, value, known in (
-            ("channels", channels, (1, 3)),
-            ("background", background, ("white", "black")),
-            ("on_error", on_error, ("raise", "skip")),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be {known[0]} or {known[1]}, got {value!r}")
+        checks.at_least(1, size=min(sides) if sides else None)
+        checks.one_of((1, 3), channels=channels)
+        checks.one_of(("white", "black"), background=background)
+        checks.one_of(("raise", "skip"), on_error=on_error)
         self.path, self.size, self.channels = Path(path).expanduser(), sides, channels
         self.background, self.on_error = 1.0 if background == "white" else 0.0, on_error
         self.root = data_root(root)
@@ -99,7 +95,7 @@ class ImageFolder(Dataset):
     @cached_property
     def _kept(self) -> Path:
         """The folder of the decoded arrays."""
-        return kept_folder(self.root / "image_folder" / self._digest, self._decode)
+        return cached_dir(self.root / "image_folder" / self._digest, self._decode)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

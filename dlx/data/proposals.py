@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, only
-from dlx.data.files import data_root, kept_folder, read_array
+from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.spec import Images, Proposals
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ class SlidingWindows(Proposer):
         for name, values in {"sizes": sizes, "ratios": ratios, "stride": (stride,)}.items():
             if not values or min(values) <= 0:
                 raise ValueError(f"{name} must be above 0, got {list(values)}")
-        if most < 1:
-            raise ValueError(f"most must be at least 1, got {most}")
+        checks.at_least(1, most=most)
         self.sizes, self.ratios, self.stride, self.most = sizes, ratios, stride, most
 
     def __call__(self, image_HWC: np.ndarray) -> np.ndarray:
@@ -125,14 +125,12 @@ class Proposed:
     @cached_property
     def proposals(self) -> Tensor:
         """[N, most, 4], padded with -1."""
-        digest = hashlib.sha256(f"{_FORMAT} {type(self.proposer).__qualname__} {self._settings()}".encode())
+        settings = json.dumps(vars(self.proposer), sort_keys=True, default=str)
+        digest = hashlib.sha256(f"{_FORMAT} {type(self.proposer).__qualname__} {settings}".encode())
         for start in range(0, len(self), AT_ONCE):
             digest.update(self._images(start).tobytes())
-        folder = kept_folder(self.root / "proposals" / digest.hexdigest()[:32], self._make)
+        folder = cached_dir(self.root / "proposals" / digest.hexdigest()[:32], self._make)
         return read_array(folder / "proposals.npy")
-
-    def _settings(self) -> str:
-        return json.dumps(vars(self.proposer), sort_keys=True, default=str)
 
     def _images(self, start: int) -> np.ndarray:
         index = torch.arange(start, min(start + AT_ONCE, len(self)))

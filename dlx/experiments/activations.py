@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from dlx.config import Config, build, compose, settings
+from dlx.config import Config, build, build_shared, compose
 from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
@@ -98,7 +98,7 @@ class Activations(Experiment):
 def gradient_norms(config: Config, seed: int) -> list[float]:
     """The norm of the loss's gradient with respect to each layer's weights, at the start of a run with this seed."""
     dataset = build(config, "dataset")
-    split = settings(config, "dataset").split(dataset)["train"]
+    split = build_shared(config, "dataset").split(dataset)["train"]
     spec, index = dataset.spec, split.index[:BATCH]
     batch = normalize(spec.entries, {**split.source.take(index), "index": index}, tuple(spec.entries))
     reseed(seed, "init")

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dlx.config import Config, instantiate, own_block
+from dlx.config import Config, class_block, instantiate
 
 
 def make_optimizer(config: Config, params: Sequence[Tensor], lr: float) -> Optimizer:
     """The optimizer that a configuration names, with its settings and another learning rate."""
-    block = {**own_block(config, "optimizer"), "lr": lr}
+    block = {**class_block(config, "optimizer"), "lr": lr}
     return instantiate(block, base=Optimizer, trust=config.trust, key="optimizer", params=list(params))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config, build, compose, settings
+from dlx.config import Config, build, build_shared, compose
 from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import curve
@@ -31,7 +31,7 @@ class GradientDescent(Experiment):
         self.passes, self.lr = passes, lr
 
     def members(self, base: Config) -> dict[str, Config]:
-        full = len(settings(base, "dataset").split(build(base, "dataset"))["train"])
+        full = len(build_shared(base, "dataset").split(build(base, "dataset"))["train"])
         sizes = {"one": 1, "mini_batch": 32, "full_batch": full}
         return {
             name: compose(

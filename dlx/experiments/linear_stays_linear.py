@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dlx.config import Config, build, settings
+from dlx.config import Config, build, build_shared
 from dlx.experiments.drawing import legend_beside
 from dlx.experiments.experiment import Experiment, Verdict
 from dlx.experiments.reading import mean_and_error, of_seeds, variants
@@ -39,7 +39,7 @@ class LinearStaysLinear(Experiment):
         from dlx.training.trained import evaluate_run, open_run
 
         dataset = build(base, "dataset")
-        split = settings(base, "dataset").split(dataset)["train"]
+        split = build_shared(base, "dataset").split(dataset)["train"]
         data = split.source.take(split.index)
         slope, intercept, best = best_line(data["features"].double(), data["target"].double())
         x_N1 = torch.linspace(dataset.low, dataset.high, 400).unsqueeze(1)

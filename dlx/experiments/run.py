@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build
-from dlx.config.changes import changes
+from dlx.config.diff import changes
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import GROUPS
 from dlx.config.signature import read

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from dlx.config import Config, build, compose, settings
+from dlx.config import Config, build, build_shared, compose
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.ensemble import SAID, leave_ensemble
 from dlx.methods.method import Answer, Method, check_supervised, check_unset
 from dlx.methods.outputs import Samples, answers_of_members
 from dlx.methods.spread import spread
-from dlx.tasks.combine import combine
+from dlx.tasks.vote import combine_votes
 from dlx.training.session import val_and_test
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Bagging(Method):
 def drawn_by(run: RunFolder, trust: tuple[str, ...]) -> Tensor:
     """Positions in the training source that a run was trained on, as often as it drew them."""
     config = run.load_config(trust=trust)
-    return settings(config, "dataset").split(build(config, "dataset"))["train"].index
+    return build_shared(config, "dataset").split(build(config, "dataset"))["train"].index
 
 
 def out_of_bag(pool: Samples, left_out_MN: Tensor, vote: Literal["average", "majority"]) -> dict[str, float]:
@@ -91,14 +91,14 @@ def out_of_bag(pool: Samples, left_out_MN: Tensor, vote: Literal["average", "maj
     if not some_N.any():
         return {}
     weight_MN = left_out_MN[:, some_N].float()
-    output_NK = combine(pool.output[:, some_N], weight_MN, vote, classes=pool.classes)
+    output_NK = combine_votes(pool.output[:, some_N], weight_MN, vote, classes=pool.classes)
     return pool.judge(output_NK, pool.truth[some_N])
 
 
 def growing(samples: Samples, output_MNK: Tensor, vote: Literal["average", "majority"]) -> list[float]:
     """The error of the first member, the first two, ... together."""
     together = [
-        combine(output_MNK[:count], torch.ones(count), vote, classes=samples.classes)
+        combine_votes(output_MNK[:count], torch.ones(count), vote, classes=samples.classes)
         for count in range(1, len(output_MNK) + 1)
     ]
     return [samples.judge(output, samples.truth)["error"] for output in together]

@@ -12,9 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dlx.tasks.combine import combine
+from dlx.config import checks
 from dlx.tasks.supervised import AnySamples, Supervised
 from dlx.tasks.system import Objective, System
+from dlx.tasks.vote import combine_votes
 
 
 class Ensemble(Supervised):
@@ -43,8 +44,7 @@ class Ensemble(Supervised):
         weights = [1.0] * len(members) if weights is None else list(weights)
         if len(weights) != len(members):
             raise ValueError(f"weights must be {len(members)} numbers, one for each member, got {len(weights)}")
-        if vote not in ("average", "majority", "sum"):
-            raise ValueError(f"vote must be average, majority or sum, got {vote!r}")
+        checks.one_of(("average", "majority", "sum"), vote=vote)
         if vote == "majority" and not self.is_classifier:
             raise ValueError("vote must be average or sum for real targets, got majority")
         if vote != "sum" and (min(weights) < 0 or sum(weights) == 0):
@@ -61,4 +61,4 @@ class Ensemble(Supervised):
 
     def forward(self, x: Tensor) -> Tensor:
         output_MBK = torch.stack([member(x) for member in self.members])
-        return combine(output_MBK, self.weight_M, self.vote, classes=self.is_classifier) + self.offset_K
+        return combine_votes(output_MBK, self.weight_M, self.vote, classes=self.is_classifier) + self.offset_K

@@ -10,7 +10,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlx.models.norm import make_norm
+from dlx.config import checks
+from dlx.models.layers import make_norm
 from dlx.tasks.supervised import AnySamples, Supervised
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "identity": nn.Identity}
@@ -31,12 +32,10 @@ class MLP(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        checks.between("[0, 1)", dropout=dropout)
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden must hold widths of at least 1, got {list(hidden)}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        checks.one_of(ACTIVATIONS, activation=activation)
         layers: list[nn.Module] = []
         width = self.num_features
         for next_width in hidden:

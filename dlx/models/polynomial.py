@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dlx.config import checks
 from dlx.tasks.spec import RegressionReals
 from dlx.tasks.supervised import Supervised, training_samples
 
@@ -38,10 +39,7 @@ class Polynomial(Supervised):
 
     def __init__(self, *, spec: RegressionReals, degree: int = 5, penalty: float = 0.0) -> None:
         super().__init__(spec=spec)
-        if degree < 0:
-            raise ValueError(f"degree must be at least 0, got {degree}")
-        if penalty < 0:
-            raise ValueError(f"penalty must be at least 0, got {penalty}")
+        checks.at_least(0, degree=degree, penalty=penalty)
         if self.num_features != 1:
             raise ValueError(f"a polynomial is of one feature, the data have {self.num_features}")
         self.degree, self.penalty = degree, penalty

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dlx.config import checks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -136,7 +138,7 @@ class AdamP(_Projected):
         wd_ratio: float = 0.1,
         nesterov: bool = False,
     ) -> None:
-        _not_negative(lr=lr, eps=eps, weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
+        checks.at_least(0, lr=lr, eps=eps, weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be in [0, 1), got {list(betas)}")
         super().__init__(
@@ -197,11 +199,9 @@ class SGDP(_Projected):
         delta: float = 0.1,
         wd_ratio: float = 0.1,
     ) -> None:
-        _not_negative(lr=lr, eps=eps, weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        if not 0 <= dampening <= 1:
-            raise ValueError(f"dampening must be in [0, 1], got {dampening}")
+        checks.at_least(0, lr=lr, eps=eps, weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
+        checks.between("[0, 1)", momentum=momentum)
+        checks.between("[0, 1]", dampening=dampening)
         if nesterov and not momentum:
             raise ValueError("nesterov needs a momentum above 0")
         super().__init__(
@@ -234,9 +234,3 @@ class SGDP(_Projected):
         updates = list(torch._foreach_add(grads, sums, alpha=momentum))
         torch._foreach_mul_(updates, -group["lr"])
         return updates
-
-
-def _not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if not value >= 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 
-from dlx.tasks.parameters import check_kinds, of_kinds
+from dlx.tasks.parameters import check_kinds, params_of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class ParamGroups:
         """The objective's parameters, split by whether they are decayed; within a group in the system's order."""
         if not self.no_decay:
             return [{"params": objective.params}]
-        spared = of_kinds(system, self.no_decay)
+        spared = params_of_kind(system, self.no_decay)
         decayed = [p for p in objective.params if p not in spared]
         rest = [p for p in objective.params if p in spared]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]

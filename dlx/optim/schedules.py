@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from dlx.config import checks
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
 class Schedule:
@@ -26,7 +23,7 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} defines no factor")
 
     def on_validation(self, value: float, mode: str) -> None:
-        """Told the monitored figure after each validation; mode is "min" or "max"."""
+        """Told the monitored metric after each validation; mode is "min" or "max"."""
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -45,8 +42,8 @@ class Step(Schedule):
 
     def __init__(self, *, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> None:
         for milestone in milestones:
-            _check_fraction("milestones", milestone)
-        _check_fraction("gamma", gamma)
+            checks.between("[0, 1]", milestones=milestone)
+        checks.between("[0, 1]", gamma=gamma)
         self.milestones = sorted(milestones)
         self.gamma = gamma
 
@@ -58,7 +55,7 @@ class Cosine(Schedule):
     """final + (1 - final) (1 + cos(pi t / T)) / 2 (Loshchilov and Hutter 2016, equation 5, one period)."""
 
     def __init__(self, *, final: float = 0.0) -> None:
-        _check_fraction("final", final)
+        checks.between("[0, 1]", final=final)
         self.final = final
 
     def factor(self, step: int, total: int) -> float:
@@ -69,7 +66,7 @@ class WarmupCosine(Schedule):
     """Linear from 1/W to 1 over the first W = warmup * total steps, then `Cosine` over the rest."""
 
     def __init__(self, *, warmup: float = 0.05, final: float = 0.0) -> None:
-        _check_fraction("warmup", warmup)
+        checks.between("[0, 1]", warmup=warmup)
         self.warmup = warmup
         self.cosine = Cosine(final=final)
 
@@ -84,9 +81,8 @@ class Plateau(Schedule):
     """Multiplies by `gamma` after more than `patience` validations without an improvement of at least `min_delta`."""
 
     def __init__(self, *, gamma: float = 0.1, patience: int = 5, min_delta: float = 0.0) -> None:
-        _check_fraction("gamma", gamma)
-        if patience < 0:
-            raise ValueError(f"patience must be at least 0, got {patience}")
+        checks.between("[0, 1]", gamma=gamma)
+        checks.at_least(0, patience=patience)
         self.gamma, self.patience, self.min_delta = gamma, patience, min_delta
         self.falls, self.waited, self.best = 0, 0, math.inf
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Boxes, Image, Label, Mask
 
@@ -36,7 +37,7 @@ class Augmentation(Regularizer):
     cutout: side in pixels of a black square, its centre anywhere (DeVries and Taylor 2017, arXiv:1708.04552).
     """
 
-    place = 0
+    order = 0
     needs = (Image,)
     keeps_inputs = (Image, Label, Attributes)
     keeps_targets = (Label, Attributes, Boxes, Mask)
@@ -53,11 +54,8 @@ class Augmentation(Regularizer):
         color: float = 0.0,
         cutout: int = 0,
     ) -> None:
-        for name, value in {"crop": crop, "rotate": rotate, "translate": translate, "cutout": cutout}.items():
-            if value < 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
-        if not 0 <= color <= 1:
-            raise ValueError(f"color must be in [0, 1], got {color}")
+        checks.at_least(0, crop=crop, rotate=rotate, translate=translate, cutout=cutout)
+        checks.between("[0, 1]", color=color)
         for name, pair in {"scale": scale, "resized_crop": resized_crop}.items():
             if pair is not None and not 0 < pair[0] <= pair[1]:
                 raise ValueError(f"{name} must be a range above 0 such as [0.8, 1.2], got {list(pair)}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dlx.config import checks
 from dlx.regularization.mixing import mix_targets
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Image, Label
@@ -21,17 +22,15 @@ class CutMix(Regularizer):
     after the image's border cut it. probability: of a batch to be mixed (0.5 for CIFAR in the paper, 1 for ImageNet).
     """
 
-    place = 2
+    order = 2
     needs = (Image,)
     needs_target = True
     keeps_inputs = (Image,)
     keeps_targets = (Label, Attributes)
 
     def __init__(self, *, alpha: float = 1.0, probability: float = 0.5) -> None:
-        if alpha <= 0:
-            raise ValueError(f"alpha must be above 0, got {alpha}")
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability must be in [0, 1], got {probability}")
+        checks.above(0, alpha=alpha)
+        checks.between("[0, 1]", probability=probability)
         self.alpha, self.probability = alpha, probability
         self.soft_labels = probability
 

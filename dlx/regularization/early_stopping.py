@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from dlx.config import checks
+from dlx.config.monitor import Monitor
 from dlx.regularization.regularizer import Regularizer
 
 
@@ -12,7 +14,7 @@ class EarlyStopping(Regularizer):
 
     monitor: such as val/loss:min; None is what the trainer or the system monitors. The weights kept are the best by it.
     patience: validations without an improvement of more than `min_delta` after which the training ends.
-    target: ends the training as soon as the figure is reached; None: never.
+    target: ends the training as soon as the metric is reached; None: never.
     """
 
     needs_monitor = True
@@ -25,18 +27,16 @@ class EarlyStopping(Regularizer):
         min_delta: float = 0.0,
         target: float | None = None,
     ) -> None:
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1, got {patience}")
-        if min_delta < 0:
-            raise ValueError(f"min_delta must be at least 0, got {min_delta}")
-        if monitor is not None and not monitor.endswith((":min", ":max")):
-            raise ValueError(f"monitor must be such as val/loss:min or val/accuracy:max, got {monitor!r}")
+        checks.at_least(1, patience=patience)
+        checks.at_least(0, min_delta=min_delta)
+        if monitor is not None:
+            Monitor.parse(monitor)
         self.monitor, self.patience, self.min_delta, self.target = monitor, patience, min_delta, target
 
     def on_validation(self, history: list[dict[str, float]], monitor: tuple[str, str] | None) -> bool:
         assert monitor is not None
-        name, mode = monitor
-        sign = 1 if mode == "min" else -1
+        name, goal = monitor
+        sign = 1 if goal == "min" else -1
         costs = [sign * row[name] for row in history if name in row]
         if self.target is not None and costs[-1] <= sign * self.target:
             return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dlx.config import checks
 from dlx.regularization.mixing import soft_targets
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Entry, Label
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class LabelSmoothing(Regularizer):
     """The logits' best gap is then finite: ln(1 + K (1 - eps) / eps), 4.51 for 10 classes and eps 0.1."""
 
-    place = 3
+    order = 3
     soft_labels = 1.0
     needs = (Label,)
     needs_target = True
@@ -23,8 +24,7 @@ class LabelSmoothing(Regularizer):
     keeps_targets = (Entry,)
 
     def __init__(self, *, epsilon: float = 0.1) -> None:
-        if not 0 <= epsilon < 1:
-            raise ValueError(f"epsilon must be in [0, 1), got {epsilon}")
+        checks.between("[0, 1)", epsilon=epsilon)
         self.epsilon = epsilon
 
     def check(self, system: System) -> None:

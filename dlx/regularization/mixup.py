@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dlx.config import checks
 from dlx.regularization.mixing import mix_targets
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Image, Label, Reals
@@ -20,15 +21,14 @@ class Mixup(Regularizer):
     alpha: 1 for CIFAR in the paper, 0.2 to 0.4 for ImageNet; small values mix little.
     """
 
-    place = 2
+    order = 2
     soft_labels = 1.0
     needs_target = True
     keeps_inputs = (Image, Reals)
     keeps_targets = (Label, Attributes, Reals)
 
     def __init__(self, *, alpha: float = 0.2) -> None:
-        if alpha <= 0:
-            raise ValueError(f"alpha must be above 0, got {alpha}")
+        checks.above(0, alpha=alpha)
         self.alpha = alpha
 
     def on_batch(self, batch: Batch, system: System) -> Batch:

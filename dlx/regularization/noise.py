@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Entry, Image, Label, Proposals, Reals, Tokens
 
@@ -17,23 +18,18 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Batch, System
 
 
-def _check(std: float) -> float:
-    if std < 0:
-        raise ValueError(f"std must be at least 0, got {std}")
-    return std
-
-
 class InputNoise(Regularizer):
     """x + std e, with e standard normal, in units of the normalized input. For linear regression this is ridge: the
     expected loss is the loss plus std^2 |w|^2 (Bishop 1995)."""
 
-    place = 1
+    order = 1
     needs = (Image, Reals)
     keeps_inputs = (Image, Reals, Label, Attributes, Tokens, Proposals)
     keeps_targets = (Entry,)  # what it answers to does not change
 
     def __init__(self, *, std: float = 0.1) -> None:
-        self.std = _check(std)
+        checks.at_least(0, std=std)
+        self.std = std
 
     def on_batch(self, batch: Batch, system: System) -> Batch:
         names = [name for name, entry in system.spec.inputs.items() if isinstance(entry, (Image, Reals))]
@@ -45,7 +41,8 @@ class WeightNoise(Regularizer):
     std^2 / 2 times the squared gradient of the output: flat minima are preferred."""
 
     def __init__(self, *, std: float = 0.01) -> None:
-        self.std = _check(std)
+        checks.at_least(0, std=std)
+        self.std = std
 
     @contextmanager
     def around_loss(self, system: System) -> Iterator[None]:

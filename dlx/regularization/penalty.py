@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
-from dlx.tasks.parameters import check_kinds, of_kinds
+from dlx.tasks.parameters import check_kinds, params_of_kind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,10 +32,8 @@ class NormPenalty(Regularizer):
         form: Literal["loss", "decoupled"] = "loss",
         spare: Sequence[str] = ("norm", "bias"),
     ) -> None:
-        if strength < 0:
-            raise ValueError(f"strength must be at least 0, got {strength}")
-        if form not in ("loss", "decoupled"):
-            raise ValueError(f"form must be loss or decoupled, got {form!r}")
+        checks.at_least(0, strength=strength)
+        checks.one_of(("loss", "decoupled"), form=form)
         self.strength, self.form, self.spare = strength, form, check_kinds("spare", spare)
         self._system: System | None = None
         self._places: list[tuple[nn.Module, str]] = []
@@ -46,7 +45,7 @@ class NormPenalty(Regularizer):
     def weights(self, system: System) -> list[Tensor]:
         """The penalized parameters, whose places are found once: all of a system's are made in its constructor."""
         if self._system is not system:
-            spared = of_kinds(system, self.spare)
+            spared = params_of_kind(system, self.spare)
             self._places = [
                 (module, name)
                 for module in system.modules()

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Regularizer:
-    """Base of all regularizers. `place` orders `on_batch`, whatever the order on the command line:
-    augmentation (0), input noise (1), mixup and CutMix (2), label smoothing (3). Two in one place are alternatives: a
-    coin is thrown for each batch. Those in place 9 all apply."""
+    """Base of all regularizers. `order` sorts `on_batch`, whatever the order on the command line:
+    augmentation (0), input noise (1), mixup and CutMix (2), label smoothing (3). Two of one order are alternatives: a
+    coin is thrown for each batch. Those of order 9 all apply."""
 
-    place: ClassVar[int] = 9
+    order: ClassVar[int] = 9
     monitor: str | None = None
     """What "best" means where this is on, such as val/loss:min; None leaves it to the trainer and the system."""
 

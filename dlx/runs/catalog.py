@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
+from dlx.config.keys import flatten
+from dlx.config.root import runs_root
 from dlx.config.yaml import FORMAT, read_frozen
 from dlx.runs.files import inside, read_json, write_json
 from dlx.runs.find import created, plan_of, run_folders
@@ -47,7 +49,7 @@ class Entry:
 
     id: its path below the catalog's folder, with `/`; plan: the id of the plan that it is a member of. config: by
     dotted keys; the groups' own keys say which option was chosen (`model`: resnet), lists are text as in YAML.
-    metrics: the figures of the summary; before there is one, the newest of each. created: seconds since 1970, from the
+    metrics: the metrics of the summary; before there is one, the newest of each. created: seconds since 1970, from the
     name or the file. monitor: what its best step was chosen by, such as val/accuracy:max.
     """
 
@@ -75,8 +77,8 @@ class Catalog:
     read: how a config.yaml is read, for one who keeps what was read before.
     """
 
-    def __init__(self, root: str | Path = "outputs", read: Callable[[Path], dict[str, Value]] | None = None) -> None:
-        self.root = Path(root).expanduser()
+    def __init__(self, root: str | Path, read: Callable[[Path], dict[str, Value]] | None = None) -> None:
+        self.root = runs_root(root)
         self._read_config = read or read_config
         self.entries: dict[str, Entry] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}
@@ -122,7 +124,9 @@ class Catalog:
         return columns.newest()
 
     def _read(self, name: str, path: Path, files: Files, before: Entry | None) -> Entry:
-        _check_plain(files)
+        for file, item in files.items():  # a reader would follow a link, and wait for a pipe
+            if not item.is_file(follow_symlinks=False):
+                raise ValueError(f"{file} is not a plain file")
         folder = RunFolder(path)
         entry = (
             before
@@ -137,9 +141,9 @@ class Catalog:
             )
         )
         status, summary = folder.status(), folder.summary()
-        figures = _figures(summary)
+        metrics = _metrics(summary)
         if not summary and not entry.is_plan:
-            figures = self._newest(name, folder.metrics_path)
+            metrics = self._newest(name, folder.metrics_path)
         if summary or status["status"] != "running":
             self._growing.pop(name, None)
         return replace(
@@ -147,7 +151,7 @@ class Catalog:
             is_plan=folder.is_plan,
             status=status["status"],
             reason=_said(status.get("reason")),
-            metrics=figures,
+            metrics=metrics,
             monitor=_said(summary.get("monitor")),
             verdict=_said(summary.get("verdict")),
             notes=read_notes(path),
@@ -155,7 +159,7 @@ class Catalog:
 
 
 def _is_settled(entry: Entry) -> bool:
-    """Whether it is as it was, no file of it having changed: a running run can become `lost`."""
+    """True if an entry is up to date while its files are: a running run becomes `lost` without any change of them."""
     return entry.status != "running" or RunFolder(entry.path).status()["status"] == "running"
 
 
@@ -183,14 +187,7 @@ def _stamp(files: Files) -> tuple[Any, ...]:
     return tuple(stamp)
 
 
-def _check_plain(files: Files) -> None:
-    """Raises ValueError for a link, a pipe or the like: a reader of it would look elsewhere, or wait."""
-    for name, item in files.items():
-        if not item.is_file(follow_symlinks=False):
-            raise ValueError(f"{name} is not a plain file")
-
-
-def _figures(summary: dict[str, Any]) -> dict[str, float]:
+def _metrics(summary: dict[str, Any]) -> dict[str, float]:
     found = {}
     for name, value in islice(summary.items(), MAX_LEAVES):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "finished":
@@ -208,20 +205,12 @@ def read_config(path: Path) -> dict[str, Value]:
     if not isinstance(choices, dict) or content.pop("format", 0) not in range(FORMAT + 1):
         raise UserError(f"{path}: not a configuration that this dlx wrote")
     values = {str(key): _text(value) for key, value in choices.items()}
-    for key, value in _leaves(content):
+    for key, value in flatten(content):
         if not key.endswith("_target_") and key not in values:
-            values[key] = value
+            values[key] = _text(value)
         if len(values) >= MAX_LEAVES:
             break
     return values
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Value]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, _text(value)
 
 
 def _said(value: Any) -> str | None:

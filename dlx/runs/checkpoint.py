@@ -24,8 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dlx.config.errors import UserError
-from dlx.runs.files import inside, is_folder, open_plain, read_json, sync_directory, write_atomic
+from dlx.config.errors import UserError, first_line
+from dlx.runs.files import fsync_path, inside, is_folder, open_plain, read_json, write_atomic
 
 KEEP = 2  # the newest, and one to fall back on
 PARTS = ("last.safetensors", "best.safetensors", "state.pt")
@@ -58,11 +58,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{path}: damaged ({first_line(error)})") from None
 
 
 def _digest(path: Path) -> tuple[int, str]:
@@ -95,8 +91,7 @@ def save_checkpoint(
             raise OSError(errno.EIO, str(error).splitlines()[0]) from error
         files = {}
         for path in sorted(beside.iterdir()):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            fsync_path(path)
             size, digest = _digest(path)
             files[path.name] = {"bytes": size, "sha256": digest}
         write_atomic(beside / "manifest.json", json.dumps({"step": step, "files": files}, indent=2) + "\n")
@@ -105,7 +100,7 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    sync_directory(root)
+    fsync_path(root)
     try:
         verify(place)
     except UserError as error:
@@ -205,7 +200,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # a pickle that is none fails in many ways
-        raise UserError(f"{path}: damaged, or no training state ({_first_line(error)})") from None
+        raise UserError(f"{path}: damaged, or no training state ({first_line(error)})") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: damaged, or no training state")
     return found

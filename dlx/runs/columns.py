@@ -25,13 +25,13 @@ except ImportError:
 
 AXES = ("step", "epoch", "time", "relative")
 CHUNK = 1 << 20  # bytes that are read and parsed at once: bounds the memory that a first reading takes
-MAX_NAMES = 10_000  # of figures; those after them are passed over
+MAX_NAMES = 10_000  # of metrics; those after them are passed over
 TAIL = 64  # bytes before `offset` by which a file that was written anew is told from one that grew
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure of one run: float64 arrays of equal length in file order; y keeps NaN and infinities, x is finite."""
+    """A metric of one run: float64 arrays of equal length in file order; y keeps NaN and infinities, x is finite."""
 
     x: np.ndarray
     y: np.ndarray
@@ -56,7 +56,7 @@ class _Series:
 class Columns:
     """The rows of one metrics.jsonl that count, as `read_metrics` has them, by column.
 
-    A row that is not whole yet is left for the next `refresh`. Figures are numbers (and the texts of non-finite ones);
+    A row that is not whole yet is left for the next `refresh`. Metrics are numbers (and the texts of non-finite ones);
     whatever else a row holds is passed over. A file that was replaced or cut is read from its start.
     """
 
@@ -70,17 +70,17 @@ class Columns:
         self.tail = b""  # the last of them
         self.stamp: tuple[int, int, int] | None = None  # inode, size and time of change when last looked at
         self._position = {name: _Series() for name in POSITION}  # float64 [count], NaN where a row lacks it
-        self._figures: dict[str, tuple[_Series, _Series]] = {}  # name: int32 rows, float64 values
+        self._metrics: dict[str, tuple[_Series, _Series]] = {}  # name: int32 rows, float64 values
 
     @property
     def names(self) -> list[str]:
-        """The figures, without step, epoch and time, in the order in which they appeared."""
-        return list(self._figures)
+        """The metrics, without step, epoch and time, in the order in which they appeared."""
+        return list(self._metrics)
 
     @property
     def nbytes(self) -> int:
-        figures = [series for pair in list(self._figures.values()) for series in pair]
-        return sum(series.nbytes for series in (*self._position.values(), *figures))
+        metrics = [series for pair in list(self._metrics.values()) for series in pair]
+        return sum(series.nbytes for series in (*self._position.values(), *metrics))
 
     def refresh(self) -> bool:
         """Reads what was appended; whether anything changed."""
@@ -110,7 +110,7 @@ class Columns:
         if self.stamp is None or self.stamp[0] != found.st_ino or found.st_size < self.offset:
             return True
         file.seek(self.offset - len(self.tail))
-        return file.read(len(self.tail)) != self.tail
+        return bool(file.read(len(self.tail)) != self.tail)
 
     def _read(self, file: Any, size: int) -> bool:
         begin = self.offset
@@ -168,13 +168,13 @@ class Columns:
         for name, column in position.items():
             self._position[name].parts.append(column)
         for name in dict.fromkeys(name for row in kinds for name in row if name in found):
-            if name not in self._figures and len(self._figures) >= MAX_NAMES:
+            if name not in self._metrics and len(self._metrics) >= MAX_NAMES:
                 continue
-            where, figures = (np.concatenate(part) for part in zip(*found[name], strict=True))
+            where, metrics = (np.concatenate(part) for part in zip(*found[name], strict=True))
             order = np.argsort(where, kind="stable")
-            rows_of, values_of = self._figures.setdefault(name, (_Series(), _Series()))
+            rows_of, values_of = self._metrics.setdefault(name, (_Series(), _Series()))
             rows_of.parts.append(where[order] + np.int32(self.count))
-            values_of.parts.append(figures[order])
+            values_of.parts.append(metrics[order])
         self.count += len(rows)
 
     def _rewind(self, step: float) -> None:
@@ -184,23 +184,23 @@ class Columns:
             return
         number = np.cumsum(kept, dtype=np.int32) - np.int32(1)
         self._position = {name: _Series(series.array()[kept]) for name, series in self._position.items()}
-        figures = {}
-        for name, (rows, values) in self._figures.items():
+        metrics = {}
+        for name, (rows, values) in self._metrics.items():
             stays = kept[rows.array()]
             if stays.any():
-                figures[name] = (_Series(number[rows.array()[stays]]), _Series(values.array()[stays]))
-        self._figures = figures
+                metrics[name] = (_Series(number[rows.array()[stays]]), _Series(values.array()[stays]))
+        self._metrics = metrics
         self.count = int(kept.sum())
 
     def curve(self, name: str, axis: str = "step") -> Curve:
         """x in steps, epochs, seconds since 1970 (`time`) or since the first row (`relative`); empty where there is no
-        such figure. Rows without that position are left out."""
+        such metric. Rows without that position are left out."""
         if axis not in AXES:
             raise ValueError(f"axis: one of {', '.join(AXES)}, not {axis}")
-        if name not in self._figures:
+        if name not in self._metrics:
             return Curve(np.empty(0), np.empty(0))
         position = self._position["time" if axis == "relative" else axis].array()
-        rows, values = (series.array() for series in self._figures[name])
+        rows, values = (series.array() for series in self._metrics[name])
         x, y = position[rows], values
         there = np.isfinite(x)
         if not there.all():
@@ -210,18 +210,18 @@ class Columns:
         return Curve(x, y)
 
     def newest(self) -> dict[str, float]:
-        """The last value of each figure."""
-        return {name: float(values.array()[-1]) for name, (_, values) in self._figures.items() if len(values.array())}
+        """The last value of each metric."""
+        return {name: float(values.array()[-1]) for name, (_, values) in self._metrics.items() if len(values.array())}
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
-        """All that was read, for a cache: [values] of each position, [rows, values] of each figure."""
+        """All that was read, for a cache: [values] of each position, [rows, values] of each metric."""
         positions = {name: [series.array()] for name, series in self._position.items()}
-        return positions | {name: [rows.array(), values.array()] for name, (rows, values) in self._figures.items()}
+        return positions | {name: [rows.array(), values.array()] for name, (rows, values) in self._metrics.items()}
 
     def restore(self, arrays: dict[str, list[np.ndarray]], *, inode: int, offset: int, tail: bytes) -> None:
         """The state that `arrays` told of, after which `refresh` goes on at `offset` if the file is still that one."""
         self._position = {name: _Series(*arrays[name]) for name in POSITION}
-        self._figures = {
+        self._metrics = {
             name: (_Series(found[0]), _Series(found[1])) for name, found in arrays.items() if name not in POSITION
         }
         self.count = len(arrays["step"][0])

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from dlx.config.groups import GROUPS
+from dlx.config.monitor import Goal
 from dlx.runs.catalog import Catalog, Entry, Value, read_entry
+from dlx.runs.config_diff import REPEATS, comparable, differing, short_names, signature
 from dlx.runs.curves import Band, Columns, Curve, band, decimate
-from dlx.runs.differing import REPEATS, differing, short_names, signature, told
-from dlx.runs.figures import Goal, check_metrics, goal_of, ranked_metrics, shown_metrics
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
 from dlx.runs.mask import mask
+from dlx.runs.metric_info import check_metrics, goal_of, ranked_metrics, shown_metrics
 
 LABEL_KEYS = 3
 POINTS = 500
@@ -64,7 +65,7 @@ class Row:
     def value(self, key: str) -> Value:
         """The value of a key as it is; a text for repeats that differ in it."""
         first, *rest = (entry.config for entry in self.entries)
-        is_common = key in first and all(told(config, key) == told(first, key) for config in rest)
+        is_common = key in first and all(comparable(config, key) == comparable(first, key) for config in rest)
         return first[key] if is_common else self.text(key, exact=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlx.runs.figures import goal_of
+from dlx.runs.metric_info import goal_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -38,6 +38,14 @@ DARK = {
 }  # fmt: skip
 LIGHT = {"grid.color": "#e3e3e3", "axes.edgecolor": "#9a9a9a", "figure.facecolor": "white"}
 AXIS_NAMES = {"step": "step", "epoch": "epoch", "time": "time (s since 1970)", "relative": "time (s)"}
+
+
+def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
+    """A figure of `size` inches and its axes, as pyplot.subplots gives them, without pyplot's global state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def style(*, dark: bool = False) -> AbstractContextManager[None]:
@@ -70,16 +78,15 @@ def draw_curves(
 ) -> Figure:
     """One panel a metric, that of training samples dashed in the panel of the validation's. labels: of all panels, in
     order, so that a run has one colour."""
-    from matplotlib.figure import Figure
-
     training = {name: found for name in panels if (found := _on_training(name, panels))}
     joined = set(training.values())
     drawn = {name: panel for name, panel in panels.items() if name not in joined}
     names = list(dict.fromkeys([*labels, *(label for panel in panels.values() for label in panel)]))
     columns = 3 if len(drawn) == 3 and len(names) == 1 else min(2, len(drawn))
     lines = -(-len(drawn) // columns)
-    figure = Figure(figsize=(4.6 * columns if columns > 1 else 6.4, 3 * lines), layout="constrained")
-    grid = list(figure.subplots(lines, columns, squeeze=False).flat)
+    size = (4.6 * columns if columns > 1 else 6.4, 3 * lines)
+    figure, all_axes = subplots(lines, columns, size=size, squeeze=False)
+    grid = list(all_axes.flat)
     for (metric, panel), axes in zip(drawn.items(), grid, strict=False):
         train = panels[training[metric]] if metric in training else {}
         log = is_log(metric, dict(panel) | {f"train {label}": band for label, band in train.items()})
@@ -112,11 +119,8 @@ def _on_training(metric: str, panels: Collection[str]) -> str | None:
 
 def draw_lines(curve: Curve, names: Sequence[str], *, dark: bool = False) -> Figure:
     """A curve over an x of its own. names: of the lines that are drawn."""
-    from matplotlib.figure import Figure
-
     rows = -(-len(names) // 2) if len(names) > 1 else 0
-    figure = Figure(figsize=(5, 3.6 + 0.22 * rows), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots(size=(5, 3.6 + 0.22 * rows))
     palette = ON_DARK if dark else COLOURS
     handles = []
     for number, name in enumerate(names):

@@ -9,6 +9,8 @@ import math
 import os
 import stat
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +82,8 @@ def inside(folder: Path, *parts: str) -> Path:
     return path
 
 
-def sync_directory(path: Path) -> None:
-    """Makes a rename in `path` survive a power cut."""
+def fsync_path(path: Path) -> None:
+    """Makes a file's content, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -96,21 +98,40 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes beside its place, syncs, renames. Never through $TMPDIR: a rename across file systems is a copy."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+def partial_name(path: Path) -> Path:
+    """A name in the same folder for a file or folder that is not complete yet; no other process takes the same.
+
+    It keeps the suffix, by which exporters choose a format.
+    """
+    return path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+@contextmanager
+def atomic_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """A path to write to, renamed to `path` at the end and removed if anything fails: `path` is complete or as before.
+
+    Never through $TMPDIR: a rename across file systems is a copy. sync: survives a power cut.
+    """
+    partial = partial_name(path)
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        yield partial
+        if sync:
+            fsync_path(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    if sync:
+        fsync_path(path.parent)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """As `atomic_file`, of content that is at hand."""
+    with atomic_file(path) as partial:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             _write_all(descriptor, content.encode() if isinstance(content, str) else content)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -148,27 +169,27 @@ def picture_bytes(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def strict(value: Any) -> Any:
+def encode_nonfinite(value: Any) -> Any:
     """The value with non-finite numbers as "NaN", "Infinity", "-Infinity", which strict JSON readers take."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
-        return {key: strict(item) for key, item in value.items()}
+        return {key: encode_nonfinite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [strict(item) for item in value]
+        return [encode_nonfinite(item) for item in value]
     return value
 
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def loosened(figures: dict[str, Any]) -> dict[str, Any]:
-    """Figures as `strict` wrote them, with the three texts as numbers again."""
-    return {name: NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in figures.items()}
+def decode_nonfinite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics as `encode_nonfinite` wrote them, with the three texts as numbers again."""
+    return {name: NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in metrics.items()}
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomic(path, json.dumps(strict(value), indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(encode_nonfinite(value), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

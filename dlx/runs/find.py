@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -10,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dlx.config.errors import UserError
-from dlx.config.root import default_root
+from dlx.config.groups import nearest
+from dlx.config.root import default_root, runs_root
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
 
@@ -49,7 +49,7 @@ def plan_of(name: str) -> str | None:
     return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
 
 
-def in_order(names: Iterable[str], begun: Mapping[str, float]) -> list[str]:
+def chronological(names: Iterable[str], begun: Mapping[str, float]) -> list[str]:
     """Ids, oldest first: a plan's members, at whatever depth, follow it by name. begun: when, at least of those that
     are no members."""
 
@@ -85,9 +85,9 @@ def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[R
 
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
-    found = {name: path for name, path, _ in run_folders(Path(root or default_root()).expanduser())}
+    found = {name: path for name, path, _ in run_folders(runs_root(root))}
     begun = {name: began(path) for name, path in found.items() if plan_of(name) is None}
-    return [RunFolder(found[name]) for name in in_order(found, begun) if members or name in begun]
+    return [RunFolder(found[name]) for name in chronological(found, begun) if members or name in begun]
 
 
 def find_run(run: str, root: str | Path | None = None) -> RunFolder:
@@ -102,10 +102,10 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
     wanted = run.strip("/")
     if not wanted:
         raise UserError("RUN: is empty; give a path, a name or @last")
-    runs = {name: RunFolder(found) for name, found, _ in run_folders(Path(root).expanduser())}
+    runs = {name: RunFolder(found) for name, found, _ in run_folders(runs_root(root))}
     outer = [name for name in runs if plan_of(name) is None]
     if wanted == "@last" and outer:
-        return runs[in_order(outer, {name: began(runs[name].path) for name in outer})[-1]]
+        return runs[chronological(outer, {name: began(runs[name].path) for name in outer})[-1]]
     matches = (
         [name for name in runs if f"/{name}".endswith(f"/{wanted}")]
         or [name for name in outer if wanted == runs[name].path.parent.name]
@@ -122,8 +122,7 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
         raise UserError(f"{run}: not a run folder (it has no config.yaml)")
     if not runs:
         raise UserError(f"{run}: there are no runs below {root}/ yet; `dlx train` makes one")
-    near = difflib.get_close_matches(run, [folder.name for folder in runs.values()], n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = nearest(run, [folder.name for folder in runs.values()], cutoff=0.4)
     raise UserError(f"{run}: no such run below {root}/{hint}; `dlx runs` lists them")
 
 

@@ -21,12 +21,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlx.config import Config
 from dlx.config.errors import UserError
 from dlx.runs.files import (
     BLOCK,
+    decode_nonfinite,
     inside,
     is_folder,
-    loosened,
     no_room,
     open_plain,
     overwrite,
@@ -155,8 +156,9 @@ class RunFolder:
                 continue
             if not item.is_dir(follow_symlinks=False):
                 raise UserError(f"{item.path}: {_kind_of(item)}; dlx goes on with plain folders only")
-            if item.name not in LINKS_OF_OTHERS and (link := next(filter(_is_link, _entries(Path(item.path))), None)):
-                raise UserError(f"{link.path}: is a link; dlx follows no link of a run folder")
+            links = [inner for inner in _entries(Path(item.path)) if inner.is_symlink()]
+            if links and item.name not in LINKS_OF_OTHERS:
+                raise UserError(f"{links[0].path}: is a link; dlx follows no link of a run folder")
 
     def inside(self, *parts: str) -> Path:
         """The path of an entry that is to be written. Raises UserError where a link leads to it."""
@@ -278,7 +280,7 @@ class RunFolder:
             found = read_json(self.path / "summary.json")
         except (OSError, ValueError):
             return {}  # not there, or damaged: a list of runs must not end for one of them
-        return loosened(found) if isinstance(found, dict) else {}
+        return decode_nonfinite(found) if isinstance(found, dict) else {}
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
@@ -288,7 +290,6 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 def load_frozen(path: Path, *, trust: Sequence[str] = ()) -> Config:
     """A configuration that lies in a run folder; no link is followed to it. Raises UserError."""
-    from dlx.config import Config
 
     try:
         os.close(open_plain(path))
@@ -303,10 +304,6 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
         return list(os.scandir(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _is_link(item: os.DirEntry[str]) -> bool:
-    return item.is_symlink()
 
 
 def _kind_of(item: os.DirEntry[str]) -> str:

@@ -1,4 +1,4 @@
-"""The names under which runs have something: their own, those of their figures and those of their configuration."""
+"""The names under which runs have something: their own, those of their metrics and those of their configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
-from dlx.config.groups import GROUPS, SHORT_NAMES, nearest
+from dlx.config.groups import GROUPS, nearest
+from dlx.config.keys import long_key
 
 if TYPE_CHECKING:
     from dlx.runs.catalog import Entry, Value
@@ -17,8 +18,7 @@ OWN_KEYS = ("status", "reason", "name", "id", "plan", "tag", "note")
 
 def canonical(key: str) -> str:
     """The key with a group's full name: optim.lr is optimizer.lr."""
-    group, dot, rest = key.partition(".")
-    return {"tags": "tag", "notes": "note"}.get(key) or SHORT_NAMES.get(group, group) + dot + rest
+    return {"tags": "tag", "notes": "note"}.get(key) or long_key(key)
 
 
 def lookup(entry: Entry, key: str) -> tuple[Value, ...]:

@@ -151,7 +151,7 @@ def build_meta(config: Config, spec: Spec) -> tuple[Config, System]:
         return config, build(without_origins(config), "model", spec=spec)
 
 
-def load_into(system: System, source: str, root: str = "outputs") -> str:
+def load_into(system: System, source: str, root: str | None = None) -> str:
     """Copies weights by name into a system: of a file, or of a run (its best), or of a part of its system (`RUN:part`).
 
     Returns a line that says what was loaded and what starts anew. Raises UserError where nothing fits.
@@ -170,7 +170,7 @@ def load_into(system: System, source: str, root: str = "outputs") -> str:
     return f"init_from       {len(fitting)} tensors of {source}{rest}" + (f"; {unused} unused" if unused else "")
 
 
-def read_weights(source: str, root: str = "outputs") -> dict[str, Tensor]:
+def read_weights(source: str, root: str | None = None) -> dict[str, Tensor]:
     """Tensors by name, as `load_into` takes them. Raises UserError."""
     file = Path(source).expanduser()
     if file.is_file():
@@ -225,7 +225,8 @@ def spec_from(content: Any, texts: Mapping[str, str], *, trust: Sequence[str] = 
             base, key = "dlx.tasks.spec.Entry", f"spec.{name}"
             entries[name] = instantiate({**block, **own}, base=base, trust=trust, key=key, file=file)
         target, base = content["_target_"], "dlx.tasks.spec.Spec"
-        return find_class(target, base=base, trust=trust, key="spec", file=file)(**entries)
+        spec: Spec = find_class(target, base=base, trust=trust, key="spec", file=file)(**entries)
+        return spec
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not a spec that dlx wrote ({type(error).__name__}: {error})") from None
 

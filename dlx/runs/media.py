@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dlx.runs.files import NON_FINITE, strict
+from dlx.runs.files import NON_FINITE, encode_nonfinite, picture_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -155,9 +155,7 @@ def encode(medium: Any) -> tuple[str, bytes]:
     if isinstance(medium, Overlay):
         return ".png", _png(_draw_overlay(medium))
     if hasattr(medium, "savefig"):
-        content = io.BytesIO()
-        medium.savefig(content, format="png", dpi=120)
-        return ".png", content.getvalue()
+        return ".png", picture_bytes(medium)
     pixels = np.asarray(medium)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
         raise TypeError(f"no medium: {type(medium).__name__} {pixels.dtype} {pixels.shape}; pixels are uint8 [H, W, C]")
@@ -251,7 +249,7 @@ def _cell(value: Any) -> Any:
 
 
 def _column(cells: list[Any]) -> list[Any]:
-    """Among numbers the texts "NaN" and "Infinity" are numbers, as `strict` wrote them."""
+    """Among numbers the texts "NaN" and "Infinity" are numbers, as `encode_nonfinite` wrote them."""
     texts = {cell for cell in cells if isinstance(cell, str)}
     if texts and texts <= NON_FINITE.keys() and any(map(is_number, cells)):
         return [NON_FINITE[cell] if isinstance(cell, str) else cell for cell in cells]
@@ -268,7 +266,7 @@ def _json(medium: Any) -> bytes:
             return {str(key): plain(item) for key, item in value.items()}
         return [plain(item) for item in value] if isinstance(value, (list, tuple, range)) else value
 
-    return json.dumps(strict(plain(asdict(medium))), allow_nan=False).encode()
+    return json.dumps(encode_nonfinite(plain(asdict(medium))), allow_nan=False).encode()
 
 
 def _png(image: Image.Image) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import UserError
-from dlx.runs.files import NotPlain, open_plain, strict
+from dlx.runs.files import NotPlain, encode_nonfinite, open_plain
 
 MAX_ROW = 64 * 1024
 MAX_STEP = 1 << 53  # which a float still has exactly
@@ -53,7 +53,9 @@ class MetricsWriter:
     def write(self, row: dict[str, Any]) -> None:
         """Adds `time` (seconds since 1970, never going back) and appends the row."""
         self._last_time = max(time.time(), self._last_time)
-        data = json.dumps(strict({**row, "time": round(self._last_time, 3)}), allow_nan=False).encode() + b"\n"
+        data = (
+            json.dumps(encode_nonfinite({**row, "time": round(self._last_time, 3)}), allow_nan=False).encode() + b"\n"
+        )
         if len(data) > MAX_ROW:
             raise ValueError(f"a row of metrics takes at most {MAX_ROW} bytes, got {len(data)}")
         try:
@@ -132,4 +134,4 @@ def _rows(path: Path, having: bytes = b"") -> Iterator[dict[str, Any]]:
                 yield row
 
 
-POSITION = ("step", "epoch", "time")  # where a row is; all else in it is a figure
+POSITION = ("step", "epoch", "time")  # where a row is; all else in it is a metric

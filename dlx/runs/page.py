@@ -99,7 +99,7 @@ def tag(name: str, /, *inside: Content, **attributes: Content) -> Html:
 def table(
     header: Sequence[Content], rows: Iterable[Sequence[Content]], numbers: Iterable[int] = (), *, sortable: bool = False
 ) -> Html:
-    """numbers: the columns that hold figures. sortable: by a click on a heading, with SORT among the page's scripts."""
+    """numbers: the columns that hold numbers. sortable: by a click on a heading, with SORT among the page's scripts."""
     right = set(numbers)
     kinds = ["number" if i in right else "text" for i in range(len(header))]
     heads = [

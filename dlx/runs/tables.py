@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlx.runs.compare import Comparison, Row
-from dlx.runs.differing import short_names
-from dlx.runs.figures import spread_text
+from dlx.runs.config_diff import short_names
+from dlx.runs.metric_info import spread_text
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dlx.config import Config, compose
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS, option_names
-from dlx.config.overrides import long_name
+from dlx.config.keys import long_key
+from dlx.config.overrides import parse_override
 from dlx.runs.folder import slug
 from dlx.sweeps.check import identity
 from dlx.sweeps.points import Point
@@ -55,7 +56,7 @@ def read_each(arguments: Sequence[str], read: Callable[[str, str], T]) -> list[T
     problems: list[Problem] = []
     typed: dict[str, str] = {}
     for argument in arguments:
-        key = long_name(argument.partition("=")[0].lstrip("+~"))
+        key = long_key(argument.partition("=")[0].lstrip("+~"))
         if key in typed:
             problems.append(Problem(key, f"is given twice: {typed[key]} and {argument}"))
         typed[key] = argument
@@ -70,13 +71,11 @@ def read_each(arguments: Sequence[str], read: Callable[[str, str], T]) -> list[T
 
 def read_words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str]:
     """The overrides of a sweep's values. Raises ValueError for an interval, and for a sweep without values."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob, RangeSweep
-    from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_override(argument)
-    except HydraException:
+        parsed = parse_override(argument)
+    except ValueError:
         return [argument]  # composing reports the mistake, or quotes the value
     if not parsed.is_sweep_override():
         return [argument]
@@ -105,10 +104,7 @@ def range_values(sweep: RangeSweep, argument: str) -> list[int | float]:
     """
     is_sorted = re.search(r"\bsort\(.*?(range\([^()]*\))", argument)
     if is_sorted:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
-        inner: Any = OverridesParser.create().parse_override(f"x={is_sorted[1]}").value()
-        values = range_values(inner, "")
+        values = range_values(parse_override(f"x={is_sorted[1]}").value(), "")
         if isinstance(sweep.start, float):  # cast, within
             values = [*map(float, values)]
         values.sort(reverse=re.search(r"reverse\s*=\s*true", argument, re.IGNORECASE) is not None)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
-from dlx.config.changes import changes
+from dlx.config.diff import changes
 from dlx.config.errors import UserError, reason_of
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, picture_bytes, write_atomic

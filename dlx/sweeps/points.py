@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlx.config import Config, build
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
+from dlx.config.monitor import Monitor
 from dlx.sweeps.plan import Ending
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _kind(point: Point) -> tuple[str, ...]:
 
 def check_metric(metric: str, known: Collection[str], point: str = "") -> None:
     """Raises UserError if `known` lacks the metric. metric: such as val/loss:min. point: the point that has `known`."""
-    name = metric.rpartition(":")[0]
+    name = Monitor.parse(metric).name
     if name not in known:
         names = sorted(name for name in known if not name.endswith("_std"))
         problem = f"{point} has no such metric" if point else "no such metric"

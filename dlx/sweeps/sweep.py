@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
-from dlx.config.changes import changes
+from dlx.config.diff import changes
 from dlx.config.errors import UserError, reason_of
+from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder, load_frozen, slug
@@ -340,8 +341,8 @@ def monitored(plan: Plan) -> str:
 
 def rank(rows: Sequence[Row], metric: str) -> tuple[str, list[Row]]:
     """The metric's name, and the rows, best first, the pruned after the others. metric: such as val/accuracy:max."""
-    name, _, goal = metric.rpartition(":")
-    sign = 1 if goal == "min" else -1
+    monitor = Monitor.find(metric)
+    name, sign = (monitor.name, monitor.sign) if monitor else ("", 1)
 
     def rank_key(row: Row) -> tuple[bool, bool, float]:
         value, is_pruned = row.metrics.get(name, math.nan), row.status == "pruned"

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.runs.draw import drawable
 from dlx.runs.media import Table
 from dlx.tasks.spec import Image, Label
 from dlx.tasks.system import Answer, Report
@@ -68,7 +69,8 @@ class Classification:
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         if "weight" in batch:
-            return (self._per_sample(output, batch[self.target_name]) * batch["weight"]).mean()
+            loss_B: Tensor = self._per_sample(output, batch[self.target_name]) * batch["weight"]
+            return loss_B.mean()
         if self.name == "cross_entropy":
             return F.cross_entropy(output, batch[self.target_name])
         return self._per_sample(output, batch[self.target_name]).mean()
@@ -175,8 +177,6 @@ def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], sho
     """Images in rows, each with a title; `shown` above says what they are. As one picture with texts on it: 32 axes
     would take ten times as long to draw, and a small training less time than its picture."""
     from matplotlib.figure import Figure
-
-    from dlx.runs.draw import drawable
 
     count, channels, height, width = images_BCHW.shape
     titles = [text if len(text) <= TITLE else text.replace(" (", "\n(") for text in titles]

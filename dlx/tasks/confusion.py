@@ -1,4 +1,4 @@
-"""What a classifier mixes up: figures of each class, the confusion matrix as a picture, and its worst mistakes."""
+"""What a classifier mixes up: metrics of each class, the confusion matrix as a picture, and its worst mistakes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from dlx.runs.draw import drawable, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,14 +27,14 @@ def per_class(confusion_KK: Tensor, classes: tuple[str, ...]) -> list[dict[str, 
     """
     confusion_KK = confusion_KK.cpu().double()
     hits_K, there_K, predicted_K = confusion_KK.diagonal(), confusion_KK.sum(1), confusion_KK.sum(0)
-    figures = {
+    metrics = {
         "precision": hits_K / predicted_K,
         "recall": hits_K / there_K,
         "f1": 2 * hits_K / (predicted_K + there_K),
         "count": there_K.long(),
     }
-    columns = zip(*(column.tolist() for column in figures.values()), strict=True)
-    return [{"class": name, **dict(zip(figures, row, strict=True))} for name, row in zip(classes, columns, strict=True)]
+    columns = zip(*(column.tolist() for column in metrics.values()), strict=True)
+    return [{"class": name, **dict(zip(metrics, row, strict=True))} for name, row in zip(classes, columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,10 @@ def worst(mistakes: list[Mistake]) -> list[Mistake]:
 
 def draw_confusion(confusion_KK: Tensor, classes: tuple[str, ...], title: str = "confusion matrix") -> Figure:
     """A heat map: the color is the share of the true class (the row), the number the count."""
-    from matplotlib.figure import Figure
-
-    from dlx.runs.draw import drawable
-
     count_KK = confusion_KK.cpu().double()
     share_KK = count_KK / count_KK.sum(1, keepdim=True).clamp_min(1)
     size = min(max(4.5, 1.5 + 0.42 * len(classes)), 12)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots(size=(size + 1, size))
     drawn = axes.imshow(share_KK.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     if len(classes) <= COUNTS:
         for row, column in count_KK.nonzero().tolist():
@@ -105,15 +102,10 @@ def draw_mistakes(
     mistakes: list[Mistake], image: Image, classes: tuple[str, ...], title: str = "the mistakes with the highest loss"
 ) -> Figure:
     """The images, worst first, with the true class, and below it the predicted one with its probability."""
-    from matplotlib.figure import Figure
-
-    from dlx.runs.draw import drawable
-
     columns = min(6, max(3, len(mistakes)))
     rows = max(1, -(-len(mistakes) // columns))
-    figure = Figure(figsize=(1.5 * columns, 0.4 + 1.75 * rows), layout="constrained")
+    figure, grid = subplots(rows, columns, size=(1.5 * columns, 0.4 + 1.75 * rows), squeeze=False)
     figure.suptitle(title if mistakes else f"{title}: no mistakes".lstrip(": "), fontsize=10)
-    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(mistakes) :]:
         axes.set_axis_off()
     for one, axes in zip(mistakes, grid.flat, strict=False):

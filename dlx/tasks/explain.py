@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlx.runs.draw import drawable, subplots
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -112,7 +114,7 @@ def on_grid(rollout_BNN: Tensor, size: tuple[int, int]) -> Tensor | None:
         height = round((count * size[0] / size[1]) ** 0.5)
         if height and count == height * (count // height) and height * size[1] == count // height * size[0]:
             reached_BN = rollout_BNN[:, 0] if extra else rollout_BNN.mean(1)
-            return reached_BN[:, extra:].unflatten(1, (height, -1))
+            return reached_BN[:, extra:].reshape(len(reached_BN), height, -1)
     return None
 
 
@@ -131,13 +133,9 @@ def draw(
     title: str = "",
 ) -> Figure:
     """The image as the network sees it, the map over it where there is one (`seen`: its name, [H, W]), the bars."""
-    from matplotlib.figure import Figure
-
-    from dlx.runs.draw import drawable
-
     pixels_HWC = image.denormalize(image_CHW).clamp(0, 1).cpu().permute(1, 2, 0).squeeze(-1).numpy()
-    figure = Figure(figsize=(9 if seen else 6.5, 3.2), layout="constrained")
-    panels = figure.subplots(1, 3 if seen else 2, width_ratios=[1, 1, 1.2] if seen else [1, 1.2])
+    ratios = [1, 1, 1.2] if seen else [1, 1.2]
+    figure, panels = subplots(1, len(ratios), size=(9 if seen else 6.5, 3.2), width_ratios=ratios)
     for axes in panels[:-1]:
         axes.imshow(pixels_HWC, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()

@@ -33,4 +33,5 @@ def gather_with_grad(x: Tensor) -> Tensor:
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return x
-    return _Gather.apply(x)
+    gathered: Tensor = _Gather.apply(x)
+    return gathered

@@ -28,7 +28,7 @@ def check_kinds(name: str, kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(kinds)
 
 
-def of_kinds(system: System, kinds: Sequence[str]) -> set[nn.Parameter]:
+def params_of_kind(system: System, kinds: Sequence[str]) -> set[nn.Parameter]:
     """The parameters of normalization layers (`norm`) and those whose name ends in bias (`bias`)."""
     return {
         parameter

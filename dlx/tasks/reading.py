@@ -124,7 +124,7 @@ def read_rows(path: Path, size: int, names: Sequence[str] = ()) -> np.ndarray:
 
 def _read_npy(path: Path, size: int) -> np.ndarray:
     """Raises ValueError for what is not finite real numbers. A list of numbers is one row, or rows of one number."""
-    rows = np.load(path, allow_pickle=False)
+    rows: np.ndarray = np.load(path, allow_pickle=False)
     if rows.ndim < 2:
         rows = rows.reshape(-1, 1) if size == 1 else np.atleast_2d(rows)
     if rows.dtype.kind not in "biuf":

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.runs.draw import subplots
 from dlx.tasks.spec import Reals
 from dlx.tasks.system import Answer, Report
 
@@ -81,12 +82,9 @@ class Regression:
 
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:
         """The fit over a single feature; with several features, predictions against targets."""
-        from matplotlib.figure import Figure
-
         target = batch[self.target_name].float().cpu()[:, 0]
         predicted = output.float().cpu()[:, 0]
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = subplots(size=(7, 4))
         if isinstance(self.input, Reals) and self.input.size == 1:
             features = batch[self.input_name].float().cpu()
             order = features[:, 0].argsort()

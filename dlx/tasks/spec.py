@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 
+from dlx.config.errors import UserError
+from dlx.config.groups import nearest
 from dlx.config.yaml import FORMAT
 from dlx.tasks.reading import decode_image, fit_inside, read_rows
 from dlx.tasks.tokenizer import load_tokenizer
@@ -65,7 +67,6 @@ class Entry:
 
     def read(self, source: Path | str) -> Tensor:
         """A file, or a text, as a normalized batch. Raises UserError with what is wrong with it."""
-        from dlx.config.errors import UserError
 
         raise UserError(f"{source}: {type(self).__name__} is not read from files")
 
@@ -179,8 +180,6 @@ class Label(Entry):
 
     def read(self, source: Path | str) -> Tensor:
         """A class by its name or number."""
-        from dlx.config.errors import UserError
-        from dlx.config.groups import nearest
 
         text = str(source)
         if text in self.classes:
@@ -207,8 +206,6 @@ class Attributes(Entry):
 
     def read(self, source: Path | str) -> Tensor:
         """Names with commas between, those that hold."""
-        from dlx.config.errors import UserError
-        from dlx.config.groups import nearest
 
         value = torch.zeros(1, len(self.names))
         for name in filter(None, (part.strip() for part in str(source).split(","))):
@@ -337,7 +334,6 @@ class Tokens(Entry):
         return torch.int64
 
     def _tokenizer(self) -> Any:
-        from dlx.config.errors import UserError
 
         if self.tokenizer is None:
             raise UserError("tokens: these data have no tokenizer, so that texts cannot be read or shown")
@@ -345,7 +341,6 @@ class Tokens(Entry):
 
     def read(self, source: Path | str) -> Tensor:
         """A text, or the content of a file, [1, L'] with L' at most L."""
-        from dlx.config.errors import UserError
 
         name = str(source) if isinstance(source, Path) else repr(source if len(source) <= 40 else f"{source[:39]}…")
         try:

@@ -34,7 +34,7 @@ def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Ten
     return inputs, target, torch.cat(weights) if weights else torch.ones(len(inputs), dtype=torch.float64)
 
 
-class Target(Protocol):
+class TaskHead(Protocol):
     """What the outputs mean: the loss, the metrics and the pictures of one kind of target."""
 
     monitor: tuple[str, str]
@@ -60,7 +60,7 @@ class Supervised(System):
     """
 
     takes = ("weight", "soft_label")
-    target: Target
+    target: TaskHead
 
     def __init__(self, *, spec: Spec, loss: str | None = None) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Supervised(System):
         trunk = getattr(self, "features", None)
         if trunk is None:
             raise NotImplementedError(f"{type(self).__name__} has no features")
-        x = trunk(batch[self.input_name])
+        x: Tensor = trunk(batch[self.input_name])
         return x.mean((2, 3)) if x.dim() == 4 else x.mean(1) if x.dim() == 3 else x
 
     @property

@@ -44,7 +44,7 @@ class Recorder:
         """Called when the first step is about to start. metrics: of the validation, those that a screen shows."""
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
-        """Figures at a step."""
+        """Metrics at a step."""
 
     def media(self, step: int, name: str, medium: Any) -> None:
         """A picture, text, curve, table or animation at a step (dlx/runs/media.py)."""
@@ -102,10 +102,10 @@ class RunRecorder(Recorder):
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
         self.best_throughput = max(self.best_throughput, scalars.get("train/throughput", 0.0))
-        figures = {"epoch": round(epoch, 4), **scalars}
-        self.metrics.write({"step": step, **figures})
+        metrics = {"epoch": round(epoch, 4), **scalars}
+        self.metrics.write({"step": step, **metrics})
         for guard in self.guards:
-            guard.call("log", step, figures)
+            guard.call("log", step, metrics)
         self.display.row(step, epoch, scalars)
         if any(name.startswith("val/") for name in scalars):
             self.note(f"step {step} " + " ".join(f"{name} {value:.4g}" for name, value in scalars.items()))

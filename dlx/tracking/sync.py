@@ -31,7 +31,7 @@ TARGET = f"{Wandb.__module__}.{Wandb.__qualname__}"
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PendingRun:
     """A run and how it is sent. settings: of `Wandb`; digest: of all that there is to send, and where to."""
 
     run: RunFolder
@@ -62,21 +62,21 @@ class Sent:
 
 
 class Replay(Wandb):
-    """A run as it would have been tracked while it ran. place: the folder in which W&B's client keeps its files."""
+    """A run as it would have been tracked while it ran. files_dir: where W&B's client keeps its files."""
 
     finish_seconds = 600
     stats = False  # they would be of this machine, and of now
 
-    def __init__(self, place: Path, mode: SendMode, **settings: Any) -> None:
+    def __init__(self, files_dir: Path, mode: SendMode, **settings: Any) -> None:
         super().__init__(**settings)
-        self.client_mode, self.client_files = mode, place
+        self.client_mode, self.client_files = mode, files_dir
         self.rows = 0
         self.warnings: list[str] = []
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
-    def place(self, run: RunFolder) -> Path:
+    def files_dir(self, run: RunFolder) -> Path:
         return self.client_files
 
     def start(self, run: RunFolder, config: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def runs_of(folder: Path) -> list[RunFolder]:
     return [run for run in runs if run.metrics_path.is_file()]
 
 
-def pack(run: RunFolder, project: str | None = None, entity: str | None = None) -> Parcel:
+def pack(run: RunFolder, project: str | None = None, entity: str | None = None) -> PendingRun:
     """What there is to send of a run. It goes where it was sent before, else where its configuration says."""
     config, memory, notes, status = read_frozen(run.config_path), _memory(run), read_notes(run.path), run.status()
     trackers = config.get("tracker") if isinstance(config, dict) else None
@@ -127,12 +127,12 @@ def pack(run: RunFolder, project: str | None = None, entity: str | None = None) 
     is_there = all(settings.get(name) == memory.get(name) for name in ("project", "entity"))
     is_sent = is_there and memory.get("sent") == digest.hexdigest()
     sent_to = memory.get("step") if is_there else None
-    return Parcel(run, config, status, settings, digest.hexdigest(), sent_to, is_sent)
+    return PendingRun(run, config, status, settings, digest.hexdigest(), sent_to, is_sent)
 
 
 def pack_all(
     runs: Iterable[RunFolder], project: str | None = None, entity: str | None = None
-) -> tuple[list[Parcel], list[Sent]]:
+) -> tuple[list[PendingRun], list[Sent]]:
     """The parcels, and what became of the runs that cannot be read: the others are sent."""
     parcels, failed = [], []
     for run in runs:
@@ -155,7 +155,7 @@ def _memory(run: RunFolder) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, kinds.get(name, str))}
 
 
-def would_send(parcel: Parcel) -> Sent:
+def would_send(parcel: PendingRun) -> Sent:
     """As `send`, without doing it."""
     if not parcel.waits:
         return send(parcel)
@@ -165,7 +165,7 @@ def would_send(parcel: Parcel) -> Sent:
     return Sent(parcel.run.path, "would be sent", len(rows), len(pictures), run_id(parcel.run.path))
 
 
-def send(parcel: Parcel, mode: SendMode = "online") -> Sent:
+def send(parcel: PendingRun, mode: SendMode = "online") -> Sent:
     """Sends what W&B does not have yet. offline: writes all of it to the run's wandb/, which `wandb sync` can send, and
     remembers nothing. Whatever goes wrong is in the result; what was sent by then is found out the next time."""
     run = parcel.run

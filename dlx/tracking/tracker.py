@@ -19,7 +19,7 @@ class Tracker:
         """Called once; on a resume with the same run. config: as config.yaml has it, with the groups' `choices`."""
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
-        """One row of figures at a step."""
+        """One row of metrics at a step."""
 
     def log_media(self, step: int, name: str, path: str) -> None:
         """A medium that was written to `path`: its suffix says of what kind it is (dlx/runs/media.py)."""

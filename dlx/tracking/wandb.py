@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dlx.config.yaml import read_frozen
-from dlx.runs.figures import goal_of
-from dlx.runs.files import loosened, open_plain, write_json
+from dlx.runs.files import decode_nonfinite, open_plain, write_json
 from dlx.runs.find import plan_folder
 from dlx.runs.mask import mask, masked
 from dlx.runs.media import BEGINNINGS, MAX_BYTES, files_in, kind_of, read_curve, read_table, read_text, split_name
+from dlx.runs.metric_info import goal_of
 from dlx.runs.metrics import read_metrics
-from dlx.tracking.reach import missing
 from dlx.tracking.tracker import Tracker
+from dlx.tracking.wandb_status import missing
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
@@ -109,7 +109,7 @@ class Wandb(Tracker):
         )  # fmt: skip
         # create_new: members that train as one program have each their own run in this process.
         self.run = wandb.init(
-            project=self.project, entity=self.entity, mode=mode, dir=str(self.place(run).absolute()),
+            project=self.project, entity=self.entity, mode=mode, dir=str(self.files_dir(run).absolute()),
             id=run_id(run.path), name=run.path.resolve().name, group=group,
             job_type=self.job_type or (_kind_of(plan) if plan else "train"), tags=masked(self.tags),
             notes=masked(self.notes), config=redacted(config), resume="allow", reinit="create_new", settings=settings,
@@ -117,7 +117,7 @@ class Wandb(Tracker):
         self.newest = self.run.starting_step
         self.run.define_metric("*", step_metric="step")
 
-    def place(self, run: RunFolder) -> Path:
+    def files_dir(self, run: RunFolder) -> Path:
         """The folder in which W&B's client keeps its files, in wandb/. Raises UserError where a link leads there."""
         run.inside("wandb")
         return run.path
@@ -141,8 +141,8 @@ class Wandb(Tracker):
 
     def _log_row(self, row: dict[str, Any]) -> None:
         """A row of metrics.jsonl."""
-        figures = {name: value for name, value in loosened(row).items() if name not in ("step", "time")}
-        self._log(row["step"], figures, row["time"])
+        metrics = {name: value for name, value in decode_nonfinite(row).items() if name not in ("step", "time")}
+        self._log(row["step"], metrics, row["time"])
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         self._log(step, scalars)
@@ -179,8 +179,8 @@ class Wandb(Tracker):
             return
         if self._time is not None:  # the newest row would be written after the summary, and over it
             self.run.log({"_timestamp": self._time}, step=self.newest, commit=True)
-        figures = {name: value for name, value in summary.items() if name != "finished"}
-        self.run.summary.update({**figures, "status": status, **({"reason": mask(reason)} if reason else {})})
+        metrics = {name: value for name, value in summary.items() if name != "finished"}
+        self.run.summary.update({**metrics, "status": status, **({"reason": mask(reason)} if reason else {})})
         self.complete_summary()
         try:
             self.run.finish(exit_code=EXIT_CODES.get(status, 1))
@@ -188,7 +188,7 @@ class Wandb(Tracker):
             raise TimeoutError(f"not all was sent in {self.finish_seconds} s; `dlx sync` sends the rest") from None
 
     def complete_summary(self) -> None:
-        """Adds what is not among the run's own figures."""
+        """Adds what is not among the run's own metrics."""
 
 
 def client() -> Any:

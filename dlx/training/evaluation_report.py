@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
-from dlx.config.signature import Param
-from dlx.config.types import Mismatch, convert
+from dlx.config.overrides import convert_text
 from dlx.training.distributed import Dist
 from dlx.training.evaluate import collect, show
 from dlx.training.trained import open_all
@@ -71,19 +70,3 @@ def analyse_run(
             raise UserError(f"--analysis {name}: unknown argument {key}{near} it takes {', '.join(params) or 'none'}")
         arguments[key] = convert_text(f"--analysis {name} {key}", text, params[key].annotation)
     return run(opened, **arguments)
-
-
-def convert_text(key: str, text: str, annotation: Any) -> Any:
-    """A text as its annotated type (an annotation as source text). Raises UserError."""
-    import ast
-
-    from dlx.config.overrides import parse
-
-    expression = ast.parse(annotation, mode="eval").body if isinstance(annotation, str) else annotation
-    parsed, problems = parse([f"value={text}"])
-    if problems:
-        raise UserError(f"{key}: cannot be read, got {text!r}")
-    try:
-        return convert(parsed.values[0].value, Param(key, expression, None).annotation, text)
-    except Mismatch as mismatch:
-        raise UserError(f"{key}: {mismatch}") from None

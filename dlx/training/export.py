@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +18,11 @@ import torch
 from torch import Tensor
 
 from dlx.config import instantiate
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, first_line
 from dlx.config.extras import require
 from dlx.random import generator
 from dlx.runs.checkpoint import assign, load_weights, save_weights
-from dlx.runs.files import sync_directory
+from dlx.runs.files import atomic_file
 from dlx.runs.load import load_system, spec_from
 from dlx.tasks.spec import Image, Label, Tokens
 from dlx.tasks.summary import has_forward
@@ -87,7 +84,9 @@ class Exporter:
         """Raises ExportError, and then leaves what was at `path` as it was."""
         write, load = FORMATS[format]
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(path) as partial:
+        with atomic_file(path) as partial:
+            partial.touch()
+            mode = partial.stat().st_mode  # the umask's; safetensors would keep others from reading
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # the exporters' talk about their own insides
@@ -95,9 +94,10 @@ class Exporter:
                 forward = load(self, partial)
                 found = [_difference(forward(x), y) for x, y in zip(self.inputs, self.outputs, strict=True)]
             except Exception as error:  # what tracing raises is of many kinds
-                raise ExportError(f"{type(error).__name__}: {_first_line(error)}") from error
+                raise ExportError(f"{type(error).__name__}: {first_line(error)}") from error
             if wrong := [difference for difference in found if not difference <= TOLERANCE]:  # NaN is wrong too
                 raise ExportError(f"outputs differ by {wrong[0]:.1e} of the largest one; allowed is {TOLERANCE:.0e}")
+            partial.chmod(mode)
         return Exported(format, path, max(found))
 
     def describe(self) -> dict[str, Any]:
@@ -155,27 +155,6 @@ def _difference(found: Tensor, expected: Tensor) -> float:
         raise ValueError(f"outputs of shape {tuple(found.shape)}, expected {tuple(expected.shape)}")
     scale = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
     return float((found - expected).abs().max() / scale)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A path to write to; renamed to `path` at the end, synced, or removed when anything fails."""
-    partial = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode  # the umask's; safetensors would keep others from reading
-        yield partial
-        partial.chmod(mode)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_directory(path.parent)
 
 
 # The formats: how each is written, and how it is read back as a function of inputs.

@@ -651,8 +651,8 @@ class _Loss(nn.Module):
 
 def batch_hooks(regularizers: Iterable[Regularizer]) -> list[list[Regularizer]]:
     """The regularizers that change batches, in their order; alternatives (of one order, except 9) are in one list."""
-    hooked = sorted((part for part in regularizers if part.defines("on_batch")), key=lambda part: part.place)
-    grouped = groupby(enumerate(hooked), key=lambda item: (item[1].place, item[0] if item[1].place == 9 else 0))
+    hooked = sorted((part for part in regularizers if part.defines("on_batch")), key=lambda part: part.order)
+    grouped = groupby(enumerate(hooked), key=lambda item: (item[1].order, item[0] if item[1].order == 9 else 0))
     return [[part for _, part in group] for _, group in grouped]
 
 

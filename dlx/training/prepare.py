@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import Config, build, build_all, file_of, instantiate, own_block, settings
+from dlx.config import Config, build, build_all, build_shared, class_block, file_of, instantiate
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.origin import blamed
 from dlx.data.dataset import only
@@ -66,7 +66,7 @@ class Prepared:
     def make_optimizers(self, system: System, objectives: list[Objective]) -> list[torch.optim.Optimizer]:
         """One for each objective, as the configuration says."""
         make = partial(_make_optimizer, self.config)
-        return build_optimizers(system, objectives, own_block(self.config, "optimizer"), self.grouping, make)
+        return build_optimizers(system, objectives, class_block(self.config, "optimizer"), self.grouping, make)
 
 
 def prepare(
@@ -91,14 +91,14 @@ def prepare(
 
     trainer = attempt(build, config, "trainer")
     dataset = dataset or attempt(build, config, "dataset")
-    view = attempt(settings, config, "dataset")
+    view = attempt(build_shared, config, "dataset")
     schedule = attempt(build, config, "scheduler")
     regularizers = attempt(build_all, config, "regularization") or {}
     trackers = attempt(build_all, config, "tracker")
-    grouping = attempt(settings, config, "optimizer")
+    grouping = attempt(build_shared, config, "optimizer")
     if grouping is not None:
         parameter = torch.zeros(1, requires_grad=True)
-        attempt(_make_optimizer, config, own_block(config, "optimizer"), params=[parameter])
+        attempt(_make_optimizer, config, class_block(config, "optimizer"), params=[parameter])
     system = None
     spec = attempt(view.spec, dataset) if dataset is not None and view is not None else None
     if spec is not None and run is not None:
@@ -261,7 +261,7 @@ class Preparer:
         self._splits: dict[str, dict[str, AnySplit]] = {}
 
     def __call__(self, config: Config) -> Prepared:
-        blocks = own_block(config, "dataset"), config["dataset"]
+        blocks = class_block(config, "dataset"), config["dataset"]
         data, view = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
         prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(view))
         self._datasets[data], self._splits[view] = prepared.dataset, prepared.splits

@@ -112,7 +112,7 @@ def resume(
 ) -> Result:
     """Goes on from the run's newest checkpoint, in the same folder, to the same bits. From the start if it has none.
 
-    changed: what in `config` is not as it was (`dlx.config.changes`); it is recorded. Raises UserError for a finished
+    changed: what in `config` is not as it was (`dlx.config.diff`); it is recorded. Raises UserError for a finished
     run that has no step left to do.
     """
     with Signals(raises=True):

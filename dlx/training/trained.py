@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dlx.config import Config, build, compose, settings
+from dlx.config import Config, build, build_shared, compose
 from dlx.data.fingerprint import changes, check_classes, fingerprint
 from dlx.data.loader import make_loader
 from dlx.data.splits import train_probe
@@ -64,7 +64,7 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
     check_is_run(folder, config)
     if overrides:
         config = compose([*overrides], base=config)
-    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), settings(config, "dataset")
+    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
     check_classes(load_spec(folder, trust=trust), view.spec(dataset))
     for line in changes(folder.data(), fingerprint(dataset)):
         note(f"warning: the data changed since the run began: {line}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from dlx.config.groups import nearest
+from dlx.config.monitor import Monitor
 from dlx.training.interval import Interval
 
 if TYPE_CHECKING:
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
     from dlx.tasks.system import System
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def parse_monitor(text: str) -> tuple[str, str]:
-    """`val/loss:min` -> ("val/loss", "min")."""
-    name, _, mode = text.rpartition(":")
-    if not name or mode not in ("min", "max"):
-        raise ValueError(f"monitor must be such as val/loss:min or val/accuracy:max, got {text!r}")
-    return name, mode
 
 
 class Trainer:
@@ -84,7 +77,7 @@ class Trainer:
         self.compile, self.channels_last, self.log_every = compile, channels_last, log_every
         self.validate_every, self.checkpoint_every = validate_every, checkpoint_every
         self.pictures_every, self.init_from = pictures_every, init_from
-        self.monitor = parse_monitor(monitor) if monitor else None
+        self.monitor = Monitor.parse(monitor) if monitor else None
 
     def monitored_of(self, system: System, regularizers: Mapping[str, Regularizer]) -> tuple[str, str] | None:
         """What "best" means: what the trainer or a regularizer says, else the system.
@@ -94,11 +87,11 @@ class Trainer:
         """
         said = {name: part.monitor for name, part in regularizers.items() if part.monitor}
         if self.monitor:
-            said["trainer"] = ":".join(self.monitor)
+            said["trainer"] = str(self.monitor)
         if len(set(said.values())) > 1:
             each = ", ".join(f"{name} {text}" for name, text in said.items())
             raise ValueError(f"monitor must be one: what is best is said in several ways: {each}")
-        monitored = parse_monitor(next(iter(said.values()))) if said else system.monitor
+        monitored = Monitor.parse(next(iter(said.values()))) if said else system.monitor
         known = [f"val/{name}" for name in system.metric_names]  # none where they are not known before they are there
         known += [f"{kind}/{name}" for kind in ("probe", "gap") for name in system.gaps] if known else []
         if monitored and known and (name := monitored[0]) not in known:

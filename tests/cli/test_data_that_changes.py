@@ -41,11 +41,11 @@ def train(call, *words) -> dict:
 
 
 def samples_of(split: str) -> set[str]:
-    from dlx.config import build, compose, settings
+    from dlx.config import build, build_shared, compose
 
     config = compose(WORDS)
     dataset = build(config, "dataset")
-    part = settings(config, "dataset").split(dataset)[split]
+    part = build_shared(config, "dataset").split(dataset)[split]
     return {part.source.keys[n] for n in part.index.tolist()}
 
 

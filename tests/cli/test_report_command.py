@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dlx.runs.catalog import Notes, write_notes
+from dlx.runs.html_report import command
 from dlx.runs.media import Animation, Curve, Table, Text, encode
-from dlx.runs.report import command
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_values_name_no_classes(word):
 
 
 def test_a_class_of_another_kind_is_refused():
-    with pytest.raises(ConfigError, match="is no System"):
+    with pytest.raises(ConfigError, match="is not a subclass of System"):
         compose(["model._target_=dlx.optim.schedules.Cosine"])
 
 

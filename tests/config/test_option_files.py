@@ -54,8 +54,8 @@ def test_text_that_looks_like_something_else_is_written_so_that_all_readers_take
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: !!int 010", "line 1: broken YAML: '010' is no whole number"),
-        ("b: 1\na: !!float 1:30", "line 2: broken YAML: '1:30' is no number"),
+        ("a: !!int 010", "line 1: broken YAML: '010' is not an integer"),
+        ("b: 1\na: !!float 1:30", "line 2: broken YAML: '1:30' is not a number"),
         ("a: !!timestamp 2026-11-24", "line 1: broken YAML"),
         ("a: !!set {b}", "line 1: broken YAML"),
         ("a: " + "9" * 5000, "broken YAML"),
@@ -70,9 +70,9 @@ def test_a_tag_makes_no_other_number_of_it(text, said, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("  hidden: [010]", "model.hidden: must be a list of whole numbers, got ['010']"),
+        ("  hidden: [010]", "model.hidden: must be a list of integers, got ['010']"),
         ("  dropout: 1:30", "model.dropout: must be a number, got '1:30'"),
-        ("  hidden: [1_000]", "model.hidden: must be a list of whole numbers, got ['1_000']"),
+        ("  hidden: [1_000]", "model.hidden: must be a list of integers, got ['1_000']"),
     ],
 )
 def test_a_number_of_a_file_is_what_it_is_on_the_command_line(line, said, dlx_call, here):

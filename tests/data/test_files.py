@@ -7,7 +7,7 @@ from PIL import Image as Picture
 
 from dlx.config.errors import UserError
 from dlx.data.digits import Digits
-from dlx.data.files import kept_folder
+from dlx.data.files import cached_dir
 from dlx.tasks.reading import decode_content
 from dlx.tasks.spec import Image, Label, LabeledImages, Reals
 
@@ -80,7 +80,7 @@ def test_a_kept_folder_is_whole_or_absent(tmp_path):
         raise RuntimeError("cut off")
 
     with pytest.raises(RuntimeError, match="cut off"):
-        kept_folder(folder, fail)
+        cached_dir(folder, fail)
     assert list(folder.parent.iterdir()) == []
 
     def fill_while_another_is_faster(into):
@@ -88,7 +88,7 @@ def test_a_kept_folder_is_whole_or_absent(tmp_path):
         folder.mkdir()
         (folder / "file").write_text("theirs")
 
-    assert kept_folder(folder, fill_while_another_is_faster) == folder
+    assert cached_dir(folder, fill_while_another_is_faster) == folder
     assert (folder / "file").read_text() == "theirs"
     assert list(folder.parent.iterdir()) == [folder]
-    assert kept_folder(folder, fail) == folder
+    assert cached_dir(folder, fail) == folder

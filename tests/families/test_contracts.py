@@ -365,7 +365,7 @@ def test_mistakes_in_a_part_are_named(call):
         ("model.trunk.name=resnt", "did you mean resnet?"),
         ("model.trunk=7", "model.trunk: must name an option"),
         ("model.trunk.name=nin", "spec must have a label"),
-        ("model.trunk.name=linear", "offers no features"),
+        ("model.trunk.name=linear", "has no method `features`, which a trunk needs"),
     ):
         refused = call("train", "model=toy_detector", word, *STEPS)
         assert refused.code == 2, word
@@ -381,7 +381,7 @@ def test_a_part_from_a_run_reads_what_these_data_have(call):
     masked = trained(call, "model=toy_masked", "name=masked")["run"]
     wrong = call("train", "model=toy_painter", "model.codes_from=masked", *STEPS)
     assert wrong.code == 2
-    assert "Masked is no Codes" in wrong.err
+    assert "Masked is not a subclass of Codes" in wrong.err
     other = call("train", "model=toy_codes", "data=two_sides", *STEPS)
     assert other.code == 2
     both = call("train", "model=toy_painter", "model.codes_from=codes", "model.codes={name: toy_codes}", *STEPS)

@@ -186,10 +186,10 @@ def test_boosting_with_mixup_does_not_learn_what_weighs_nothing(call):
     """Digits 5 to 9 weigh nothing: what is left of the classes is half right, with mixup as without."""
     import numpy as np
 
-    from dlx.config import build, settings
+    from dlx.config import build, build_shared
 
     config = compose(["model=mlp"])
-    source = settings(config, "dataset").split(build(config, "dataset"))["train"].source
+    source = build_shared(config, "dataset").split(build(config, "dataset"))["train"].source
     np.save("weights.npy", (source.tensors["label"] < 5).double().numpy())
     words = ("model=mlp", "dataset.weights=weights.npy", "trainer.epochs=8", "trainer.threads=1", "--json")
     accuracy = {}

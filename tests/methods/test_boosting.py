@@ -10,7 +10,7 @@ import torch
 from sklearn.ensemble import AdaBoostClassifier, GradientBoostingRegressor
 from sklearn.tree import DecisionTreeClassifier
 
-from dlx.config import build, compose, settings
+from dlx.config import build, build_shared, compose
 from dlx.config.yaml import read_yaml
 from dlx.methods.boosting import samme
 from dlx.models.stump import Stump
@@ -72,7 +72,7 @@ def splits_of(*words):
     dataset = build(base, "dataset")
     ((name_x, entry),), (name_y,) = dataset.spec.inputs.items(), dataset.spec.targets
     found = {}
-    for name, split in settings(base, "dataset").split(dataset).items():
+    for name, split in build_shared(base, "dataset").split(dataset).items():
         batch = split.source.take(split.index)
         x = entry.normalize(batch[name_x]).flatten(1)
         found[name] = x.numpy(), batch[name_y].double().numpy()
@@ -147,7 +147,7 @@ def test_the_runs_of_a_chain_are_scikit_learns_adaboost(cloud, dlx_call, here):
     path, row, err = boost(dlx_call, *cloud, "method.members=6")
     base = compose(["model=stump", "data=cloud"], conf_dirs=["mine"], trust=["cloud_pkg"])
     dataset = build(base, "dataset")
-    splits = settings(base, "dataset").split(dataset)
+    splits = build_shared(base, "dataset").split(dataset)
     x, y = {}, {}
     for name, split in splits.items():
         batch = split.source.take(split.index)

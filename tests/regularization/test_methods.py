@@ -8,9 +8,9 @@ from torch import nn
 
 from dlx.data.digits import Digits
 from dlx.data.function1d import Function1D
+from dlx.models.layers import make_norm
 from dlx.models.linear import Linear
 from dlx.models.mlp import MLP
-from dlx.models.norm import make_norm
 from dlx.models.vision.cnn import CNN
 from dlx.random import reseed
 from dlx.regularization.augmentation import Augmentation

@@ -10,9 +10,9 @@ import pytest
 from dlx.config.errors import UserError
 from dlx.runs.catalog import Entry
 from dlx.runs.compare import compare, curve_panels, select
-from dlx.runs.differing import differing, short_names
-from dlx.runs.figures import figure_text, goal_of, main_metric, shown_metrics, spread_text, time_text
+from dlx.runs.config_diff import differing, short_names
 from dlx.runs.folder import RunFolder
+from dlx.runs.metric_info import goal_of, main_metric, metric_text, shown_metrics, spread_text, time_text
 from dlx.runs.plot_text import plot_text
 from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown, columns_of, summary_rows
 
@@ -158,7 +158,7 @@ def test_what_is_monitored_says_which_way(tmp_path):
 
 
 def test_how_figures_are_written():
-    assert [figure_text(value) for value in (0.98611, 1.0, 0.0, 19210, 2e-5, 9.63e6 + 0.5, math.nan, -math.inf)] == [
+    assert [metric_text(value) for value in (0.98611, 1.0, 0.0, 19210, 2e-5, 9.63e6 + 0.5, math.nan, -math.inf)] == [
         "0.9861", "1.0000", "0.0000", "19210", "2e-05", "9.63e+06", "nan", "-inf",
     ]  # fmt: skip
     assert [time_text(value) for value in (0.04, 119, 150, 7200, math.nan, None)] == [

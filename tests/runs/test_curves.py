@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dlx.runs import columns
 from dlx.runs.columns import Columns
 from dlx.runs.curves import Curve, band, decimate, smooth
-from dlx.runs.files import loosened
+from dlx.runs.files import decode_nonfinite
 from dlx.runs.folder import RunFolder
 from dlx.runs.metrics import POSITION, MetricsWriter, read_metrics
 
@@ -47,7 +47,7 @@ lines = st.one_of(
 def expected(path, name, axis="step"):
     """By the reader that keeps every row."""
     path.with_name("whole").write_bytes(path.read_bytes()[: path.read_bytes().rfind(b"\n") + 1])
-    found = [loosened(row) for row in read_metrics(path.with_name("whole"))]
+    found = [decode_nonfinite(row) for row in read_metrics(path.with_name("whole"))]
     times = [row["time"] for row in found if "time" in row]
     key, first = ("time", times[0] if times else 0) if axis == "relative" else (axis, 0)
     pairs = [

@@ -91,8 +91,8 @@ def test_each_bound_and_choice_is_composed():
         (["model=mlp", "seed=range(1)"], ["--search: no key has several values"]),
         (["model=glob(nothing*)"], ["model: glob(nothing*) has no values"]),
         (["optim.lrr=interval(0,1)"], ["did you mean lr?"]),
-        (["trainer.epochs=interval(1,9)"], ["trainer.epochs: must be a whole number"]),
-        (["trainer.epochs=interval(1,9)", "optim=adam,adm"], ["must be a whole number", "did you mean adam?"]),
+        (["trainer.epochs=interval(1,9)"], ["trainer.epochs: must be an integer"]),
+        (["trainer.epochs=interval(1,9)", "optim=adam,adm"], ["must be an integer", "did you mean adam?"]),
     ],
 )
 def test_mistakes_are_said_before_it_starts(words, texts):

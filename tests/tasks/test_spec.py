@@ -647,7 +647,7 @@ def test_a_spec_without_a_format_is_none():
         ({"label": 7}, "label is no entry"),
         ({"label": ["dlx.tasks.spec.Label"]}, "label is no entry"),
         ({"label": {}}, "spec.label._target_"),
-        ({"label": {"_target_": "dlx.tasks.spec.Points"}}, "is no Entry"),
+        ({"label": {"_target_": "dlx.tasks.spec.Points"}}, "is not a subclass of Entry"),
         ({"label": {"_target_": "dlx.tasks.spec.Lable"}}, "there is no class"),
         ({"label": {"_target_": "dlx.tasks.spec.Label", "classes": [], "klasses": []}}, "klasses"),
         ({"more": {"_target_": "dlx.tasks.spec.Episode"}}, "more"),
@@ -661,7 +661,7 @@ def test_a_damaged_entry_is_one_line(changes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"_target_": "dlx.tasks.spec.Label"}, "is no Spec"),
+        ({"_target_": "dlx.tasks.spec.Label"}, "is not a subclass of Spec"),
         ({"_target_": "dlx.tasks.spec.normalize"}, "there is no class"),
         ({"_target_": None}, "spec._target_"),
         ({"entries": 5}, "not a spec that dlx wrote"),

@@ -9,12 +9,12 @@ import pytest
 from wandb_files import merged, plain, written
 from wandb_server import serving
 
-from dlx.runs.figures import goal_of
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
 from dlx.runs.media import Curve, Table, encode
-from dlx.tracking.reach import base_url, has_key, is_reachable
+from dlx.runs.metric_info import goal_of
 from dlx.tracking.wandb import Wandb, redacted, run_id
+from dlx.tracking.wandb_status import base_url, has_key, is_reachable
 
 
 def test_without_key_it_is_offline_warned_about_and_whole(dlx_call, only_run, tiny, no_key):
@@ -332,9 +332,9 @@ def test_a_server_that_refuses_costs_nothing(dlx_call, only_run, tiny, no_key, m
 IMPATIENT = """
 import sys
 import dlx.cli
-import dlx.tracking.reach as reach
+from dlx.tracking import wandb_status
 import dlx.tracking.wandb as tracking
-reach.PROBE_SECONDS, tracking.INIT_SECONDS, tracking.Wandb.finish_seconds = 1, 2, 2
+wandb_status.PROBE_SECONDS, tracking.INIT_SECONDS, tracking.Wandb.finish_seconds = 1, 2, 2
 dlx.cli.main()
 """
 

@@ -10,6 +10,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlx.config import checks
+from dlx.models.layers import init_kaiming, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -39,20 +41,13 @@ class AlexNet(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        if variant not in CHANNELS:
-            raise ValueError(f"variant must be original or torchvision, got {variant!r}")
-        if stem not in (None, "paper", "small"):
-            raise ValueError(f"stem must be paper or small, got {stem!r}")
-        if width is not None and width <= 0:
-            raise ValueError(f"width must be above 0, got {width}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        checks.one_of(CHANNELS, variant=variant)
+        checks.one_of(("paper", "small"), stem=stem)
+        checks.above(0, width=width)
+        checks.between("[0, 1)", dropout=dropout)
         side = min(spec.image.height, spec.image.width)
         self.is_small = stem == "small" if stem else side < 64
-        least = 4 if self.is_small else 63
-        if side < least:
-            name = "small" if self.is_small else "paper"
-            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.image.height}x{spec.image.width}")
+        require_size(spec.image, *((4, "stem small") if self.is_small else (63, "stem paper")))
         self.variant = variant
         share = width or (0.25 if self.is_small else 1.0)
         c1, c2, c3, c4, c5 = (2 * max(1, round(share * count / 2)) for count in CHANNELS[variant])
@@ -78,7 +73,10 @@ class AlexNet(Supervised):
             self.fc7 = nn.Linear(units, units)
             self.fc8 = nn.Linear(units, self.num_outputs)
         if self.is_small:
-            self._initialize_as_he()
+            # The paper's 0.01 suits sums over thousands of inputs, and a small network has few.
+            init_kaiming(self)
+            if self.num_outputs:
+                nn.init.normal_(self.fc8.weight, std=0.01)
         elif original:
             self._initialize_as_the_paper()
 
@@ -90,16 +88,6 @@ class AlexNet(Supervised):
                 nn.init.normal_(parameter, std=0.01)
             else:
                 nn.init.constant_(parameter, 1.0 if layer in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0)
-
-    def _initialize_as_he(self) -> None:
-        """sqrt(2 / fan_in), arXiv:1502.01852: 0.01 suits sums over thousands of inputs, and a small network has few."""
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
-            else:
-                nn.init.zeros_(parameter)
-        if self.num_outputs:
-            nn.init.normal_(self.fc8.weight, std=0.01)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last maps, [B, C, h, w]."""

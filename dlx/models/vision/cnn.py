@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlx.models.norm import make_norm
+from dlx.config import checks
+from dlx.models.layers import make_norm, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -28,14 +29,9 @@ class CNN(Supervised):
         loss: str | None = None,
     ) -> None:
         super().__init__(spec=spec, loss=loss)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        if variant not in ("cnn", "lenet5"):
-            raise ValueError(f"variant must be cnn or lenet5, got {variant!r}")
-        smallest = 4 if variant == "cnn" else 24
-        height, width = spec.image.height, spec.image.width
-        if min(height, width) < smallest:
-            raise ValueError(f"variant {variant} needs images of {smallest}x{smallest}, got {height}x{width}")
+        checks.between("[0, 1)", dropout=dropout)
+        checks.one_of(("cnn", "lenet5"), variant=variant)
+        require_size(spec.image, 4 if variant == "cnn" else 24, f"variant {variant}")
         layers = _two_convolutions if variant == "cnn" else _lenet5
         trunk, dense = layers(spec, self.num_outputs, norm, dropout)
         self._trunk = len(trunk)

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dlx.config import checks
+from dlx.models.layers import conv, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
 
 # depth -> layers per block; table 1 of the paper.
 IMAGENET = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}
-
-
-def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
 
 
 @contextmanager
@@ -64,7 +62,12 @@ class DenseLayer(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """maps: all that came before, each [B, C, H, W]; the result has `growth` channels."""
         if self.memory_efficient and torch.is_grad_enabled():
-            new = checkpoint(self._first, *maps, use_reentrant=False, context_fn=self._contexts)
+            new = checkpoint(
+                self._first,
+                *maps,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), _statistics_kept(self.norm1)),
+            )
         else:
             new = self._first(*maps)
         if self.bottleneck:
@@ -137,23 +140,17 @@ class DenseNet(Supervised):
         blocks = IMAGENET.get(depth, ((depth - 4) // unit,) * 3)
         if growth is None:
             growth = 32 if depth in IMAGENET else 12
-        if growth < 1:
-            raise ValueError(f"growth must be at least 1, got {growth}")
+        checks.at_least(1, growth=growth)
         if compression is None:
             compression = 0.5 if bottleneck else 1.0
-        if not 0 < compression <= 1:
-            raise ValueError(f"compression must be in (0, 1], got {compression}")
-        if stem not in (None, "3x3", "7x7"):
-            raise ValueError(f"stem must be 3x3 or 7x7, got {stem!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        checks.between("(0, 1]", compression=compression)
+        checks.one_of(("3x3", "7x7"), stem=stem)
+        checks.between("[0, 1)", dropout=dropout)
         large = stem == "7x7" if stem else side >= 64
         smallest = 2 ** (len(blocks) - 1)
         # A stride and a pooling, both rounding up, come before the transitions, which round down.
         smallest = 4 * smallest - 3 if large else smallest
-        if side < smallest:
-            needs = f"depth {depth} with the {'7x7' if large else '3x3'} stem needs images of {smallest}x{smallest}"
-            raise ValueError(f"{needs}, got {spec.image.height}x{spec.image.width}")
+        require_size(spec.image, smallest, f"depth {depth} with the {'7x7' if large else '3x3'} stem")
 
         channels = 2 * growth if bottleneck else 16
         self.conv0 = conv(spec.image.channels, channels, 7 if large else 3, 2 if large else 1)

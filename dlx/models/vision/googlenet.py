@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlx.config import checks
+from dlx.models.layers import require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -118,26 +120,17 @@ class GoogLeNet(Supervised):
     ) -> None:
         super().__init__(spec=spec, loss=loss)
         side = min(spec.image.height, spec.image.width)
-        if stem not in (None, "paper", "small"):
-            raise ValueError(f"stem must be paper or small, got {stem!r}")
+        checks.one_of(("paper", "small"), stem=stem)
         large = stem == "paper" if stem else side >= 64
         if width is None:
             width = 1.0 if large else 0.25
-        for name, rate in (("dropout", dropout), ("aux_dropout", aux_dropout)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {rate}")
-        if aux_weight < 0:
-            raise ValueError(f"aux_weight must be at least 0, got {aux_weight}")
-        if branch3_kernel not in (3, 5):
-            raise ValueError(f"branch3_kernel must be 3 or 5, got {branch3_kernel}")
-        if pools not in ("paper", "torchvision"):
-            raise ValueError(f"pools must be paper or torchvision, got {pools!r}")
+        checks.between("[0, 1)", dropout=dropout, aux_dropout=aux_dropout)
+        checks.at_least(0, aux_weight=aux_weight)
+        checks.one_of((3, 5), branch3_kernel=branch3_kernel)
+        checks.one_of(("paper", "torchvision"), pools=pools)
         if width < 1 / 16:
             raise ValueError(f"width must be at least 1/16, where the narrowest branch has one channel, got {width}")
-        smallest = 32 if large else 4
-        if side < smallest:
-            needs = f"the {'paper' if large else 'small'} stem needs images of {smallest}x{smallest}"
-            raise ValueError(f"{needs}, got {spec.image.height}x{spec.image.width}")
+        require_size(spec.image, *((32, "the paper stem") if large else (4, "the small stem")))
         respond = (large and not batch_norm) if lrn is None else lrn
 
         def scaled(channels: int) -> int:

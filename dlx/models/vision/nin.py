@@ -10,6 +10,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from dlx.config import checks
+from dlx.models.layers import init_kaiming, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -42,18 +44,12 @@ class NiN(Supervised):
         super().__init__(spec=spec, loss=loss)
         if not self.num_outputs:
             raise ValueError("spec must have a label: the maps of a NiN are those of its classes")
-        if stem not in (None, "paper", "small"):
-            raise ValueError(f"stem must be paper or small, got {stem!r}")
-        if width is not None and width <= 0:
-            raise ValueError(f"width must be above 0, got {width}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        checks.one_of(("paper", "small"), stem=stem)
+        checks.above(0, width=width)
+        checks.between("[0, 1)", dropout=dropout)
         side = min(spec.image.height, spec.image.width)
         is_small = stem == "small" if stem else side < 28
-        least = 4 if is_small else 8
-        if side < least:
-            name = "small" if is_small else "paper"
-            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.image.height}x{spec.image.width}")
+        require_size(spec.image, *((4, "stem small") if is_small else (8, "stem paper")))
         share = width or (0.5 if is_small else 1.0)
         wide, middle, narrow = (max(1, round(share * channels)) for channels in (192, 160, 96))
         # The poolings round up, as cuda-convnet's did: 32 - 16 - 8.
@@ -66,11 +62,7 @@ class NiN(Supervised):
             nn.Dropout(dropout),
             mlpconv(wide, (wide, wide, self.num_outputs), 3),
         )
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
-            else:
-                nn.init.zeros_(parameter)
+        init_kaiming(self)
         # A class whose map is zero everywhere gets no gradient: all classes start alike, at 1.
         *_, weight, bias = self.parameters()
         nn.init.normal_(weight, std=0.01)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from dlx.config.errors import first_line
+from dlx.config.groups import closest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -22,8 +24,8 @@ def check_plain(arch: str) -> None:
 
 def check_known(arch: str, names: Sequence[str], package: str) -> None:
     if arch not in names:
-        near = difflib.get_close_matches(arch, names, n=1, cutoff=0.0)
-        raise ValueError(f"arch must be one of {package}'s {len(names)} classifiers; nearest to {arch!r} is {near[0]}")
+        near = closest(arch, names, cutoff=0.0)
+        raise ValueError(f"arch must be one of {package}'s {len(names)} classifiers; nearest to {arch!r} is {near}")
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -38,8 +40,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             return load_file(file)
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # each format has errors of its own
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"weights in {path} cannot be read: {text}") from error
+        raise ValueError(f"weights in {path} cannot be read: {first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights in {path} must be a state dict: tensors by name")
     return state
@@ -74,9 +75,7 @@ def load_weights(net: nn.Module, path: Path | str, *, arch: str, replaceable: Co
 
 def refused(arch: str, shape: tuple[int, ...], error: Exception) -> ValueError:
     """What to raise for images that an architecture does not take."""
-    return ValueError(
-        f"arch {arch} takes no images of {shape[1]}x{shape[2]}: {(str(error) or repr(error)).splitlines()[0]}"
-    )
+    return ValueError(f"arch {arch} takes no images of {shape[1]}x{shape[2]}: {first_line(error)}")
 
 
 def check_forward(net: nn.Module, shape: tuple[int, ...], arch: str, smallest: int = 0) -> None:

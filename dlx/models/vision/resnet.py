@@ -11,6 +11,8 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlx.config import checks
+from dlx.models.layers import conv, drop_path, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -25,10 +27,6 @@ IMAGENET = {
     152: ((3, 8, 36, 3), True),
 }
 CIFAR = (20, 32, 44, 56, 110)
-
-
-def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
 
 
 class Subsample(nn.Module):
@@ -88,9 +86,7 @@ class Block(nn.Module):
         residual = self.bn2(self.conv2(residual))
         if self.bottleneck:
             residual = self.bn3(self.conv3(F.relu(residual, inplace=True)))
-        if self.drop and self.training:
-            # Dropout of ones is 0 or 1 / (1 - drop): the mean is that of evaluation, which needs no factor.
-            residual = residual * F.dropout(residual.new_ones(len(residual), 1, 1, 1), self.drop)
+        residual = drop_path(residual, self.drop, self.training)
         if not self.is_plain:
             residual = residual + self.shortcut(x_BCHW)
         return F.relu(residual, inplace=True)
@@ -124,35 +120,26 @@ class ResNet(Supervised):
         side = min(spec.image.height, spec.image.width)
         if depth is None:
             depth = 18 if side >= 64 else 20
-        if depth not in IMAGENET and depth not in CIFAR:
-            raise ValueError(f"depth must be one of {', '.join(map(str, [*IMAGENET, *CIFAR]))}, got {depth}")
-        if shortcut not in (None, *get_args(Shortcut)):
-            raise ValueError(f"shortcut must be one of {', '.join(get_args(Shortcut))}, got {shortcut!r}")
-        if stem not in (None, "3x3", "7x7"):
-            raise ValueError(f"stem must be 3x3 or 7x7, got {stem!r}")
-        if stride_on not in ("1x1", "3x3"):
-            raise ValueError(f"stride_on must be 1x1 or 3x3, got {stride_on!r}")
+        checks.one_of((*IMAGENET, *CIFAR), depth=depth)
+        checks.one_of(get_args(Shortcut), shortcut=shortcut)
+        checks.one_of(("3x3", "7x7"), stem=stem)
+        checks.one_of(("1x1", "3x3"), stride_on=stride_on)
         blocks, bottleneck = IMAGENET.get(depth, (((depth - 2) // 6,) * 3, False))
         if stride_on == "3x3" and not bottleneck:
             raise ValueError(f"stride_on=3x3 is for bottlenecks (depth 50, 101, 152), and depth {depth} has none")
         if zero_init_residual and shortcut == "none":
             raise ValueError("zero_init_residual needs a shortcut: without one every block would give zero")
-        if not 0 <= stochastic_depth < 1:
-            raise ValueError(f"stochastic_depth must be in [0, 1), got {stochastic_depth}")
+        checks.between("[0, 1)", stochastic_depth=stochastic_depth)
         if stochastic_depth and shortcut == "none":
             raise ValueError("stochastic_depth needs a shortcut: without one a dropped block would give zero")
         narrow = depth in CIFAR
         large = stem == "7x7" if stem else side >= 64
         smallest = (4 if large else 1) * 2 ** (len(blocks) - 1)
-        if side < smallest:
-            needs = f"depth {depth} with the {'7x7' if large else '3x3'} stem needs images of {smallest}x{smallest}"
-            raise ValueError(f"{needs}, got {spec.image.height}x{spec.image.width}")
+        require_size(spec.image, smallest, f"depth {depth} with the {'7x7' if large else '3x3'} stem")
         chosen: Shortcut = shortcut or ("identity" if narrow else "projection")
         channels = 16 if narrow else 64
 
-        self.conv1 = nn.Conv2d(
-            spec.image.channels, channels, 7 if large else 3, 2 if large else 1, padding=3 if large else 1, bias=False
-        )
+        self.conv1 = conv(spec.image.channels, channels, 7 if large else 3, 2 if large else 1)
         self.bn1 = nn.BatchNorm2d(channels)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if large else nn.Identity()
         stages, in_channels, position = [], channels, 0
@@ -177,9 +164,6 @@ class ResNet(Supervised):
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
         self.fc = self.make_head(in_channels)
-        self._initialize(zero_init_residual)
-
-    def _initialize(self, zero_init_residual: bool) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -10,6 +10,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlx.config import checks
+from dlx.models.layers import init_kaiming, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -51,19 +53,12 @@ class VGG(Supervised):
         side = min(spec.image.height, spec.image.width)
         if depth is None:
             depth = 16 if side >= 64 else 11
-        if depth not in CONVOLUTIONS:
-            raise ValueError(f"depth must be one of {', '.join(map(str, CONVOLUTIONS))}, got {depth}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        if stem not in (None, "paper", "small"):
-            raise ValueError(f"stem must be paper or small, got {stem!r}")
-        if width is not None and width <= 0:
-            raise ValueError(f"width must be above 0, got {width}")
+        checks.one_of(CONVOLUTIONS, depth=depth)
+        checks.between("[0, 1)", dropout=dropout)
+        checks.one_of(("paper", "small"), stem=stem)
+        checks.above(0, width=width)
         self.is_small = stem == "small" if stem else side < 64
-        least = 4 if self.is_small else 32
-        if side < least:
-            name = "small" if self.is_small else "paper"
-            raise ValueError(f"stem {name} needs images of {least}x{least}, got {spec.image.height}x{spec.image.width}")
+        require_size(spec.image, *((4, "stem small") if self.is_small else (32, "stem paper")))
         share = width or (0.25 if self.is_small else 1.0)
         poolings = min(5, side.bit_length() - 1)
 
@@ -95,15 +90,7 @@ class VGG(Supervised):
                 nn.Dropout(dropout),
             )
             self.fc8 = nn.Linear(units, self.num_outputs)
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """He et al. 2015 (arXiv:1502.01852), with which no configuration has to be trained before another."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        init_kaiming(self)  # deep variants then train without first training a shallow one
         if self.num_outputs:
             nn.init.normal_(self.fc8.weight, std=0.01)
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlx.config import checks
+from dlx.models.layers import drop_path, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
 
@@ -53,7 +55,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP at each token, both normalized before and added to what comes in.
 
-    skip: probability that a sample passes a branch by in training (stochastic depth, Huang et al. 2016).
+    skip: rate of drop path in training.
     """
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float, skip: float) -> None:
@@ -65,11 +67,7 @@ class Block(nn.Module):
         self.skip = skip
 
     def _branch(self, y_BND: Tensor) -> Tensor:
-        y_BND = self.dropout(y_BND)
-        if not self.training or not self.skip:
-            return y_BND
-        stays_B11 = torch.rand(len(y_BND), 1, 1, device=y_BND.device) >= self.skip
-        return y_BND * stays_B11 / (1 - self.skip)
+        return drop_path(self.dropout(y_BND), self.skip, self.training)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         x_BND = x_BND + self._branch(self.attention(self.norm1(x_BND)))
@@ -104,26 +102,18 @@ class ViT(Supervised):
         super().__init__(spec=spec, loss=loss)
         height, width = spec.image.height, spec.image.width
         side = min(height, width)
-        if size not in (None, *SIZES):
-            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
-        if pool not in ("class_token", "mean"):
-            raise ValueError(f"pool must be class_token or mean, got {pool!r}")
-        for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {rate}")
-        for name, value in (("patch", patch), ("dim", dim), ("depth", depth), ("heads", heads)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if mlp_ratio <= 0:
-            raise ValueError(f"mlp_ratio must be above 0, got {mlp_ratio}")
+        checks.one_of(SIZES, size=size)
+        checks.one_of(("class_token", "mean"), pool=pool)
+        checks.between("[0, 1)", dropout=dropout, stochastic_depth=stochastic_depth)
+        checks.at_least(1, patch=patch, dim=dim, depth=depth, heads=heads)
+        checks.above(0, mlp_ratio=mlp_ratio)
         standard = SIZES[size or ("base" if side >= 64 else "mini")]
         dim, depth, heads = dim or standard[0], depth or standard[1], heads or standard[2]
         if dim % heads:
             raise ValueError(f"heads must divide dim ({dim}), got {heads}")
         if patch is None:
             patch = 16 if side >= 64 else 4 if side >= 16 else 2
-        if side < patch:
-            raise ValueError(f"patch {patch} needs images of {patch}x{patch}, got {height}x{width}")
+        require_size(spec.image, patch, f"patch {patch}")
         if height % patch or width % patch:
             raise ValueError(f"patch must divide the image's {height}x{width}, got {patch}")
 
@@ -141,9 +131,6 @@ class ViT(Supervised):
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = self.make_head(dim)
-        self._initialize()
-
-    def _initialize(self) -> None:
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 nn.init.xavier_uniform_(parameter)

@@ -21,8 +21,8 @@ import torch
 from dlx.batched.loader import SourceStore
 from dlx.batched.stack import Stack, fit_stack
 from dlx.batched.vmapped import NotBatchable
-from dlx.config.changes import leaves
 from dlx.config.errors import UserError, reason_of
+from dlx.config.keys import flatten
 from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.folder import ENDED
 from dlx.runs.load import without_weights
@@ -183,7 +183,7 @@ def _fastest(run: Callable[[], Any]) -> float:
 
 def _parted(programs: Sequence[Sequence[Member]]) -> str:
     """How many programs there are, and a key that parts the first two."""
-    first, second = (leaves(json.loads(members[0].program)[0]) for members in programs[:2])
+    first, second = (dict(flatten(json.loads(members[0].program)[0])) for members in programs[:2])
     key = next((key for key in first | second if first.get(key) != second.get(key)), "the size of the data")
     return f"{sum(map(len, programs))} members are {len(programs)} programs, since {key} differs; each trains apart"
 

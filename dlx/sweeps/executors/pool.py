@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import dlx
-from dlx.runs.files import loosened, read_json
+from dlx.runs.files import decode_nonfinite, read_json
 from dlx.sweeps.executors.execution import OnResult
 from dlx.sweeps.executors.inprocess import ended_result
 from dlx.sweeps.executors.worker import GRACE_SECONDS, result_path
@@ -94,7 +94,7 @@ def run_pool(
 
 def result_of(plan: Plan, name: str, fields: Mapping[str, Any]) -> Result:
     """A member's Result from the fields that `worker.run` returned."""
-    return Result(plan.run(name).path, **{**fields, "metrics": loosened(fields["metrics"])})
+    return Result(plan.run(name).path, **{**fields, "metrics": decode_nonfinite(fields["metrics"])})
 
 
 def written_result(plan: Plan, name: str) -> Result | None:

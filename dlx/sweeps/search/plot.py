@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from dlx.config.monitor import Monitor
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna.trial import FrozenTrial
@@ -17,7 +19,7 @@ def plot_search(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    name, _, goal = metric.rpartition(":")
+    name, goal = Monitor.parse(metric)
     figure = Figure(figsize=(9 if importance else 6, 4), layout="constrained")
     axes = figure.subplots(1, 2 if importance else 1, squeeze=False, width_ratios=[2, 1] if importance else [1])[0]
     shown = [(trial, trial.value) for trial in trials if trial.value is not None and math.isfinite(trial.value)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dlx.config.errors import UserError
 from dlx.config.extras import require
+from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic
 from dlx.sweeps.plan import SEARCH
@@ -50,7 +51,7 @@ class Settings:
 
     @property
     def metric_name(self) -> str:
-        return self.metric.rpartition(":")[0]
+        return Monitor.parse(self.metric).name
 
     @property
     def storage_shown(self) -> str:

@@ -18,6 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS
+from dlx.config.overrides import parse_override
 from dlx.sweeps.grid import Composer, folder_name, range_values, read_each, read_words
 
 if TYPE_CHECKING:
@@ -134,17 +135,14 @@ class Space:
 
 def _read(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
     """A dimension, or the override itself if it has one value. Raises ValueError."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
-    from hydra.errors import HydraException
 
     name, _, text = argument.partition("=")
     try:
-        value = OverridesParser.create().parse_override(argument).value()
-    except HydraException as error:
+        value = parse_override(argument).value()
+    except ValueError as error:
         if text.startswith(("interval(", "range(", "tag(", "int(", "float(", "choice(")):
-            reason = str(error).splitlines()[0].rpartition("': ")[2]
-            raise ValueError(f"{text} cannot be read: {reason}") from None
+            raise ValueError(f"{text} cannot be read: {error}") from None
         return argument  # composing reports the mistake, or quotes the value
     if isinstance(value, IntervalSweep):
         return _of_interval(key, name, value)

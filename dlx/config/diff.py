@@ -1,4 +1,4 @@
-"""What differs between a run's frozen configuration and the one it is to go on with."""
+"""The difference between a run's frozen configuration and the one that it resumes with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from dlx.config.compose import Config
 from dlx.config.errors import ConfigError, Problem
+from dlx.config.keys import flatten
 
 MAY_CHANGE = (
     "trainer.epochs",
@@ -19,24 +20,17 @@ MAY_CHANGE = (
     "dataset.workers",
     "tracker",
 )
-"""Keys that may change on resume: none affects what a step computes. Moved data are compared with the run's."""
-
-
-def leaves(value: Any, key: str = "") -> dict[str, Any]:
-    """A nested mapping by dotted keys; lists are values."""
-    if isinstance(value, dict) and value:
-        return {k: v for name, item in value.items() for k, v in leaves(item, f"{key}.{name}".lstrip(".")).items()}
-    return {key: value}
+"""Keys that may change on resume: none affects what a step computes. Data that moved are compared with the run's."""
 
 
 def changes(before: Config, after: Config) -> dict[str, Any]:
-    """Dotted keys whose values differ, with the value after (None: gone)."""
-    old, new = leaves(before.values), leaves(after.values)
+    """Dotted keys whose values differ, each with its new value (None for a key that is gone)."""
+    old, new = dict(flatten(before.values)), dict(flatten(after.values))
     return {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key)}
 
 
 def check_resumable(before: Config, after: Config) -> dict[str, Any]:
-    """The changes, all of which may be made. Raises ConfigError listing those that would make it another run."""
+    """The changes. Raises ConfigError that lists those which a resumed run may not make."""
     changed = changes(before, after)
     problems = [
         Problem(key, "cannot change in a resumed run; --fork starts a new run from its weights")

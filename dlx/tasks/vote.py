@@ -14,7 +14,7 @@ Vote = Literal["average", "majority", "sum"]
 FLOOR = 1e-6  # the share of a class that nobody votes for: its logarithm must be finite
 
 
-def combine(output_MBK: Tensor, weight_M: Tensor, vote: Vote, *, classes: bool) -> Tensor:
+def combine_votes(output_MBK: Tensor, weight_M: Tensor, vote: Vote, *, classes: bool) -> Tensor:
     """Outputs [B, K] of members [M, B, K]. Of classifiers they are logits, and so is what comes out.
 
     weight_M: not negative for average and majority, [M], or [M, B] where members count differently for each sample.

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dlx.tracking import reach
+from dlx.tracking import wandb_status
 
 
 @contextlib.contextmanager
@@ -40,26 +40,26 @@ def hang(connection):
 
 @pytest.mark.parametrize("behave", [drip, hang])
 def test_a_probe_has_one_deadline(behave, no_key, monkeypatch):
-    monkeypatch.setattr(reach, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(wandb_status, "PROBE_SECONDS", 0.5)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     with serving(behave) as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
         begun = time.monotonic()
-        assert reach.missing() == f"no connection to {url}"
+        assert wandb_status.missing() == f"no connection to {url}"
         assert time.monotonic() - begun < 1.5
 
 
 def test_a_name_that_is_looked_up_for_ever_is_none(no_key, monkeypatch):
-    monkeypatch.setattr(reach, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(wandb_status, "PROBE_SECONDS", 0.3)
     monkeypatch.setenv("WANDB_BASE_URL", "http://nowhere.invalid")
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **named: time.sleep(20))
     begun = time.monotonic()
-    assert not reach.is_reachable()
+    assert not wandb_status.is_reachable()
     assert time.monotonic() - begun < 1.5
 
 
 def test_a_run_with_such_a_server_is_offline_and_loses_nothing(dlx_call, tiny, no_key, monkeypatch):
-    monkeypatch.setattr(reach, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(wandb_status, "PROBE_SECONDS", 0.5)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     with serving(drip) as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)

@@ -17,10 +17,9 @@ from dlx.runs import page
 from dlx.runs.catalog import Entry, read_entry
 from dlx.runs.compare import Comparison, compare, curve_panels, metric_names, select
 from dlx.runs.compare_page import comparison_table, describe
+from dlx.runs.config_diff import differing
 from dlx.runs.curves import Band
-from dlx.runs.differing import differing
 from dlx.runs.draw import draw_curves, draw_lines, picture, style
-from dlx.runs.figures import figure_text, ranked_metrics, time_text
 from dlx.runs.files import open_plain, read_json
 from dlx.runs.find import MEMBERS, plan_folder
 from dlx.runs.folder import RunFolder, slug
@@ -38,6 +37,7 @@ from dlx.runs.media import (
     read_table,
     read_text,
 )
+from dlx.runs.metric_info import metric_text, ranked_metrics, time_text
 from dlx.runs.metrics import read_resumes
 from dlx.runs.page import Html, tag
 
@@ -149,7 +149,7 @@ def _resumes(folder: RunFolder) -> Iterator[Html]:
 
 
 def _run_results(entry: Entry) -> list[Html]:
-    """A table of figures by split, and what the training cost."""
+    """A table of metrics by split, and what the training cost."""
     ranked = [name for name in ranked_metrics([entry]) if name.startswith(("val/", "test/"))]
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
     splits = [split for split in ("val", "test") if any(name.startswith(f"{split}/") for name in ranked)]
@@ -157,9 +157,9 @@ def _run_results(entry: Entry) -> list[Html]:
     costs = [(COST_NAMES.get(name, name), entry.metrics[name]) for name in COSTS if name in entry.metrics]
     told = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
     if not rows:
-        figures = [(name, _text(entry.metrics[name])) for name in metric_names([entry]) if name not in COSTS]
+        metrics = [(name, _text(entry.metrics[name])) for name in metric_names([entry]) if name not in COSTS]
         return (
-            [page.pairs([*figures, *told])] if figures or told else [tag("p", "Nothing was measured.", class_="soft")]
+            [page.pairs([*metrics, *told])] if metrics or told else [tag("p", "Nothing was measured.", class_="soft")]
         )
     columns = [page.table(["", *splits], rows, range(1, 1 + len(splits))), tag("div", page.pairs(told))]
     return [tag("div", *columns, class_="halves")]
@@ -182,7 +182,7 @@ def _plan_results(entry: Entry, summary: Mapping[str, Any], comparison: Comparis
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else figure_text(value)
+    return "" if value is None else metric_text(value)
 
 
 def _run_panels(comparison: Comparison) -> Panels:
@@ -199,7 +199,8 @@ def _run_panels(comparison: Comparison) -> Panels:
 
 def _curves(panels: Panels, labels: list[str]) -> Html:
     light, dark = _drawn(lambda dark: draw_curves(panels, labels=labels, dark=dark))
-    caption = "Mean and one standard deviation over repeats." if _has_bands(panels) else None
+    has_bands = any((band.count > 1).any() for panel in panels.values() for band in panel.values())
+    caption = "Mean and one standard deviation over repeats." if has_bands else None
     alt = f"Curves of {', '.join(panels)}"
     return page.picture(light, dark, caption=caption, alt=alt, full=len(panels) > 1)
 
@@ -212,10 +213,6 @@ def _drawn(draw: Callable[[bool], Figure]) -> list[str]:
             warnings.filterwarnings("ignore", "Glyph .* missing")  # then there is a box in its place
             urls.append(page.data_url(picture(draw(dark), "svg"), "image/svg+xml"))
     return urls
-
-
-def _has_bands(panels: Panels) -> bool:
-    return any((band.count > 1).any() for panel in panels.values() for band in panel.values())
 
 
 def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
@@ -294,7 +291,7 @@ def _table(content: bytes, caption: str) -> Html:
 
 
 def _cell_text(cell: Any) -> str:
-    return figure_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell)
+    return metric_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell)
 
 
 def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[Html]:

@@ -23,7 +23,7 @@ def differing(configs: Sequence[Mapping[str, Value]], ignore: Collection[str] = 
     differ = [
         key
         for key in keys
-        if not _is_output(key) and key not in ignore and len({told(config, key) for config in configs}) > 1
+        if not _is_output(key) and key not in ignore and len({comparable(config, key) for config in configs}) > 1
     ]
     choices = [key for key in GROUPS if key in differ and not _is_recipe(configs, key)]
     values = [key for key in differ if key not in GROUPS]
@@ -42,7 +42,7 @@ def _is_output(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in OUTPUTS)
 
 
-def told(config: Mapping[str, Value], key: str) -> tuple[str, Value] | None:
+def comparable(config: Mapping[str, Value], key: str) -> tuple[str, Value] | None:
     """A value that equals another only where both are of one kind: 1 is not true; 1 is 1.0."""
     if key not in config:
         return None
@@ -52,7 +52,7 @@ def told(config: Mapping[str, Value], key: str) -> tuple[str, Value] | None:
 
 def signature(config: Mapping[str, Value]) -> frozenset[tuple[str, object]]:
     """The same for repeats. A fold or bootstrap sample differs from all of the data, not from another one."""
-    values: dict[str, object] = {key: told(config, key) for key in config if not _is_output(key)}
+    values: dict[str, object] = {key: comparable(config, key) for key in config if not _is_output(key)}
     for key in REPEATS:
         values[key] = config.get(key) is not None
     return frozenset(values.items())
@@ -62,7 +62,7 @@ def _follows(configs: Sequence[Mapping[str, Value]], key: str, group: str) -> bo
     """Whether the options chosen of a group, which differ, decide a key's value."""
     found: dict[object, set[object]] = {}
     for config in configs:
-        found.setdefault(told(config, group), set()).add(told(config, key))
+        found.setdefault(comparable(config, group), set()).add(comparable(config, key))
     return len(found) > 1 and all(len(values) == 1 for values in found.values())
 
 

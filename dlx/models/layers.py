@@ -1,0 +1,64 @@
+"""What several models share: normalization by name, drop path, He's initialization, a check of the image's size.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlx.config import checks
+
+if TYPE_CHECKING:
+    from dlx.tasks.spec import Image
+
+Norm = Literal["none", "batch", "layer", "group"]
+GROUPS = 8
+
+
+def make_norm(kind: str, channels: int, *, dim: int) -> nn.Module:
+    """A normalization of [B, C] (dim 0) or [B, C, H, W] (dim 2).
+
+    batch: over the batch and positions (Ioffe and Szegedy 2015); layer: over one sample (Ba et al. 2016); group: over 8
+    groups of its channels, or fewer where 8 does not divide them (Wu and He 2018). Raises ValueError naming `norm`.
+    """
+    checks.one_of(get_args(Norm), norm=kind)
+    if kind == "batch":
+        return nn.BatchNorm2d(channels) if dim == 2 else nn.BatchNorm1d(channels)
+    if kind == "none":
+        return nn.Identity()
+    return nn.GroupNorm(1 if kind == "layer" else math.gcd(GROUPS, channels), channels)
+
+
+def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size (at stride 1) and has no bias: a batch norm follows."""
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): zeroes each sample of a residual [B, ...] at `rate`.
+
+    Dropout of ones is 0 or 1 / (1 - rate): the mean is that of evaluation, which needs no factor.
+    """
+    if not rate or not training:
+        return x
+    return x * F.dropout(x.new_ones(len(x), *[1] * (x.dim() - 1)), rate)
+
+
+def init_kaiming(module: nn.Module) -> None:
+    """Weights of standard deviation sqrt(2 / fan_in) (He et al. 2015, arXiv:1502.01852), biases of 0."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+
+
+def require_size(image: Image, least: int, what: str) -> None:
+    """Raises ValueError for images with a side below `least` pixels, which `what` needs."""
+    if min(image.height, image.width) < least:
+        raise ValueError(f"{what} needs images of {least}x{least}, got {image.height}x{image.width}")
