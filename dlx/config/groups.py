@@ -35,7 +35,7 @@ class Group:
 
 GROUPS = {
     "model": Group("dlx.tasks.system.System", given=("spec",)),
-    "dataset": Group("dlx.data.dataset.Dataset", shared="dlx.data.splits.View"),
+    "dataset": Group("dlx.data.dataset.Dataset", shared="dlx.data.splits.SplitSettings"),
     "optimizer": Group("torch.optim.optimizer.Optimizer", given=("params",), shared="dlx.optim.build.ParamGroups"),
     "scheduler": Group("dlx.optim.schedules.Schedule"),
     "regularization": Group("dlx.regularization.regularizer.Regularizer", many=True),
