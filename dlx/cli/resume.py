@@ -49,7 +49,7 @@ def resume(
         if value is not None and (not folder.is_plan or "experiment" in frozen.values):
             raise UserError(f"{option}: {folder.path} is no search")
     if "experiment" in frozen.values:
-        from dlx.experiments.run import resume_experiment
+        from dlx.claims.run import resume_experiment
 
         execution = make_execution(executor, jobs, time_limit, slurm, trusted(trust), quiet)
         report_finding(resume_experiment(folder, frozen, execution, quiet=quiet), json, again(trust))

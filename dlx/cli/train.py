@@ -12,7 +12,7 @@ from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, check_one_run, ma
 
 if TYPE_CHECKING:
     from dlx.config import Config
-    from dlx.experiments.run import Finding
+    from dlx.claims.run import Finding
     from dlx.sweeps.executors import Execution
     from dlx.training.run import Prepared
     from dlx.training.session import Result
@@ -49,7 +49,7 @@ def train(
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
 
     if "experiment" in config.values:
-        from dlx.experiments.run import run_experiment
+        from dlx.claims.run import run_experiment
 
         execution = make_execution(executor, jobs, time_limit, slurm, allowed, quiet)
         if dry_run:
@@ -138,7 +138,7 @@ def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
 def _print_members(config: Config, execution: Execution) -> None:
     from dlx.cli.output import say
     from dlx.config.changes import changes
-    from dlx.experiments.run import draft_experiment
+    from dlx.claims.run import draft_experiment
     from dlx.runs.folder import slug
     from dlx.runs.keys import shown_text
 

@@ -17,7 +17,7 @@ def broken(*arguments, **named):
 
 DRAWN = {
     "method": (("train", *QUICK, "method=seeds", "method.count=2"), "dlx.methods.seeds.strip", "spread"),
-    "claim": (("train", "experiment=bottleneck"), "dlx.experiments.bottleneck.Bottleneck.figure", "figure"),
+    "claim": (("train", "experiment=bottleneck"), "dlx.claims.bottleneck.Bottleneck.figure", "figure"),
     "search": ((*SEARCH, *QUICK), "dlx.sweeps.history.history", "search"),
 }
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlx.experiments.bias_variance import judge
-from dlx.experiments.bootstrap import Bootstrap, left_out_error, no_information, plus, shares
-from dlx.experiments.ensemble import EnsembleSize, growth
+from dlx.claims.bias_variance import judge
+from dlx.claims.bootstrap import Bootstrap, left_out_error, no_information, plus, shares
+from dlx.claims.ensemble import EnsembleSize, growth
 from dlx.methods.outputs import Samples
 from dlx.tasks.classification import Classification
 from dlx.tasks.spec import Image, Label, LabeledImages

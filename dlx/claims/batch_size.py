@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
-from dlx.experiments.drawing import guessing
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, mean_and_error, of_seeds, variants, written
+from dlx.claims.drawing import guessing
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import finals, mean_and_error, of_seeds, variants, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

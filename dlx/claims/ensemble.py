@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config import Config, compose
-from dlx.experiments.chain import run_method
-from dlx.experiments.drawing import guessing, legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import mean_and_error, written
+from dlx.claims.chain import run_method
+from dlx.claims.drawing import guessing, legend_beside
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import mean_and_error, written
 from dlx.methods.bagging import growing
 from dlx.methods.outputs import answers
 

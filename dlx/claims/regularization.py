@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import mean_and_error, of_seeds, variants
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import mean_and_error, of_seeds, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

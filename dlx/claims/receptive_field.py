@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dlx.config import Config
-from dlx.experiments.experiment import Experiment, Verdict
+from dlx.claims.claim import Experiment, Verdict
 from dlx.random import reseed
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from dlx.config import Config, compose
-from dlx.experiments.descent import descended, descended_with_momentum, make_optimizer, path, steps_until
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, mean_curve, of_seeds, variants
+from dlx.claims.descent import descended, descended_with_momentum, make_optimizer, path, steps_until
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import finals, mean_curve, of_seeds, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

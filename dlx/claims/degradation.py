@@ -7,9 +7,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import curve, mean_and_error, mean_curve, of_seeds, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from dlx.config import Config, build, compose, settings
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import curve, mean_and_error, mean_curve, of_seeds, variants
 from dlx.random import reseed
 from dlx.tasks.spec import normalize
 

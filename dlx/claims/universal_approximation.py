@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from dlx.config import Config, build, compose
 from dlx.data.function1d import FUNCTIONS
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, of_seeds, variants
+from dlx.claims.drawing import legend_beside
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import finals, of_seeds, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

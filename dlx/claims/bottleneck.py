@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlx.config import Config
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.claims.claim import Experiment, Verdict
 from dlx.random import reseed
 
 if TYPE_CHECKING:

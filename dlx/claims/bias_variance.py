@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config import Config, compose
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import mean_and_error, of_seeds
+from dlx.claims.drawing import legend_beside
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import mean_and_error, of_seeds
 from dlx.methods.bias_variance import noise_of
 from dlx.methods.decomposition import measured as measure_error
 from dlx.methods.decomposition import squared

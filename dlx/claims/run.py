@@ -23,7 +23,7 @@ from dlx.training.progress import PlanProgress
 from dlx.training.session import Result
 
 if TYPE_CHECKING:
-    from dlx.experiments.experiment import Experiment, Verdict
+    from dlx.claims.claim import Experiment, Verdict
     from dlx.sweeps.executors import Execution
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build, compose, settings
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import curve
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

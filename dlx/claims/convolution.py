@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlx.config import Config, build
-from dlx.experiments.experiment import Experiment, Verdict
+from dlx.claims.claim import Experiment, Verdict
 from dlx.random import generator
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dlx.config import Config, build, settings
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import mean_and_error, of_seeds, variants
+from dlx.claims.drawing import legend_beside
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.reading import mean_and_error, of_seeds, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from dlx.config import Config, build, compose
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.claims.claim import Experiment, Verdict
 from dlx.tasks.summary import summarize
 
 if TYPE_CHECKING:
