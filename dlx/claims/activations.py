@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from dlx.config import Config, build, compose, settings
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside
 from dlx.claims.reading import curve, mean_and_error, mean_curve, of_seeds, variants
+from dlx.config import Config, build, compose, settings
 from dlx.random import reseed
 from dlx.tasks.spec import normalize
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import Config
+from dlx.claims.claim import Experiment, Verdict
 from dlx.claims.descent import make_optimizer
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.claims.claim import Experiment, Verdict
 from dlx.claims.reading import finals, mean_and_error, mean_curve, of_seeds, variants
+from dlx.config import Config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

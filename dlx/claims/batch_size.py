@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config
-from dlx.claims.drawing import guessing
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import guessing
 from dlx.claims.reading import finals, mean_and_error, of_seeds, variants, written
+from dlx.config import Config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

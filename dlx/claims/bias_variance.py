@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import Config, compose
-from dlx.claims.drawing import legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
 from dlx.claims.reading import mean_and_error, of_seeds
+from dlx.config import Config, compose
 from dlx.methods.bias_variance import noise_of
 from dlx.methods.decomposition import measured as measure_error
 from dlx.methods.decomposition import squared

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import Config, compose
-from dlx.claims.drawing import legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
 from dlx.claims.reading import mean_and_error, written
+from dlx.config import Config, compose
 from dlx.methods.bagging import drawn_by
 from dlx.methods.outputs import answers
 from dlx.random import generator

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlx.config import Config
-from dlx.claims.drawing import legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.config import Config
 from dlx.random import reseed
 
 if TYPE_CHECKING:

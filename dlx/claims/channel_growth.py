@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dlx.config import Config, build, compose
-from dlx.claims.drawing import legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.config import Config, build, compose
 from dlx.tasks.summary import summarize
 
 if TYPE_CHECKING:

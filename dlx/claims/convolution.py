@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.config import Config, build
 from dlx.claims.claim import Experiment, Verdict
+from dlx.config import Config, build
 from dlx.random import generator
 
 if TYPE_CHECKING:

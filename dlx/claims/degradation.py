@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside
 from dlx.claims.reading import curve, mean_and_error, mean_curve, of_seeds, variants
+from dlx.config import Config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

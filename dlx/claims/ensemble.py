@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import Config, compose
 from dlx.claims.chain import run_method
-from dlx.claims.drawing import guessing, legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import guessing, legend_beside
 from dlx.claims.reading import mean_and_error, written
+from dlx.config import Config, compose
 from dlx.methods.bagging import growing
 from dlx.methods.outputs import answers
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config, compose
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.claims.reading import curve
+from dlx.config import Config, compose
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

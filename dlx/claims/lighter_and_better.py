@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dlx.config import Config, build, compose
 from dlx.claims.claim import Experiment, Verdict
 from dlx.claims.reading import finals, mean_and_error, of_seeds, variants, written
+from dlx.config import Config, build, compose
 from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.tasks.summary import summarize
 

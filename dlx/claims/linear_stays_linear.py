@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dlx.config import Config, build, settings
-from dlx.claims.drawing import legend_beside
 from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
 from dlx.claims.reading import mean_and_error, of_seeds, variants
+from dlx.config import Config, build, settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dlx.config import Config, compose
+from dlx.claims.claim import Experiment, Verdict
 from dlx.claims.descent import descended, descended_with_momentum, make_optimizer, path, steps_until
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.claim import Experiment, Verdict
 from dlx.claims.reading import finals, mean_curve, of_seeds, variants
+from dlx.config import Config, compose
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dlx.config import Config
 from dlx.claims.claim import Experiment, Verdict
+from dlx.config import Config
 from dlx.random import reseed
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config
 from dlx.claims.claim import Experiment, Verdict
 from dlx.claims.reading import mean_and_error, of_seeds, variants
+from dlx.config import Config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

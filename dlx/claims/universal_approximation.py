@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dlx.claims.claim import Experiment, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.claims.reading import finals, of_seeds, variants
 from dlx.config import Config, build, compose
 from dlx.data.function1d import FUNCTIONS
-from dlx.claims.drawing import legend_beside
-from dlx.claims.claim import Experiment, Verdict
-from dlx.claims.reading import finals, of_seeds, variants
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

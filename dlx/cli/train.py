@@ -11,8 +11,8 @@ from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, 
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, check_one_run, make_execution, run_points, sweep
 
 if TYPE_CHECKING:
-    from dlx.config import Config
     from dlx.claims.run import Finding
+    from dlx.config import Config
     from dlx.sweeps.executors import Execution
     from dlx.training.run import Prepared
     from dlx.training.session import Result
@@ -136,9 +136,9 @@ def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
 
 
 def _print_members(config: Config, execution: Execution) -> None:
+    from dlx.claims.run import draft_experiment
     from dlx.cli.output import say
     from dlx.config.changes import changes
-    from dlx.claims.run import draft_experiment
     from dlx.runs.folder import slug
     from dlx.runs.keys import shown_text
 

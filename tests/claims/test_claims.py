@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlx.config import compose
-from dlx.data.function1d import FUNCTIONS
 from dlx.claims.activations import Activations, gradient_norms
 from dlx.claims.bottleneck import Bottleneck, bottleneck, conv_3x3, cost, even_width, rank
 from dlx.claims.convolution import KERNELS, Convolution, convolved
@@ -16,6 +14,8 @@ from dlx.claims.degradation import Degradation
 from dlx.claims.linear_stays_linear import LinearStaysLinear, affine_error, best_line, multiplied
 from dlx.claims.receptive_field import SIDE, ReceptiveField, gradient_map, stack
 from dlx.claims.universal_approximation import CURVATURE, UniversalApproximation, interpolate
+from dlx.config import compose
+from dlx.data.function1d import FUNCTIONS
 
 
 def count(module: nn.Module) -> int:
