@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
-from dlx.claims.claim import Experiment, Verdict
+from matplotlib.figure import Figure
+
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.reading import curve, mean_and_error, mean_curve, of_seeds, variants
+from dlx.claims.reading import curve, mean_and_error, mean_curve
 from dlx.config import Config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
+from dlx.config.checks import at_least
 
 KINDS = {"plain": "none", "residual": "identity"}  # and their shortcuts
 
 
-class Degradation(Experiment):
+class Degradation(Claim):
     """depths: the shallower and the deeper network, each plain and residual. rates: learning rates at which all four
     are trained. seeds: trainings of each.
     """
@@ -33,79 +29,69 @@ class Degradation(Experiment):
             raise ValueError(f"depths must rise, got {list(depths)}")
         if not rates or min(rates) <= 0:
             raise ValueError(f"rates must be above 0, and at least one, got {list(rates)}")
-        if seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        at_least(1, seeds=seeds)
         self.depths, self.rates, self.seeds = depths, rates, seeds
 
-    def members(self, base: Config) -> dict[str, Config]:
-        choices = {
-            _name(rate, kind, depth): [
-                f"optim.lr={rate}",
-                f"model.depth={depth}",
-                f"model.shortcut={KINDS[kind]}",
+    def variants(self, base: Config) -> Variants:
+        return {
+            f"lr-{rate:g}-{kind}-{depth}": [
+                f"optim.lr={rate}", f"model.depth={depth}", f"model.shortcut={KINDS[kind]}",
             ]
             for rate, kind, depth in product(self.rates, KINDS, self.depths)
-        }
-        return variants(base, choices, self.seeds)
+        }  # fmt: skip
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def measure(self, base: Config, runs: Runs) -> Measured:
+        found: Measured = {f"{rate:g}": {} for rate in self.rates}
         guess = guessing(base)
-        for rate in self.rates:
-            of_rate = found[f"{rate:g}"] = {}
-            for kind, depth in product(KINDS, self.depths):
-                of_network = of_seeds(runs, _name(rate, kind, depth))
-                of_rate[f"{kind} {depth}"] = {
-                    "loss": mean_curve(of_network, "train/loss"),
-                    "error": [1 - curve(run, "train/accuracy")[1][-1] for run in of_network],
-                    "guessing": guess,
-                }
+        for rate, kind, depth in product(found, KINDS, self.depths):
+            of_network = runs[f"lr-{rate}-{kind}-{depth}"]
+            found[rate][f"{kind} {depth}"] = {
+                "loss": mean_curve(of_network, "train/loss"),
+                "error": [1 - curve(run, "train/accuracy")[1][-1] for run in of_network],
+                "guessing": guess,
+            }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.8 * len(measured), 4.4), layout="constrained")
-        all_axes = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
-        for axes, (rate, networks) in zip(all_axes, measured.items(), strict=True):
+    def draw(self, measured: Measured, figure: Figure) -> None:
+        figure.set_size_inches(6.8 * len(measured), 4.4)
+        panels = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
+        for axes, (rate, networks) in zip(panels, measured.items(), strict=True):
             for name, found in networks.items():
-                error = mean_and_error(found["error"])[0]
                 kind, depth = name.split()
+                is_deep = int(depth) == self.depths[1]
                 axes.plot(
                     found["loss"]["x"],
                     found["loss"]["y"],
                     color="tab:red" if kind == "plain" else "tab:blue",
-                    linewidth=2.4 if int(depth) == self.depths[1] else 1.2,
-                    linestyle="-" if int(depth) == self.depths[1] else "--",
-                    label=f"{name}: {error:.1%}\ntraining error",
+                    linewidth=2.4 if is_deep else 1.2,
+                    linestyle="-" if is_deep else "--",
+                    label=f"{name}: {mean_and_error(found['error'])[0]:.1%}\ntraining error",
                 )
             draw_guessing(axes, found["guessing"])
             axes.set(yscale="log", xlabel="epoch", title=f"training loss with lr {rate}")
             axes.xaxis.get_major_locator().set_params(integer=True)
             legend_beside(axes)
-        all_axes[0].set_ylabel("training loss")
-        return figure
+        panels[0].set_ylabel("training loss")
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         """Each network is judged at the rate that leaves it the least loss: no network at a rate that suits another."""
+        errors = {
+            rate: {name: mean_and_error(found["error"])[0] for name, found in networks.items()}
+            for rate, networks in measured.items()
+        }
         error, best = {}, {}
         for name in next(iter(measured.values())):
             last = {rate: networks[name]["loss"]["y"][-1] for rate, networks in measured.items()}
             best[name] = min(last, key=lambda rate: last[rate])
-            error[name] = mean_and_error(measured[best[name]][name]["error"])[0]
+            error[name] = errors[best[name]][name]
         shallow, deep = self.depths
         rise = {kind: error[f"{kind} {deep}"] - error[f"{kind} {shallow}"] for kind in KINDS}
         chosen = ", ".join(f"{name} {error[name]:.1%} (lr {rate})" for name, rate in best.items())
         each = "; ".join(
-            f"at lr {rate} "
-            + ", ".join(f"{name} {mean_and_error(found['error'])[0]:.1%}" for name, found in networks.items())
-            for rate, networks in measured.items()
+            f"at lr {rate} " + ", ".join(f"{name} {value:.1%}" for name, value in networks.items())
+            for rate, networks in errors.items()
         )
         return Verdict(
             rise["plain"] > 0.05 and rise["residual"] < 0.01,
             f"training error in the last pass, each at its best rate: {chosen}; {each}",
         )
-
-
-def _name(rate: float, kind: str, depth: int) -> str:
-    return f"lr-{rate:g}-{kind}-{depth}"

@@ -1,4 +1,4 @@
-"""Optimizers on functions of a few variables, where the path is seen and closed forms are known."""
+"""Optimizers on functions of a few variables, where closed forms of the path are known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dlx.config import Config, instantiate, own_block
 
 
 def make_optimizer(config: Config, params: Sequence[Tensor], lr: float) -> Optimizer:
-    """The optimizer that a configuration names, with its settings and another learning rate."""
+    """The optimizer of a configuration, with another learning rate."""
     block = {**own_block(config, "optimizer"), "lr": lr}
     return instantiate(block, base=Optimizer, trust=config.trust, key="optimizer", params=list(params))
 
@@ -41,10 +41,10 @@ def descended(start: Sequence[float], curvature: Sequence[float], lr: float, ste
     return (1 - lr * np.array(curvature)) ** t * np.array(start)
 
 
-def descended_with_momentum(
+def momentum_descended(
     start: Sequence[float], curvature: Sequence[float], lr: float, momentum: float, steps: int
 ) -> np.ndarray:
-    """With a = mu a + h x, x = x - lr a: powers of a 2 by 2 matrix on (x, a), for each variable."""
+    """Descent with momentum, a = mu a + h x, x = x - lr a: powers of a 2 by 2 matrix on (x, a), by variable."""
     points = []
     for x, h in zip(start, curvature, strict=True):
         matrix = np.array([[1 - lr * h, -lr * momentum], [h, momentum]])

@@ -39,7 +39,7 @@ GROUPS = {
     # Several trainings with one answer, made from what the other groups say.
     "method": Group("dlx.methods.method.Method", optional=True),
     # A recipe over the other groups, which has no block of its own, or a claim that is looked into by several runs.
-    "experiment": Group("dlx.claims.claim.Experiment", optional=True),
+    "experiment": Group("dlx.claims.claim.Claim", optional=True),
 }
 SHORT_NAMES = {"optim": "optimizer", "data": "dataset", "reg": "regularization"}
 

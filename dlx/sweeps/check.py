@@ -42,14 +42,17 @@ def check_points(
         for point in points:
             try:
                 made[point] = point.first_members(Path(nowhere))
+                if (method := point.method) and method.check_all:
+                    check_members(made[point], here=here)
+                    continue
                 first = next(iter(made[point].values()))
                 key = identity(first, WITHOUT)
                 if key not in good:
                     good[key] = prepare(first)
                     check_member(good[key], here=here)
-                    figures.append(set() if point.method else metrics_of(good[key]))
-                if point.method:
-                    point.method.check(point.base, good[key].system)
+                    figures.append(set() if method else metrics_of(good[key]))
+                if method:
+                    method.check(point.base, good[key].system)
             except UserError as error:
                 wrong.setdefault(str(error), (error, []))[1].append(point.name)
     if wrong:

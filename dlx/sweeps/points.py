@@ -24,14 +24,19 @@ class Point:
     differs: dict[str, Any]
 
     @property
+    def group(self) -> str:
+        """`experiment` (a claim) or `method` if it is several runs; empty if it is one."""
+        return next((group for group in ("experiment", "method") if group in self.config.values), "")
+
+    @property
     def method(self) -> Method | None:
-        """What makes several runs of it; None: it is one run."""
-        return build(self.config, "method") if "method" in self.config.values else None
+        """The method, or the claim, that makes several runs of it; None: it is one run."""
+        return build(self.config, self.group) if self.group else None
 
     @property
     def base(self) -> Config:
         """What its runs have in common."""
-        return self.config.without("method")
+        return self.config.without(self.group)
 
     def member(self, short: str) -> str:
         """The plan's name for what a method calls `short`."""

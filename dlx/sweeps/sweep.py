@@ -29,7 +29,7 @@ from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.sweeps.check import check_members, check_points
 from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import make_executor
-from dlx.sweeps.plan import LOST, Interrupted, Plan, check_alone, is_member_name, text_of, told
+from dlx.sweeps.plan import LOST, Interrupted, Plan, check_alone, is_member_name, told
 from dlx.sweeps.points import FixedPoints, Point
 from dlx.sweeps.search import begin_search, open_search
 from dlx.sweeps.storage import redacted
@@ -38,7 +38,7 @@ from dlx.training.progress import PlanProgress
 from dlx.training.run import prepare
 
 if TYPE_CHECKING:
-    from dlx.methods.method import Answer, Method
+    from dlx.methods.method import Method, MethodResult
     from dlx.sweeps.draft import Draft
     from dlx.sweeps.executors import Execution
     from dlx.sweeps.plan import Ending
@@ -173,7 +173,7 @@ def resume_sweep(
 
 
 def _kind(first: Config) -> str:
-    return str(first.choices.get("method") or "sweep")
+    return str(first.choices.get(Point("", first, {}).group) or "sweep")
 
 
 def name_of(first: Config) -> str:
@@ -187,9 +187,10 @@ def place_of(first: Config) -> str:
 
 
 def make_folder(first: Config, configs: Sequence[Config], command: list[str] | None) -> RunFolder:
-    """A new folder, named after the models, or the method where there is one point."""
+    """A new folder, named after the method and the models, or the claim."""
     models = "-".join(sorted({str(config.choices["model"]) for config in configs}))[:40]
-    folder = RunFolder.create(first["output_root"], name_of(first), f"{_kind(first)}-{models}")
+    title = _kind(first) if "experiment" in first.values else f"{_kind(first)}-{models}"
+    folder = RunFolder.create(first["output_root"], name_of(first), title)
     with folder.whole_or_gone():
         folder.write_config(first.to_yaml())
         folder.write_environment(command or sys.argv)
@@ -222,6 +223,8 @@ def run_sweep(
             seconds = round(time.perf_counter() - started, 3)
             members = [vars(row) for row in rows]
             summary = {"metric": name, "best": best, **findings, "members": members, "seconds": seconds}
+            if rows and "verdict" in rows[0].details:
+                summary = {**rows[0].details, "seconds": seconds}
             ending.finish(summary, _reason_of(folder, rows, bad) if bad else None)
             running.draw(ending)
             points.draw(ending)
@@ -260,7 +263,7 @@ class _Running:
         self.folder, self.plan, self.points, self.progress, self.made = folder, plan, points, progress, made
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
-        self._answers: list[tuple[RunFolder, Answer]] = []
+        self._answers: list[tuple[RunFolder, MethodResult]] = []
         self._waiting: dict[str, tuple[Point, Method | None, list[str]]] = {}  # by point: all of its members are known
 
     def names(self) -> Iterator[str]:
@@ -274,6 +277,7 @@ class _Running:
             members = self.made.get(point) or point.first_members(home_of(self.folder, point))
             names = self._add(point, members)
             self._waiting[point.name] = point, method, names
+            self._answer(point.name)  # of a claim that trains nothing
             yield from names
 
     def _chain(self, point: Point, method: Method) -> Iterator[str]:
@@ -318,24 +322,12 @@ class _Running:
     def _row_of_method(self, point: Point, method: Method, results: Mapping[str, Result]) -> Row:
         home = RunFolder(home_of(self.folder, point))
         ended = {name.removeprefix(f"{point.name}-" if point.name else ""): name for name in results}
-        runs = {short: self.plan.run(name) for short, name in ended.items() if results[name].status == "finished"}
-        lost = [
-            f"{short} {results[name].status}: {results[name].reason}"
-            for short, name in ended.items()
-            if short not in runs
-        ]
-        if not runs:
-            return Row(point.name, point.differs, "failed", f"no member finished: {lost[0]}", {})
-        try:
-            answer = method.answer(point.base, runs, home.path)
-        except Interrupted:
-            raise
-        except Exception as error:  # the other points go on, and it is said
-            return Row(point.name, point.differs, "failed", f"its members have no answer: {text_of(error)}", {})
-        self._answers.append((home, answer))
-        reason = f"{len(lost)} of {len(results)} members did not finish: {lost[0]}" if lost else None
-        status = "failed" if lost else "finished"
-        return Row(point.name, point.differs, status, reason, answer.metrics, answer.details)
+        runs = {short: self.plan.run(name) for short, name in ended.items()}
+        of_runs = {short: results[name] for short, name in ended.items()}
+        found = method.conclude(point.base, runs, of_runs, home.path)
+        self._answers.append((home, found))
+        status = "failed" if found.failure else "finished"
+        return Row(point.name, point.differs, status, found.failure, found.metrics, found.details)
 
     def draw(self, ending: Ending) -> None:
         """What the methods' answers look like: after the summary, so that no picture can lose it."""
@@ -383,7 +375,10 @@ def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:
 
 def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Point]:
     path = folder.path / POINTS
-    if not path.is_file():  # each member is a point
+    if not path.is_file():  # each member is a point, but for a claim from before it had this file
+        only = Point("", load_frozen(folder.config_path, trust=trust), {})
+        if only.group == "experiment":
+            return [only]
         return [Point(name, config, plan.differs[name]) for name, config in plan.members.items()]
     found = []
     for name, differs in _points_in(path).items():
@@ -407,6 +402,8 @@ def _points_in(path: Path) -> dict[str, dict[str, Any]]:
 
 def monitored(plan: Plan) -> str:
     """What the members monitor, such as val/accuracy:max: those that ran say it, else the first as it is configured."""
+    if not plan.members:  # of a claim that trains nothing
+        return ""
     said = (plan.run(name).summary().get("monitor") for name in plan.members)
     if text := next((text for text in said if text), None):
         return text

@@ -177,7 +177,7 @@ def test_a_linear_network_off_the_best_line_is_said(error, held):
 
 def test_gradients_shrink_by_a_quarter_and_more_through_sigmoids():
     """A sigmoid's slope is 1/4 at most, and torch's weights 64 to 64 scale a vector by 1 / sqrt(3): 0.14 a layer."""
-    words = Activations(depth=8).overrides("sigmoid")
+    words = Activations(depth=8).variants(compose([]))["sigmoid"]
     norms = gradient_norms(compose(["model=mlp", "data=digits", *words]), seed=0)
     assert len(norms) == 9
     middle = norms[2:-1]

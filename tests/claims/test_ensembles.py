@@ -10,7 +10,7 @@ import torch
 from dlx.claims.bias_variance import judge
 from dlx.claims.bootstrap import Bootstrap, left_out_error, no_information, plus, shares
 from dlx.claims.ensemble import EnsembleSize, growth
-from dlx.methods.outputs import Samples
+from dlx.methods.predictions import Predictions
 from dlx.tasks.classification import Classification
 from dlx.tasks.spec import Image, Label, LabeledImages
 
@@ -71,7 +71,7 @@ def test_the_judgement_of_the_tradeoff():
 def test_the_error_of_one_is_the_mean_over_who_comes_first():
     def member(p_N):
         p_N = torch.tensor(p_N)
-        return Samples(
+        return Predictions(
             TARGET, torch.arange(2), torch.zeros(2, 1), torch.tensor([1, 1]), torch.stack([1 - p_N, p_N], 1).log()
         )
 
