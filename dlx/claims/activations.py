@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -18,9 +17,7 @@ from dlx.config import Config, build, compose, settings
 from dlx.config.checks import at_least
 from dlx.random import reseed
 from dlx.tasks.spec import normalize
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import System
+from dlx.tasks.system import System
 
 BATCH = 256  # samples whose gradients are measured
 
@@ -88,7 +85,7 @@ def gradient_norms(config: Config, seed: int) -> list[float]:
     spec, index = dataset.spec, split.index[:BATCH]
     batch = normalize(spec.entries, {**split.source.take(index), "index": index}, tuple(spec.entries))
     reseed(seed, "init")
-    system = cast("System", build(config, "model", spec=spec))
+    system: System = build(config, "model", spec=spec)
     (objective,) = system.objectives()
     loss, _ = system.training_loss(batch, objective)
     weights = [module.weight for module in system.modules() if isinstance(module, nn.Linear)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
 
@@ -18,9 +18,7 @@ from dlx.config.signature import read
 from dlx.methods.method import Method, MethodResult
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.plan import Interrupted
-
-if TYPE_CHECKING:
-    from dlx.training.session import Result
+from dlx.training.session import Result
 
 Variants = dict[str, list[str]]
 """Overrides by the name of a variant, which is a file's."""

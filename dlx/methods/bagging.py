@@ -11,9 +11,11 @@ import statistics
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from dlx.config import Config, build, compose, settings
@@ -23,14 +25,10 @@ from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
 from dlx.methods.method import Method, MethodResult, check_supervised, check_unset
 from dlx.methods.predictions import Predictions, predict_split_by_member
 from dlx.methods.spread import spread
+from dlx.runs.folder import RunFolder
 from dlx.tasks.combine import combine
+from dlx.tasks.system import System
 from dlx.training.session import judged
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
 
 
 class Bagging(Method):
@@ -107,9 +105,6 @@ def growing_errors(samples: Predictions, output_MNK: Tensor, vote: Literal["aver
 
 
 def _draw(found: Mapping[str, Any], what: str) -> Figure:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     alone, together = found["member_test_error"], found["test_error"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from dlx.config import Config, build, compose
@@ -22,12 +23,8 @@ from dlx.methods.method import Method, MethodResult, check_supervised, check_uns
 from dlx.methods.predictions import Predictions, predict_split
 from dlx.methods.spread import spread
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
+from dlx.runs.folder import RunFolder
+from dlx.tasks.system import System
 
 
 class BiasVariance(Method):
@@ -110,8 +107,6 @@ def of_labels(label_MN: Tensor, truth_N: Tensor) -> tuple[dict[str, float], str]
 
 def draw_fits(samples: Predictions, output_MND: Tensor) -> Figure:
     """The truth, the fit of each replicate, and their mean."""
-    from matplotlib.figure import Figure
-
     order = samples.inputs[:, 0].argsort()
     x = samples.inputs[order, 0].numpy()
     output_MN, truth_N = output_MND[:, order, 0], samples.truth[order, 0]
@@ -136,8 +131,6 @@ TERMS = {
 
 def _bars(metrics: Mapping[str, float]) -> Figure:
     """The terms stacked, beside the error that they add up to."""
-    from matplotlib.figure import Figure
-
     of_labels = "variance_unbiased" in metrics
     terms = [name for name in TERMS if name in metrics and not (of_labels and name == "variance")]
     figure = Figure(figsize=(6, 3.5), layout="constrained")

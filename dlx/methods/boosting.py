@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from dlx.config import Config, compose
 from dlx.config.checks import above, at_least
@@ -27,14 +28,10 @@ from dlx.data.view import class_labels
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
 from dlx.methods.method import Method, MethodResult, check_supervised
 from dlx.runs.files import inside, write_atomic
+from dlx.runs.folder import RunFolder
 from dlx.tasks.supervised import Supervised
+from dlx.tasks.system import System
 from dlx.training.run import Prepared, open_run, prepare
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
 
 Array = np.ndarray[Any, Any]
 SPLITS = ("train", "val", "test")
@@ -249,8 +246,6 @@ def _with_file(base: Config, key: str, path: Path, numbers: Array) -> Config:
 
 def _draw(staged: Mapping[str, list[float]], errors: list[float], what: str, guess: float | None) -> Figure:
     """Left: the error of the first n members together. Right: each member's own, on what it was trained on."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 4), layout="constrained")
     together, alone = figure.subplots(1, 2)
     numbers = range(1, len(errors) + 1)

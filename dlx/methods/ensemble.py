@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlx.config import Config
 from dlx.runs.find import ENSEMBLE
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.plan import Interrupted
 from dlx.training.run import train
-
-if TYPE_CHECKING:
-    from dlx.config import Config
 
 ENSEMBLE_NOTE = "a run of its own in ensemble/; dlx eval, predict and export take this folder for it"
 

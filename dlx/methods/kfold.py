@@ -9,10 +9,10 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
@@ -21,16 +21,12 @@ from dlx.methods.method import Method, MethodResult, check_unset
 from dlx.methods.predictions import predict_split
 from dlx.methods.spread import plot_members, spread
 from dlx.runs.files import write_atomic
+from dlx.runs.folder import RunFolder
 from dlx.runs.load import load_system
 from dlx.tasks.classification import Classification
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
+from dlx.tasks.system import System
 
 FILE = "out_of_fold.npz"
 

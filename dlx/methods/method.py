@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from matplotlib.figure import Figure
+
+from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem
+from dlx.runs.folder import RunFolder
 from dlx.sweeps.plan import Interrupted, text_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.config import Config
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.supervised import Supervised
-    from dlx.tasks.system import System
-    from dlx.training.session import Result
+from dlx.tasks.supervised import Supervised
+from dlx.tasks.system import System
+from dlx.training.session import Result
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,6 @@ def check_unset(base: Config, *keys: str) -> None:
 
 def check_supervised(method: str, system: System) -> Supervised:
     """Raises ConfigError for a system that is neither a classifier nor a regressor."""
-    from dlx.tasks.supervised import Supervised
-
     if not isinstance(system, Supervised):
         why = f"{method} joins the answers of classifiers and regressors; {type(system).__name__} is neither"
         raise ConfigError([Problem("method", why)])

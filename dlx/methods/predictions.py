@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
+from dlx.data.loader import Loader
+from dlx.runs.folder import RunFolder
 from dlx.tasks.classification import Classification
 from dlx.tasks.regression import Regression
 from dlx.tasks.supervised import Supervised
+from dlx.tasks.system import System
 from dlx.training.run import open_run
-
-if TYPE_CHECKING:
-    from dlx.data.loader import Loader
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 from dlx.methods.method import Method, MethodResult
 from dlx.methods.spread import plot_members, spread
-
-if TYPE_CHECKING:
-    from dlx.runs.folder import RunFolder
+from dlx.runs.folder import RunFolder
 
 
 class Seeds(Method):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.figure import Figure
+
+from dlx.runs.folder import RunFolder
 from dlx.training.session import judged
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
 
 
 def spread(runs: Mapping[str, RunFolder]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -31,8 +29,6 @@ def spread(runs: Mapping[str, RunFolder]) -> tuple[dict[str, float], dict[str, A
 
 def plot_members(details: Mapping[str, Any]) -> Figure:
     """Each run's accuracy (or other metric) and loss as points, a panel for each, with the mean."""
-    from matplotlib.figure import Figure
-
     members: dict[str, dict[str, float]] = details["members"]
     known: set[str] = set.intersection(*map(set, members.values()))
     there = sorted(name.removeprefix("val/") for name in known if name.startswith("val/"))
