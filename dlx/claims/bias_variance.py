@@ -30,7 +30,7 @@ FLOOR = 1e-4  # an unbiased estimate of a bias of 0 may be negative, which has n
 
 class BiasVarianceTradeoff(Claim):
     """degrees: of polynomials. widths: of a network's one hidden layer. replicates: trainings of each, on training sets
-    of their own. mlp_samples: what the network is trained on; it takes fewer to vary as polynomials do."""
+    of their own. mlp_samples: training samples of the network; it takes fewer to vary as polynomials do."""
 
     claim = "With capacity bias² falls and variance grows, and the error is least in between"
     size = (12, 8)
@@ -90,7 +90,7 @@ class BiasVarianceTradeoff(Claim):
         panels = above.subplots(1, 2, sharey=True)
         for axes, family in zip(panels, FAMILIES, strict=True):
             self._draw_parts(axes, family, measured)
-        panels[0].set_ylim(0.7 * FLOOR, None)  # of both, once all is drawn
+        panels[0].set_ylim(0.7 * FLOOR, None)  # of both panels, after the curves
         degrees = list(measured["polynomial"])
         errors = [mean(part) for part in measured["polynomial"].values()]
         shown = [degrees[0], degrees[errors.index(min(errors))], degrees[-1]]
@@ -111,7 +111,7 @@ class BiasVarianceTradeoff(Claim):
         parts = list(measured[family].values())
         bias2 = [part["bias2"] for part in parts]
         axes.plot(at, [max(value, FLOOR) for value in bias2], "o-", color="tab:blue", label="bias²")
-        below = [place for place, value in zip(at, bias2, strict=True) if value < FLOOR]
+        below = [capacity for capacity, value in zip(at, bias2, strict=True) if value < FLOOR]
         axes.plot(
             below, [FLOOR] * len(below), "o", color="tab:blue", markerfacecolor="white", zorder=3,
             label=f"bias² below {FLOOR:g}",
@@ -131,49 +131,41 @@ class BiasVarianceTradeoff(Claim):
             legend_beside(axes)
 
     def verdict(self, measured: Measured) -> Verdict:
-        judged = {family: judge(measured[family]) for family in FAMILIES}
+        verdicts = {family: family_verdict(measured[family]) for family in FAMILIES}
         off = max(abs(part["off"]) for family in FAMILIES for part in measured[family].values())
-        lines = [f"{family}: {line}" for family, (_, line) in judged.items()]
+        lines = [f"{family}: {verdict.line}" for family, verdict in verdicts.items()]
         return Verdict(
-            all(held for held, _ in judged.values()) and off < 4,
+            all(verdict.held for verdict in verdicts.values()) and off < 4,
             f"{'; '.join(lines)}; bias² + variance + noise is the measured error everywhere, "
             f"at most {off:.1f} standard errors off",
         )
 
 
 def mean(part: Mapping[str, Any]) -> float:
-    """bias² + variance + noise, which is the mean of the expected errors of the trainings."""
+    """bias² + variance + noise: the mean of the expected errors of the trainings."""
     return mean_and_error(part["expected"])[0]
 
 
-def judge(parts: Mapping[str, Mapping[str, Any]]) -> tuple[bool, str]:
-    """Whether bias² falls, variance grows, and both ends of the capacities are worse than the best, on the mean and on
+def family_verdict(parts: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """held: bias² falls, variance grows, and both ends of the capacities are worse than the best, on the mean and on
     three quarters of the training sets (a few that end in a wild fit make the mean's error large)."""
     capacities, found = list(parts), list(parts.values())
     best = min(range(len(found)), key=lambda n: mean(found[n]))
-    ends = [_above(found[n]["expected"], found[best]["expected"]) for n in (0, -1)]
     bias2, variance = ([part[name] for part in found] for name in ("bias2", "variance"))
-    falls = _moves([-value for value in bias2])
-    grows = _moves(variance)
-    worse = [above > 0 and often >= 0.75 for above, often in ends]
-    said = [
-        f"{above:+.4f} at {name} (worse on {often:.0%} of the training sets)"
-        for (above, often), name in zip(ends, (capacities[0], capacities[-1]), strict=True)
-    ]
-    line = (
+    held, ends = _rises([-value for value in bias2]) and _rises(variance), []
+    for end in (0, -1):
+        above = [a - b for a, b in zip(found[end]["expected"], found[best]["expected"], strict=True)]
+        distance, often = mean_and_error(above)[0], sum(value > 0 for value in above) / len(above)
+        held &= distance > 0 and often >= 0.75
+        ends.append(f"{distance:+.4f} at {capacities[end]} (worse on {often:.0%} of the training sets)")
+    return Verdict(
+        held,
         f"bias² {bias2[0]:.4f} to {bias2[-1]:.4f}, variance {variance[0]:.4f} to {variance[-1]:.4f}, error least at "
-        f"{capacities[best]} ({mean(found[best]):.4f}), {' and '.join(said)}"
+        f"{capacities[best]} ({mean(found[best]):.4f}), {' and '.join(ends)}",
     )
-    return falls and grows and all(worse), line
 
 
-def _above(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """How much larger on the mean, and how often."""
-    above = [a - b for a, b in zip(one, other, strict=True)]
-    return mean_and_error(above)[0], sum(value > 0 for value in above) / len(above)
-
-
-def _moves(values: Sequence[float]) -> bool:
-    """Whether values rise from the first to the last, and more often than they fall on the way."""
+def _rises(values: Sequence[float]) -> bool:
+    """True if values rise from the first to the last, and at more than half of the steps between."""
     steps = [after - before for before, after in pairwise(values)]
     return values[-1] > values[0] and sum(step > 0 for step in steps) > len(steps) / 2

@@ -98,7 +98,12 @@ class Boosting(Method):
                 wrong = (output.argmax(1) != truth) if classes else np.square(output - truth)
                 staged[split].append(float(wrong.mean()))
             if split != "train":
-                scores = {"accuracy": 1 - staged[split][-1]} if classes else self._score(base, output, truth)
+                if classes:
+                    scores = {"accuracy": 1 - staged[split][-1]}
+                else:
+                    system = self._system(base)
+                    truths = {system.target_name: torch.from_numpy(truth)}
+                    scores = system.target.metrics(system.target.statistics(torch.from_numpy(output), truths))
                 metrics |= {f"{split}/{name}": value for name, value in scores.items()}
         kept = {name: runs[name] for name in names}
         together = {"vote": "majority"} if classes else {"vote": "sum", "offset": chain.offset}
@@ -202,11 +207,6 @@ class Boosting(Method):
             output = self._output(base, run, split)
             total = total + weight * (np.eye(classes)[output] if classes else output)
             yield total
-
-    def _score(self, base: Config, output_ND: Array, target_ND: Array) -> dict[str, float]:
-        system = self._system(base)
-        batch = {system.target_name: torch.from_numpy(target_ND)}
-        return system.target.metrics(system.target.statistics(torch.from_numpy(output_ND), batch))
 
 
 def samme(missed: Sequence[Array], weight_N: Array, classes: int, learning_rate: float) -> tuple[Chain, Array]:

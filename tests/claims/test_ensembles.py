@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlx.claims.bias_variance import judge
+from dlx.claims.bias_variance import family_verdict
 from dlx.claims.bootstrap import Bootstrap, left_out_error, no_information, plus, shares
 from dlx.claims.ensemble import EnsembleSize, growth
 from dlx.methods.predictions import Predictions
@@ -55,17 +55,19 @@ def test_the_verdict_of_the_bootstrap():
     assert not Bootstrap().verdict({**measured, "sizes": {"2": (0.8, 0.01)}}).held
 
 
-def test_the_judgement_of_the_tradeoff():
+def test_the_verdict_of_the_tradeoff():
     def parts(errors, variances):
         return {
             str(n): {"bias2": 1 / (n + 1), "variance": variance, "expected": [error, error + 0.1]}
             for n, (error, variance) in enumerate(zip(errors, variances, strict=True))
         }
 
-    assert judge(parts([3, 1, 2], [1, 2, 3]))[0]
-    assert not judge(parts([3, 2, 1], [1, 2, 3]))[0]  # no U
-    assert not judge(parts([3, 1, 2], [3, 2, 1]))[0]  # the variance falls
-    assert not judge({**parts([3, 1, 2], [1, 2, 3]), "2": {"bias2": 5, "variance": 3, "expected": [2, 2]}})[0]
+    assert family_verdict(parts([3, 1, 2], [1, 2, 3])).held
+    assert not family_verdict(parts([3, 2, 1], [1, 2, 3])).held  # no U
+    assert not family_verdict(parts([3, 1, 2], [3, 2, 1])).held  # the variance falls
+    assert not family_verdict(
+        {**parts([3, 1, 2], [1, 2, 3]), "2": {"bias2": 5, "variance": 3, "expected": [2, 2]}}
+    ).held
 
 
 def test_the_error_of_one_is_the_mean_over_who_comes_first():
