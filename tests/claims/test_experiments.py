@@ -266,9 +266,9 @@ def test_overrides_of_what_it_does_not_vary_work(words, dlx_call):
 
 
 def test_a_folder_from_before_the_package_was_renamed_opens(dlx_call):
-    found = json.loads(dlx_call("train", "experiment=bottleneck", *SMALL["bottleneck"], "--json").out)
+    found = json.loads(dlx_call("train", "experiment=adam_epsilon", *SMALL["adam_epsilon"], "--json").out)
     config = Path(found["run"], "config.yaml")
-    config.write_text(config.read_text().replace("dlx.claims.bottleneck", "dlx.experiments.bottleneck"))
+    config.write_text(config.read_text().replace("dlx.claims.adam_epsilon", "dlx.experiments.adam_epsilon"))
     config.with_name("points.yaml").unlink()  # claims had none
     call = dlx_call("resume", found["run"], "--json")
     assert call.code == 0, call.err
