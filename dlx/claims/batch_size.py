@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import guessing
-from dlx.claims.reading import finals, mean_and_error, written
+from dlx.claims.reading import finals, mean_and_error, plus_minus
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.training.run import open_run
@@ -86,8 +86,8 @@ class BatchSize(Claim):
         return Verdict(
             flatter and better,
             f"batch {self.sizes[0]} against {self.sizes[-1]}, training losses {loss[0][0]:.3f} and {loss[1][0]:.3f}: "
-            f"sharpness {written(flat, 1)} against {written(sharp, 1)} ({'' if flatter else 'not '}flatter), "
-            f"test accuracy {written(small)} against {written(large)} ({'' if better else 'not '}better)",
+            f"sharpness {plus_minus(flat, 1)} against {plus_minus(sharp, 1)} ({'' if flatter else 'not '}flatter), "
+            f"test accuracy {plus_minus(small)} against {plus_minus(large)} ({'' if better else 'not '}better)",
         )
 
 

@@ -18,8 +18,7 @@ from dlx.claims.reading import mean_and_error
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.methods.bias_variance import noise_of
-from dlx.methods.decomposition import measured as measure_error
-from dlx.methods.decomposition import squared
+from dlx.methods.decomposition import measure_error, squared
 from dlx.methods.predictions import predict_split
 from dlx.random import generator
 

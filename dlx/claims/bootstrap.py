@@ -15,10 +15,10 @@ from torch import Tensor
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import mean_and_error, written
+from dlx.claims.reading import mean_and_error, plus_minus
 from dlx.config import Config
 from dlx.config.checks import at_least
-from dlx.methods.bagging import drawn_by
+from dlx.methods.bagging import drawn_indices
 from dlx.methods.predictions import predict_split
 from dlx.random import generator
 
@@ -48,7 +48,7 @@ class Bootstrap(Claim):
         return found
 
     def measure(self, base: Config, runs: Runs) -> Measured:
-        sizes = {str(n): mean_and_error(shares(n, DRAWS)) for n in SIZES}
+        sizes = {str(n): mean_and_error(replicate_shares(n, DRAWS)) for n in SIZES}
         estimates: dict[str, list[float]] = {name: [] for name in (*NAMES, "test")}
         of_replicates = []
         for number in range(self.sets):
@@ -57,7 +57,7 @@ class Bootstrap(Claim):
             wrong, left_out = [], []
             for b in range(self.replicates):
                 (run,) = runs[f"set-{number}-bootstrap-{b}"]
-                drawn = drawn_by(run, base.trust)
+                drawn = drawn_indices(run, base.trust)
                 of_replicates.append(len(drawn.unique()) / len(drawn))
                 label_N = predict_split(run, "train", trust=base.trust, of=whole).output.argmax(1)
                 wrong.append(label_N != train.truth)
@@ -68,7 +68,7 @@ class Bootstrap(Claim):
             estimates["train"].append(training)
             estimates["oob"].append(oob)
             estimates["632"].append(0.368 * training + 0.632 * oob)
-            estimates["632+"].append(plus(training, oob, guess))
+            estimates["632+"].append(estimate_632_plus(training, oob, guess))
             estimates["test"].append(test.score(test.output, test.truth)["error"])
         return {"sizes": sizes, "share": mean_and_error(of_replicates), "n": len(train.index), **estimates}
 
@@ -110,13 +110,13 @@ class Bootstrap(Claim):
         errors = ", ".join(f"{label} {mean_and_error(measured[name])[0]:.4f}" for name, label in NAMES.items())
         return Verdict(
             right and nearer,
-            f"replicates of {measured['n']} hold {written(measured['share'])} of the samples; test error "
+            f"replicates of {measured['n']} hold {plus_minus(measured['share'])} of the samples; test error "
             f"{mean_and_error(measured['test'])[0]:.4f}, estimated by {errors}; mean distance to it "
-            + ", ".join(f"{label} {written(off[name])}" for name, label in NAMES.items()),
+            + ", ".join(f"{label} {plus_minus(off[name])}" for name, label in NAMES.items()),
         )
 
 
-def shares(n: int, draws: int) -> list[float]:
+def replicate_shares(n: int, draws: int) -> list[float]:
     """The share of n samples that is in each of `draws` replicates."""
     drawn = torch.randint(n, (draws, n), generator=generator(0, "bootstrap_shares", n)).sort(1).values
     return ((1 + (drawn.diff(dim=1) > 0).sum(1)) / n).tolist()
@@ -139,7 +139,7 @@ def no_information(label_N: Tensor, predicted_N: Tensor) -> float:
     return 1 - float(true_K @ predicted_K)
 
 
-def plus(training: float, oob: float, guess: float) -> float:
+def estimate_632_plus(training: float, oob: float, guess: float) -> float:
     """The 0.632+ estimate: the weight of the left-out error is 0.632 / (1 - 0.368 R), R in [0, 1] the relative
     overfitting (oob - training) / (guess - training)."""
     oob = min(oob, guess)

@@ -41,7 +41,7 @@ class Bottleneck(Claim):
             "layers": [layer.weight.numel() for layer in squeezing if isinstance(layer, nn.Conv2d)],
             "widths": widths,
             "by_width": [cost(bottleneck(channels, width), channels, side) for width in widths],
-            "rank": {"direct": rank(direct.weight), "bottleneck": rank(joined(squeezing))},
+            "rank": {"direct": rank(direct.weight), "bottleneck": rank(joint_kernel(squeezing))},
             "joined_error": joined_error(squeezing, channels),
         }
 
@@ -107,7 +107,7 @@ def cost(network: nn.Module, channels: int, side: int) -> dict[str, int]:
     return {"parameters": sum(p.numel() for p in network.parameters()), "flops": counter.get_total_flops()}
 
 
-def joined(network: nn.Sequential) -> Tensor:
+def joint_kernel(network: nn.Sequential) -> Tensor:
     """The one kernel [out, in, 3, 3] that a 1x1 and a 3x3 convolution multiply out to."""
     first, second = (layer.weight for layer in network if isinstance(layer, nn.Conv2d))
     return torch.einsum("omhw,mi->oihw", second, first[:, :, 0, 0])
@@ -119,7 +119,7 @@ def joined_error(network: nn.Sequential, channels: int) -> float:
         network = network.double()
         x_BCHW = torch.randn(1, channels, 8, 8, dtype=torch.float64)
         output = network(x_BCHW)
-        return float((F.conv2d(x_BCHW, joined(network), padding=1) - output).abs().max() / output.abs().max())
+        return float((F.conv2d(x_BCHW, joint_kernel(network), padding=1) - output).abs().max() / output.abs().max())
 
 
 def rank(kernel: Tensor) -> int:

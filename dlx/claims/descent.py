@@ -18,7 +18,7 @@ def make_optimizer(config: Config, params: Sequence[Tensor], lr: float) -> Optim
     return instantiate(block, base=Optimizer, trust=config.trust, key="optimizer", params=list(params))
 
 
-def path(
+def optimizer_path(
     make: Callable[[Sequence[Tensor]], Optimizer],
     gradient: Callable[[Tensor], Tensor],
     start: Sequence[float],
@@ -35,13 +35,13 @@ def path(
     return torch.stack(visited).numpy()
 
 
-def descended(start: Sequence[float], curvature: Sequence[float], lr: float, steps: int) -> np.ndarray:
+def descent_path(start: Sequence[float], curvature: Sequence[float], lr: float, steps: int) -> np.ndarray:
     """Gradient descent on 1/2 sum h x^2: x_t = (1 - lr h)^t x_0."""
     t = np.arange(steps + 1)[:, None]
     return (1 - lr * np.array(curvature)) ** t * np.array(start)
 
 
-def momentum_descended(
+def momentum_path(
     start: Sequence[float], curvature: Sequence[float], lr: float, momentum: float, steps: int
 ) -> np.ndarray:
     """Descent with momentum, a = mu a + h x, x = x - lr a: powers of a 2 by 2 matrix on (x, a), by variable."""

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import guessing, legend_beside
-from dlx.claims.reading import mean_and_error, written
+from dlx.claims.reading import mean_and_error, plus_minus
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 from dlx.methods.bagging import growing_errors
@@ -106,7 +106,7 @@ class EnsembleSize(Claim):
         falls = all(after < before for before, after in pairwise(some))
         change, error = less["bagging"]
         last = {kind: mean_and_error([errors[-1] for errors in measured[kind]])[0] for kind in KINDS}
-        each = ", ".join(f"{label} {last[kind]:.4f} (change {written(less[kind])})" for kind, label in KINDS.items())
+        each = ", ".join(f"{label} {last[kind]:.4f} (change {plus_minus(less[kind])})" for kind, label in KINDS.items())
         sizes = (1, (self.seeds + 1) // 2, self.seeds)
         grown = ", ".join(f"{value:.4f} with {size}" for value, size in zip(some, sizes, strict=True))
         beats = less["boosting"][0] < -2 * less["boosting"][1]

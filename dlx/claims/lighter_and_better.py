@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.reading import finals, mean_and_error, written
+from dlx.claims.reading import finals, mean_and_error, plus_minus
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.tasks.spec import Image, Label, LabeledImages
@@ -82,5 +82,5 @@ class LighterAndBetter(Claim):
         older, newer = here["alexnet"], max(here["resnet"], here["densenet"])
         better = newer[0] >= older[0] and last["imagenet_top5"] > first["imagenet_top5"]
         sizes = ", ".join(f"{name} {found['parameters'] / 1e6:.1f}M" for name, found in measured.items())
-        reached = ", ".join(f"{name} {written(pair)}" for name, pair in here.items())
+        reached = ", ".join(f"{name} {plus_minus(pair)}" for name, pair in here.items())
         return Verdict(lighter and better, f"parameters at 224x224: {sizes}; digits, {self.epochs} epochs: {reached}")

@@ -97,7 +97,7 @@ def best_line(x_N1: Tensor, y_N1: Tensor) -> tuple[float, float, float]:
     return float(solution_21[0]), float(solution_21[1]), float(error)
 
 
-def multiplied(layers: nn.Module) -> tuple[Tensor, Tensor]:
+def affine_map(layers: nn.Module) -> tuple[Tensor, Tensor]:
     """The weight [out, in] and bias [out] of the product of the linear layers, without what is between them."""
     first, *rest = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
     weight, bias = first.weight.double(), first.bias.double()
@@ -109,6 +109,6 @@ def multiplied(layers: nn.Module) -> tuple[Tensor, Tensor]:
 def affine_error(layers: nn.Module, x_NF: Tensor) -> float:
     """The largest difference between a network and its one affine map, over the largest output, in float64."""
     with torch.no_grad():
-        weight, bias = multiplied(layers)
+        weight, bias = affine_map(layers)
         output = deepcopy(layers).double()(x_NF.double())
         return float((x_NF.double() @ weight.T + bias - output).abs().max() / output.abs().max())

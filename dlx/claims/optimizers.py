@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.descent import descended, make_optimizer, momentum_descended, path, steps_until
+from dlx.claims.descent import descent_path, make_optimizer, momentum_path, optimizer_path, steps_until
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside
 from dlx.claims.reading import finals, mean_curve
 from dlx.config import Config, compose
@@ -47,14 +47,14 @@ class Optimizers(Claim):
 
         def walk(name: str, curvature: tuple[float, ...], start: tuple[float, ...], lr: float) -> np.ndarray:
             h = torch.tensor(curvature, dtype=torch.float64)
-            return path(partial(make_optimizer, makers[name], lr=lr), lambda x: h * x, start, STEPS)
+            return optimizer_path(partial(make_optimizer, makers[name], lr=lr), lambda x: h * x, start, STEPS)
 
         valley = {name: walk(name, VALLEY, (1.0, 0.5), lr) for name, lr in TOY.items()}
         saddle = {name: walk(name, SADDLE, (1.0, 1e-3), lr) for name, lr in TOY.items()}
         known = {
-            "sgd": (valley["sgd"], descended((1.0, 0.5), VALLEY, TOY["sgd"], STEPS)),
-            "momentum": (valley["momentum"], momentum_descended((1.0, 0.5), VALLEY, TOY["momentum"], 0.9, STEPS)),
-            "sgd, saddle": (saddle["sgd"], descended((1.0, 1e-3), SADDLE, TOY["sgd"], STEPS)),
+            "sgd": (valley["sgd"], descent_path((1.0, 0.5), VALLEY, TOY["sgd"], STEPS)),
+            "momentum": (valley["momentum"], momentum_path((1.0, 0.5), VALLEY, TOY["momentum"], 0.9, STEPS)),
+            "sgd, saddle": (saddle["sgd"], descent_path((1.0, 1e-3), SADDLE, TOY["sgd"], STEPS)),
         }
         return {
             "guessing": guessing(base),

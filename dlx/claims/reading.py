@@ -36,6 +36,6 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), error
 
 
-def written(pair: tuple[float, float], digits: int = 4) -> str:
+def plus_minus(pair: tuple[float, float], digits: int = 4) -> str:
     """`0.9500 ± 0.0100`."""
     return f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"

@@ -59,7 +59,7 @@ class Bagging(Method):
         metrics = judged(ensemble.summary())
         metrics |= {f"member/{name}": value for name, value in alone.items() if name.removesuffix("_std") in metrics}
         pool, test = (predict_split_by_member(ensemble, split, trust=base.trust) for split in ("train", "test"))
-        drawn = [drawn_by(run, base.trust) for run in runs.values()]
+        drawn = [drawn_indices(run, base.trust) for run in runs.values()]
         left_out_MN = torch.stack([~torch.isin(pool.index, index) for index in drawn])
         bag = out_of_bag(pool, left_out_MN, self.vote)
         metrics |= {f"oob/{name}": value for name, value in bag.items() if name != "error"}
@@ -79,7 +79,7 @@ class Bagging(Method):
         return MethodResult(metrics, found, {"members": partial(_draw, found, what)})
 
 
-def drawn_by(run: RunFolder, trust: tuple[str, ...]) -> Tensor:
+def drawn_indices(run: RunFolder, trust: tuple[str, ...]) -> Tensor:
     """Positions in the training source that a run was trained on, repeated as often as it drew them."""
     config = run.load_config(trust=trust)
     return settings(config, "dataset").split(build(config, "dataset"))["train"].index

@@ -18,7 +18,7 @@ from torch import Tensor
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
-from dlx.methods.decomposition import measured, squared, zero_one
+from dlx.methods.decomposition import measure_error, squared, zero_one
 from dlx.methods.method import Method, MethodResult, check_supervised, check_unset
 from dlx.methods.predictions import Predictions, predict_split
 from dlx.methods.spread import spread
@@ -82,7 +82,7 @@ def of_targets(output_MND: Tensor, target_ND: Tensor, noise: float | None, seed:
         error = float(parts.error.mean())
         text = f"bias² and noise {bias2:.4g} + variance {variance:.4g} = error {error:.4g}"
         return {"bias2_noise": bias2, "variance": variance, "error": error}, text
-    found = measured(output_MND, target_ND, noise, generator(seed, "test_noise"))
+    found = measure_error(output_MND, target_ND, noise, generator(seed, "test_noise"))
     total = bias2 + variance + noise**2
     text = (
         f"bias² {bias2:.4g} + variance {variance:.4g} + noise {noise**2:.4g} = {total:.4g}; "

@@ -42,7 +42,7 @@ class Noisy:
     standard_error: float
 
 
-def measured(output_MND: Tensor, target_ND: Tensor, noise: float, rng: torch.Generator) -> Noisy:
+def measure_error(output_MND: Tensor, target_ND: Tensor, noise: float, rng: torch.Generator) -> Noisy:
     """Noise of this standard deviation is drawn for each predictor and point: error - (bias2 + variance + noise^2) is
     the mean of e^2 - noise^2 - 2 e (output - target), whose terms are independent."""
     output_MND, target_ND = output_MND.double(), target_ND.double()

@@ -11,7 +11,7 @@ from dlx.claims.activations import Activations, gradient_norms
 from dlx.claims.bottleneck import Bottleneck, bottleneck, conv_3x3, cost, even_width, rank
 from dlx.claims.convolution import KERNELS, Convolution, convolved
 from dlx.claims.degradation import Degradation
-from dlx.claims.linear_stays_linear import LinearStaysLinear, affine_error, best_line, multiplied
+from dlx.claims.linear_stays_linear import LinearStaysLinear, affine_error, affine_map, best_line
 from dlx.claims.receptive_field import SIDE, ReceptiveField, gradient_map, stack
 from dlx.claims.universal_approximation import CURVATURE, UniversalApproximation, interpolate
 from dlx.config import compose
@@ -150,7 +150,7 @@ def test_linear_layers_multiply_out():
     torch.manual_seed(0)
     x = torch.randn(20, 3)
     linear = nn.Sequential(nn.Linear(3, 5), nn.Identity(), nn.Linear(5, 4), nn.Identity(), nn.Linear(4, 2))
-    weight, bias = multiplied(linear)
+    weight, bias = affine_map(linear)
     assert weight.shape == (2, 3)
     torch.testing.assert_close(x @ weight.float().T + bias.float(), linear(x))
     assert affine_error(linear, x) < 1e-14

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dlx.claims.bias_variance import family_verdict
-from dlx.claims.bootstrap import Bootstrap, left_out_error, no_information, plus, shares
+from dlx.claims.bootstrap import Bootstrap, estimate_632_plus, left_out_error, no_information, replicate_shares
 from dlx.claims.ensemble import EnsembleSize, growth
 from dlx.methods.predictions import Predictions
 from dlx.tasks.classification import Classification
@@ -22,9 +22,9 @@ TARGET = Classification(SPEC, "image", "label", "cross_entropy")
 
 def test_the_share_of_a_replicate():
     for n in (1, 2, 10, 200):
-        found = shares(n, 4000)
+        found = replicate_shares(n, 4000)
         assert sum(found) / 4000 == pytest.approx(1 - (1 - 1 / n) ** n, abs=0.02)
-    assert set(shares(2, 50)) == {0.5, 1.0}
+    assert set(replicate_shares(2, 50)) == {0.5, 1.0}
 
 
 def test_the_left_out_error_by_hand():
@@ -36,10 +36,10 @@ def test_the_left_out_error_by_hand():
 
 def test_632_plus():
     """Without overfitting it is 0.632; where the left-out error is a guess's it is that."""
-    assert plus(0.1, 0.1, 0.9) == pytest.approx(0.1)
-    assert plus(0.0, 0.9, 0.9) == pytest.approx(0.9)
-    assert plus(0.0, 0.95, 0.9) == pytest.approx(0.9)
-    assert plus(0.1, 0.2, 0.9) == pytest.approx(0.1 + 0.1 * 0.632 / (1 - 0.368 / 8))
+    assert estimate_632_plus(0.1, 0.1, 0.9) == pytest.approx(0.1)
+    assert estimate_632_plus(0.0, 0.9, 0.9) == pytest.approx(0.9)
+    assert estimate_632_plus(0.0, 0.95, 0.9) == pytest.approx(0.9)
+    assert estimate_632_plus(0.1, 0.2, 0.9) == pytest.approx(0.1 + 0.1 * 0.632 / (1 - 0.368 / 8))
     assert no_information(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 1])) == pytest.approx(
         1 - 0.5 / 4 - 0.75 / 4
     )
