@@ -23,7 +23,7 @@ BATCH = 256  # samples whose gradients are measured
 
 
 class Activations(Claim):
-    """depth: hidden layers. width: of each. seeds: networks with each activation."""
+    """depth: number of hidden layers. width: units of each layer. seeds: trainings with each activation."""
 
     claim = "With sigmoid the gradient vanishes towards the input and a deep network does not train; with ReLU it does"
 

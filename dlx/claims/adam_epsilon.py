@@ -16,7 +16,7 @@ SIZES = [10.0**exponent for exponent in range(-10, 3)]  # of gradients
 
 
 class AdamEpsilon(Claim):
-    """values: of epsilon, rising. seeds: trainings with each."""
+    """values: values of epsilon, rising. seeds: trainings with each value."""
 
     claim = "With a large epsilon Adam's step is no longer of one size, but follows the gradient; training slows"
 

@@ -16,9 +16,9 @@ VALIDATE_EVERY = 500  # samples between two readings of the training loss, so th
 
 
 class BatchSize(Claim):
-    """sizes: of batches. rates: the learning rate of each, tuned for validation accuracy at the target, on other seeds.
-    target: the training loss at which every training stops. epsilon: of the box in which sharpness is taken; Keskar's
-    1e-3 shows no ordering at this scale. seeds: trainings of each.
+    """sizes: batch sizes. rates: learning rate of each size, tuned for validation accuracy on other seeds.
+    target: training loss at which every training stops. epsilon: size of the box in which sharpness is measured;
+    Keskar's 1e-3 shows no ordering at this scale. seeds: trainings with each size.
     """
 
     claim = "Small batches end in flat minima, which generalize better; large batches in sharp ones"

@@ -28,8 +28,8 @@ FLOOR = 1e-4  # an unbiased estimate of a bias of 0 may be negative, which has n
 
 
 class BiasVarianceTradeoff(Claim):
-    """degrees: of polynomials. widths: of a network's one hidden layer. replicates: trainings of each, on training sets
-    of their own. mlp_samples: training samples of the network; it takes fewer to vary as polynomials do."""
+    """degrees: degrees of polynomials. widths: units of a network's one hidden layer. replicates: trainings of each, on
+    training sets of their own. mlp_samples: training samples of the network, which varies enough only with few."""
 
     claim = "With capacity bias² falls and variance grows, and the error is least in between"
     size = (12, 8)

@@ -29,8 +29,7 @@ NAMES = {"train": "training error", "oob": "left-out samples", "632": "0.632", "
 
 
 class Bootstrap(Claim):
-    """replicates: trainings on replicates of each training set. sets: training sets, each with a test
-    set of its own."""
+    """replicates: trainings on replicates of each training set. sets: training sets, each with its own test set."""
 
     claim = "A replicate holds 0.632 of the samples; 0.368 training + 0.632 left-out error is nearer the test error"
     size = (12.5, 4.4)

@@ -19,7 +19,7 @@ from dlx.random import reseed
 
 
 class Bottleneck(Claim):
-    """channels: in and out. squeezed: channels between the 1x1 and the 3x3. side: of the maps."""
+    """channels: input and output channels. squeezed: channels between the 1x1 and the 3x3. side: height of the maps."""
 
     claim = "A 1x1 convolution to fewer channels before a 3x3 one saves most of its parameters and FLOPs"
     size = (11, 4.4)

@@ -13,7 +13,7 @@ from dlx.tasks.summary import summarize
 
 
 class ChannelGrowth(Claim):
-    """depth: of the network. compression: share of the channels that a transition keeps."""
+    """depth: depth of the network. compression: share of the channels that a transition keeps."""
 
     claim = "Each dense layer adds `growth` channels, linearly with depth; transitions cut them back"
     size = (12.5, 4.2)

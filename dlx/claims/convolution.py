@@ -22,7 +22,7 @@ KERNELS = {
 
 
 class Convolution(Claim):
-    """digits: which are filtered, the first of each in the data. scale: how much larger they are made, bicubic."""
+    """digits: digits that are filtered (the first image of each). scale: factor of their bicubic enlargement."""
 
     claim = "conv2d is the sum (f * g)(i, j) = sum f(a, b) g(i - a, j - b) with the kernel g flipped"
     reads = ("seed", "dataset")

@@ -50,9 +50,3 @@ def momentum_path(
         matrix = np.array([[1 - lr * h, -lr * momentum], [h, momentum]])
         points.append([(np.linalg.matrix_power(matrix, t) @ [x, 0.0])[0] for t in range(steps + 1)])
     return np.array(points).T
-
-
-def steps_until(values: np.ndarray, bound: float) -> int | None:
-    """The first step at which a value is below a bound."""
-    below = np.flatnonzero(values < bound)
-    return int(below[0]) if len(below) else None

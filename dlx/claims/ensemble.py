@@ -32,7 +32,7 @@ KINDS = {"seeds": "other seeds, averaged", "bagging": "bagging", "boosting": "bo
 
 
 class EnsembleSize(Claim):
-    """members: of the largest ensemble. sets: training and test sets, over which errors are averaged and compared."""
+    """members: size of the largest ensemble. sets: training sets, over which errors are averaged."""
 
     claim = "Bagged networks err less than one network, and less the more there are"
     size = (8.5, 4.6)

@@ -16,7 +16,7 @@ LABELS = {"one": "one sample a step", "mini_batch": "mini-batches of 32", "full_
 
 
 class GradientDescent(Claim):
-    """passes: over the data, the same for all three. lr: for one sample, a mini-batch of 32, the full batch."""
+    """passes: epochs of each training. lr: learning rates for one sample, a mini-batch of 32 and the full batch."""
 
     claim = "One sample a step is noisy and fast per pass, the full batch smooth and slow; mini-batches lie between"
 

@@ -14,7 +14,7 @@ from dlx.config import Config
 
 
 class LearningRate(Claim):
-    """rates: the learning rates, in rising order."""
+    """rates: learning rates, rising."""
 
     claim = "A learning rate that is too small learns slowly, one that is too large diverges or stays bad"
 

@@ -28,7 +28,7 @@ IMAGENET = LabeledImages(
 
 
 class LighterAndBetter(Claim):
-    """epochs: what each network may train here, on images of 8x8 in its small form. seeds: trainings of each."""
+    """epochs: epochs of each network in its small form, on images of 8x8. seeds: trainings of each network."""
 
     claim = "Networks became lighter and better at once: AlexNet, VGG, GoogLeNet, ResNet, DenseNet"
     size = (12, 4.5)

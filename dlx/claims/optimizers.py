@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.descent import descent_path, make_optimizer, momentum_path, optimizer_path, steps_until
+from dlx.claims.descent import descent_path, make_optimizer, momentum_path, optimizer_path
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside
 from dlx.claims.reading import finals, mean_curve
 from dlx.config import Config, compose
@@ -66,7 +66,10 @@ class Optimizers(Claim):
                 name: float(np.abs(points - exact).max() / np.abs(exact).max())
                 for name, (points, exact) in known.items()
             },
-            "saddle_steps": {name: steps_until(1 - np.abs(points[:, 1]), 0.0) for name, points in saddle.items()},
+            "saddle_steps": {
+                name: next((step for step, (_, y) in enumerate(points.tolist()) if abs(y) > 1), None)
+                for name, points in saddle.items()
+            },
             "effective_step": {name: effective_step(makers[name]) for name in ("adagrad", "rmsprop", "adadelta")},
         }
 

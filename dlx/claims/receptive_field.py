@@ -20,7 +20,7 @@ SIDE = 11  # of the input; its center is (5, 5)
 
 
 class ReceptiveField(Claim):
-    """channels: of the input and of every layer."""
+    """channels: channels of the input and of every layer."""
 
     claim = "Two 3x3 convolutions have the receptive field of one 5x5 (three of one 7x7) with fewer parameters"
     size = (12, 6.6)

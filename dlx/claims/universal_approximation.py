@@ -29,8 +29,8 @@ CURVATURE = (3 * math.pi) ** 2  # the largest |f''| of sin(3 pi x)
 
 
 class UniversalApproximation(Claim):
-    """functions: of data=function1d, that are learned. widths: of the one hidden layer. seeds: trainings of each.
-    knots: numbers of units of the networks that are written down, for sin.
+    """functions: functions of data=function1d. widths: units of the one hidden layer. seeds: trainings of each width.
+    knots: units of the networks whose weights are computed, for sin.
     """
 
     claim = "The error of a network with one hidden layer falls with its width, towards any continuous function"

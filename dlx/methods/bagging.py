@@ -32,8 +32,8 @@ from dlx.training.session import judged
 
 
 class Bagging(Method):
-    """members: trainings, each on a replicate and from a seed of its own. vote: how they predict together: average (of
-    classifiers: of probabilities) or majority."""
+    """members: number of trainings, each on a replicate and from a seed of its own. vote: average (of probabilities for
+    classifiers) or majority."""
 
     def __init__(self, *, members: int = 10, vote: Literal["average", "majority"] = "average") -> None:
         at_least(1, members=members)

@@ -51,8 +51,8 @@ class Chain:
 
 
 class Boosting(Method):
-    """members: their largest number, each from a seed of its own. learning_rate: scales each member's weight; a smaller
-    one needs more members."""
+    """members: most members, each from a seed of its own. learning_rate: scales each member's weight; a smaller one
+    needs more members."""
 
     is_chain: ClassVar[bool] = True
 

@@ -14,7 +14,7 @@ from dlx.runs.folder import RunFolder
 
 
 class Seeds(Method):
-    """count: of trainings; their seeds are the configuration's and the ones after it."""
+    """count: number of trainings; their seeds are the configuration's and the ones after it."""
 
     def __init__(self, *, count: int = 5) -> None:
         at_least(1, count=count)

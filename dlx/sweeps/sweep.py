@@ -173,7 +173,8 @@ def resume_sweep(
 
 
 def _kind(first: Config) -> str:
-    return str(first.choices.get(Point("", first, {}).group) or "sweep")
+    group = Point("", first, {}).group
+    return str(first.choices.get(group, group) or "sweep")
 
 
 def name_of(first: Config) -> str:
