@@ -108,15 +108,16 @@ class Claim(Method):
             group for member in members for group in GROUPS if member.choices.get(group) != base.choices.get(group)
         }
         signature = read(f"{type(self).__module__}.{type(self).__qualname__}")
-        settings = ", ".join(f"experiment.{name}" for name in signature.params) if signature else "nothing"
+        name = type(self).__module__.rpartition(".")[2]
+        settings = ", ".join(f"experiment.{param}" for param in signature.params) if signature else "nothing"
         problems = []
         for key, word in typed.items():
             if any(_within(key, other) or (_within(other, key) and key not in GROUPS) for other in varied):
-                what = f"the claim varies it itself, so {word} would be without effect; it takes {settings}"
+                what = f"{name} varies it itself, so {word} would be without effect; it takes {settings}"
                 problems.append(Problem(key, what))
             elif not members and not any(_within(key, other) for other in self.reads):
                 reads = ", ".join(self.reads)
-                problems.append(Problem(key, f"the claim trains nothing and reads {reads} alone; {word} has no effect"))
+                problems.append(Problem(key, f"{name} trains nothing and reads {reads} alone; {word} has no effect"))
         if problems:
             raise ConfigError(problems)
 
