@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from dlx.config import Config
-from dlx.config.errors import ConfigError, Problem
+from dlx.config.errors import ConfigError, Problem, reason_of
 from dlx.runs.folder import RunFolder
-from dlx.sweeps.plan import Interrupted, text_of
+from dlx.sweeps.plan import Interrupted
 from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.session import Result
@@ -90,6 +90,6 @@ class Method:
         except Interrupted:
             raise
         except Exception as error:
-            return MethodResult({}, failure=f"its members have no answer: {text_of(error)}")
+            return MethodResult({}, failure=f"its members have no answer: {reason_of(error)}")
         failure = f"{len(lost)} of {len(runs)} members did not finish: {lost[0]}" if lost else None
         return replace(result, failure=failure)
