@@ -15,8 +15,8 @@ from dlx.config.changes import changes
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import GROUPS
 from dlx.config.signature import read
-from dlx.methods.method import Method, MethodResult
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult
 from dlx.sweeps.plan import Interrupted
 from dlx.training.session import Result
 

@@ -22,10 +22,10 @@ from dlx.config import Config, build, compose, settings
 from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
-from dlx.methods.method import Method, MethodResult, check_supervised, check_unset
 from dlx.methods.predictions import Predictions, predict_split_by_member
 from dlx.methods.spread import spread
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.combine import combine
 from dlx.tasks.system import System
 from dlx.training.session import judged

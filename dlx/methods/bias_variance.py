@@ -19,11 +19,11 @@ from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.decomposition import measure_error, squared, zero_one
-from dlx.methods.method import Method, MethodResult, check_supervised, check_unset
 from dlx.methods.predictions import Predictions, predict_split
 from dlx.methods.spread import spread
 from dlx.random import generator
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.system import System
 
 

@@ -26,9 +26,9 @@ from dlx.config.checks import above, at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.data.view import class_labels
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
-from dlx.methods.method import Method, MethodResult, check_supervised
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult, check_supervised
 from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.run import Prepared, open_run, prepare

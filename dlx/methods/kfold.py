@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
-from dlx.methods.method import Method, MethodResult, check_unset
 from dlx.methods.predictions import predict_split
 from dlx.methods.spread import plot_members, spread
 from dlx.runs.files import write_atomic
 from dlx.runs.folder import RunFolder
 from dlx.runs.load import load_system
+from dlx.sweeps.method import Method, MethodResult, check_unset
 from dlx.tasks.classification import Classification
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
-from dlx.methods.method import Method, MethodResult
 from dlx.methods.spread import plot_members, spread
 from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult
 
 
 class Seeds(Method):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dlx.config import Config, build
 from dlx.sweeps.check import check_metric
+from dlx.sweeps.method import Method
 
 if TYPE_CHECKING:
-    from dlx.methods.method import Method
     from dlx.sweeps.plan import Ending
 
 

@@ -29,6 +29,7 @@ from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.sweeps.check import check_members, check_points
 from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import make_executor
+from dlx.sweeps.method import Method, MethodResult
 from dlx.sweeps.plan import LOST, Interrupted, Plan, check_alone, is_member_name, told
 from dlx.sweeps.points import FixedPoints, Point
 from dlx.sweeps.search import begin_search, open_search
@@ -38,7 +39,6 @@ from dlx.training.progress import PlanProgress
 from dlx.training.run import prepare
 
 if TYPE_CHECKING:
-    from dlx.methods.method import Method, MethodResult
     from dlx.sweeps.draft import Draft
     from dlx.sweeps.executors import Execution
     from dlx.sweeps.plan import Ending
