@@ -131,7 +131,7 @@ def run_method(config: Config, runs: Path, name: str) -> Row:
 
     runs: the folder of the claim's runs.
     """
-    execution = Execution(trust=config.trust)
+    execution = Execution(trust=config.trust, quiet=True)  # the claim shows its progress
     begun = [path.parent for path in sorted((runs / name).glob("*/plan.yaml"))]
     if begun:
         swept = resume_sweep(RunFolder(begun[-1]), execution)
