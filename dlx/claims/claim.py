@@ -80,9 +80,10 @@ class Claim(Method):
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         """The trainings by name. Raises UserError for overrides that would have no effect."""
+        name = type(self).__module__.rpartition(".")[2]  # the option's, for messages
         if "method" in base.values:
-            raise UserError("method: a claim trains what it needs; leave it out")
-        self._check_overrides(base)
+            raise UserError(f"method: {name} trains what its claim needs; leave it out")
+        self._check_overrides(base, name)
         return self._members(base)
 
     def _members(self, base: Config) -> dict[str, Config]:
@@ -95,7 +96,7 @@ class Claim(Method):
             for seed in range(self.seeds)
         }
 
-    def _check_overrides(self, base: Config) -> None:
+    def _check_overrides(self, base: Config, name: str) -> None:
         """Raises ConfigError for typed keys that the claim sets itself, or does not read."""
         typed = {key: word for key, word in base.typed.items() if key not in OWN and not key.startswith("experiment")}
         if not typed:
@@ -108,7 +109,6 @@ class Claim(Method):
             group for member in members for group in GROUPS if member.choices.get(group) != base.choices.get(group)
         }
         signature = read(f"{type(self).__module__}.{type(self).__qualname__}")
-        name = type(self).__module__.rpartition(".")[2]
         settings = ", ".join(f"experiment.{param}" for param in signature.params) if signature else "nothing"
         problems = []
         for key, word in typed.items():
