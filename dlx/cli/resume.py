@@ -8,7 +8,7 @@ import typer
 
 from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Overrides, Quiet, Root, Run, Trust, again, trusted
 from dlx.cli.sweep import Executor, Jobs, Limit, SlurmOptions, Storage, check_one_run, make_execution, report_sweep
-from dlx.cli.train import report, report_finding
+from dlx.cli.train import report, report_claim
 from dlx.config import compose
 from dlx.config.diff import check_resumable
 from dlx.config.errors import UserError
@@ -42,23 +42,19 @@ def resume(
     folder = find_run(run, root)
     folder.check_own()
     frozen = folder.load_config(trust=trusted(trust))
-    if (folder.is_plan or "experiment" in frozen.values) and (overrides or fork):
+    is_claim = "experiment" in frozen.values
+    is_plan = folder.is_plan or is_claim
+    if is_plan and (overrides or fork):
         raise UserError(f"{folder.path}: goes on as it was planned; it takes no overrides and no --fork")
     for option, value in {"--storage": storage, "--trials": trials}.items():
-        if value is not None and (not folder.is_plan or "experiment" in frozen.values):
+        if value is not None and not is_plan:
             raise UserError(f"{option}: {folder.path} is no search")
-    if "experiment" in frozen.values:
-        from dlx.experiments.run import resume_experiment
-
-        execution = make_execution(executor, jobs, time_limit, slurm, trusted(trust), quiet)
-        report_finding(resume_experiment(folder, frozen, execution, quiet=quiet), json, again(trust))
-        return
-    if folder.is_plan:
+    if is_plan:
         from dlx.sweeps.sweep import resume_sweep
 
         execution = make_execution(executor, jobs, time_limit, slurm, trusted(trust), quiet)
         swept = resume_sweep(folder, execution, storage=storage, trials=trials)
-        report_sweep(swept, json, again(trust))
+        (report_claim if is_claim else report_sweep)(swept, json, again(trust))
         return
 
     check_one_run(executor, jobs, time_limit, slurm)

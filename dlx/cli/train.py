@@ -22,13 +22,12 @@ from dlx.cli.sweep import (
     words_of_seeds,
 )
 from dlx.config import compose
-from dlx.config.diff import changes
 from dlx.runs.keys import shown_text
 
 if TYPE_CHECKING:
-    from dlx.config import Config
-    from dlx.experiments.run import Finding
     from dlx.sweeps.executors.execution import Execution
+    from dlx.sweeps.points import Point
+    from dlx.sweeps.sweep import SweepResult
     from dlx.training.prepare import Prepared
     from dlx.training.session import Result
 
@@ -62,20 +61,17 @@ def train(
     words += words_of_seeds(seeds)
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
 
-    if "experiment" in config.values:
-        from dlx.experiments.run import run_experiment
-
-        execution = make_execution(executor, jobs, time_limit, slurm, allowed, quiet)
-        if dry_run:
-            _print_members(config, execution)
-        else:
-            report_finding(run_experiment(config, execution, quiet=quiet), json, again(trust))
-        return
-    if "method" in config.values:
+    if "experiment" in config.values or "method" in config.values:
         from dlx.sweeps.points import Point
+        from dlx.sweeps.sweep import start_sweep
 
-        execution = make_execution(executor, jobs, time_limit, slurm, allowed, quiet)
-        run_points([Point("", config, {})], execution, dry_run=dry_run, json=json)
+        execution, point = make_execution(executor, jobs, time_limit, slurm, allowed, quiet), Point("", config, {})
+        if point.group == "method":
+            run_points([point], execution, dry_run=dry_run, json=json)
+        elif dry_run:
+            _print_claim(point, execution)
+        else:
+            report_claim(start_sweep([point], execution), json, again(trust))
         return
 
     check_one_run(executor, jobs, time_limit, slurm)
@@ -115,47 +111,42 @@ def report(result: Result, json: bool, flags: str = "") -> None:
     raise typer.Exit(result.code)
 
 
-def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
-    """What an experiment found, and where its figure is; ends the process with its code."""
-    if finding.verdict:
-        say(f"{'held' if finding.verdict.held else 'did not hold':<16}{finding.verdict.line}", json)
-        if (figure := finding.path / "media" / "figure.png").is_file():
+def report_claim(swept: SweepResult, json: bool, flags: str = "") -> None:
+    """Prints a claim's verdict, its figure, and the members that did not finish; ends the process with its code."""
+    found = swept.rows[0].details if swept.rows else {}
+    resume = f"dlx resume {shlex.quote(str(swept.path))}{flags}"
+    if found:
+        say(f"{'held' if found['held'] else 'did not hold':<16}{found['verdict']}", json)
+        if (figure := swept.path / "media" / "figure.png").is_file():
             say(f"{'figure':<16}{figure}", json)
-    go_on = f"dlx resume {shlex.quote(str(finding.path))}{flags}"
-    lost = {name: result for name, result in finding.results.items() if result.status != "finished"}
-    for name, result in lost.items():
-        say(f"{result.status:<16}{name}: {result.reason or ''}", json)
-    say(f"{'experiment':<16}{finding.path}", json)
-    if finding.code == 1:
-        count = sum(result.status == "failed" for result in lost.values())
-        say(f"{count} of {len(finding.results)} members failed; {go_on} tries them again", json)
-    if finding.status == "interrupted":
-        say(f"interrupted; go on with: {go_on}", json)
-    if finding.lost:
-        say(f"something was lost: {'; '.join(finding.lost)}", json)
+        for name, reason in found["reasons"].items():
+            say(f"{found['members'][name]:<16}{name}: {reason}", json)
+    say(f"{'experiment':<16}{swept.path}", json)
+    if swept.code == 1:
+        say(f"{swept.rows[0].reason}; {resume} tries them again", json)
+    if swept.status == "interrupted":
+        say(f"interrupted; go on with: {resume}", json)
+    if swept.lost:
+        say(f"something was lost: {'; '.join(swept.lost)}", json)
     if json:
-        print_json(
-            {
-                "run": str(finding.path),
-                "status": finding.status,
-                "held": finding.verdict.held if finding.verdict else None,
-                "metrics": finding.measured,
-            }
-        )
-    raise typer.Exit(finding.code)
+        held, metrics = found.get("held"), found.get("measured", {})
+        print_json({"run": str(swept.path), "status": swept.status, "held": held, "metrics": metrics})
+    raise typer.Exit(swept.code)
 
 
-def _print_members(config: Config, execution: Execution) -> None:
-    from dlx.experiments.run import draft_experiment
-    from dlx.runs.folder import slug
+def _print_claim(point: Point, execution: Execution) -> None:
+    from dlx.claims.claim import Claim
+    from dlx.sweeps.check import check_sweep
+    from dlx.sweeps.sweep import expand, parent_dir
 
-    experiment, base, members = draft_experiment(config, execution)
-    say(f"claim           {experiment.claim}")
-    for name, member in members.items():
-        say(f"  {name:<24}" + "  ".join(f"{key}={shown_text(value)}" for key, value in changes(base, member).items()))
-    name = slug(str(config["name"] or config.choices["experiment"]))
-    say(f"folder          {config['output_root']}/{name}/ (not made: --dry-run)")
-    say(f"runs            {len(members)} (not started: --dry-run)")
+    claim = point.method
+    assert isinstance(claim, Claim)
+    _, overrides = expand(check_sweep([point], execution).members)
+    say(f"claim           {claim.claim}")
+    for name, values in overrides.items():
+        say(f"  {name:<24}" + "  ".join(f"{key}={shown_text(value)}" for key, value in values.items()))
+    say(f"folder          {parent_dir(point.config)}/ (not made: --dry-run)")
+    say(f"runs            {len(overrides)} (not started: --dry-run)")
 
 
 def _print_plan(prepared: Prepared) -> None:

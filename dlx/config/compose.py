@@ -67,6 +67,10 @@ class Config:
             many = name in GROUPS and GROUPS[name].many
             if name not in GROUPS or many != isinstance(choice, list) or not all(isinstance(n, str) for n in names):
                 raise ConfigError([Problem(f"choices.{name}", f"{choice!r} cannot be chosen", str(path))])
+        experiment = values.get("experiment")
+        if isinstance(experiment, dict) and str(experiment.get("_target_")).startswith("dlx.experiments."):
+            # The package's name in folders from before it was dlx.claims.
+            experiment["_target_"] = experiment["_target_"].replace(".experiments.", ".claims.", 1)
         checker = Checker(values, choices, {}, (), trust, origin=str(path))
         checker.check()
         if checker.problems:

@@ -42,9 +42,9 @@ GROUPS = {
     "trainer": Group("dlx.training.trainer.Trainer"),
     "tracker": Group("dlx.tracking.tracker.Tracker", many=True),
     # Several trainings with one answer, made from what the other groups say.
-    "method": Group("dlx.methods.method.Method", optional=True),
+    "method": Group("dlx.sweeps.method.Method", optional=True),
     # A recipe over the other groups, which has no block of its own, or a claim that is looked into by several runs.
-    "experiment": Group("dlx.experiments.experiment.Experiment", optional=True),
+    "experiment": Group("dlx.claims.claim.Claim", optional=True),
 }
 
 

@@ -1,7 +1,7 @@
-"""Bagging (Breiman 1996): members trained on bootstrap replicates answer together, and what each left out tests them.
+"""Bagging (Breiman 1996): members trained on bootstrap replicates predict together; left-out samples test them.
 
 A replicate draws n of n samples with replacement; 1 - (1 - 1/n)^n, towards 0.632, of them are in it. A sample's
-out-of-bag answer is that of the members that did not draw it: an estimate of the test error that costs no data.
+out-of-bag prediction is that of the members that did not draw it: an estimate of the test error that costs no data.
 Shapes: M members, N samples of the training data, K outputs.
 """
 
@@ -11,103 +11,100 @@ import statistics
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from dlx.config import Config, build, build_shared, compose
+from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
-from dlx.methods.ensemble import SAID, leave_ensemble
-from dlx.methods.method import Answer, Method, check_supervised, check_unset
-from dlx.methods.outputs import Samples, answers_of_members
+from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
+from dlx.methods.predictions import Predictions, predict_split_by_member
 from dlx.methods.spread import spread
+from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
+from dlx.tasks.system import System
 from dlx.tasks.vote import combine_votes
 from dlx.training.session import val_and_test
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
-
 
 class Bagging(Method):
-    """members: trainings, each on a replicate and from a seed of its own. vote: how they answer together: average (of
-    classifiers: of probabilities) or majority."""
+    """members: number of trainings, each on a replicate and from a seed of its own. vote: average (of probabilities for
+    classifiers) or majority."""
 
     def __init__(self, *, members: int = 10, vote: Literal["average", "majority"] = "average") -> None:
-        if members < 1:
-            raise ValueError(f"members must be at least 1, got {members}")
+        at_least(1, members=members)
         self.count = members
         self.vote: Literal["average", "majority"] = vote
 
     def check(self, base: Config, system: System) -> None:
-        if self.vote == "majority" and not check_supervised("bagging", system).is_classifier:
+        is_classifier = check_supervised("bagging", system).is_classifier
+        if self.vote == "majority" and not is_classifier:
             raise ConfigError([Problem("method.vote", "majority is of classes; real targets are averaged")])
-        check_supervised("bagging", system)
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         check_unset(base, "bootstrap")
-        words = [[f"dataset.bootstrap={b}", f"seed={base['seed'] + b}"] for b in range(self.count)]
-        return {f"bag-{b}": compose(own, base=base) for b, own in enumerate(words)}
+        return {
+            f"bag-{b}": compose([f"dataset.bootstrap={b}", f"seed={base['seed'] + b}"], base=base)
+            for b in range(self.count)
+        }
 
-    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
-        """The ensemble's figures, the members' as `member/NAME` and the out-of-bag ones as `oob/NAME`."""
-        ensemble = leave_ensemble(base, runs, folder, vote=self.vote)
+    def aggregate(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> MethodResult:
+        """The ensemble's metrics, the members' as `member/NAME` and the out-of-bag ones as `oob/NAME`."""
+        ensemble = write_ensemble(base, runs, folder, vote=self.vote)
         alone, details = spread(runs)
         metrics = val_and_test(ensemble.summary())
         metrics |= {f"member/{name}": value for name, value in alone.items() if name.removesuffix("_std") in metrics}
-        pool, test = (answers_of_members(ensemble, split, trust=base.trust) for split in ("train", "test"))
-        drawn = [drawn_by(run, base.trust) for run in runs.values()]
+        pool, test = (predict_split_by_member(ensemble, split, trust=base.trust) for split in ("train", "test"))
+        drawn = [drawn_indices(run, base.trust) for run in runs.values()]
         left_out_MN = torch.stack([~torch.isin(pool.index, index) for index in drawn])
         bag = out_of_bag(pool, left_out_MN, self.vote)
         metrics |= {f"oob/{name}": value for name, value in bag.items() if name != "error"}
         distinct = [len(index.unique()) / len(index) for index in drawn]
         counts = f"{int(left_out_MN.any(0).sum())} of {len(pool.index)} samples"
         found = {
-            "ensemble": SAID,
+            "ensemble": ENSEMBLE_NOTE,
             "out of bag": f"{counts} were left out by at least one of {len(runs)} members",
             "distinct": f"{statistics.fmean(distinct):.4f} of the samples are in a replicate",
             "distinct_share": distinct,
-            "test_error": growing(test, test.output, self.vote),
-            "member_test_error": [test.judge(output, test.truth)["error"] for output in test.output],
+            "test_error": growing_errors(test, test.output, self.vote),
+            "member_test_error": [test.score(output, test.truth)["error"] for output in test.output],
             "oob_error": bag.get("error"),
             **details,
         }
-        what = "error" if test.classes else "mean squared error"
-        return Answer(metrics, found, {"members": partial(_draw, found, what)})
+        what = "error" if test.are_labels else "mean squared error"
+        return MethodResult(metrics, found, {"members": partial(_draw, found, what)})
 
 
-def drawn_by(run: RunFolder, trust: tuple[str, ...]) -> Tensor:
-    """Positions in the training source that a run was trained on, as often as it drew them."""
+def drawn_indices(run: RunFolder, trust: tuple[str, ...]) -> Tensor:
+    """Positions in the training source that a run was trained on, repeated as often as it drew them."""
     config = run.load_config(trust=trust)
     return build_shared(config, "dataset").split(build(config, "dataset"))["train"].index
 
 
-def out_of_bag(pool: Samples, left_out_MN: Tensor, vote: Literal["average", "majority"]) -> dict[str, float]:
-    """Figures of the training samples, each answered by the members that left it out; empty where none was left out."""
+def out_of_bag(pool: Predictions, left_out_MN: Tensor, vote: Literal["average", "majority"]) -> dict[str, float]:
+    """Metrics of the training samples, predicted by the members that left them out; empty if none was left out."""
     some_N = left_out_MN.any(0)
     if not some_N.any():
         return {}
     weight_MN = left_out_MN[:, some_N].float()
-    output_NK = combine_votes(pool.output[:, some_N], weight_MN, vote, classes=pool.classes)
-    return pool.judge(output_NK, pool.truth[some_N])
+    output_NK = combine_votes(pool.output[:, some_N], weight_MN, vote, classes=pool.are_labels)
+    return pool.score(output_NK, pool.truth[some_N])
 
 
-def growing(samples: Samples, output_MNK: Tensor, vote: Literal["average", "majority"]) -> list[float]:
-    """The error of the first member, the first two, ... together."""
+def growing_errors(samples: Predictions, output_MNK: Tensor, vote: Literal["average", "majority"]) -> list[float]:
+    """The error of the first member, of the first two together, ..."""
     together = [
-        combine_votes(output_MNK[:count], torch.ones(count), vote, classes=samples.classes)
+        combine_votes(output_MNK[:count], torch.ones(count), vote, classes=samples.are_labels)
         for count in range(1, len(output_MNK) + 1)
     ]
-    return [samples.judge(output, samples.truth)["error"] for output in together]
+    return [samples.score(output, samples.truth)["error"] for output in together]
 
 
 def _draw(found: Mapping[str, Any], what: str) -> Figure:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     alone, together = found["member_test_error"], found["test_error"]

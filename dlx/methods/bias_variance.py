@@ -1,7 +1,7 @@
 """Bias and variance of a training (Geman et al. 1992; 0-1 loss: Domingos 2000), from several trainings.
 
-The error is how far the mean prediction is off (bias), how much a prediction depends on the training set and the first
-weights (variance), and what no prediction can know (noise). Shapes: M replicates, N test samples, D target dimensions.
+The error is the distance of the mean prediction (bias), the spread of predictions over training sets and first weights
+(variance), and what cannot be predicted (noise). Shapes: M replicates, N test samples, D target dimensions.
 """
 
 from __future__ import annotations
@@ -9,33 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from dlx.config import Config, build, compose
+from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
-from dlx.methods.decomposition import measured, squared, zero_one
-from dlx.methods.method import Answer, Method, check_supervised, check_unset
-from dlx.methods.outputs import Samples, answers
+from dlx.methods.decomposition import measure_error, squared, zero_one
+from dlx.methods.predictions import Predictions, predict_split
 from dlx.methods.spread import spread
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
+from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
+from dlx.tasks.system import System
 
 
 class BiasVariance(Method):
-    """replicates: trainings, each from a seed of its own. resample: where their training sets come from: data draws
-    them anew (by `dataset.data_seed`), bootstrap from the one training set; None is data where the dataset can."""
+    """replicates: trainings, each from a seed of its own. resample: `data` draws a new training set for each (by
+    `dataset.data_seed`), `bootstrap` resamples the one training set; None is data where the dataset can."""
 
     def __init__(self, *, replicates: int = 20, resample: Literal["data", "bootstrap"] | None = None) -> None:
-        if replicates < 2:
-            raise ValueError(f"replicates must be at least 2, got {replicates}")
+        at_least(2, replicates=replicates)
         self.replicates, self.resample = replicates, resample
 
     def check(self, base: Config, system: System) -> None:
@@ -55,24 +52,24 @@ class BiasVariance(Method):
             for n in range(self.replicates)
         }
 
-    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+    def aggregate(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> MethodResult:
         if len(runs) < 2:
-            return Answer({}, {"decomposition": "fewer than two trainings finished, so there is no variance"})
-        found = [answers(run, "test", trust=base.trust) for run in runs.values()]
+            return MethodResult({}, {"decomposition": "fewer than two trainings finished, so there is no variance"})
+        found = [predict_split(run, "test", trust=base.trust) for run in runs.values()]
         samples, output_MND = found[0], torch.stack([one.output for one in found])
-        if samples.classes:
-            metrics, said = of_labels(output_MND.argmax(-1), samples.truth)
+        if samples.are_labels:
+            metrics, text = of_labels(output_MND.argmax(-1), samples.truth)
         else:
-            metrics, said = of_targets(output_MND, samples.truth, noise_of(base), base["seed"])
+            metrics, text = of_targets(output_MND, samples.truth, noise_of(base), base["seed"])
         figures: dict[str, Callable[[], Figure]] = {"decomposition": partial(_bars, metrics)}
         if samples.inputs.shape[1:] == (1,) and samples.truth.shape[1:] == (1,):
             figures["fits"] = partial(draw_fits, samples, output_MND)
         metrics = {f"test/{name}": value for name, value in metrics.items()}
-        return Answer(metrics, {"decomposition": said, **spread(runs)[1]}, figures)
+        return MethodResult(metrics, {"decomposition": text, **spread(runs)[1]}, figures)
 
 
 def noise_of(base: Config) -> float | None:
-    """The standard deviation of the noise, where the dataset knows it; its test targets are then without."""
+    """The standard deviation of the noise if the dataset knows it: its test targets are then without noise."""
     return getattr(build(base, "dataset"), "noise", None)
 
 
@@ -83,16 +80,16 @@ def of_targets(output_MND: Tensor, target_ND: Tensor, noise: float | None, seed:
     bias2, variance = float(parts.bias2.mean()), float(parts.variance.mean())
     if noise is None:
         error = float(parts.error.mean())
-        said = f"bias² and noise {bias2:.4g} + variance {variance:.4g} = error {error:.4g}"
-        return {"bias2_noise": bias2, "variance": variance, "error": error}, said
-    found = measured(output_MND, target_ND, noise, generator(seed, "test_noise"))
+        text = f"bias² and noise {bias2:.4g} + variance {variance:.4g} = error {error:.4g}"
+        return {"bias2_noise": bias2, "variance": variance, "error": error}, text
+    found = measure_error(output_MND, target_ND, noise, generator(seed, "test_noise"))
     total = bias2 + variance + noise**2
-    said = (
+    text = (
         f"bias² {bias2:.4g} + variance {variance:.4g} + noise {noise**2:.4g} = {total:.4g}; "
         f"measured error {found.error:.4g} ± {found.standard_error:.2g} (standard error)"
     )
     parts_found = {"bias2": bias2, "variance": variance, "noise": noise**2}
-    return {**parts_found, "error": found.error, "error_standard_error": found.standard_error}, said
+    return {**parts_found, "error": found.error, "error_standard_error": found.standard_error}, text
 
 
 def of_labels(label_MN: Tensor, truth_N: Tensor) -> tuple[dict[str, float], str]:
@@ -108,10 +105,8 @@ def of_labels(label_MN: Tensor, truth_N: Tensor) -> tuple[dict[str, float], str]
     )
 
 
-def draw_fits(samples: Samples, output_MND: Tensor) -> Figure:
-    """The truth, what each replicate made of it, and their mean."""
-    from matplotlib.figure import Figure
-
+def draw_fits(samples: Predictions, output_MND: Tensor) -> Figure:
+    """The truth, the fit of each replicate, and their mean."""
     order = samples.inputs[:, 0].argsort()
     x = samples.inputs[order, 0].numpy()
     output_MN, truth_N = output_MND[:, order, 0], samples.truth[order, 0]
@@ -135,19 +130,17 @@ TERMS = {
 
 
 def _bars(metrics: Mapping[str, float]) -> Figure:
-    """The terms one upon the other, beside the error that they add up to."""
-    from matplotlib.figure import Figure
-
+    """The terms stacked, beside the error that they add up to."""
     of_labels = "variance_unbiased" in metrics
     terms = [name for name in TERMS if name in metrics and not (of_labels and name == "variance")]
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
 
     def bar(value: float, bottom: float, color: str, span: float = 0.0) -> None:
-        place = len(tops)
-        axes.bar(place, value, bottom=bottom, yerr=span or None, capsize=4, color=color)
+        at = len(tops)
+        axes.bar(at, value, bottom=bottom, yerr=span or None, capsize=4, color=color)
         tops.append(max(bottom, bottom + value) + span)
-        axes.annotate(f"{value:.4g}", (place, tops[-1]), (0, 3), textcoords="offset points", ha="center")
+        axes.annotate(f"{value:.4g}", (at, tops[-1]), (0, 3), textcoords="offset points", ha="center")
 
     tops: list[float] = []
     levels = [0.0]

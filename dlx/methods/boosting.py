@@ -1,9 +1,9 @@
-"""Boosting: members one after another, each trained on what those before it got wrong; together they answer.
+"""Boosting: members one after another, each trained on the mistakes of those before it; together they predict.
 
 Classifiers: SAMME (Zhu, Zou, Rosset and Hastie 2009), which is AdaBoost (Freund and Schapire 1997) for K classes. A
-member's say is alpha = ln((1 - err) / err) + ln(K - 1), err being its weighted error on the training samples; those
-that it got wrong then weigh e^alpha times as much. Regressors: each member is fitted to the residual that the sum of
-those before it leaves (Friedman 2001, gradient boosting of the squared error), beginning with the targets' mean.
+member's weight is alpha = ln((1 - err) / err) + ln(K - 1), err being its weighted error on the training samples; its
+mistakes are then weighted e^alpha times as much. Regressors: each member is fitted to the residual of the sum of those
+before it (Friedman 2001, gradient boosting of the squared error), beginning with the targets' mean.
 Shapes: N samples of a split, K classes, D target dimensions.
 """
 
@@ -15,26 +15,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from dlx.config import Config, compose
+from dlx.config.checks import above, at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.data.splits import class_labels
-from dlx.methods.ensemble import SAID, leave_ensemble
-from dlx.methods.method import Answer, Method, check_supervised
+from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
 from dlx.runs.files import inside, write_atomic
+from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult, check_supervised
 from dlx.tasks.supervised import Supervised
+from dlx.tasks.system import System
 from dlx.training.prepare import Prepared, prepare
 from dlx.training.trained import open_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
 
 Array = np.ndarray[Any, Any]
 SPLITS = ("train", "val", "test")
@@ -43,9 +41,9 @@ TINY = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Chain:
-    """How far a chain came. weights: what each member's answer counts; a member after the last of them is discarded.
-    errors: each member's own, weighted (SAMME), or the mean square that it left of its residual. offset: added to the
-    weighted sum (regression). ended: why it goes no further; None where it may."""
+    """The state of a chain. weights: of each member's prediction; a member after the last of them is discarded.
+    errors: of each member, weighted (SAMME), or the mean square that it left of its residual. offset: added to the
+    weighted sum (regression). ended: why it cannot go on; None where it can."""
 
     weights: list[float]
     errors: list[float]
@@ -54,19 +52,17 @@ class Chain:
 
 
 class Boosting(Method):
-    """members: at most so many, each from a seed of its own. learning_rate: scales what each member counts; smaller
+    """members: most members, each from a seed of its own. learning_rate: scales each member's weight; a smaller one
     needs more members."""
 
     is_chain: ClassVar[bool] = True
 
     def __init__(self, *, members: int = 10, learning_rate: float = 1.0) -> None:
-        if members < 1:
-            raise ValueError(f"members must be at least 1, got {members}")
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+        at_least(1, members=members)
+        above(0, learning_rate=learning_rate)
         self.count, self.learning_rate = members, learning_rate
         self._prepared: Prepared | None = None
-        self._outputs: dict[tuple[Path, str], Array] = {}  # a chain asks for them again after each member
+        self._outputs: dict[tuple[Path, str], Array] = {}  # used again after each member
 
     def check(self, base: Config, system: System) -> None:
         if "weight" not in check_supervised("boosting", system).takes:
@@ -76,7 +72,7 @@ class Boosting(Method):
         runs, name = list(done.values()), f"member-{len(done):03d}"
         if len(runs) >= self.count:
             return {}
-        own = compose([f"seed={base['seed'] + len(runs)}"], base=base)  # as one, networks would err alike
+        own = compose([f"seed={base['seed'] + len(runs)}"], base=base)  # with one seed, networks would err alike
         if self._classes(base):
             if not runs:
                 return {name: own}
@@ -90,7 +86,7 @@ class Boosting(Method):
         numbers = self._residuals(base, runs)
         return {name: _with_file(own, "targets", folder / "targets" / f"{name}.npy", numbers)}
 
-    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+    def aggregate(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> MethodResult:
         classes = self._classes(base)
         members = list(runs.values())
         chain = self._samme(base, members)[0] if classes else self._additive(base, members)
@@ -103,27 +99,32 @@ class Boosting(Method):
                 wrong = (output.argmax(1) != truth) if classes else np.square(output - truth)
                 staged[split].append(float(wrong.mean()))
             if split != "train":
-                figures = {"accuracy": 1 - staged[split][-1]} if classes else self._judge(base, output, truth)
-                metrics |= {f"{split}/{name}": value for name, value in figures.items()}
+                if classes:
+                    scores = {"accuracy": 1 - staged[split][-1]}
+                else:
+                    system = self._system(base)
+                    truths = {system.target_name: torch.from_numpy(truth)}
+                    scores = system.target.metrics(system.target.statistics(torch.from_numpy(output), truths))
+                metrics |= {f"{split}/{name}": value for name, value in scores.items()}
         kept = {name: runs[name] for name in names}
         together = {"vote": "majority"} if classes else {"vote": "sum", "offset": chain.offset}
-        leave_ensemble(base, kept, folder, weights=chain.weights, **together)
+        write_ensemble(base, kept, folder, weights=chain.weights, **together)
         what = "error" if classes else "mean squared error"
         test = staged["test"]
         details = {
             "boosting": f"test {what} {test[-1]:.4f} of {len(names)} together, {test[0]:.4f} after the first alone",
             **({"ended": chain.ended} if chain.ended else {}),
-            "ensemble": SAID,
-            # What an ensemble is made of: a weighted vote, or offset + the sum of weight times output (regressors).
+            "ensemble": ENSEMBLE_NOTE,
+            # The ensemble is a weighted vote, or offset + the sum of weight times output (regressors).
             "weights": dict(zip(names, chain.weights, strict=True)),
             "offset": chain.offset,
             "member_errors": chain.errors,
             "staged": staged,
         }
         guess = 1 - 1 / classes if classes else None
-        return Answer(metrics, details, {"boosting": partial(_draw, staged, chain.errors, what, guess)})
+        return MethodResult(metrics, details, {"boosting": partial(_draw, staged, chain.errors, what, guess)})
 
-    # What is learned from: the data as they are for every member, and what members say of them.
+    # The data, which all members share, and the predictions of members on them.
 
     def _data(self, base: Config) -> Prepared:
         if self._prepared is None:
@@ -133,7 +134,7 @@ class Boosting(Method):
         return self._prepared
 
     def _classes(self, base: Config) -> int:
-        """How many there are; 0 for real targets."""
+        """The number of classes; 0 for real targets."""
         system = self._system(base)
         return system.num_outputs if system.is_classifier else 0
 
@@ -146,11 +147,11 @@ class Boosting(Method):
         """Labels int64 [N] or targets float64 [N, D] of a split, in its order."""
         part = self._data(base).splits[split]
         if self._classes(base):
-            return class_labels(part.source)[part.index].numpy()  # which reads no images
+            return class_labels(part.source)[part.index].numpy()  # reads no images
         return part.source.take(part.index)[self._system(base).target_name].double().numpy()
 
     def _weight(self, base: Config) -> Array:
-        """What the training samples weigh before any boosting, [N]."""
+        """The training samples' weights before boosting, [N]."""
         train = self._data(base).splits["train"]
         return np.ones(len(train)) if train.weight is None else train.weight[train.index].double().numpy()
 
@@ -187,8 +188,8 @@ class Boosting(Method):
         return chain
 
     def _residuals(self, base: Config, runs: Sequence[RunFolder]) -> Array:
-        """What is left of the training source's targets: in train, and in what else is cut from it, so that a member
-        is validated on what it is fitted to."""
+        """The residuals of the training source's targets: of train, and of every split that is cut from it, so that a
+        member is validated on the same task."""
         splits, target = self._data(base).splits, self._system(base).target_name
         source, chain = splits["train"].source, self._additive(base, runs)
         left = source.take(torch.arange(len(source)))[target].double().numpy() - chain.offset
@@ -201,24 +202,19 @@ class Boosting(Method):
     # Both.
 
     def _staged(self, base: Config, runs: Sequence[RunFolder], chain: Chain, split: str) -> Iterator[Array]:
-        """What the first member, the first two, ... answer together: votes [N, K], or values [N, D]."""
+        """The prediction of the first member, of the first two together, ...: votes [N, K], or values [N, D]."""
         classes, total = self._classes(base), np.array(chain.offset or 0.0)
-        for run, weight in zip(runs, chain.weights, strict=False):  # one that was discarded has none
+        for run, weight in zip(runs, chain.weights, strict=False):  # a discarded one has no weight
             output = self._output(base, run, split)
             total = total + weight * (np.eye(classes)[output] if classes else output)
             yield total
 
-    def _judge(self, base: Config, output_ND: Array, target_ND: Array) -> dict[str, float]:
-        system = self._system(base)
-        batch = {system.target_name: torch.from_numpy(target_ND)}
-        return system.target.metrics(system.target.statistics(torch.from_numpy(output_ND), batch))
-
 
 def samme(missed: Sequence[Array], weight_N: Array, classes: int, learning_rate: float) -> tuple[Chain, Array]:
-    """What members' mistakes on the training samples (bool [N] each) come to, and what the samples weigh then.
+    """The chain from members' mistakes on the training samples (bool [N] each), and the samples' weights after it.
 
-    As scikit-learn's AdaBoostClassifier has it, a member without mistakes ends the chain with weight 1, and one that is
-    no better than a guess ends it and is discarded; only the first is kept whatever it is, since something must answer.
+    As in scikit-learn's AdaBoostClassifier, a member without mistakes ends the chain with weight 1, and one that is no
+    better than a guess ends it and is discarded; the first is always kept, since one is needed to predict.
     """
     chain = Chain([], [], [])
     weight_N = weight_N / weight_N.sum()
@@ -240,7 +236,7 @@ def samme(missed: Sequence[Array], weight_N: Array, classes: int, learning_rate:
 
 
 def _with_file(base: Config, key: str, path: Path, numbers: Array) -> Config:
-    """The configuration with these numbers as its `dataset.KEY`; the same numbers make the same file."""
+    """Writes the numbers to a file, and returns the configuration with it as `dataset.KEY`."""
     content = io.BytesIO()
     np.save(content, numbers)
     path = path.absolute()
@@ -251,8 +247,6 @@ def _with_file(base: Config, key: str, path: Path, numbers: Array) -> Config:
 
 def _draw(staged: Mapping[str, list[float]], errors: list[float], what: str, guess: float | None) -> Figure:
     """Left: the error of the first n members together. Right: each member's own, on what it was trained on."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 4), layout="constrained")
     together, alone = figure.subplots(1, 2)
     numbers = range(1, len(errors) + 1)

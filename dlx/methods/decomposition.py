@@ -1,4 +1,4 @@
-"""Bias and variance of predictors that were trained on several training sets, on the same points.
+"""Bias and variance of predictors from several training sets, on the same points.
 
 Shapes: M predictors, N points, D target dimensions, K classes.
 """
@@ -35,14 +35,14 @@ def squared(output_MND: Tensor, target_ND: Tensor) -> Squared:
 
 @dataclass(frozen=True)
 class Noisy:
-    """The error against noisy targets, what it is beyond bias2 + variance + noise, and the standard error of that."""
+    """The error against noisy targets, `rest` = error - (bias2 + variance + noise), and the standard error of rest."""
 
     error: float
     rest: float
     standard_error: float
 
 
-def measured(output_MND: Tensor, target_ND: Tensor, noise: float, rng: torch.Generator) -> Noisy:
+def measure_error(output_MND: Tensor, target_ND: Tensor, noise: float, rng: torch.Generator) -> Noisy:
     """Noise of this standard deviation is drawn for each predictor and point: error - (bias2 + variance + noise^2) is
     the mean of e^2 - noise^2 - 2 e (output - target), whose terms are independent."""
     output_MND, target_ND = output_MND.double(), target_ND.double()
@@ -56,10 +56,10 @@ def measured(output_MND: Tensor, target_ND: Tensor, noise: float, rng: torch.Gen
 class ZeroOne:
     """0-1 loss at each point, [N] (Domingos 2000, A Unified Bias-Variance Decomposition), for labels without noise.
 
-    bias: whether the main prediction, the predictors' mode, is wrong. variance: the share of predictors that differ
-    from it. Where the main prediction is right variance costs (c2 = 1). Where it is wrong it helps, as far as those
-    that differ are right (c2 = -P(y = t | y != main); with two classes they all are, and c2 = -1). error = bias + c2
-    variance, exactly.
+    bias: 1 where the main prediction, the predictors' mode, is wrong. variance: the share of predictors that differ
+    from it. Where the main prediction is right, variance costs (c2 = 1). Where it is wrong, variance helps as far as
+    the differing predictors are right (c2 = -P(y = t | y != main); -1 with two classes). error = bias + c2 variance,
+    exactly.
     """
 
     error: Tensor
@@ -69,17 +69,17 @@ class ZeroOne:
 
     @property
     def unbiased(self) -> Tensor:
-        """The variance where it costs, [N]; 0 elsewhere."""
+        """The variance where the main prediction is right, [N]; 0 elsewhere."""
         return self.variance * (self.bias == 0)
 
     @property
     def biased(self) -> Tensor:
-        """What the variance saves where the main prediction is wrong, [N]; 0 elsewhere."""
+        """The error that variance saves where the main prediction is wrong, [N]; 0 elsewhere."""
         return -self.c2 * self.variance * (self.bias == 1)
 
 
 def zero_one(label_MN: Tensor, truth_N: Tensor) -> ZeroOne:
-    """Of several modes the lowest label is the main prediction."""
+    """The main prediction is the lowest label of several modes."""
     classes = int(max(label_MN.max(), truth_N.max())) + 1
     votes_NK = (label_MN.unsqueeze(-1) == torch.arange(classes)).sum(0)
     main_N = votes_NK.argmax(1)

@@ -1,28 +1,26 @@
-"""What a method's members are together: a run of its own, which eval, predict and export take."""
+"""The ensemble of a method's members: a run of its own, which eval, predict and export take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dlx.config import Config
 from dlx.runs.find import ENSEMBLE
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.plan import Interrupted
 from dlx.training.run import train
 
-if TYPE_CHECKING:
-    from dlx.config import Config
-
-SAID = "a run of its own in ensemble/; dlx eval, predict and export take this folder for it"
+ENSEMBLE_NOTE = "a run of its own in ensemble/; dlx eval, predict and export take this folder for it"
 
 
-def leave_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **settings: Any) -> RunFolder:
-    """`home/ensemble`: the members' best weights in one run, evaluated on val and test of the base's data.
+def write_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **settings: Any) -> RunFolder:
+    """Writes the run `home/ensemble`: the members' best weights, evaluated on val and test of the base's data.
 
-    settings: further arguments of the model (dlx/models/ensemble.py): vote, weights, offset. One that is there already
-    stays if it was made of the same: a member that went on since then may have other best weights.
+    settings: further arguments of the model (dlx/models/ensemble.py): vote, weights, offset. A run from before stays if
+    it was made of the same members, at the same steps.
     """
     folder = RunFolder(home / ENSEMBLE)
     config = ensemble_config(base, list(runs.values()), **settings)
@@ -37,7 +35,7 @@ def leave_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **se
 
 
 def ensemble_config(base: Config, runs: Sequence[RunFolder], **settings: Any) -> Config:
-    """The base with these runs together as its model, and without what only a training by gradients takes."""
+    """The base with an ensemble of these runs as its model, and without settings of a training by gradients."""
     model = {
         "_target_": "dlx.models.ensemble.Ensemble", "members_from": [str(run.path) for run in runs],
         "vote": "average", "weights": None, "offset": None, **settings, "loss": None,

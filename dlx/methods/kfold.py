@@ -1,6 +1,6 @@
-"""k-fold cross-validation (Stone 1974): each part of the training data is once what the others are validated on.
+"""k-fold cross-validation (Stone 1974): each part of the training data validates once a network trained on the others.
 
-The folds are stratified by class and differ by at most one sample (dlx/data/view.py). The test split has no part in it.
+The folds are stratified by class and differ by at most one sample (dlx/data/view.py). The test split is in none.
 """
 
 from __future__ import annotations
@@ -9,37 +9,33 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from dlx.config import Config, compose
+from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
-from dlx.methods.method import Answer, Method, check_unset
-from dlx.methods.outputs import answers
-from dlx.methods.spread import spread, strip
+from dlx.methods.predictions import predict_split
+from dlx.methods.spread import plot_members, spread
 from dlx.runs.files import write_atomic
+from dlx.runs.folder import RunFolder
 from dlx.runs.load import load_system
+from dlx.sweeps.method import Method, MethodResult, check_unset
 from dlx.tasks.classification import Classification
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
+from dlx.tasks.system import System
 
 FILE = "out_of_fold.npz"
 
 
 class KFold(Method):
-    """k: folds, and trainings."""
+    """k: number of folds, and of trainings."""
 
     def __init__(self, *, k: int = 5) -> None:
-        if k < 2:
-            raise ValueError(f"k must be at least 2, got {k}")
+        at_least(2, k=k)
         self.k = k
 
     def check(self, base: Config, system: System) -> None:
@@ -49,39 +45,41 @@ class KFold(Method):
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         check_unset(base, "fold", "folds")
-        words = [[f"dataset.folds={self.k}", f"dataset.fold={fold}"] for fold in range(self.k)]
-        return {f"fold-{fold}": compose(own, base=base) for fold, own in enumerate(words)}
+        return {
+            f"fold-{fold}": compose([f"dataset.folds={self.k}", f"dataset.fold={fold}"], base=base)
+            for fold in range(self.k)
+        }
 
-    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+    def aggregate(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> MethodResult:
         """The mean over the folds. Of classifiers and regressors also `out_of_fold.npz`: for each training sample its
         `index` in the source, its `fold`, its `label` and the `probability` [N, K] of the network that was not trained
         on it (or `target` and `prediction`).
         """
         metrics, details = spread(runs)
-        pictures: dict[str, Callable[[], Figure]] = {"spread": partial(strip, details)}
+        figures: dict[str, Callable[[], Figure]] = {"spread": partial(plot_members, details)}
         first = load_system(next(iter(runs.values())), trust=base.trust)
         if not isinstance(first, Supervised):
-            return Answer(metrics, details, pictures)
-        found = [answers(run, "val", trust=base.trust) for run in runs.values()]
+            return MethodResult(metrics, details, figures)
+        found = [predict_split(run, "val", trust=base.trust) for run in runs.values()]
         folds = [int(name.removeprefix("fold-")) for name in runs]
         index, truth, output = (torch.cat([getattr(one, k) for one in found]) for k in ("index", "truth", "output"))
         fold = torch.cat([torch.full_like(one.index, number) for number, one in zip(folds, found, strict=True)])
-        classes = found[0].classes
-        names = ("label", "probability") if classes else ("target", "prediction")
-        columns = {"index": index, "fold": fold, names[0]: truth, names[1]: output.softmax(1) if classes else output}
+        are_labels = found[0].are_labels
+        names = ("label", "probability") if are_labels else ("target", "prediction")
+        columns = {"index": index, "fold": fold, names[0]: truth, names[1]: output.softmax(1) if are_labels else output}
         order = index.argsort(stable=True)
         content = io.BytesIO()
         np.savez(content, **{name: column[order].numpy() for name, column in columns.items()})  # type: ignore[arg-type]
         write_atomic(folder / FILE, content.getvalue())
-        figures = found[0].judge(output, truth)
-        said = f"{figures['accuracy']:.4f} accuracy" if classes else f"{figures['mse']:.4g} mean squared error"
+        scores = found[0].score(output, truth)
+        text = f"{scores['accuracy']:.4f} accuracy" if are_labels else f"{scores['mse']:.4g} mean squared error"
         details = {
-            "out of fold": f"{said} on {len(index)} samples, each by the network that was not trained on it",
-            "out_of_fold": {name: value for name, value in figures.items() if name != "error"},
+            "out of fold": f"{text} on {len(index)} samples, each by the network that was not trained on it",
+            "out_of_fold": {name: value for name, value in scores.items() if name != "error"},
             **details,
         }
-        if isinstance(kind := found[0].target, Classification):
-            confusion_KK = kind.statistics(output, {kind.target_name: truth})["confusion"]
+        if isinstance(head := found[0].head, Classification):
+            confusion_KK = head.statistics(output, {head.target_name: truth})["confusion"]
             title = f"{len(runs)} folds, out of fold"
-            pictures["confusion"] = partial(draw_confusion, confusion_KK, kind.classes, title)
-        return Answer(metrics, details, pictures)
+            figures["confusion"] = partial(draw_confusion, confusion_KK, head.classes, title)
+        return MethodResult(metrics, details, figures)

@@ -1,32 +1,29 @@
-"""Seeds: the same training several times, from other first weights and in another order; how far the results spread."""
+"""Seeds: the same training from several first weights and in other orders; how far the results spread."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dlx.config import Config, compose
-from dlx.methods.method import Answer, Method
-from dlx.methods.spread import spread, strip
-
-if TYPE_CHECKING:
-    from dlx.runs.folder import RunFolder
+from dlx.config.checks import at_least
+from dlx.methods.spread import plot_members, spread
+from dlx.runs.folder import RunFolder
+from dlx.sweeps.method import Method, MethodResult
 
 
 class Seeds(Method):
-    """count: of trainings; their seeds are the configuration's and the ones after it."""
+    """count: number of trainings; their seeds are the configuration's and the ones after it."""
 
     def __init__(self, *, count: int = 5) -> None:
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
+        at_least(1, count=count)
         self.count = count
 
     def members(self, base: Config, done: Mapping[str, RunFolder], folder: Path) -> dict[str, Config]:
         seeds = range(base["seed"], base["seed"] + self.count)
         return {f"seed-{seed}": compose([f"seed={seed}"], base=base) for seed in seeds}
 
-    def answer(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> Answer:
+    def aggregate(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> MethodResult:
         metrics, details = spread(runs)
-        return Answer(metrics, details, {"spread": partial(strip, details)})
+        return MethodResult(metrics, details, {"spread": partial(plot_members, details)})

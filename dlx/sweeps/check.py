@@ -59,17 +59,21 @@ def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
         for point in points:
             try:
                 checked.members[point] = point.first_members(Path(nowhere))
+                if (method := point.method) and method.check_all:
+                    check_members(checked.members[point], here=here)
+                    checked.metrics.append(set())
+                    continue
                 first = next(iter(checked.members[point].values()))
                 key = identity(first, HARMLESS)
                 if key not in good:
                     good[key] = prepare(first)
                     check_member(good[key], here=here)
-                    names = () if point.method else good[key].system.metric_names
+                    names = () if method else good[key].system.metric_names
                     checked.metrics.append({f"{split}/{name}" for split in ("val", "test") for name in names})
                     monitor = good[key].trainer.monitored_of(good[key].system, good[key].regularizers)
                     checked.monitors.add(":".join(monitor) if monitor else None)
-                if point.method:
-                    point.method.check(point.base, good[key].system)
+                if method:
+                    method.check(point.base, good[key].system)
             except UserError as error:
                 wrong.setdefault(str(error), (error, []))[1].append(point.name)
     if wrong:
@@ -79,7 +83,7 @@ def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
 
 def sweep_name(first: Config) -> str:
     """The name of the folder that contains the sweep's folder."""
-    return str(first["name"] or first.choices.get("method") or "sweep")
+    return str(first["name"] or Point("", first, {}).kind)
 
 
 def identity(config: Config, without: Collection[str] = ("name",)) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config import Config, build
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.config.monitor import Monitor
+from dlx.sweeps.method import Method
 from dlx.sweeps.plan import Ending
-
-if TYPE_CHECKING:
-    from dlx.methods.method import Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +24,24 @@ class Point:
     overrides: dict[str, Any]
 
     @property
+    def group(self) -> str:
+        """`experiment` (a claim) or `method` if it is several runs; empty if it is one."""
+        return next((group for group in ("experiment", "method") if group in self.config.values), "")
+
+    @property
     def method(self) -> Method | None:
-        """None for a point that is one run."""
-        return build(self.config, "method") if "method" in self.config.values else None
+        """The method, or the claim, that makes several runs of it; None: it is one run."""
+        return build(self.config, self.group) if self.group else None
+
+    @property
+    def kind(self) -> str:
+        """The option of its method or claim, or `sweep`."""
+        return str(self.config.choices.get(self.group) or "sweep")
 
     @property
     def base(self) -> Config:
         """The configuration that the point's runs share."""
-        return self.config.without("method")
+        return self.config.without(self.group)
 
     def member(self, short: str) -> str:
         """The plan's name for the run that the method calls `short`."""

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
 from dlx.config.diff import changes
-from dlx.config.errors import UserError, reason_of
+from dlx.config.errors import UserError
 from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.sweeps.check import check_sweep, sweep_name
 from dlx.sweeps.executors.execution import Execution, make_executor
+from dlx.sweeps.method import Method, MethodResult
 from dlx.sweeps.plan import LOST, SEARCH, Ending, Interrupted, Plan, read_overrides, track_status
 from dlx.sweeps.points import Point, Points
 from dlx.sweeps.search.settings import Settings
@@ -37,7 +38,6 @@ from dlx.training.progress import PlanProgress
 from dlx.training.session import Result
 
 if TYPE_CHECKING:
-    from dlx.methods.method import Answer, Method
     from dlx.sweeps.search.search import Draft
 
 POINTS = "points.yaml"
@@ -91,7 +91,7 @@ def start_sweep(
     made = check_sweep(points, execution, metric).members
     folder = make_folder(points[0].config, [point.config for point in points], command)
     with folder.whole_or_gone():
-        if any("method" in point.config.values for point in points):
+        if any(point.group for point in points):
             _write_points(folder, points)
         for point in points:
             if (method := point.method) and method.is_chain:  # its members read files of this folder
@@ -152,11 +152,11 @@ def parent_dir(first: Config) -> str:
 
 
 def make_folder(first: Config, configs: Sequence[Config], command: list[str] | None) -> RunFolder:
-    """A new folder, named after the method and the models."""
+    """A new folder, named after the claim, or the method and the models."""
     models = "-".join(sorted({str(config.choices["model"]) for config in configs}))[:40]
-    folder = RunFolder.create(
-        first["output_root"], sweep_name(first), f"{first.choices.get('method') or 'sweep'}-{models}"
-    )
+    point = Point("", first, {})
+    title = point.kind if point.group == "experiment" else f"{point.kind}-{models}"
+    folder = RunFolder.create(first["output_root"], sweep_name(first), title)
     with folder.whole_or_gone():
         folder.write_config(first.to_yaml())
         folder.write_environment(command or sys.argv)
@@ -176,7 +176,9 @@ def run_sweep(folder: RunFolder, plan: Plan, points: Points, execution: Executio
             findings: dict[str, Any] = {}
             ending.attempt("some findings are missing", lambda: findings.update(points.findings()))
             result = SweepResult(folder.path, "finished", 1 if bad else 0, name, rows, findings)
-            summary = {**result.summary, "seconds": round(time.perf_counter() - started, 3)}
+            is_claim = rows and "verdict" in rows[0].details
+            found = rows[0].details if is_claim else result.summary
+            summary = {**found, "seconds": round(time.perf_counter() - started, 3)}
             ending.finish(summary, _reason_of(folder, rows, bad) if bad else None)
             running.draw(ending)
             points.draw(ending)
@@ -208,7 +210,7 @@ class _Running:
         self.folder, self.plan, self.points, self.progress = folder, plan, points, progress
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
-        self._answers: list[tuple[RunFolder, Answer]] = []  # of methods, whose figures are drawn last
+        self._answers: list[tuple[RunFolder, MethodResult]] = []  # of methods, whose figures are drawn last
         # By member, its point with the names of all of the point's members; those of a chain are not known at first.
         self._points: dict[str, tuple[Point, Method | None, list[str]]] = {}
 
@@ -222,6 +224,8 @@ class _Running:
                 continue
             names = self._add(point, point.first_members(point_dir(self.folder, point)))
             self._points |= dict.fromkeys(names, (point, method, names))
+            if not names:  # a claim that trains nothing
+                self._answer(point, method, names)
             yield from names
 
     def _chain(self, point: Point, method: Method) -> Iterator[str]:
@@ -266,24 +270,12 @@ class _Running:
     def _row_of_method(self, point: Point, method: Method, results: Mapping[str, Result]) -> Row:
         home = RunFolder(point_dir(self.folder, point))
         ended = {name.removeprefix(f"{point.name}-" if point.name else ""): name for name in results}
-        runs = {short: self.plan.run(name) for short, name in ended.items() if results[name].status == "finished"}
-        lost = [
-            f"{short} {results[name].status}: {results[name].reason}"
-            for short, name in ended.items()
-            if short not in runs
-        ]
-        if not runs:
-            return Row(point.name, point.overrides, "failed", f"no member finished: {lost[0]}", {})
-        try:
-            answer = method.answer(point.base, runs, home.path)
-        except Interrupted:
-            raise
-        except Exception as error:  # recorded as the point's reason; the other points go on
-            return Row(point.name, point.overrides, "failed", f"its members have no answer: {reason_of(error)}", {})
-        self._answers.append((home, answer))
-        reason = f"{len(lost)} of {len(results)} members did not finish: {lost[0]}" if lost else None
-        status = "failed" if lost else "finished"
-        return Row(point.name, point.overrides, status, reason, answer.metrics, answer.details)
+        runs = {short: self.plan.run(name) for short, name in ended.items()}
+        of_runs = {short: results[name] for short, name in ended.items()}
+        found = method.conclude(point.base, runs, of_runs, home.path)
+        self._answers.append((home, found))
+        status = "failed" if found.failure else "finished"
+        return Row(point.name, point.overrides, status, found.failure, found.metrics, found.details)
 
     def draw(self, ending: Ending) -> None:
         """Draws the methods' figures. Called after the summary is written, which a failing figure cannot lose then."""
@@ -316,7 +308,10 @@ def _write_points(folder: RunFolder, points: Sequence[Point]) -> None:
 
 def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Point]:
     path = folder.path / POINTS
-    if not path.is_file():  # each member is a point
+    if not path.is_file():  # each member is a point, but for a claim from before claims had this file
+        only = Point("", load_frozen(folder.config_path, trust=trust), {})
+        if only.group == "experiment":
+            return [only]
         return [Point(name, config, plan.overrides[name]) for name, config in plan.members.items()]
     found = []
     for name, overrides in read_overrides(path, read_yaml(path), [""]).items():
@@ -327,6 +322,8 @@ def _read_points(folder: RunFolder, plan: Plan, trust: Sequence[str]) -> list[Po
 
 def monitored(plan: Plan) -> str:
     """What the members monitor, such as val/accuracy:max: from a run's summary, else by building the first member."""
+    if not plan.members:  # a claim that trains nothing
+        return ""
     summaries = (plan.run(name).summary() for name in plan.members)
     if text := next((monitor for summary in summaries if (monitor := summary.get("monitor"))), None):
         return str(text)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dlx.config import Config
-from dlx.methods.bagging import growing, out_of_bag
-from dlx.methods.ensemble import leave_ensemble
-from dlx.methods.outputs import Samples
+from dlx.methods.bagging import growing_errors, out_of_bag
+from dlx.methods.ensemble import write_ensemble
+from dlx.methods.predictions import Predictions
 from dlx.runs.folder import RunFolder
 from dlx.tasks.classification import Classification
 from dlx.tasks.spec import Image, Label, LabeledImages
@@ -34,7 +34,7 @@ def samples(probability_MN, truth):
     """Of two classes, by the probability of the second."""
     p_MN = torch.tensor(probability_MN)
     output_MNK = torch.stack([1 - p_MN, p_MN], dim=-1).log()
-    return Samples(TARGET, torch.arange(len(truth)), torch.zeros(len(truth), 1), torch.tensor(truth), output_MNK)
+    return Predictions(TARGET, torch.arange(len(truth)), torch.zeros(len(truth), 1), torch.tensor(truth), output_MNK)
 
 
 def test_out_of_bag_by_hand():
@@ -49,8 +49,8 @@ def test_out_of_bag_by_hand():
 
 def test_the_error_of_the_first_members_together():
     test = samples([[0.9, 0.4], [0.2, 0.9], [0.9, 0.9]], [1, 1])
-    assert growing(test, test.output, "average") == pytest.approx([0.5, 0, 0])  # 0.55 and 0.65 of the first two
-    assert growing(test, test.output, "majority") == pytest.approx([0.5, 1, 0])  # one to one: the lower label
+    assert growing_errors(test, test.output, "average") == pytest.approx([0.5, 0, 0])  # 0.55 and 0.65 of the first two
+    assert growing_errors(test, test.output, "majority") == pytest.approx([0.5, 1, 0])  # one to one: the lower label
 
 
 def test_the_folder_is_the_ensemble(dlx_call, here):
@@ -117,7 +117,7 @@ def test_it_is_remade_with_other_settings(dlx_call):
     folder = Path(found["run"])
     base = Config.load(folder / "config.yaml").without("method")
     runs = {f"bag-{b}": RunFolder(folder / "runs" / f"bag-{b}") for b in range(2)}
-    made = [leave_ensemble(base, runs, folder, weights=weights).summary() for weights in ([1.0, 0.0], [0.0, 1.0])]
+    made = [write_ensemble(base, runs, folder, weights=weights).summary() for weights in ([1.0, 0.0], [0.0, 1.0])]
     for summary, run in zip(made, runs.values(), strict=True):
         assert summary["test/loss"] == pytest.approx(run.summary()["test/loss"], rel=1e-5)
 

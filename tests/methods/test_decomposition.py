@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlx.methods.decomposition import measured, squared, zero_one
+from dlx.methods.decomposition import measure_error, squared, zero_one
 from dlx.random import generator
 
 LABELS = st.tuples(st.integers(2, 6), st.integers(2, 9), st.integers(1, 12), st.integers(0, 10**6))
@@ -64,7 +64,7 @@ def test_the_measured_error_is_the_sum_within_its_standard_error():
     parts = squared(output_MND, target_ND)
     off = []
     for seed in range(60):
-        found = measured(output_MND, target_ND, 0.5, generator(seed, "test"))
+        found = measure_error(output_MND, target_ND, 0.5, generator(seed, "test"))
         total = float((parts.bias2 + parts.variance).mean()) + 0.25
         assert found.error - total == pytest.approx(found.rest, abs=1e-9)
         off.append(found.rest / found.standard_error)

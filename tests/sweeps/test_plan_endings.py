@@ -16,8 +16,8 @@ def broken(*arguments, **named):
 
 
 DRAWN = {
-    "method": (("train", *QUICK, "method=seeds", "method.count=2"), "dlx.methods.seeds.strip", "spread"),
-    "claim": (("train", "experiment=bottleneck"), "dlx.experiments.bottleneck.Bottleneck.figure", "figure"),
+    "method": (("train", *QUICK, "method=seeds", "method.count=2"), "dlx.methods.seeds.plot_members", "spread"),
+    "claim": (("train", "experiment=bottleneck"), "dlx.claims.bottleneck.Bottleneck.figure", "figure"),
     "search": ((*SEARCH, *QUICK), "dlx.sweeps.search.search.plot_search", "search"),
 }
 
@@ -46,12 +46,12 @@ def test_the_summary_is_safe_when_a_picture_is_made(kind, dlx_call, here, monkey
 def test_a_point_whose_method_has_no_answer_is_recorded_and_the_others_go_on(dlx_call, here, monkeypatch):
     from dlx.methods.seeds import Seeds
 
-    answer = Seeds.answer
+    aggregate = Seeds.aggregate
 
     def sometimes(self, base, runs, folder):
-        return broken() if base["optimizer"]["lr"] == 0.1 else answer(self, base, runs, folder)
+        return broken() if base["optimizer"]["lr"] == 0.1 else aggregate(self, base, runs, folder)
 
-    monkeypatch.setattr(Seeds, "answer", sometimes)
+    monkeypatch.setattr(Seeds, "aggregate", sometimes)
     call = dlx_call("sweep", *QUICK, "method=seeds", "method.count=2", "optim.lr=0.1,0.01", "--json")
     assert call.code == 1, call.err
     rows = {row["differs"]["optimizer.lr"]: row for row in json.loads(call.out)["members"]}

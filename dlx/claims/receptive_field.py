@@ -1,38 +1,35 @@
 """Two 3x3 convolutions see what one 5x5 sees, with fewer weights (Simonyan, Zisserman 2014, arXiv:1409.1556, 2.3).
 
-What an output sees is measured: the places of the input at which its gradient is not zero.
+The receptive field is measured: the positions of the input at which an output's gradient is not zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import torch
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from torch import nn
 
+from dlx.claims.claim import Claim, Measured, Runs, Verdict
 from dlx.config import Config
-from dlx.experiments.experiment import Experiment, Verdict
+from dlx.config.checks import at_least
 from dlx.random import reseed
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 STACKS = {"one 5x5": (5,), "two 3x3": (3, 3), "one 7x7": (7,), "three 3x3": (3, 3, 3)}
 SIDE = 11  # of the input; its center is (5, 5)
 
 
-class ReceptiveField(Experiment):
-    """channels: of the input and of every layer."""
+class ReceptiveField(Claim):
+    """channels: channels of the input and of every layer."""
 
     claim = "Two 3x3 convolutions have the receptive field of one 5x5 (three of one 7x7) with fewer parameters"
+    size = (12, 6.6)
 
     def __init__(self, *, channels: int = 128) -> None:
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        at_least(1, channels=channels)
         self.channels = channels
 
-    def measure(self, base: Config, runs: Mapping[str, Any]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         reseed(base["seed"], "receptive_field")
         found = {}
         for name, kernels in STACKS.items():
@@ -47,11 +44,7 @@ class ReceptiveField(Experiment):
             }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 6.6), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         figure.suptitle("where the gradient of the central output with respect to the input is not zero (white: it is)")
         grid = figure.add_gridspec(2, len(measured), height_ratios=[1.6, 1])
         maps = [figure.add_subplot(grid[0, column]) for column in range(len(measured))]
@@ -76,25 +69,23 @@ class ReceptiveField(Experiment):
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(xlabel=f"weights, {self.channels} channels", xlim=(0, 1.15 * max(counts)))
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
-        pairs = [("two 3x3", "one 5x5"), ("three 3x3", "one 7x7")]
-        held, said = True, []
-        for small, large in pairs:
+    def verdict(self, measured: Measured) -> Verdict:
+        held, lines = True, []
+        for small, large in (("two 3x3", "one 5x5"), ("three 3x3", "one 7x7")):
             one, other = measured[small], measured[large]
             solid = all(found["places"] == found["field"][0] * found["field"][1] for found in (one, other))
             held &= solid and one["field"] == other["field"] and one["parameters"] < other["parameters"]
             fields = ["x".join(map(str, found["field"])) for found in (one, other)]
-            said.append(
+            lines.append(
                 f"{small} see {fields[0]} with {one['parameters']:,} weights, {large} sees {fields[1]} with "
                 f"{other['parameters']:,} (saved: {1 - one['parameters'] / other['parameters']:.0%})"
             )
-        return Verdict(held, "; ".join(said))
+        return Verdict(held, "; ".join(lines))
 
 
 def stack(kernels: tuple[int, ...], channels: int) -> nn.Sequential:
-    """Convolutions of one stride that keep the image's size, with ReLU between; no biases, as before batch norm."""
+    """Convolutions of stride 1 that keep the image's size, with ReLU between; no biases, as before batch norm."""
     layers: list[nn.Module] = []
     for kernel in kernels:
         layers += [nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False), nn.ReLU()]
@@ -102,7 +93,7 @@ def stack(kernels: tuple[int, ...], channels: int) -> nn.Sequential:
 
 
 def gradient_map(network: nn.Module, channels: int) -> torch.Tensor:
-    """|d output / d input| [H, W] for the central place of the output, summed over the channels of both."""
+    """|d output / d input| [H, W] for the central position of the output, summed over the channels of both."""
     x_BCHW = torch.randn(1, channels, SIDE, SIDE, requires_grad=True)
     outputs_C = network(x_BCHW)[0, :, SIDE // 2, SIDE // 2]
     seen_HW = torch.zeros(SIDE, SIDE)

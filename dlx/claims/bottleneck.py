@@ -5,55 +5,47 @@ It is not free: without a nonlinearity between, the two are one 3x3 convolution 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dlx.claims.claim import Claim, Measured, Runs, Verdict
+from dlx.claims.drawing import legend_beside
 from dlx.config import Config
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
+from dlx.config.checks import at_least
 from dlx.random import reseed
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-
-class Bottleneck(Experiment):
-    """channels: in and out. squeezed: channels between the 1x1 and the 3x3. side: of the maps."""
+class Bottleneck(Claim):
+    """channels: input and output channels. squeezed: channels between the 1x1 and the 3x3. side: height of the maps."""
 
     claim = "A 1x1 convolution to fewer channels before a 3x3 one saves most of its parameters and FLOPs"
+    size = (11, 4.4)
 
     def __init__(self, *, channels: int = 128, squeezed: int = 32, side: int = 28) -> None:
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        at_least(1, channels=channels, side=side)
         if not 1 <= squeezed <= channels:
             raise ValueError(f"squeezed must be in [1, {channels}], got {squeezed}")
-        if side < 1:
-            raise ValueError(f"side must be at least 1, got {side}")
         self.channels, self.squeezed, self.side = channels, squeezed, side
 
-    def measure(self, base: Config, runs: Mapping[str, Any]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         reseed(base["seed"], "bottleneck")
-        direct, squeezing = (conv_3x3(self.channels), bottleneck(self.channels, self.squeezed))
-        widths = sorted({max(1, self.channels * part // 32) for part in range(1, 33)} | {self.squeezed})
+        channels, side = self.channels, self.side
+        direct, squeezing = conv_3x3(channels), bottleneck(channels, self.squeezed)
+        widths = sorted({max(1, channels * part // 32) for part in range(1, 33)} | {self.squeezed})
         return {
-            "direct": cost(direct, self.channels, self.side),
-            "bottleneck": cost(squeezing, self.channels, self.side),
+            "direct": cost(direct, channels, side),
+            "bottleneck": cost(squeezing, channels, side),
             "layers": [layer.weight.numel() for layer in squeezing if isinstance(layer, nn.Conv2d)],
             "widths": widths,
-            "by_width": [cost(bottleneck(self.channels, width), self.channels, self.side) for width in widths],
-            "rank": {"direct": rank(direct.weight), "bottleneck": rank(joined(squeezing))},
-            "joined_error": joined_error(squeezing, self.channels),
+            "by_width": [cost(bottleneck(channels, width), channels, side) for width in widths],
+            "rank": {"direct": rank(direct.weight), "bottleneck": rank(joint_kernel(squeezing))},
+            "joined_error": joined_error(squeezing, channels),
         }
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11, 4.4), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         bars, curve = figure.subplots(1, 2, width_ratios=[1, 1.3])
         direct, layers = measured["direct"], measured["layers"]
         names = [
@@ -79,9 +71,8 @@ class Bottleneck(Experiment):
             ylim=(0, None),
         )
         legend_beside(curve)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         direct, squeezing, (first, second) = measured["direct"], measured["bottleneck"], measured["layers"]
         saved = {name: 1 - squeezing[name] / direct[name] for name in ("parameters", "flops")}
         ranks = measured["rank"]
@@ -105,7 +96,7 @@ def bottleneck(channels: int, squeezed: int) -> nn.Sequential:
 
 
 def even_width(channels: int) -> float:
-    """The width w at which channels w + 9 w channels is 9 channels^2."""
+    """The width w at which the bottleneck costs as much: channels w + 9 w channels = 9 channels^2."""
     return 0.9 * channels
 
 
@@ -116,7 +107,7 @@ def cost(network: nn.Module, channels: int, side: int) -> dict[str, int]:
     return {"parameters": sum(p.numel() for p in network.parameters()), "flops": counter.get_total_flops()}
 
 
-def joined(network: nn.Sequential) -> Tensor:
+def joint_kernel(network: nn.Sequential) -> Tensor:
     """The one kernel [out, in, 3, 3] that a 1x1 and a 3x3 convolution multiply out to."""
     first, second = (layer.weight for layer in network if isinstance(layer, nn.Conv2d))
     return torch.einsum("omhw,mi->oihw", second, first[:, :, 0, 0])
@@ -128,10 +119,10 @@ def joined_error(network: nn.Sequential, channels: int) -> float:
         network = network.double()
         x_BCHW = torch.randn(1, channels, 8, 8, dtype=torch.float64)
         output = network(x_BCHW)
-        return float((F.conv2d(x_BCHW, joined(network), padding=1) - output).abs().max() / output.abs().max())
+        return float((F.conv2d(x_BCHW, joint_kernel(network), padding=1) - output).abs().max() / output.abs().max())
 
 
 def rank(kernel: Tensor) -> int:
-    """Of the map from the input's channels to the outputs at all nine offsets, [9 out, in]."""
+    """The rank of the map from the input's channels to the outputs at all nine offsets, [9 out, in]."""
     matrix = kernel.detach().double().permute(0, 2, 3, 1).flatten(0, 2)
     return int(torch.linalg.matrix_rank(matrix, rtol=1e-5))

@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
-from dlx.config import Config, build, build_shared, compose
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import curve
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
+from dlx.claims.reading import curve
+from dlx.config import Config, build, build_shared
+from dlx.config.checks import at_least
 
-    from dlx.runs.folder import RunFolder
-
-
-SAID = {"one": "one sample a step", "mini_batch": "mini-batches of 32", "full_batch": "the full batch"}
+LABELS = {"one": "one sample a step", "mini_batch": "mini-batches of 32", "full_batch": "the full batch"}
 
 
-class GradientDescent(Experiment):
-    """passes: over the data, the same for all three. lr: for one sample, a mini-batch of 32, the full batch."""
+class GradientDescent(Claim):
+    """passes: epochs of each training. lr: learning rates for one sample, a mini-batch of 32 and the full batch."""
 
     claim = "One sample a step is noisy and fast per pass, the full batch smooth and slow; mini-batches lie between"
 
     def __init__(self, *, passes: int = 20, lr: tuple[float, float, float] = (0.01, 0.1, 0.2)) -> None:
-        if passes < 1:
-            raise ValueError(f"passes must be at least 1, got {passes}")
+        at_least(1, passes=passes)
         self.passes, self.lr = passes, lr
 
-    def members(self, base: Config) -> dict[str, Config]:
+    def variants(self, base: Config) -> Variants:
         full = len(build_shared(base, "dataset").split(build(base, "dataset"))["train"])
-        sizes = {"one": 1, "mini_batch": 32, "full_batch": full}
         return {
-            name: compose(
-                [f"data.batch_size={size}", f"optim.lr={lr}", f"trainer.epochs={self.passes}",
-                 f"trainer.validate_every={max(1, full // size // 10)}", "trainer.log_every=1"],
-                base=base,
-            )
-            for (name, size), lr in zip(sizes.items(), self.lr, strict=True)
+            name: [
+                f"data.batch_size={size}", f"optim.lr={lr}", f"trainer.epochs={self.passes}",
+                f"trainer.validate_every={max(1, full // size // 10)}", "trainer.log_every=1",
+            ]
+            for name, size, lr in zip(LABELS, (1, 32, full), self.lr, strict=True)
         }  # fmt: skip
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        guess, rates = guessing(base), dict(zip(runs, self.lr, strict=True))
-        for name, run in runs.items():
+    def measure(self, base: Config, runs: Runs) -> Measured:
+        found, guess = {}, guessing(base)
+        for name, lr in zip(LABELS, self.lr, strict=True):
+            (run,) = runs[name]
             passes, losses = curve(run, "probe/loss")
             rises = [after > before for before, after in pairwise(losses)]
             summary = run.summary()
@@ -55,22 +47,19 @@ class GradientDescent(Experiment):
                 "rises": sum(rises) / max(len(rises), 1),
                 "steps": summary.get("steps"),
                 "seconds": summary.get("seconds"),
-                "lr": rates[name],
+                "lr": lr,
                 "guessing": guess,
             }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
-        whole, first = figure.subplots(1, 2)
+    def draw(self, measured: Measured, figure: Figure) -> None:
+        whole, first = panels = figure.subplots(1, 2)
         for (name, found), color in zip(measured.items(), ordered_colors(len(measured)), strict=True):
-            label = f"{SAID[name]}, lr {found['lr']:.4g}:\n{found['steps']:,} steps, {found['seconds']:.3g} s"
+            label = f"{LABELS[name]}, lr {found['lr']:.4g}:\n{found['steps']:,} steps, {found['seconds']:.3g} s"
             marker = "." if name == "full_batch" else None
-            for axes in (whole, first):
+            for axes in panels:
                 axes.plot(found["passes"], found["losses"], label=label, color=color, marker=marker)
-        for axes in (whole, first):
+        for axes in panels:
             draw_guessing(axes, found["guessing"])
         whole.set(
             yscale="log", xlabel="passes over the data", ylabel="loss on training samples",
@@ -78,9 +67,8 @@ class GradientDescent(Experiment):
         )  # fmt: skip
         first.set(xlim=(0, min(3, self.passes)), xlabel="passes over the data", title="the first passes")
         legend_beside(first)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         last = {name: found["losses"][-1] for name, found in measured.items()}
         rises = {name: found["rises"] for name, found in measured.items()}
         held = (

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from dlx.claims.claim import Claim, Measured, Runs, Verdict
 from dlx.config import Config, build
-from dlx.experiments.experiment import Experiment, Verdict
+from dlx.config.checks import at_least
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KERNELS = {
     "blur": [[1 / 16, 2 / 16, 1 / 16], [2 / 16, 4 / 16, 2 / 16], [1 / 16, 2 / 16, 1 / 16]],
@@ -25,8 +21,8 @@ KERNELS = {
 }
 
 
-class Convolution(Experiment):
-    """digits: which are filtered, the first of each in the data. scale: how much larger they are made, bicubic."""
+class Convolution(Claim):
+    """digits: digits that are filtered (the first image of each). scale: factor of their bicubic enlargement."""
 
     claim = "conv2d is the sum (f * g)(i, j) = sum f(a, b) g(i - a, j - b) with the kernel g flipped"
     reads = ("seed", "dataset")
@@ -34,25 +30,20 @@ class Convolution(Experiment):
     def __init__(self, *, digits: tuple[int, ...] = (0, 3, 5, 7), scale: int = 4) -> None:
         if not digits or not set(digits) <= set(range(10)):
             raise ValueError(f"digits must be some of 0 to 9, got {list(digits)}")
-        if scale < 1:
-            raise ValueError(f"scale must be at least 1, got {scale}")
+        at_least(1, scale=scale)
         self.digits, self.scale = digits, scale
 
-    def measure(self, base: Config, runs: Mapping[str, Any]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         images = self._images(base)
         random = torch.randn(3, 3, dtype=torch.float64, generator=generator(base["seed"], "convolution"))
         kernels = {name: torch.tensor(kernel, dtype=torch.float64) for name, kernel in KERNELS.items()}
         differences, maps = {}, {}
         for name, kernel in {**kernels, "random": random}.items():
-            library, summed, flipped = [], [], []
-            for image in images:
-                library.append(F.conv2d(image[None, None], kernel[None, None])[0, 0])
-                summed.append(convolved(image, kernel))
-                flipped.append(convolved(image, kernel.flip(0, 1)))
-            largest = torch.stack(library).abs().max()
+            library_NHW = torch.stack([F.conv2d(image[None, None], kernel[None, None])[0, 0] for image in images])
+            sums = {"flipped": kernel.flip(0, 1), "not_flipped": kernel}
             off = {
-                "flipped": (torch.stack(library) - torch.stack(flipped)) / largest,
-                "not_flipped": (torch.stack(library) - torch.stack(summed)) / largest,
+                way: (library_NHW - torch.stack([convolved(image, g) for image in images])) / library_NHW.abs().max()
+                for way, g in sums.items()
             }
             differences[name] = {way: float(map_NHW.abs().max()) for way, map_NHW in off.items()}
             maps[name] = {way: map_NHW[0].tolist() for way, map_NHW in off.items()}  # of the first digit
@@ -60,11 +51,15 @@ class Convolution(Experiment):
             name: [F.conv2d(image[None, None], kernel[None, None], padding=1)[0, 0].tolist() for image in images]
             for name, kernel in kernels.items()
         }
-        shown = [image.tolist() for image in images]
-        return {"differences": differences, "maps": maps, "images": shown, "filtered": drawn}
+        return {
+            "differences": differences,
+            "maps": maps,
+            "images": [image.tolist() for image in images],
+            "filtered": drawn,
+        }
 
     def _images(self, base: Config) -> list[Tensor]:
-        """In [0, 1], [H, W] each."""
+        """The first image of each digit, values in [0, 1], [H, W] each."""
         dataset = build(base, "dataset")
         source = dataset.splits()["train"]
         samples = source.take(torch.arange(len(source)))
@@ -74,11 +69,9 @@ class Convolution(Experiment):
         larger = F.interpolate(image_BCHW, scale_factor=self.scale, mode="bicubic").clamp(0, 1)
         return list(larger.mean(1))
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
+    def draw(self, measured: Measured, figure: Figure) -> None:
         filtered, images = measured["filtered"], measured["images"]
-        figure = Figure(figsize=(1.9 * (len(filtered) + 1), 1.75 * (len(images) + 3)), layout="constrained")
+        figure.set_size_inches(1.9 * (len(filtered) + 1), 1.75 * (len(images) + 3))
         rows = figure.subplots(len(images) + 3, len(filtered) + 1)
         figure.suptitle("conv2d(f, g) of digits; below, its difference from the sum f * g, of the first digit")
         flips = ("flipped", "as it is")
@@ -109,9 +102,8 @@ class Convolution(Experiment):
         for axes in rows.flat:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         differences = measured["differences"]
         flipped = max(found["flipped"] for found in differences.values())
         unlike = {name: found["not_flipped"] for name, found in differences.items() if found["not_flipped"] > 1e-12}
@@ -125,9 +117,9 @@ class Convolution(Experiment):
 
 
 def convolved(f: Tensor, g: Tensor) -> Tensor:
-    """(f * g)(i, j) = sum over (a, b) of f(a, b) g(i - a, j - b), at the places where g lies wholly on f.
+    """(f * g)(i, j) = sum over (a, b) of f(a, b) g(i - a, j - b), at the positions where g lies wholly on f.
 
-    f [H, W], g [h, w]; the result is [H - h + 1, W - w + 1]. Place by place, as it is written.
+    f [H, W], g [h, w]; the result is [H - h + 1, W - w + 1]. It loops over positions, as the formula is written.
     """
     (height, width), (rows, columns) = f.shape, g.shape
     result = torch.zeros(height - rows + 1, width - columns + 1, dtype=f.dtype)

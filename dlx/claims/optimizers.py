@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.descent import descent_path, make_optimizer, momentum_path, optimizer_path
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside
+from dlx.claims.reading import finals, mean_curve
 from dlx.config import Config, compose
-from dlx.experiments.descent import descended, descended_with_momentum, make_optimizer, path, steps_until
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, mean_curve, of_seeds, variants
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
+from dlx.config.checks import at_least
 
 NAMES = (
     "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "radam", "adamp", "sgdp",
@@ -34,54 +29,51 @@ STEPS = 300
 BAR = 0.95
 
 
-class Optimizers(Experiment):
+class Optimizers(Claim):
     """seeds: trainings of each optimizer on the digits."""
 
     claim = "With the right learning rate each optimizer trains the network; adaptive ones leave a saddle fast"
+    size = (13.5, 9)
 
     def __init__(self, *, seeds: int = 3) -> None:
-        if seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        at_least(1, seeds=seeds)
         self.seeds = seeds
 
-    def members(self, base: Config) -> dict[str, Config]:
-        return variants(base, {name: [f"optim={name}"] for name in NAMES}, self.seeds)
+    def variants(self, base: Config) -> Variants:
+        return {name: [f"optim={name}"] for name in NAMES}
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         makers = {name: compose([f"optim={name}"], base=base) for name in TOY}
 
         def walk(name: str, curvature: tuple[float, ...], start: tuple[float, ...], lr: float) -> np.ndarray:
             h = torch.tensor(curvature, dtype=torch.float64)
-            return path(partial(make_optimizer, makers[name], lr=lr), lambda x: h * x, start, STEPS)
+            return optimizer_path(partial(make_optimizer, makers[name], lr=lr), lambda x: h * x, start, STEPS)
 
         valley = {name: walk(name, VALLEY, (1.0, 0.5), lr) for name, lr in TOY.items()}
         saddle = {name: walk(name, SADDLE, (1.0, 1e-3), lr) for name, lr in TOY.items()}
         known = {
-            "sgd": (valley["sgd"], descended((1.0, 0.5), VALLEY, TOY["sgd"], STEPS)),
-            "momentum": (
-                valley["momentum"],
-                descended_with_momentum((1.0, 0.5), VALLEY, TOY["momentum"], 0.9, STEPS),
-            ),
-            "sgd, saddle": (saddle["sgd"], descended((1.0, 1e-3), SADDLE, TOY["sgd"], STEPS)),
+            "sgd": (valley["sgd"], descent_path((1.0, 0.5), VALLEY, TOY["sgd"], STEPS)),
+            "momentum": (valley["momentum"], momentum_path((1.0, 0.5), VALLEY, TOY["momentum"], 0.9, STEPS)),
+            "sgd, saddle": (saddle["sgd"], descent_path((1.0, 1e-3), SADDLE, TOY["sgd"], STEPS)),
         }
         return {
             "guessing": guessing(base),
-            "curves": {name: mean_curve(of_seeds(runs, name), "train/loss") for name in NAMES},
-            "accuracy": {name: finals(of_seeds(runs, name), "test/accuracy") for name in NAMES},
+            "curves": {name: mean_curve(runs[name], "train/loss") for name in NAMES},
+            "accuracy": {name: finals(runs[name], "test/accuracy") for name in NAMES},
             "valley": {name: points.tolist() for name, points in valley.items()},
             "saddle": {name: points.tolist() for name, points in saddle.items()},
             "closed_form_error": {
                 name: float(np.abs(points - exact).max() / np.abs(exact).max())
                 for name, (points, exact) in known.items()
             },
-            "saddle_steps": {name: steps_until(1 - np.abs(points[:, 1]), 0.0) for name, points in saddle.items()},
+            "saddle_steps": {
+                name: next((step for step, (_, y) in enumerate(points.tolist()) if abs(y) > 1), None)
+                for name, points in saddle.items()
+            },
             "effective_step": {name: effective_step(makers[name]) for name in ("adagrad", "rmsprop", "adadelta")},
         }
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(13.5, 9), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         losses, steps, valley, saddle = figure.subplots(2, 2).flat
         for name, curve in measured["curves"].items():
             losses.plot(curve["x"], curve["y"], label=name, linestyle="--" if name in ("adamp", "sgdp") else "-")
@@ -100,9 +92,8 @@ class Optimizers(Experiment):
             axes.set(xlim=(-1.2, 1.2), ylim=(-0.7, 0.7), title=f"{key}: {STEPS} steps")
         for axes in (losses, steps, valley, saddle):
             legend_beside(axes)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         worst = {name: min(values, default=0.0) for name, values in measured["accuracy"].items()}
         name = min(worst, key=lambda key: worst[key])
         error = max(measured["closed_form_error"].values())

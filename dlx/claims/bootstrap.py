@@ -1,4 +1,4 @@
-"""The bootstrap (Efron 1979): what a replicate holds, and the 0.632 estimate of the test error (Efron 1983).
+"""The bootstrap (Efron 1979): the share of samples in a replicate, and the 0.632 estimate of the error (Efron 1983).
 
 A sample is in a replicate of n draws with probability 1 - (1 - 1/n)^n, towards 1 - 1/e = 0.632. The error on the
 samples that a replicate left out is that of training on fewer; the training error is far too small; 0.368 of the one
@@ -8,24 +8,19 @@ and 0.632 of the other is between. 0.632+ (Efron, Tibshirani 1997) moves the wei
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from dlx.config import Config, compose
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import mean_and_error, written
-from dlx.methods.bagging import drawn_by
-from dlx.methods.outputs import answers
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.claims.reading import mean_and_error, plus_minus
+from dlx.config import Config
+from dlx.config.checks import at_least
+from dlx.methods.bagging import drawn_indices
+from dlx.methods.predictions import predict_split
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from dlx.runs.folder import RunFolder
 
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 DRAWS = 5000
@@ -33,57 +28,50 @@ KEPT = 1 - math.exp(-1)
 NAMES = {"train": "training error", "oob": "left-out samples", "632": "0.632", "632+": "0.632+"}
 
 
-class Bootstrap(Experiment):
-    """replicates: trainings on replicates of each training set. sets: training sets, each with a test
-    set of its own."""
+class Bootstrap(Claim):
+    """replicates: trainings on replicates of each training set. sets: training sets, each with its own test set."""
 
     claim = "A replicate holds 0.632 of the samples; 0.368 training + 0.632 left-out error is nearer the test error"
+    size = (12.5, 4.4)
 
     def __init__(self, *, replicates: int = 10, sets: int = 8) -> None:
-        if replicates < 2:
-            raise ValueError(f"replicates must be at least 2, got {replicates}")
-        if sets < 2:
-            raise ValueError(f"sets must be at least 2, got {sets}")
+        at_least(2, replicates=replicates, sets=sets)
         self.replicates, self.sets = replicates, sets
 
-    def members(self, base: Config) -> dict[str, Config]:
+    def variants(self, base: Config) -> Variants:
         found = {}
         for number in range(self.sets):
-            one = compose([f"data.split_seed={number}", f"seed={number}"], base=base)
-            found[f"set-{number}"] = one
+            found[f"set-{number}"] = words = [f"data.split_seed={number}", f"seed={number}"]
             for b in range(self.replicates):
-                found[f"set-{number}-bootstrap-{b}"] = compose([f"data.bootstrap={b}"], base=one)
+                found[f"set-{number}-bootstrap-{b}"] = [*words, f"data.bootstrap={b}"]
         return found
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        sizes = {str(n): mean_and_error(shares(n, DRAWS)) for n in SIZES}
+    def measure(self, base: Config, runs: Runs) -> Measured:
+        sizes = {str(n): mean_and_error(replicate_shares(n, DRAWS)) for n in SIZES}
         estimates: dict[str, list[float]] = {name: [] for name in (*NAMES, "test")}
         of_replicates = []
         for number in range(self.sets):
-            whole = runs[f"set-{number}"]
-            train, test = (answers(whole, split, trust=base.trust) for split in ("train", "test"))
-            replicates = [runs[f"set-{number}-bootstrap-{b}"] for b in range(self.replicates)]
+            (whole,) = runs[f"set-{number}"]
+            train, test = (predict_split(whole, split, trust=base.trust) for split in ("train", "test"))
             wrong, left_out = [], []
-            for run in replicates:
-                drawn = drawn_by(run, base.trust)
+            for b in range(self.replicates):
+                (run,) = runs[f"set-{number}-bootstrap-{b}"]
+                drawn = drawn_indices(run, base.trust)
                 of_replicates.append(len(drawn.unique()) / len(drawn))
-                label_N = answers(run, "train", trust=base.trust, of=whole).output.argmax(1)
+                label_N = predict_split(run, "train", trust=base.trust, of=whole).output.argmax(1)
                 wrong.append(label_N != train.truth)
                 left_out.append(~torch.isin(train.index, drawn))
-            training = train.judge(train.output, train.truth)["error"]
+            training = train.score(train.output, train.truth)["error"]
             oob = left_out_error(torch.stack(wrong), torch.stack(left_out))
             guess = no_information(train.truth, train.output.argmax(1))
             estimates["train"].append(training)
             estimates["oob"].append(oob)
             estimates["632"].append(0.368 * training + 0.632 * oob)
-            estimates["632+"].append(plus(training, oob, guess))
-            estimates["test"].append(test.judge(test.output, test.truth)["error"])
+            estimates["632+"].append(estimate_632_plus(training, oob, guess))
+            estimates["test"].append(test.score(test.output, test.truth)["error"])
         return {"sizes": sizes, "share": mean_and_error(of_replicates), "n": len(train.index), **estimates}
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12.5, 4.4), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         shares, errors = figure.subplots(1, 2)
         sizes, line = [int(n) for n in measured["sizes"]], range(1, SIZES[-1] + 1)
         shares.plot(line, [1 - (1 - 1 / n) ** n for n in line], color="0.6", label="1 - (1 - 1/n)^n")
@@ -108,9 +96,8 @@ class Bootstrap(Experiment):
             title=f"{self.sets} training sets; mean and two standard errors",
         )
         errors.set_xticks(range(len(NAMES)), list(NAMES.values()))
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         right = all(
             abs(mean - (1 - (1 - 1 / int(n)) ** int(n))) <= 4 * error for n, (mean, error) in measured["sizes"].items()
         )
@@ -122,14 +109,14 @@ class Bootstrap(Experiment):
         errors = ", ".join(f"{label} {mean_and_error(measured[name])[0]:.4f}" for name, label in NAMES.items())
         return Verdict(
             right and nearer,
-            f"replicates of {measured['n']} hold {written(measured['share'])} of the samples; test error "
+            f"replicates of {measured['n']} hold {plus_minus(measured['share'])} of the samples; test error "
             f"{mean_and_error(measured['test'])[0]:.4f}, estimated by {errors}; mean distance to it "
-            + ", ".join(f"{label} {written(off[name])}" for name, label in NAMES.items()),
+            + ", ".join(f"{label} {plus_minus(off[name])}" for name, label in NAMES.items()),
         )
 
 
-def shares(n: int, draws: int) -> list[float]:
-    """The share of n samples that is in each of so many replicates."""
+def replicate_shares(n: int, draws: int) -> list[float]:
+    """The share of n samples that is in each of `draws` replicates."""
     drawn = torch.randint(n, (draws, n), generator=generator(0, "bootstrap_shares", n)).sort(1).values
     return ((1 + (drawn.diff(dim=1) > 0).sum(1)) / n).tolist()
 
@@ -145,13 +132,13 @@ def left_out_error(wrong_MN: Tensor, left_out_MN: Tensor) -> float:
 def no_information(label_N: Tensor, predicted_N: Tensor) -> float:
     """The error of these predictions if they had nothing to do with the labels."""
     classes = int(max(label_N.max(), predicted_N.max())) + 1
-    there, said = (
+    true_K, predicted_K = (
         torch.bincount(labels, minlength=classes).double() / len(labels) for labels in (label_N, predicted_N)
     )
-    return 1 - float(there @ said)
+    return 1 - float(true_K @ predicted_K)
 
 
-def plus(training: float, oob: float, guess: float) -> float:
+def estimate_632_plus(training: float, oob: float, guess: float) -> float:
     """The 0.632+ estimate: the weight of the left-out error is 0.632 / (1 - 0.368 R), R in [0, 1] the relative
     overfitting (oob - training) / (guess - training)."""
     oob = min(oob, guess)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from matplotlib.figure import Figure
 
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import guessing
+from dlx.claims.reading import finals, mean_and_error, plus_minus
 from dlx.config import Config
-from dlx.experiments.drawing import guessing
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, mean_and_error, of_seeds, variants, written
+from dlx.config.checks import at_least
+from dlx.training.sharpness import Landscape, sharpness
+from dlx.training.trained import open_run
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
+VALIDATE_EVERY = 500  # samples between two readings of the training loss, so that all stop near the target
 
 
-LOOK_EVERY = 500  # samples between two looks at the training loss, so that all stop near the target
-
-
-class BatchSize(Experiment):
-    """sizes: of batches. rates: the learning rate of each, tuned for validation accuracy at the target, on other seeds.
-    target: the training loss at which every training stops. epsilon: of the box in which sharpness is taken; Keskar's
-    1e-3 shows no ordering at this scale. seeds: trainings of each.
+class BatchSize(Claim):
+    """sizes: batch sizes. rates: learning rate of each size, tuned for validation accuracy on other seeds.
+    target: training loss at which every training stops. epsilon: size of the box in which sharpness is measured;
+    Keskar's 1e-3 shows no ordering at this scale. seeds: trainings with each size.
     """
 
     claim = "Small batches end in flat minima, which generalize better; large batches in sharp ones"
@@ -38,29 +34,24 @@ class BatchSize(Experiment):
     ) -> None:
         if len(sizes) < 2 or len(sizes) != len(rates):
             raise ValueError(f"sizes must be at least 2, with one of rates for each, got {list(sizes)}")
-        if seeds < 2:
-            raise ValueError(f"seeds must be at least 2, got {seeds}")
+        at_least(2, seeds=seeds)
         self.sizes, self.rates, self.target, self.epsilon, self.seeds = sizes, rates, target, epsilon, seeds
 
-    def members(self, base: Config) -> dict[str, Config]:
-        choices = {
+    def variants(self, base: Config) -> Variants:
+        return {
             f"batch-{size}": [
                 f"data.batch_size={size}",
                 f"optim.lr={rate}",
                 f"reg.early_stopping.target={self.target}",
-                f"trainer.validate_every={max(1, LOOK_EVERY // size)}",
+                f"trainer.validate_every={max(1, VALIDATE_EVERY // size)}",
             ]
             for size, rate in zip(self.sizes, self.rates, strict=True)
         }
-        return variants(base, choices, self.seeds)
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        from dlx.training.sharpness import Landscape, sharpness
-        from dlx.training.trained import open_run
-
+    def measure(self, base: Config, runs: Runs) -> Measured:
         found, guess = {}, guessing(base)
         for size in self.sizes:
-            of_size = of_seeds(runs, f"batch-{size}")
+            of_size = runs[f"batch-{size}"]
             landscapes = [Landscape(*open_run(run, "train", trust=base.trust)) for run in of_size]
             found[str(size)] = {
                 "accuracy": finals(of_size, "test/accuracy"),
@@ -71,24 +62,22 @@ class BatchSize(Experiment):
             }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
-        for axes, key in zip(figure.subplots(1, 3), ("accuracy", "sharpness", "loss"), strict=True):
+    def draw(self, measured: Measured, figure: Figure) -> None:
+        guess = measured[str(self.sizes[0])]["guessing"]
+        titles = {
+            "accuracy": "test accuracy" + (f" (guessing: {1 / guess['classes']:.4g})" if guess else ""),
+            "sharpness": f"sharpness (eps {self.epsilon:g})",
+            "loss": "training loss at the end",
+        }
+        for axes, (key, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
             pairs = [mean_and_error(found[key]) for found in measured.values()]
             sizes = [int(size) for size in measured]
             axes.errorbar(sizes, [m for m, _ in pairs], [e for _, e in pairs], marker="o", capsize=3)
             for size, found in zip(sizes, measured.values(), strict=True):
                 axes.plot([size] * len(found[key]), found[key], ".", color="0.6")
-            axes.set(xscale="log", xlabel="batch size")
-        chance = f" (guessing: {1 / found['guessing']['classes']:.4g})" if found["guessing"] else ""
-        titles = (f"test accuracy{chance}", f"sharpness (eps {self.epsilon:g})", "training loss at the end")
-        for axes, title in zip(figure.axes, titles, strict=True):
-            axes.set_title(title)
-        return figure
+            axes.set(xscale="log", xlabel="batch size", title=title)
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         ends = measured[str(self.sizes[0])], measured[str(self.sizes[-1])]
         (flat, sharp), (small, large), loss = (
             [mean_and_error(found[key]) for found in ends] for key in ("sharpness", "accuracy", "loss")
@@ -97,8 +86,8 @@ class BatchSize(Experiment):
         return Verdict(
             flatter and better,
             f"batch {self.sizes[0]} against {self.sizes[-1]}, training losses {loss[0][0]:.3f} and {loss[1][0]:.3f}: "
-            f"sharpness {written(flat, 1)} against {written(sharp, 1)} ({'' if flatter else 'not '}flatter), "
-            f"test accuracy {written(small)} against {written(large)} ({'' if better else 'not '}better)",
+            f"sharpness {plus_minus(flat, 1)} against {plus_minus(sharp, 1)} ({'' if flatter else 'not '}flatter), "
+            f"test accuracy {plus_minus(small)} against {plus_minus(large)} ({'' if better else 'not '}better)",
         )
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlx.experiments.bias_variance import judge
-from dlx.experiments.bootstrap import Bootstrap, left_out_error, no_information, plus, shares
-from dlx.experiments.ensemble import EnsembleSize, growth
-from dlx.methods.outputs import Samples
+from dlx.claims.bias_variance import family_verdict
+from dlx.claims.bootstrap import Bootstrap, estimate_632_plus, left_out_error, no_information, replicate_shares
+from dlx.claims.ensemble import EnsembleSize, growth
+from dlx.methods.predictions import Predictions
 from dlx.tasks.classification import Classification
 from dlx.tasks.spec import Image, Label, LabeledImages
 
@@ -22,9 +22,9 @@ TARGET = Classification(SPEC, "image", "label", "cross_entropy")
 
 def test_the_share_of_a_replicate():
     for n in (1, 2, 10, 200):
-        found = shares(n, 4000)
+        found = replicate_shares(n, 4000)
         assert sum(found) / 4000 == pytest.approx(1 - (1 - 1 / n) ** n, abs=0.02)
-    assert set(shares(2, 50)) == {0.5, 1.0}
+    assert set(replicate_shares(2, 50)) == {0.5, 1.0}
 
 
 def test_the_left_out_error_by_hand():
@@ -36,10 +36,10 @@ def test_the_left_out_error_by_hand():
 
 def test_632_plus():
     """Without overfitting it is 0.632; where the left-out error is a guess's it is that."""
-    assert plus(0.1, 0.1, 0.9) == pytest.approx(0.1)
-    assert plus(0.0, 0.9, 0.9) == pytest.approx(0.9)
-    assert plus(0.0, 0.95, 0.9) == pytest.approx(0.9)
-    assert plus(0.1, 0.2, 0.9) == pytest.approx(0.1 + 0.1 * 0.632 / (1 - 0.368 / 8))
+    assert estimate_632_plus(0.1, 0.1, 0.9) == pytest.approx(0.1)
+    assert estimate_632_plus(0.0, 0.9, 0.9) == pytest.approx(0.9)
+    assert estimate_632_plus(0.0, 0.95, 0.9) == pytest.approx(0.9)
+    assert estimate_632_plus(0.1, 0.2, 0.9) == pytest.approx(0.1 + 0.1 * 0.632 / (1 - 0.368 / 8))
     assert no_information(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 1])) == pytest.approx(
         1 - 0.5 / 4 - 0.75 / 4
     )
@@ -55,23 +55,25 @@ def test_the_verdict_of_the_bootstrap():
     assert not Bootstrap().verdict({**measured, "sizes": {"2": (0.8, 0.01)}}).held
 
 
-def test_the_judgement_of_the_tradeoff():
+def test_the_verdict_of_the_tradeoff():
     def parts(errors, variances):
         return {
             str(n): {"bias2": 1 / (n + 1), "variance": variance, "expected": [error, error + 0.1]}
             for n, (error, variance) in enumerate(zip(errors, variances, strict=True))
         }
 
-    assert judge(parts([3, 1, 2], [1, 2, 3]))[0]
-    assert not judge(parts([3, 2, 1], [1, 2, 3]))[0]  # no U
-    assert not judge(parts([3, 1, 2], [3, 2, 1]))[0]  # the variance falls
-    assert not judge({**parts([3, 1, 2], [1, 2, 3]), "2": {"bias2": 5, "variance": 3, "expected": [2, 2]}})[0]
+    assert family_verdict(parts([3, 1, 2], [1, 2, 3])).held
+    assert not family_verdict(parts([3, 2, 1], [1, 2, 3])).held  # no U
+    assert not family_verdict(parts([3, 1, 2], [3, 2, 1])).held  # the variance falls
+    assert not family_verdict(
+        {**parts([3, 1, 2], [1, 2, 3]), "2": {"bias2": 5, "variance": 3, "expected": [2, 2]}}
+    ).held
 
 
 def test_the_error_of_one_is_the_mean_over_who_comes_first():
     def member(p_N):
         p_N = torch.tensor(p_N)
-        return Samples(
+        return Predictions(
             TARGET, torch.arange(2), torch.zeros(2, 1), torch.tensor([1, 1]), torch.stack([1 - p_N, p_N], 1).log()
         )
 

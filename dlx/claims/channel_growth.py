@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
+from dlx.claims.claim import Claim, Measured, Runs, Verdict
+from dlx.claims.drawing import legend_beside
 from dlx.config import Config, build, compose
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
 from dlx.tasks.summary import summarize
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-    from dlx.runs.folder import RunFolder
-
-
-class ChannelGrowth(Experiment):
-    """depth: of the network. compression: share of the channels that a transition keeps."""
+class ChannelGrowth(Claim):
+    """depth: depth of the network. compression: share of the channels that a transition keeps."""
 
     claim = "Each dense layer adds `growth` channels, linearly with depth; transitions cut them back"
+    size = (12.5, 4.2)
     varies = ("model.depth", "model.compression")
     reads = ("model", "dataset")
 
@@ -31,25 +25,24 @@ class ChannelGrowth(Experiment):
             raise ValueError(f"compression must be in (0, 1), got {compression}")
         self.depth, self.compression = depth, compression
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         found = {}
         for name, kept in {"without": 1.0, "with": self.compression}.items():
             config = compose([f"model.depth={self.depth}", f"model.compression={kept}"], base=base)
             with torch.device("meta"):
                 system = build(config, "model", spec=build(config, "dataset").spec)
             summary = summarize(system)
+            # The first normalization of a dense layer has as many channels as the layer sees.
+            norms = [module for name, module in system.named_modules() if name.endswith("norm1")]
             found[name] = {
-                "channels": [m.num_features for m in _dense_norms(system)],
+                "channels": [norm.num_features for norm in norms if isinstance(norm, nn.BatchNorm2d)],
                 "parameters": summary.parameters,
                 "flops": summary.flops,
                 "last": next(m.in_features for m in system.modules() if isinstance(m, nn.Linear)),
             }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12.5, 4.2), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         channels, sizes = figure.subplots(1, 2, width_ratios=(2, 1))
         for name, found in measured.items():
             label = f"{name} compression ({self.compression:g})" if name == "with" else "without"
@@ -64,9 +57,8 @@ class ChannelGrowth(Experiment):
         sizes.set_xticks(range(len(names)), names)
         sizes.set(ylabel="relative to without", title="compression")
         legend_beside(sizes)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         without, compressed = measured["without"], measured["with"]
         steps = {after - before for before, after in zip(without["channels"], without["channels"][1:], strict=False)}
         layers = len(without["channels"])
@@ -79,9 +71,3 @@ class ChannelGrowth(Experiment):
             f"{layers} layers add {growth} channels each: {without['channels'][0]} to {without['last']} uncompressed, "
             f"{compressed['last']} with; {without['parameters']:,} parameters against {compressed['parameters']:,}",
         )
-
-
-def _dense_norms(system: nn.Module) -> list[nn.BatchNorm2d]:
-    """The first normalization of each dense layer: its size is the number of channels that the layer sees."""
-    named = [(name, module) for name, module in system.named_modules() if name.endswith("norm1")]
-    return [module for _, module in named if isinstance(module, nn.BatchNorm2d)]

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import torch
+from matplotlib.figure import Figure
 
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.reading import finals, mean_and_error, plus_minus
 from dlx.config import Config, build, compose
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, mean_and_error, of_seeds, variants, written
+from dlx.config.checks import at_least
 from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.tasks.summary import summarize
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
 
 # The paper's network of each model, and the top-5 accuracy on ImageNet, one crop, of torchvision's weights
 # IMAGENET1K_V1 for it.
@@ -33,42 +27,36 @@ IMAGENET = LabeledImages(
 )
 
 
-class LighterAndBetter(Experiment):
-    """epochs: what each network may train here, on images of 8x8 in its small form. seeds: trainings of each."""
+class LighterAndBetter(Claim):
+    """epochs: epochs of each network in its small form, on images of 8x8. seeds: trainings of each network."""
 
     claim = "Networks became lighter and better at once: AlexNet, VGG, GoogLeNet, ResNet, DenseNet"
+    size = (12, 4.5)
 
     def __init__(self, *, epochs: int = 10, seeds: int = 2) -> None:
-        for name, value in {"epochs": epochs, "seeds": seeds}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least(1, epochs=epochs, seeds=seeds)
         self.epochs, self.seeds = epochs, seeds
 
-    def members(self, base: Config) -> dict[str, Config]:
-        epochs = f"trainer.epochs={self.epochs}"
-        return variants(base, {name: [f"model={name}", epochs] for name in NETWORKS}, self.seeds)
+    def variants(self, base: Config) -> Variants:
+        return {name: [f"model={name}", f"trainer.epochs={self.epochs}"] for name in NETWORKS}
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         found = {}
         for name, (options, top5) in NETWORKS.items():
             with torch.device("meta"):
                 system = build(compose([f"model={name}", *options.split()], base=base), "model", spec=IMAGENET)
             summary = summarize(system)
-            here = of_seeds(runs, name)
             found[name] = {
                 "parameters": summary.parameters,
                 "flops": summary.flops,
                 "imagenet_top5": top5,
-                "here": finals(here, "test/accuracy"),
-                "here_parameters": finals(here, "parameters")[:1],
-                "here_seconds": finals(here, "seconds"),
+                "here": finals(runs[name], "test/accuracy"),
+                "here_parameters": finals(runs[name], "parameters")[:1],
+                "here_seconds": finals(runs[name], "seconds"),
             }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 4.5), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         large, small = figure.subplots(1, 2)
         for name, found in measured.items():
             area = 20 + 40 * found["flops"] / 1e9
@@ -86,14 +74,13 @@ class LighterAndBetter(Experiment):
             xscale="log", xlabel="thousand parameters", ylabel="test accuracy (guessing: 0.1)",
             title=f"small forms on digits, {self.epochs} epochs, {self.seeds} seeds",
         )  # fmt: skip
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         first, last = measured["alexnet"], measured["densenet"]
         lighter = last["parameters"] < measured["resnet"]["parameters"] < first["parameters"]
         here = {name: mean_and_error(found["here"]) for name, found in measured.items()}
         older, newer = here["alexnet"], max(here["resnet"], here["densenet"])
         better = newer[0] >= older[0] and last["imagenet_top5"] > first["imagenet_top5"]
         sizes = ", ".join(f"{name} {found['parameters'] / 1e6:.1f}M" for name, found in measured.items())
-        reached = ", ".join(f"{name} {written(pair)}" for name, pair in here.items())
+        reached = ", ".join(f"{name} {plus_minus(pair)}" for name, pair in here.items())
         return Verdict(lighter and better, f"parameters at 224x224: {sizes}; digits, {self.epochs} epochs: {reached}")

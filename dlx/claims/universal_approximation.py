@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.claims.reading import finals
 from dlx.config import Config, build, compose
+from dlx.config.checks import at_least
 from dlx.data.function1d import FUNCTIONS
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, of_seeds, variants
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
+from dlx.training.trained import open_run
 
 POINTS = 1001  # at which fits are drawn
 CURVATURE = (3 * math.pi) ** 2  # the largest |f''| of sin(3 pi x)
 
 
-class UniversalApproximation(Experiment):
-    """functions: of data=function1d, that are learned. widths: of the one hidden layer. seeds: trainings of each.
-    knots: numbers of units of the networks that are written down, for sin.
+class UniversalApproximation(Claim):
+    """functions: functions of data=function1d. widths: units of the one hidden layer. seeds: trainings of each width.
+    knots: units of the networks whose weights are computed, for sin.
     """
 
     claim = "The error of a network with one hidden layer falls with its width, towards any continuous function"
@@ -50,26 +48,22 @@ class UniversalApproximation(Experiment):
         for name, values in {"widths": widths, "knots": knots}.items():
             if len(values) < 2 or list(values) != sorted(set(values)) or values[0] < 1:
                 raise ValueError(f"{name} must be at least 2, rising from 1, got {list(values)}")
-        if seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        at_least(1, seeds=seeds)
         self.functions, self.widths, self.seeds, self.knots = functions, widths, seeds, knots
 
-    def members(self, base: Config) -> dict[str, Config]:
-        choices = {
+    def variants(self, base: Config) -> Variants:
+        return {
             f"{function}-{width}": [f"data.function={function}", f"model.hidden=[{width}]"]
             for function, width in product(self.functions, self.widths)
         }
-        return variants(base, choices, self.seeds)
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        from dlx.training.trained import open_run
-
+    def measure(self, base: Config, runs: Runs) -> Measured:
         x_N1 = torch.linspace(-1, 1, POINTS).unsqueeze(1)
-        learned: dict[str, Any] = {}
+        learned: Measured = {}
         for function in self.functions:
             found = learned[function] = {"target": FUNCTIONS[function](x_N1)[:, 0].tolist(), "mse": {}, "fits": {}}
             for width in self.widths:
-                of_width = of_seeds(runs, f"{function}-{width}")
+                of_width = runs[f"{function}-{width}"]
                 found["mse"][str(width)] = finals(of_width, "test/mse")
                 systems = [open_run(run, "test", trust=base.trust)[0].cpu() for run in of_width]
                 with torch.no_grad():
@@ -77,10 +71,9 @@ class UniversalApproximation(Experiment):
         written = {str(knots): self._written(base, knots, x_N1.double()) for knots in self.knots}
         return {"x": x_N1[:, 0].tolist(), "learned": learned, "written": written}
 
-    def _written(self, base: Config, knots: int, x_N1: Tensor) -> dict[str, Any]:
+    def _written(self, base: Config, knots: int, x_N1: Tensor) -> Measured:
         """The network of `knots` units that interpolates sin(3 pi x), and its errors."""
-        words = [f"model.hidden=[{knots}]", "model.activation=relu", "data.function=sin"]
-        config = compose(words, base=base)
+        config = compose([f"model.hidden=[{knots}]", "model.activation=relu", "data.function=sin"], base=base)
         layers = build(config, "model", spec=build(config, "dataset").spec).double().layers
         f = FUNCTIONS["sin"]
         with torch.no_grad():
@@ -93,12 +86,10 @@ class UniversalApproximation(Experiment):
                 "bound": (2 / knots) ** 2 / 8 * CURVATURE,
             }
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
+    def draw(self, measured: Measured, figure: Figure) -> None:
         learned, written, x = measured["learned"], measured["written"], measured["x"]
         columns = max(len(self.widths), len(self.knots))
-        figure = Figure(figsize=(2.3 * columns + 3.6, 2.5 * (len(learned) + 1)), layout="constrained")
+        figure.set_size_inches(2.3 * columns + 3.6, 2.5 * (len(learned) + 1))
         grid = figure.subplots(len(learned) + 1, columns + 1, width_ratios=[1] * columns + [1.4], squeeze=False)
         for axes in grid[:, :-1].flat:
             axes.set(xticks=[], yticks=[], visible=False)
@@ -133,22 +124,21 @@ class UniversalApproximation(Experiment):
         legend_beside(last[-1])
         for axes in grid[:, -1]:
             axes.minorticks_off()
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
-        """By the best training of each width: the claim is that weights exist. A median that does not fall is told."""
-        held, said = True, []
+    def verdict(self, measured: Measured) -> Verdict:
+        """By the best training of each width: the claim is that weights exist. The line names a median that rises."""
+        held, lines = True, []
         for function, found in measured["learned"].items():
             best, middle = ([of(errors) for errors in found["mse"].values()] for of in (min, statistics.median))
             held &= _falls(best)
             rises = "" if _falls(middle) else " (the median of the trainings does not always fall)"
-            said.append(f"{function} {_at(best, self.widths)} units{rises}")
+            lines.append(f"{function} {_at(best, self.widths)} units{rises}")
         written = measured["written"].values()
         held &= all(found["largest"] <= found["bound"] and found["at_knots"] < 1e-12 for found in written)
         bounds = [f"{found['largest']:.4g} (bound {found['bound']:.4g})" for found in written]
         return Verdict(
             held,
-            f"mean squared error, the best of {self.seeds}: {'; '.join(said)}; largest error of the networks written "
+            f"mean squared error, the best of {self.seeds}: {'; '.join(lines)}; largest error of the networks written "
             f"down for sin: {_at(bounds, self.knots)} units",
         )
 

@@ -123,7 +123,7 @@ def test_the_claim_is_a_line_of_its_class():
     for name in SMALL:
         target = compose([f"experiment={name}"])["experiment"]["_target_"]
         signature = read(target)
-        assert "dlx.experiments.experiment.Experiment" in signature.ancestors
+        assert "dlx.claims.claim.Claim" in signature.ancestors
 
 
 def test_dry_run_lists_the_members_and_writes_nothing(dlx_call, here):
@@ -265,8 +265,18 @@ def test_overrides_of_what_it_does_not_vary_work(words, dlx_call):
     assert call.code == 0, call.err
 
 
+def test_a_folder_from_before_the_package_was_renamed_opens(dlx_call):
+    found = json.loads(dlx_call("train", "experiment=adam_epsilon", *SMALL["adam_epsilon"], "--json").out)
+    config = Path(found["run"], "config.yaml")
+    config.write_text(config.read_text().replace("dlx.claims.adam_epsilon", "dlx.experiments.adam_epsilon"))
+    config.with_name("points.yaml").unlink()  # claims had none
+    call = dlx_call("resume", found["run"], "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out) == found
+
+
 def test_a_verdict_can_be_parsed():
-    from dlx.experiments.learning_rate import LearningRate
+    from dlx.claims.learning_rate import LearningRate
 
     found = {"epochs": [1.0], "status": "finished", "guessing": 2.3}
     losses = {"0.0001": 2.23, "1": 0.000436, "100": 46.8}

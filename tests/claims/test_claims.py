@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dlx.claims.activations import Activations, gradient_norms
+from dlx.claims.bottleneck import Bottleneck, bottleneck, conv_3x3, cost, even_width, rank
+from dlx.claims.convolution import KERNELS, Convolution, convolved
+from dlx.claims.degradation import Degradation
+from dlx.claims.linear_stays_linear import LinearStaysLinear, affine_error, affine_map, best_line
+from dlx.claims.receptive_field import SIDE, ReceptiveField, gradient_map, stack
+from dlx.claims.universal_approximation import CURVATURE, UniversalApproximation, interpolate
 from dlx.config import compose
 from dlx.data.function1d import FUNCTIONS
-from dlx.experiments.activations import Activations, gradient_norms
-from dlx.experiments.bottleneck import Bottleneck, bottleneck, conv_3x3, cost, even_width, rank
-from dlx.experiments.convolution import KERNELS, Convolution, convolved
-from dlx.experiments.degradation import Degradation
-from dlx.experiments.linear_stays_linear import LinearStaysLinear, affine_error, best_line, multiplied
-from dlx.experiments.receptive_field import SIDE, ReceptiveField, gradient_map, stack
-from dlx.experiments.universal_approximation import CURVATURE, UniversalApproximation, interpolate
 
 
 def count(module: nn.Module) -> int:
@@ -150,7 +150,7 @@ def test_linear_layers_multiply_out():
     torch.manual_seed(0)
     x = torch.randn(20, 3)
     linear = nn.Sequential(nn.Linear(3, 5), nn.Identity(), nn.Linear(5, 4), nn.Identity(), nn.Linear(4, 2))
-    weight, bias = multiplied(linear)
+    weight, bias = affine_map(linear)
     assert weight.shape == (2, 3)
     torch.testing.assert_close(x @ weight.float().T + bias.float(), linear(x))
     assert affine_error(linear, x) < 1e-14
@@ -177,7 +177,7 @@ def test_a_linear_network_off_the_best_line_is_said(error, held):
 
 def test_gradients_shrink_by_a_quarter_and_more_through_sigmoids():
     """A sigmoid's slope is 1/4 at most, and torch's weights 64 to 64 scale a vector by 1 / sqrt(3): 0.14 a layer."""
-    words = Activations(depth=8).overrides("sigmoid")
+    words = Activations(depth=8).variants(compose([]))["sigmoid"]
     norms = gradient_norms(compose(["model=mlp", "data=digits", *words]), seed=0)
     assert len(norms) == 9
     middle = norms[2:-1]

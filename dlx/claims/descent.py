@@ -1,4 +1,4 @@
-"""Optimizers on functions of a few variables, where the path is seen and closed forms are known."""
+"""Optimizers on functions of a few variables, where closed forms of the path are known."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dlx.config import Config, class_block, instantiate
 
 
 def make_optimizer(config: Config, params: Sequence[Tensor], lr: float) -> Optimizer:
-    """The optimizer that a configuration names, with its settings and another learning rate."""
+    """The optimizer of a configuration, with another learning rate."""
     block = {**class_block(config, "optimizer"), "lr": lr}
     return instantiate(block, base=Optimizer, trust=config.trust, key="optimizer", params=list(params))
 
 
-def path(
+def optimizer_path(
     make: Callable[[Sequence[Tensor]], Optimizer],
     gradient: Callable[[Tensor], Tensor],
     start: Sequence[float],
@@ -35,24 +35,18 @@ def path(
     return torch.stack(visited).numpy()
 
 
-def descended(start: Sequence[float], curvature: Sequence[float], lr: float, steps: int) -> np.ndarray:
+def descent_path(start: Sequence[float], curvature: Sequence[float], lr: float, steps: int) -> np.ndarray:
     """Gradient descent on 1/2 sum h x^2: x_t = (1 - lr h)^t x_0."""
     t = np.arange(steps + 1)[:, None]
     return (1 - lr * np.array(curvature)) ** t * np.array(start)
 
 
-def descended_with_momentum(
+def momentum_path(
     start: Sequence[float], curvature: Sequence[float], lr: float, momentum: float, steps: int
 ) -> np.ndarray:
-    """With a = mu a + h x, x = x - lr a: powers of a 2 by 2 matrix on (x, a), for each variable."""
+    """Descent with momentum, a = mu a + h x, x = x - lr a: powers of a 2 by 2 matrix on (x, a), by variable."""
     points = []
     for x, h in zip(start, curvature, strict=True):
         matrix = np.array([[1 - lr * h, -lr * momentum], [h, momentum]])
         points.append([(np.linalg.matrix_power(matrix, t) @ [x, 0.0])[0] for t in range(steps + 1)])
     return np.array(points).T
-
-
-def steps_until(values: np.ndarray, bound: float) -> int | None:
-    """The first step at which a value is below a bound."""
-    below = np.flatnonzero(values < bound)
-    return int(below[0]) if len(below) else None

@@ -5,65 +5,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside
+from dlx.claims.reading import curve, mean_and_error, mean_curve
 from dlx.config import Config, build, build_shared, compose
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import curve, mean_and_error, mean_curve, of_seeds, variants
+from dlx.config.checks import at_least
 from dlx.random import reseed
 from dlx.tasks.spec import normalize
+from dlx.tasks.system import System
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import System
-
-NAMES = ("relu", "tanh", "sigmoid")
-BATCH = 256  # samples on which gradients are looked at
+BATCH = 256  # samples whose gradients are measured
 
 
-class Activations(Experiment):
-    """depth: hidden layers. width: of each. seeds: networks with each activation."""
+class Activations(Claim):
+    """depth: number of hidden layers. width: units of each layer. seeds: trainings with each activation."""
 
     claim = "With sigmoid the gradient vanishes towards the input and a deep network does not train; with ReLU it does"
 
     def __init__(self, *, depth: int = 8, width: int = 64, seeds: int = 3) -> None:
-        for name, value in {"depth": depth, "width": width, "seeds": seeds}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least(1, depth=depth, width=width, seeds=seeds)
         self.depth, self.width, self.seeds = depth, width, seeds
 
-    def members(self, base: Config) -> dict[str, Config]:
-        return variants(base, {name: self.overrides(name) for name in NAMES}, self.seeds)
+    def variants(self, base: Config) -> Variants:
+        hidden = f"model.hidden=[{','.join([str(self.width)] * self.depth)}]"
+        return {name: [f"model.activation={name}", hidden] for name in ("relu", "tanh", "sigmoid")}
 
-    def overrides(self, name: str) -> list[str]:
-        return [f"model.activation={name}", f"model.hidden=[{','.join([str(self.width)] * self.depth)}]"]
-
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         found, guess = {}, guessing(base)
-        for name in NAMES:
-            of_name = of_seeds(runs, name)
-            config = compose(self.overrides(name), base=base)
+        for name, words in self.variants(base).items():
+            config = compose(words, base=base)
             norms = [gradient_norms(config, seed) for seed in range(self.seeds)]
             found[name] = {
                 # The geometric mean over seeds of each layer's.
                 "gradient": [math.exp(sum(map(math.log, layer)) / len(layer)) for layer in zip(*norms, strict=True)],
-                "curve": mean_curve(of_name, "probe/loss"),
-                "accuracy": [curve(run, "probe/accuracy")[1][-1] for run in of_name],
+                "curve": mean_curve(runs[name], "probe/loss"),
+                "accuracy": [curve(run, "probe/accuracy")[1][-1] for run in runs[name]],
                 "guessing": guess,
             }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         gradients, losses = figure.subplots(1, 2)
         for name, found in measured.items():
             layers = range(1, len(found["gradient"]) + 1)
@@ -75,15 +61,12 @@ class Activations(Experiment):
         )  # fmt: skip
         draw_guessing(losses, found["guessing"])
         losses.set(
-            yscale="log",
-            xlabel="epoch",
-            ylabel="loss on training samples",
+            yscale="log", xlabel="epoch", ylabel="loss on training samples",
             title=f"training, {self.depth} hidden layers",
-        )
+        )  # fmt: skip
         legend_beside(losses)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         kept = {name: found["gradient"][0] / found["gradient"][-1] for name, found in measured.items()}
         accuracy = {name: mean_and_error(found["accuracy"])[0] for name, found in measured.items()}
         held = kept["sigmoid"] < 1e-3 < kept["relu"] and accuracy["sigmoid"] < 0.5 and accuracy["relu"] > 0.9
@@ -102,7 +85,7 @@ def gradient_norms(config: Config, seed: int) -> list[float]:
     spec, index = dataset.spec, split.index[:BATCH]
     batch = normalize(spec.entries, {**split.source.take(index), "index": index}, tuple(spec.entries))
     reseed(seed, "init")
-    system = cast("System", build(config, "model", spec=spec))
+    system: System = build(config, "model", spec=spec)
     (objective,) = system.objectives()
     loss, _ = system.training_loss(batch, objective)
     weights = [module.weight for module in system.modules() if isinstance(module, nn.Linear)]

@@ -1,32 +1,30 @@
-"""What the figures of claims share: colours of ordered keys, legends beside the data, the loss of guessing."""
+"""What the figures of claims share: colors of ordered keys, legends beside the data, the loss of guessing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 
 from dlx.config import Config, build
 from dlx.tasks.spec import Label
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 def ordered_colors(count: int) -> list[Any]:
-    """From dark to light, for keys that have an order; without the end that is too light on white."""
-    from matplotlib import colormaps
-
+    """Colors from dark to light, for ordered keys; without the end that is too light on white."""
     return [colormaps["viridis"](0.88 * i / max(count - 1, 1)) for i in range(count)]
 
 
-def legend_beside(axes: Axes, **given: Any) -> None:
-    """Right of the axes, where it hides no data."""
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False, **given)
+def legend_beside(axes: Axes) -> None:
+    """A legend to the right of the axes, where it hides no data."""
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
 
 
 def guessing(base: Config) -> dict[str, Any]:
-    """`classes`, and the cross-entropy of guessing among them alike, `loss`; empty where another loss is trained."""
+    """`classes` and `loss`, the cross-entropy of a uniform guess; empty where another loss is trained."""
     labels = [entry for entry in build(base, "dataset").spec.entries.values() if isinstance(entry, Label)]
     if len(labels) != 1 or base["model"].get("loss") not in (None, "cross_entropy"):
         return {}

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dlx.config import Config, compose
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import curve
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
+from dlx.claims.reading import curve
+from dlx.config import Config
 
 
-class LearningRate(Experiment):
-    """rates: the learning rates, in rising order."""
+class LearningRate(Claim):
+    """rates: learning rates, rising."""
 
     claim = "A learning rate that is too small learns slowly, one that is too large diverges or stays bad"
 
@@ -27,12 +23,12 @@ class LearningRate(Experiment):
             raise ValueError(f"rates must be at least 3, rising, got {list(rates)}")
         self.rates = rates
 
-    def members(self, base: Config) -> dict[str, Config]:
-        return {f"lr-{rate:g}".replace("+", ""): compose([f"optim.lr={rate}"], base=base) for rate in self.rates}
+    def variants(self, base: Config) -> Variants:
+        return {f"lr-{rate:g}".replace("+", ""): [f"optim.lr={rate}"] for rate in self.rates}
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+    def measure(self, base: Config, runs: Runs) -> Measured:
         found, guess = {}, guessing(base)
-        for rate, run in zip(self.rates, runs.values(), strict=True):
+        for rate, (run,) in zip(self.rates, runs.values(), strict=True):
             epochs, losses = curve(run, "probe/loss")
             found[f"{rate:g}"] = {
                 "epochs": epochs,
@@ -42,10 +38,7 @@ class LearningRate(Experiment):
             }
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         curves, ends = figure.subplots(1, 2)
         colors = ordered_colors(len(measured))
         for (rate, found), color in zip(measured.items(), colors, strict=True):
@@ -62,9 +55,8 @@ class LearningRate(Experiment):
             title="after the last epoch",
         )  # fmt: skip
         legend_beside(curves)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         last = {rate: final(found) for rate, found in measured.items()}
         best = min(last, key=lambda rate: last[rate])
         first, *_, largest = last
@@ -76,6 +68,6 @@ class LearningRate(Experiment):
         )
 
 
-def final(found: Mapping[str, Any]) -> float:
+def final(found: dict[str, Any]) -> float:
     """The last loss; infinite for a training that diverged."""
     return found["losses"][-1] if found["losses"] and found["status"] == "finished" else math.inf

@@ -1,57 +1,47 @@
-"""Adam's epsilon is more than a guard against division by zero: it says which gradients count as small."""
+"""Adam's epsilon is more than a guard against division by zero: it decides which gradients count as small."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import torch
+from matplotlib.figure import Figure
 
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.descent import make_optimizer
+from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
+from dlx.claims.reading import finals, mean_and_error, mean_curve
 from dlx.config import Config
-from dlx.experiments.descent import make_optimizer
-from dlx.experiments.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import finals, mean_and_error, mean_curve, of_seeds, variants
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
+from dlx.config.checks import at_least
 
 SIZES = [10.0**exponent for exponent in range(-10, 3)]  # of gradients
 
 
-class AdamEpsilon(Experiment):
-    """values: of epsilon, rising. seeds: trainings with each."""
+class AdamEpsilon(Claim):
+    """values: values of epsilon, rising. seeds: trainings with each value."""
 
     claim = "With a large epsilon Adam's step is no longer of one size, but follows the gradient; training slows"
 
     def __init__(self, *, values: tuple[float, ...] = (1e-8, 1e-4, 1e-2, 1.0), seeds: int = 3) -> None:
         if list(values) != sorted(set(values)) or values[0] <= 0:
             raise ValueError(f"values must be rising and above 0, got {list(values)}")
-        if seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        at_least(1, seeds=seeds)
         self.values, self.seeds = values, seeds
 
-    def members(self, base: Config) -> dict[str, Config]:
-        return variants(base, {f"eps-{value:g}": [f"optim.eps={value}"] for value in self.values}, self.seeds)
+    def variants(self, base: Config) -> Variants:
+        return {f"eps-{value:g}": [f"optim.eps={value}"] for value in self.values}
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        found, guess = {}, guessing(base)
-        for value in self.values:
-            of_value = of_seeds(runs, f"eps-{value:g}")
-            found[f"{value:g}"] = {
-                "curve": mean_curve(of_value, "probe/loss"),
-                "accuracy": finals(of_value, "test/accuracy"),
+    def measure(self, base: Config, runs: Runs) -> Measured:
+        guess = guessing(base)
+        return {
+            f"{value:g}": {
+                "curve": mean_curve(runs[f"eps-{value:g}"], "probe/loss"),
+                "accuracy": finals(runs[f"eps-{value:g}"], "test/accuracy"),
                 "first_step": first_steps(base, value),
                 "guessing": guess,
             }
-        return found
+            for value in self.values
+        }
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         steps, losses = figure.subplots(1, 2)
         for (value, found), color in zip(measured.items(), ordered_colors(len(measured)), strict=True):
             steps.plot(SIZES, found["first_step"], "o-", color=color)
@@ -65,9 +55,8 @@ class AdamEpsilon(Experiment):
             yscale="log", xlabel="epoch", ylabel="loss on training samples", title="what the training makes of it"
         )
         legend_beside(losses)
-        return figure
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         small, large = (measured[f"{value:g}"] for value in (self.values[0], self.values[-1]))
         at = SIZES.index(1e-4)
         # lr g / (|g| + eps): the first step of Adam, whose corrected moments are g and g^2.
@@ -89,9 +78,7 @@ class AdamEpsilon(Experiment):
 
 def first_steps(base: Config, epsilon: float) -> list[float]:
     """The size of the first step over lr, for gradients of each size."""
-    block = {**base["optimizer"], "eps": epsilon}
-    config = type(base)({**base.values, "optimizer": block}, base.choices, base.conf_dirs, base.trust)
     weights = torch.zeros(len(SIZES), dtype=torch.float64, requires_grad=True)
     weights.grad = torch.tensor(SIZES, dtype=torch.float64)
-    make_optimizer(config, [weights], lr=1.0).step()
+    make_optimizer(base.with_value("optimizer", "eps", epsilon), [weights], lr=1.0).step()
     return (-weights.detach()).tolist()

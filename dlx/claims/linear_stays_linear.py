@@ -2,93 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.claims.reading import mean_and_error
 from dlx.config import Config, build, build_shared
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import mean_and_error, of_seeds, variants
+from dlx.config.checks import at_least
+from dlx.training.trained import evaluate_run, open_run
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
-
-ACTIVATIONS = ("identity", "relu")
+COLORS = {"identity": "tab:blue", "relu": "tab:orange"}  # by activation
 
 
-class LinearStaysLinear(Experiment):
+class LinearStaysLinear(Claim):
     """seeds: trainings with each activation."""
 
     claim = "Stacked linear layers are one linear layer: only the nonlinearity between lets depth fit more"
+    size = (12, 4.4)
 
     def __init__(self, *, seeds: int = 3) -> None:
-        if seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        at_least(1, seeds=seeds)
         self.seeds = seeds
 
-    def members(self, base: Config) -> dict[str, Config]:
-        return variants(base, {name: [f"model.activation={name}"] for name in ACTIVATIONS}, self.seeds)
+    def variants(self, base: Config) -> Variants:
+        return {name: [f"model.activation={name}"] for name in COLORS}
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
-        from dlx.training.trained import evaluate_run, open_run
-
+    def measure(self, base: Config, runs: Runs) -> Measured:
         dataset = build(base, "dataset")
         split = build_shared(base, "dataset").split(dataset)["train"]
         data = split.source.take(split.index)
         slope, intercept, best = best_line(data["features"].double(), data["target"].double())
         x_N1 = torch.linspace(dataset.low, dataset.high, 400).unsqueeze(1)
-        found: dict[str, Any] = {"line": {"slope": slope, "intercept": intercept, "mse": best}}
-        for name in ACTIVATIONS:
-            of_activation = of_seeds(runs, name)
+        order = data["features"][:, 0].argsort()
+        found: Measured = {
+            "line": {"slope": slope, "intercept": intercept, "mse": best},
+            "data": [data[key][order, 0].tolist() for key in ("features", "target")],
+            "x": x_N1[:, 0].tolist(),
+        }
+        for name, of_activation in runs.items():
             systems = [open_run(run, "train", trust=base.trust)[0].cpu() for run in of_activation]
             with torch.no_grad():
                 fits = [system(x_N1)[:, 0].tolist() for system in systems]
-            errors = [evaluate_run(run, "train", trust=base.trust)["train/mse"] for run in of_activation]
             found[name] = {
-                "mse": errors,
+                "mse": [evaluate_run(run, "train", trust=base.trust)["train/mse"] for run in of_activation],
                 "fits": fits,
                 "affine_error": [affine_error(system, x_N1) for system in systems],
             }
-        order = data["features"][:, 0].argsort()
-        found["data"] = [data[key][order, 0].tolist() for key in ("features", "target")]
-        found["x"] = x_N1[:, 0].tolist()
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 4.4), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         fits, errors = figure.subplots(1, 2, width_ratios=[1.6, 1])
         fits.plot(*measured["data"], ".", color="0.75", markersize=4, label="training samples")
-        colors = {"identity": "tab:blue", "relu": "tab:orange"}
-        for name, color in colors.items():
+        for at, (name, color) in enumerate(COLORS.items()):
             for number, fit in enumerate(measured[name]["fits"]):
                 fits.plot(measured["x"], fit, color=color, linewidth=1.5, label=None if number else f"MLP, {name}")
+            values = measured[name]["mse"]
+            errors.plot([at] * len(values), values, "o", color=color, markersize=8, alpha=0.7)
         line = measured["line"]
         straight = [line["slope"] * x + line["intercept"] for x in measured["x"]]
         fits.plot(measured["x"], straight, "k--", linewidth=1.2, label="least squares")
         fits.set(xlabel="x", ylabel="y", title="what the networks fit")
         legend_beside(fits)
-        for at, (name, color) in enumerate(colors.items()):
-            values = measured[name]["mse"]
-            errors.plot([at] * len(values), values, "o", color=color, markersize=8, alpha=0.7)
         errors.axhline(line["mse"], color="k", linestyle="--", linewidth=1.2)
         errors.set(
             title="how far they are off", yscale="log", xlim=(-0.6, 1.6),
             ylabel="mean squared error on the training samples", ylim=(None, 3 * line["mse"]),
         )  # fmt: skip
-        errors.set_xticks([0, 1], list(colors))
-        return figure
+        errors.set_xticks([0, 1], list(COLORS))
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
+    def verdict(self, measured: Measured) -> Verdict:
         line = measured["line"]["mse"]
-        linear, bent = (measured[name] for name in ACTIVATIONS)
+        linear, bent = (measured[name] for name in COLORS)
         product, above = max(linear["affine_error"]), max(linear["mse"]) / line - 1
         # No affine map is below the best one; the float32 of an evaluation may be, by its rounding.
         at_the_line = min(linear["mse"]) / line - 1 > -1e-5 and above < 0.02
@@ -109,10 +97,9 @@ def best_line(x_N1: Tensor, y_N1: Tensor) -> tuple[float, float, float]:
     return float(solution_21[0]), float(solution_21[1]), float(error)
 
 
-def multiplied(layers: nn.Module) -> tuple[Tensor, Tensor]:
-    """The weight [out, in] and bias [out] of the one affine map that the linear layers are without what is between."""
-    linear = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
-    first, *rest = linear
+def affine_map(layers: nn.Module) -> tuple[Tensor, Tensor]:
+    """The weight [out, in] and bias [out] of the product of the linear layers, without what is between them."""
+    first, *rest = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
     weight, bias = first.weight.double(), first.bias.double()
     for layer in rest:
         weight, bias = layer.weight.double() @ weight, layer.weight.double() @ bias + layer.bias.double()
@@ -122,6 +109,6 @@ def multiplied(layers: nn.Module) -> tuple[Tensor, Tensor]:
 def affine_error(layers: nn.Module, x_NF: Tensor) -> float:
     """The largest difference between a network and its one affine map, over the largest output, in float64."""
     with torch.no_grad():
-        weight, bias = multiplied(layers)
+        weight, bias = affine_map(layers)
         output = deepcopy(layers).double()(x_NF.double())
         return float((x_NF.double() @ weight.T + bias - output).abs().max() / output.abs().max())

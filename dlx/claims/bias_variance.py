@@ -7,35 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
-from dlx.config import Config, compose
-from dlx.experiments.drawing import legend_beside
-from dlx.experiments.experiment import Experiment, Verdict
-from dlx.experiments.reading import mean_and_error, of_seeds
+from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.drawing import legend_beside
+from dlx.claims.reading import mean_and_error
+from dlx.config import Config
+from dlx.config.checks import at_least
 from dlx.methods.bias_variance import noise_of
-from dlx.methods.decomposition import measured as measure_error
-from dlx.methods.decomposition import squared
-from dlx.methods.outputs import answers
+from dlx.methods.decomposition import measure_error, squared
+from dlx.methods.predictions import predict_split
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from dlx.runs.folder import RunFolder
 
 FAMILIES = {"polynomial": "degree", "mlp": "width"}
 DRAWN = 10  # fits, at every fifth test point
-FLOOR = 1e-4  # an unbiased estimate of a bias of 0 may be below 0, where a logarithm has no place
+FLOOR = 1e-4  # an unbiased estimate of a bias of 0 may be negative, which has no logarithm
 
 
-class BiasVarianceTradeoff(Experiment):
-    """degrees: of polynomials. widths: of a network's one hidden layer. replicates: trainings of each, on training sets
-    of their own. mlp_samples: what the network is trained on; it takes fewer to vary as polynomials do."""
+class BiasVarianceTradeoff(Claim):
+    """degrees: degrees of polynomials. widths: units of a network's one hidden layer. replicates: trainings of each, on
+    training sets of their own. mlp_samples: training samples of the network, which varies enough only with few."""
 
     claim = "With capacity bias² falls and variance grows, and the error is least in between"
+    size = (12, 8)
 
     def __init__(
         self,
@@ -48,35 +45,29 @@ class BiasVarianceTradeoff(Experiment):
         for name, values in {"degrees": degrees, "widths": widths}.items():
             if len(values) < 3 or list(values) != sorted(set(values)) or values[0] < 1:
                 raise ValueError(f"{name} must be at least 3, rising from 1, got {list(values)}")
-        if replicates < 2:
-            raise ValueError(f"replicates must be at least 2, got {replicates}")
+        at_least(2, replicates=replicates)
         self.capacities = {"polynomial": degrees, "mlp": widths}
-        if mlp_samples < 10:
-            raise ValueError(f"mlp_samples must be at least 10, got {mlp_samples}")
-        self.replicates, self.mlp_samples = replicates, mlp_samples
+        at_least(10, mlp_samples=mlp_samples)
+        self.seeds, self.mlp_samples = replicates, mlp_samples
 
-    def members(self, base: Config) -> dict[str, Config]:
-        words = {f"polynomial-{d}": ["model=polynomial", f"model.degree={d}"] for d in self.capacities["polynomial"]}
-        words |= {
-            f"mlp-{width}": [f"model.hidden=[{width}]", f"data.samples={self.mlp_samples}"]
-            for width in self.capacities["mlp"]
-        }
-        chosen = {name: compose(own, base=base) for name, own in words.items()}
-        return {
-            f"{name}-{n}": compose([f"data.data_seed={n}", f"seed={n}"], base=config)
-            for name, config in chosen.items()
-            for n in range(self.replicates)
-        }
+    def variants(self, base: Config) -> Variants:
+        degrees, widths = self.capacities.values()
+        polynomials = {f"polynomial-{degree}": ["model=polynomial", f"model.degree={degree}"] for degree in degrees}
+        networks = {f"mlp-{width}": [f"model.hidden=[{width}]", f"data.samples={self.mlp_samples}"] for width in widths}
+        return polynomials | networks
 
-    def measure(self, base: Config, runs: Mapping[str, RunFolder]) -> dict[str, Any]:
+    def repeat(self, name: str, seed: int) -> list[str]:
+        return [f"data.data_seed={seed}", f"seed={seed}"]
+
+    def measure(self, base: Config, runs: Runs) -> Measured:
         noise = noise_of(base)
         assert noise is not None
-        found: dict[str, Any] = {"noise": noise**2}
+        found: Measured = {"noise": noise**2}
         for family, capacities in self.capacities.items():
             parts = found[family] = {}
             for capacity in capacities:
-                of_capacity = [answers(run, "test", trust=base.trust) for run in of_seeds(runs, f"{family}-{capacity}")]
-                one, output_MN1 = of_capacity[0], torch.stack([one.output for one in of_capacity])
+                replicates = [predict_split(run, "test", trust=base.trust) for run in runs[f"{family}-{capacity}"]]
+                one, output_MN1 = replicates[0], torch.stack([replicate.output for replicate in replicates])
                 split = squared(output_MN1, one.truth)
                 drawn = measure_error(output_MN1, one.truth, noise, generator(base["seed"], "test_noise", capacity))
                 distance_M = (output_MN1 - one.truth).double().square().mean((1, 2))
@@ -92,16 +83,13 @@ class BiasVarianceTradeoff(Experiment):
                 found |= {"x": one.inputs[::5, 0].tolist(), "truth": one.truth[::5, 0].tolist()}
         return found
 
-    def figure(self, measured: Mapping[str, Any]) -> Figure:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 8), layout="constrained")
+    def draw(self, measured: Measured, figure: Figure) -> None:
         halves: Any = figure.subfigures(2, 1, height_ratios=[1.3, 1])
         above, below = halves
         panels = above.subplots(1, 2, sharey=True)
         for axes, family in zip(panels, FAMILIES, strict=True):
             self._draw_parts(axes, family, measured)
-        panels[0].set_ylim(0.7 * FLOOR, None)  # of both, once all is drawn
+        panels[0].set_ylim(0.7 * FLOOR, None)  # of both panels, after the curves
         degrees = list(measured["polynomial"])
         errors = [mean(part) for part in measured["polynomial"].values()]
         shown = [degrees[0], degrees[errors.index(min(errors))], degrees[-1]]
@@ -110,20 +98,19 @@ class BiasVarianceTradeoff(Experiment):
             for fit in part["fits"]:
                 axes.plot(x, fit, color="tab:blue", alpha=0.4, linewidth=0.8)
             axes.plot(x, measured["truth"], color="black", linewidth=1.5, label="truth")
-            axes.plot(x, part["mean"], color="tab:orange", linewidth=3, label=f"mean of {self.replicates} fits")
+            axes.plot(x, part["mean"], color="tab:orange", linewidth=3, label=f"mean of {self.seeds} fits")
             low, high = min(measured["truth"]), max(measured["truth"])
             axes.set(
                 title=f"fits of degree {degree}", xlabel="x", ylim=(low - 0.8 * (high - low), high + 0.8 * (high - low))
             )
         legend_beside(axes)
-        return figure
 
-    def _draw_parts(self, axes: Any, family: str, measured: Mapping[str, Any]) -> None:
+    def _draw_parts(self, axes: Any, family: str, measured: Measured) -> None:
         at = [int(capacity) for capacity in measured[family]]
         parts = list(measured[family].values())
         bias2 = [part["bias2"] for part in parts]
         axes.plot(at, [max(value, FLOOR) for value in bias2], "o-", color="tab:blue", label="bias²")
-        below = [place for place, value in zip(at, bias2, strict=True) if value < FLOOR]
+        below = [capacity for capacity, value in zip(at, bias2, strict=True) if value < FLOOR]
         axes.plot(
             below, [FLOOR] * len(below), "o", color="tab:blue", markerfacecolor="white", zorder=3,
             label=f"bias² below {FLOOR:g}",
@@ -142,50 +129,42 @@ class BiasVarianceTradeoff(Experiment):
         else:
             legend_beside(axes)
 
-    def verdict(self, measured: Mapping[str, Any]) -> Verdict:
-        judged = {family: judge(measured[family]) for family in FAMILIES}
+    def verdict(self, measured: Measured) -> Verdict:
+        verdicts = {family: family_verdict(measured[family]) for family in FAMILIES}
         off = max(abs(part["off"]) for family in FAMILIES for part in measured[family].values())
-        lines = [f"{family}: {line}" for family, (_, line) in judged.items()]
+        lines = [f"{family}: {verdict.line}" for family, verdict in verdicts.items()]
         return Verdict(
-            all(held for held, _ in judged.values()) and off < 4,
+            all(verdict.held for verdict in verdicts.values()) and off < 4,
             f"{'; '.join(lines)}; bias² + variance + noise is the measured error everywhere, "
             f"at most {off:.1f} standard errors off",
         )
 
 
 def mean(part: Mapping[str, Any]) -> float:
-    """bias² + variance + noise, which is the mean of the expected errors of the trainings."""
+    """bias² + variance + noise: the mean of the expected errors of the trainings."""
     return mean_and_error(part["expected"])[0]
 
 
-def judge(parts: Mapping[str, Mapping[str, Any]]) -> tuple[bool, str]:
-    """Whether bias² falls, variance grows, and both ends of the capacities are worse than the best, on the mean and on
+def family_verdict(parts: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """held: bias² falls, variance grows, and both ends of the capacities are worse than the best, on the mean and on
     three quarters of the training sets (a few that end in a wild fit make the mean's error large)."""
     capacities, found = list(parts), list(parts.values())
     best = min(range(len(found)), key=lambda n: mean(found[n]))
-    ends = [_above(found[n]["expected"], found[best]["expected"]) for n in (0, -1)]
     bias2, variance = ([part[name] for part in found] for name in ("bias2", "variance"))
-    falls = _moves([-value for value in bias2])
-    grows = _moves(variance)
-    worse = [above > 0 and often >= 0.75 for above, often in ends]
-    said = [
-        f"{above:+.4f} at {name} (worse on {often:.0%} of the training sets)"
-        for (above, often), name in zip(ends, (capacities[0], capacities[-1]), strict=True)
-    ]
-    line = (
+    held, ends = _rises([-value for value in bias2]) and _rises(variance), []
+    for end in (0, -1):
+        above = [a - b for a, b in zip(found[end]["expected"], found[best]["expected"], strict=True)]
+        distance, often = mean_and_error(above)[0], sum(value > 0 for value in above) / len(above)
+        held &= distance > 0 and often >= 0.75
+        ends.append(f"{distance:+.4f} at {capacities[end]} (worse on {often:.0%} of the training sets)")
+    return Verdict(
+        held,
         f"bias² {bias2[0]:.4f} to {bias2[-1]:.4f}, variance {variance[0]:.4f} to {variance[-1]:.4f}, error least at "
-        f"{capacities[best]} ({mean(found[best]):.4f}), {' and '.join(said)}"
+        f"{capacities[best]} ({mean(found[best]):.4f}), {' and '.join(ends)}",
     )
-    return falls and grows and all(worse), line
 
 
-def _above(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """How much larger on the mean, and how often."""
-    above = [a - b for a, b in zip(one, other, strict=True)]
-    return mean_and_error(above)[0], sum(value > 0 for value in above) / len(above)
-
-
-def _moves(values: Sequence[float]) -> bool:
-    """Whether values rise from the first to the last, and more often than they fall on the way."""
+def _rises(values: Sequence[float]) -> bool:
+    """True if values rise from the first to the last, and at more than half of the steps between."""
     steps = [after - before for before, after in pairwise(values)]
     return values[-1] > values[0] and sum(step > 0 for step in steps) > len(steps) / 2
