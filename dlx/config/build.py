@@ -190,7 +190,7 @@ def build_all(config: Config, group: str) -> dict[str, Any]:
 
 
 def build_shared(config: Config, group: str) -> Any:
-    """The object of the keys that all options of a group share: SplitSettings of a dataset, ParamGroups of an optimizer."""
+    """The object of the keys that all options of a group share: SplitSettings or ParamGroups."""
     target = GROUPS[group].shared
     assert target is not None, group
     shared = _shared_names(group)
