@@ -201,20 +201,17 @@ def read_overrides(path: Path, content: Any, allowed: Collection[str] = ()) -> d
 
 
 @contextmanager
-def environment(name: str, value: str | None) -> Iterator[None]:
-    """Sets an environment variable that child processes inherit (None: deletes it), and restores it."""
-
-    def write(value: str | None) -> None:
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-
+def environment(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable, which child processes inherit, and restores it."""
     before = os.environ.get(name)
-    write(value)
+    os.environ[name] = value
     try:
         yield
     finally:
-        write(before)
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def refuse_torchrun() -> None:

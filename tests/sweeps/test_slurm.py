@@ -178,7 +178,7 @@ def test_what_slurm_refuses_is_said(dlx_call, real):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--slurm", "partiton=x"], "--slurm partiton: dlx passes on no such option; did you mean partition?"),
+        (["--slurm", "partiton=x"], "--slurm partiton: unknown option; did you mean partition?"),
         (["--slurm", "partition"], "--slurm partition: must be KEY=VALUE"),
         (["--slurm", "time=soon"], "--slurm time=soon: must be minutes, or a time such as 90min"),
         (["--slurm", "signal_delay_s=long"], "must be a number of seconds"),

@@ -216,7 +216,7 @@ class Search(Points):
     def storage_env(self) -> Iterator[None]:
         """Sets DLX_STORAGE for the members' processes; at the end, no trial of this sweep stays "running"."""
         try:
-            with environment(STORAGE, self.storage if self.settings.storage else None):
+            with environment(STORAGE, self.storage) if self.settings.storage else contextlib.nullcontext():
                 yield
         except StudyError as error:
             error.exit_code = 1  # a failure in the run, not a wrong request
