@@ -35,7 +35,9 @@ def test_a_regressors_report_has_its_fit(dlx_call):
     report = report_run(run, "test")
     (axes,) = report.media["fit"].axes
     _, loader = open_run(run, "test")
-    assert all(len(line.get_xdata()) == len(loader.split) for line in axes.lines)  # more than a batch
+    lines = {line.get_label(): len(line.get_xdata()) for line in axes.lines}
+    assert lines["prediction"] == lines["held-out data"] == len(loader.split)  # more than a batch
+    assert lines["training data"]
     assert len(loader.split) > len(next(loader.all())["index"])
     assert "test/r2" in report.metrics
     assert report.tables == report.data == {}
