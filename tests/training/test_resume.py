@@ -148,7 +148,7 @@ def test_beginning_anew_is_said(dlx_call, tiny, only_run, monkeypatch):
 
 
 def test_ctrl_c_while_the_test_split_is_judged_is_an_interruption(dlx_call, tiny, only_run, monkeypatch):
-    def interrupted(system, loader, seed):
+    def interrupted(*given):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
