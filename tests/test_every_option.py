@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from run_ends import assert_same_end
+from test_quality import BARS
 
 from dlx.config import compose
 from dlx.config.build import find_class
@@ -80,3 +81,13 @@ def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx
 def test_each_exception_is_an_option():
     assert set(ELSEWHERE) <= set(OPTIONS)
     assert set(SMALLER) <= set(options("model"))
+
+
+def test_every_model_has_a_bar_that_make_quality_measures():
+    without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
+    assert set(options("model")) == set(BARS) | without
+
+
+def test_every_method_has_a_file_of_tests():
+    files = {path.stem for path in (Path(__file__).parent / "methods").glob("test_*.py")}
+    assert {f"test_{name}" for name in options("method")} <= files

@@ -49,9 +49,9 @@ def test_every_training_sample_is_predicted_once_by_the_network_that_did_not_see
 
 
 def test_the_figures_are_the_mean_and_deviation_over_folds(dlx_call):
-    found, _ = call_json(dlx_call, "train", *THREE, "--executor", "processes", "--jobs", "2")
+    found, _ = call_json(dlx_call, "train", *QUICK, "method=kfold", "method.k=2", "--executor", "processes")
     metrics = found["members"][0]["metrics"]
-    runs = [RunFolder(Path(found["run"], "runs", f"fold-{fold}")).summary() for fold in range(3)]
+    runs = [RunFolder(Path(found["run"], "runs", f"fold-{fold}")).summary() for fold in range(2)]
     for name in ("val/accuracy", "test/loss"):
         values = [run[name] for run in runs]
         assert metrics[name] == pytest.approx(np.mean(values))
@@ -101,7 +101,7 @@ def test_a_fold_that_is_given_too_is_said(dlx_call, here):
     ("words", "text"),
     [
         (["method.k=1"], "method.k: must be at least 2, got 1"),
-        (["method.k=2000"], "dataset.folds: 2000 folds of 1437 samples"),
+        (["method.k=50", "data.subset=40"], "dataset.folds: 50 folds of 40 samples"),
         (["method.k=2", "data.subset=40", "data.batch_size=21"], "batch_size: 21 is more than the 20 training samples"),
         (["data.fold=3"], "dataset.fold: must be null, got 3: the method sets it for each of its runs"),
         (["model.dropout=2"], "model.dropout: must be in [0, 1), got 2.0"),

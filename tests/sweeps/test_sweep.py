@@ -138,7 +138,10 @@ def test_where_no_member_finished_the_metric_is_what_they_monitor(dlx_call):
             ["seed=1,2", "data.subset=40", "data.batch_size=41"],
             "000-seed-1 (and 1 more): dataset.batch_size: 41 is more",
         ),
-        (["method=kfold", "method.k=2,2000"], "error: 001-k-2000: dataset.folds: 2000 folds of 1437 samples"),
+        (
+            ["method=kfold", "method.k=2,50", "data.subset=40", "data.batch_size=8"],
+            "error: 001-k-50: dataset.folds: 50 folds of 40 samples",
+        ),
         (["method=seeds,bagging", "data.subset=5000"], "000-method-seeds (and 1 more): dataset.subset: 5000 of 1437"),
         (["method=kfold", "--seeds", "2"], "method: is given twice: method=kfold and method=seeds"),
         (["data.subset=range(5000,5010)"], "error: and 6 more"),

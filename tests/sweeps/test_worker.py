@@ -26,8 +26,8 @@ def written(plan):
 
 
 def test_over_its_limit_a_member_saves_and_has_failed(plan):
-    fields = run(plan.path, "a", limit=6.0)
-    assert fields == {"status": "failed", "code": 1, "metrics": {}, "reason": "stopped (over its 6 s)"}
+    fields = run(plan.path, "a", limit=3.0)
+    assert fields == {"status": "failed", "code": 1, "metrics": {}, "reason": "stopped (over its 3 s)"}
     assert written(plan) == fields
     assert latest_checkpoint(plan.run("a").checkpoints)[0]
 
