@@ -48,6 +48,18 @@ def download(url: str, path: Path, md5: str) -> None:
         raise OSError(f"no usable answer: {error!r}") from error
 
 
+def fetch(url: str, path: Path, md5: str, *, allowed: bool, advice: str) -> Path:
+    """Downloads a dataset's file to `path`, if that is allowed. Raises UserError with the advice if it fails."""
+    reason = "dataset.download is false"
+    if allowed:
+        try:
+            download(url + path.name, path, md5)
+            return path
+        except (OSError, RuntimeError) as error:
+            reason = f"cannot be downloaded ({error})"
+    raise UserError(f"dataset {path.parent.name}: {path.name} is not there, and {reason}.\n{advice}")
+
+
 def cached_dir(folder: Path, fill: Callable[[Path], None]) -> Path:
     """`folder`. If it is missing, `fill` writes a temporary one, which is then renamed: it is complete or absent."""
     if folder.is_dir():

@@ -121,7 +121,6 @@ class ImageFolder(Dataset):
         return found
 
     def notes(self) -> list[str]:
-        """What a person should know of these data before a training."""
         notes = list(self._facts["notes"])
         if len(self._facts["classes"]) == 1:
             notes.append(f"one class only ({self._facts['classes'][0]}): every answer is right")
@@ -419,12 +418,15 @@ def _read_directory(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]
         yield name, content
 
 
-def _is_zip(path: Path) -> bool:
-    return zipfile.is_zipfile(path)
+def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The files of an archive, in its order, each with a function that reads it; nothing is ever written to disk.
+
+    Raises UserError for an archive that is damaged, or has links, devices or names that lead out of it.
+    """
+    return _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The images of a .zip, and how each is read. Raises UserError as `_members`."""
     try:
         with zipfile.ZipFile(path) as archive:
             total = 0
@@ -462,11 +464,7 @@ def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return content
 
 
-def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
-    """The images of an archive, in its order; nothing is ever written to disk.
-
-    Raises UserError for an archive that is damaged, or has links, devices or names that lead out of it.
-    """
+def _tar_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     try:
         with tarfile.open(path, "r|*") as archive:
             total = 0
@@ -479,16 +477,15 @@ def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile
                 total += member.size if _is_image(name) else 0
                 if (member.size > MAX_IMAGE_BYTES and _is_image(name)) or total > MAX_UNPACKED_BYTES:
                     raise UserError(f"dataset.path: {path}: refused, {member.name!r} has {member.size:,} bytes")
-                if member.isfile():
-                    yield str(name), member, archive
+                if file := archive.extractfile(member):  # None for a folder
+                    yield str(name), file.read
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"dataset.path: {path}: not an archive that can be read to its end ({error})") from error
 
 
 def _names_of_archive(path: Path, seen: Seen) -> list[str]:
     names = []
-    members = (name for name, _ in _zip_members(path)) if _is_zip(path) else (name for name, *_ in _members(path))
-    for name in members:
+    for name, _ in _members(path):
         pure = PurePosixPath(name)
         if _is_image(pure):
             names.append(name)
@@ -498,11 +495,4 @@ def _names_of_archive(path: Path, seen: Seen) -> list[str]:
 
 
 def _read_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    if _is_zip(path):
-        for name, read in _zip_members(path):
-            if name in wanted:
-                yield name, read()
-        return
-    for name, member, archive in _members(path):
-        if name in wanted and (file := archive.extractfile(member)):
-            yield name, file.read()
+    return ((name, read()) for name, read in _members(path) if name in wanted)
