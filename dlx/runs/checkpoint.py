@@ -49,7 +49,7 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Raises UserError naming a file that is none of `save_weights`."""
+    """Reads a file of `save_weights`. Raises UserError naming any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
@@ -70,7 +70,7 @@ def _digest(path: Path) -> tuple[int, str]:
 def save_checkpoint(
     root: Path, step: int, last: dict[str, Tensor], best: dict[str, Tensor], state: dict[str, Any]
 ) -> Path:
-    """Writes the checkpoint of `step`, makes it the latest, then lets old ones go. Returns its folder.
+    """Writes the checkpoint of `step`, makes it the latest, then deletes old ones. Returns its folder.
 
     Raises ValueError for non-finite weights (such a checkpoint is never good) and OSError when the disk refuses; in
     both cases what was there stays as it was.
@@ -128,7 +128,7 @@ def _put(beside: Path, place: Path) -> None:
 
 
 def _tidy(root: Path) -> None:
-    """Ends what a kill left half done: a folder that was put aside comes back where nothing is in its place."""
+    """Repairs the folder after a kill: a checkpoint that was moved aside and not replaced moves back."""
     for aside in root.glob(f"{ASIDE}step-*"):
         place = aside.with_name(aside.name.removeprefix(ASIDE))
         if os.path.lexists(place):
@@ -156,7 +156,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def verify(folder: Path) -> None:
-    """Raises UserError naming the first file that is not what the manifest says."""
+    """Raises UserError naming the first file that differs from the manifest."""
     path = folder / "manifest.json"
     try:
         manifest = read_json(path)
@@ -178,7 +178,7 @@ def verify(folder: Path) -> None:
 
 
 def latest_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and what is wrong with newer ones."""
+    """The newest valid checkpoint, and the errors of newer ones."""
     there = os.path.lexists(root) and not is_folder(root)
     problems = [f"{root}: is {'a link' if root.is_symlink() else 'no folder'}"] if there else []
     for folder in reversed(_folders(root)):
@@ -192,7 +192,7 @@ def latest_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Raises UserError naming a file that is no training state."""
+    """Loads a training state. Raises UserError naming a file that is not one."""
     path = folder / "state.pt"
     try:
         os.close(open_plain(path))

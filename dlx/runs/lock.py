@@ -1,4 +1,4 @@
-"""run.lock: one process owns a run folder; readers see when its owner is gone."""
+"""run.lock: one process owns a run folder; readers see whether the owner still lives."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class RunLock:
         return False
 
     def _is_ours(self, descriptor: int) -> bool:
-        """Whether the path still leads to the file that was locked."""
+        """True if the path is still the file that was locked."""
         try:
             there = os.lstat(self.path)
         except FileNotFoundError:
@@ -272,7 +272,7 @@ def _lives(owner: dict[str, Any], path: Path) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Seconds since it was written. Below 0 where clocks differ."""
+    """Seconds since the lock was written; negative if clocks differ."""
     return time.time() - os.lstat(path).st_mtime
 
 
