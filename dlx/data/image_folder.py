@@ -22,6 +22,7 @@ import numpy as np
 
 from dlx.config import checks
 from dlx.config.errors import UserError
+from dlx.config.screen import track
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.reading import decode_content, image_size
@@ -214,12 +215,7 @@ class ImageFolder(Dataset):
     ) -> Iterator[tuple[str, str, Any]]:
         """Names, bytes with a checksum, and what `look` gives, in the order of reading; a text where it fails. Threads
         pay for photographs: Pillow decodes beside the GIL. check: the images are decoded too."""
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=True)
         files = _read_archive(self.path, wanted) if self.path.is_file() else _read_directory(self.path, wanted)
-        shown = track(files, what, total=len(wanted), console=console, transient=True, disable=not console.is_terminal)
 
         def one(item: tuple[str, bytes]) -> tuple[str, str, Any]:
             name, content = item
@@ -232,7 +228,7 @@ class ImageFolder(Dataset):
                 return name, checksum, str(error) or type(error).__name__
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for block in _blocks(shown):
+            for block in _blocks(track(files, what, len(wanted))):
                 yield from pool.map(one, block)
 
 

@@ -20,6 +20,7 @@ import torch
 
 from dlx.config import checks
 from dlx.config.errors import UserError
+from dlx.config.screen import track
 from dlx.data.dataset import TensorSource, only
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.spec import Images, Proposals
@@ -137,15 +138,10 @@ class Proposed:
         return self.source.take(index)["image"].numpy()
 
     def _make(self, into: Path) -> None:
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=True)
         starts = range(0, len(self), AT_ONCE)
-        shown = track(starts, "proposing regions", console=console, transient=True, disable=not console.is_terminal)
         found = np.full((len(self), self.proposer.most, 4), -1, np.float32)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in shown:
+            for start in track(starts, "proposing regions", len(starts)):
                 images = self._images(start).transpose(0, 2, 3, 1)
                 for number, boxes in enumerate(pool.map(self.proposer, images), start):
                     found[number, : len(boxes)] = boxes[: self.proposer.most]

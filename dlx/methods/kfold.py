@@ -20,10 +20,10 @@ from dlx.methods.method import Answer, Method, check_unset
 from dlx.methods.outputs import answers
 from dlx.methods.spread import spread, strip
 from dlx.runs.files import write_atomic
-from dlx.runs.load import load_system
 from dlx.tasks.classification import Classification
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised
+from dlx.training.load import load_system
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

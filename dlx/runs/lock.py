@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import UserError
+from dlx.config.screen import note
 from dlx.runs.files import NotPlain, open_plain, read_plain
 
 HEARTBEAT_SECONDS = 15.0
@@ -125,7 +126,7 @@ class RunLock:
                     raise
                 if not _said.is_set():
                     _said.set()
-                    _note(
+                    note(
                         f"warning: {self.path.parent}: this file system has no flock ({error.strerror}); the run is "
                         "kept from other processes by the file run.lock alone"
                     )
@@ -179,7 +180,7 @@ class RunLock:
         beat = os.fstat(descriptor).st_mtime
         age = time.time() - beat
         if age <= -SILENT_SECONDS:
-            _note(f"{self.path}: its time is in the future; looking for {WATCH_SECONDS:.0f} s whether its owner lives")
+            note(f"{self.path}: its time is in the future; looking for {WATCH_SECONDS:.0f} s whether its owner lives")
             until = time.monotonic() + WATCH_SECONDS
             while time.monotonic() < until:
                 time.sleep(min(0.5, WATCH_SECONDS))
@@ -230,12 +231,6 @@ class RunLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def _note(text: str) -> None:
-    from dlx.training.progress import note
-
-    note(text)
 
 
 def read_owner(path: Path) -> dict[str, Any] | None:

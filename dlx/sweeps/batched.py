@@ -20,10 +20,10 @@ import torch
 
 from dlx.config.errors import UserError, reason_of
 from dlx.config.keys import flatten
+from dlx.config.screen import note
 from dlx.data.stacked import SourceStore
 from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.folder import ENDED
-from dlx.runs.load import without_weights
 from dlx.sweeps.draft import SEARCH
 from dlx.sweeps.executors import in_this_process
 from dlx.sweeps.plan import Interrupted
@@ -31,8 +31,9 @@ from dlx.sweeps.search import watch_of
 from dlx.tracking.recorder import Recorder
 from dlx.training.fit import Fit
 from dlx.training.job import Diverged
+from dlx.training.load import without_weights
 from dlx.training.program import NotBatchable
-from dlx.training.progress import Progress, note
+from dlx.training.progress import Progress
 from dlx.training.run import Prepared, Preparer, build_job, open_folder, open_session
 from dlx.training.session import Result, Session
 from dlx.training.signals import Signals, exit_code

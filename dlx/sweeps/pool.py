@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dlx
+from dlx.config.screen import note
 from dlx.runs.files import decode_nonfinite, read_json
 from dlx.runs.folder import ENDED
 from dlx.sweeps.plan import Interrupted
-from dlx.training.progress import note
 from dlx.training.session import Result, judged
 from dlx.training.signals import Signals, exit_code
 

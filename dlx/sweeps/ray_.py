@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError, reason_of
+from dlx.config.screen import note
 from dlx.runs.files import open_plain
 from dlx.sweeps import pool, worker
-from dlx.training.progress import note
 from dlx.training.session import Result
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.monitor import Monitor
+from dlx.config.screen import note
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import load_frozen
 from dlx.sweeps.check import check_metric
@@ -28,7 +29,6 @@ from dlx.sweeps.samplers import check_pickles
 from dlx.sweeps.space import Space
 from dlx.sweeps.storage import StudyError, mend_journal, redacted
 from dlx.sweeps.study import Study
-from dlx.training.progress import note
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder

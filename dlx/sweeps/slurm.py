@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
+from dlx.config.screen import note
 from dlx.sweeps import worker
-from dlx.training.progress import note
 from dlx.training.signals import Signals
 
 if TYPE_CHECKING:

@@ -436,8 +436,8 @@ class Spec:
         return {name: image, next(iter(sizes)): torch.tensor([size]), "scale": torch.tensor([scale])}
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain mapping with `_target_`, which `dlx.runs.load.load_spec` turns back into the same spec; texts that
-        are `files` are left out."""
+        """A plain mapping with `_target_`, from which `dlx.training.load.load_spec` makes the same spec. Leaves out
+        texts that are `files`."""
         entries = {}
         for name, entry in self.entries.items():
             kept = [field.name for field in fields(entry) if field.name not in entry.files]

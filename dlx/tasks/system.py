@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from dlx.data.loader import Loader
     from dlx.tasks.spec import Spec
 
 Batch = dict[str, Any]
@@ -188,7 +187,7 @@ class System(nn.Module):
         """The names that `metrics` gives, the most telling first, where they are known before an evaluation."""
         return ()
 
-    def before_evaluation(self, train: Loader, world: Any) -> None:
+    def before_evaluation(self, train: Any, world: Any) -> None:
         """Called before each evaluation with the training samples, at most 10,000 of them, the same each time: for what
         needs them (a k-NN bank). `world` gathers over processes."""
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config.errors import UserError, reason_of
+from dlx.config.screen import note
 from dlx.random import reseed
 from dlx.runs.checkpoint import assign, load_state, load_weights, save_checkpoint, snapshot
 from dlx.training.average import Average
 from dlx.training.evaluate import evaluate, show
 from dlx.training.job import Diverged, Outcome, State
-from dlx.training.progress import note
 from dlx.training.signals import Signals
 from dlx.training.step import Step
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from dlx.config import Config, build, build_all, build_shared, class_block, compose, file_of, instantiate
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.origin import blamed
+from dlx.config.screen import note
 from dlx.data.dataset import only
 from dlx.data.fingerprint import brightness, changes, check_classes, fingerprint
 from dlx.data.loader import DeviceStore, count_batches, make_loader
@@ -29,7 +30,13 @@ from dlx.runs.checkpoint import latest_checkpoint, load_state, load_weights, ste
 from dlx.runs.files import inside
 from dlx.runs.find import plan_folder
 from dlx.runs.folder import RunFolder, load_frozen
-from dlx.runs.load import (
+from dlx.runs.lock import owner_is_alive
+from dlx.tasks.spec import Label
+from dlx.tracking.recorder import Recorder
+from dlx.training.evaluate import BANK, evaluate
+from dlx.training.fit import naming
+from dlx.training.job import Data, Diverged, Job, Watch
+from dlx.training.load import (
     build_meta,
     build_system,
     check_is_run,
@@ -39,14 +46,7 @@ from dlx.runs.load import (
     newest_checkpoint,
     without_weights,
 )
-from dlx.runs.lock import owner_is_alive
-from dlx.tasks.spec import Label
-from dlx.tracking.recorder import Recorder
-from dlx.training.evaluate import BANK, evaluate
-from dlx.training.fit import naming
-from dlx.training.job import Data, Diverged, Job, Watch
 from dlx.training.preflight import preflight
-from dlx.training.progress import note
 from dlx.training.session import EARLY, Result, Session
 from dlx.training.signals import Signals
 from dlx.training.threads import choose_threads
