@@ -77,7 +77,7 @@ def train(
 
 
 def report(result: Result, json: bool, flags: str = "") -> None:
-    """What came out, where it lies, what to try next, with those flags; ends the process with the result's code."""
+    """Prints the metrics, the folder and the next commands of a run; ends the process with the result's code."""
     if result.code in (0, LOST) or result.metrics:
         run = result.run
         shown = {k: v for k, v in result.metrics.items() if k.startswith("test/")}
@@ -104,7 +104,7 @@ def report(result: Result, json: bool, flags: str = "") -> None:
 
 
 def report_finding(finding: Finding, json: bool, flags: str = "") -> None:
-    """What an experiment found, and where its figure is; ends the process with its code."""
+    """Prints the verdict, the figure and the failures of an experiment; ends the process with its code."""
     if finding.verdict:
         say(f"{'held' if finding.verdict.held else 'did not hold':<16}{finding.verdict.line}", json)
         if (figure := finding.path / "media" / "figure.png").is_file():

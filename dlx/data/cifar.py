@@ -46,7 +46,7 @@ class CIFAR10(Dataset):
         self.root, self.download = data_root(root), download
 
     def _locate(self) -> Path:
-        """The archive, or the folder that holds the unpacked one. Raises UserError saying what to put where."""
+        """The archive, or the folder of the unpacked one. Raises UserError that says which file to put where."""
         from torchvision import datasets
 
         own = self.root / self.folder

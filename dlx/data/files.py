@@ -1,4 +1,4 @@
-"""Files on disk: where data is kept, downloads, and arrays that were decoded once."""
+"""Files of datasets: their folder, downloads, and cached arrays."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def cached_dir(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def read_array(path: Path) -> Tensor:
-    """A .npy file, memory-mapped; what is written to the tensor stays private."""
+    """A .npy file, memory-mapped; writing to the tensor does not change the file."""
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

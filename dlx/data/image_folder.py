@@ -134,7 +134,7 @@ class ImageFolder(Dataset):
         return {"path": str(self.path.absolute()), "samples": dict(samples)}
 
     def _decode(self, into: Path) -> None:
-        """All images to arrays, a few at a time: what is in memory does not grow with their number."""
+        """Decodes all images to arrays, a few at a time: memory does not grow with their number."""
         seen = Seen()
         names = _names_of_archive(self.path, seen) if self.path.is_file() else [name for name, *_ in self._listed]
         if self.path.is_dir():
@@ -262,7 +262,7 @@ def _text(name: str) -> str:
 
 @dataclass
 class Seen:
-    """What lies beside the images: files of other kinds by suffix, and folders without any image."""
+    """Other things beside the images: files of other kinds by suffix, and folders without images."""
 
     suffixes: dict[str, int] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
@@ -349,7 +349,7 @@ def arrange(names: list[str]) -> tuple[list[str], dict[str, list[tuple[str, int]
 
 
 def _check_same_inside(files: dict[str, tuple[str, ...]], tops: set[str], given: bool) -> None:
-    """Raises ValueError where folders that would be classes hold the same folders, as parts of a dataset do."""
+    """Raises ValueError if the class folders all hold the same folders: they are probably splits."""
     inside = {top: {parts[1] for parts in files.values() if parts[0] == top and len(parts) > 2} for top in tops}
     shared = set.intersection(*inside.values()) if len(tops) > 1 and not given else set()
     if len(shared) > 1 and all(inner == shared for inner in inside.values()):
@@ -401,7 +401,7 @@ def _raise(error: OSError) -> None:
 
 
 def _leads_back(folder: Path) -> bool:
-    """Whether it is a link to a folder that it lies in, which would be followed for ever."""
+    """True for a link to a folder around it, which would be followed forever."""
     return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.absolute().parents}
 
 

@@ -69,7 +69,7 @@ class MNIST(Dataset):
         self.root, self.download = data_root(root), download
 
     def _locate(self, file: Idx) -> Path:
-        """The file, downloaded where it is nowhere. Raises UserError saying what to put where."""
+        """The file, downloaded if it is missing. Raises UserError that says which files to put where."""
         own = self.root / self.folder
         packed = f"{file.name}.gz"
         for place in (own, self.root, *map(Path, self.places)):

@@ -94,7 +94,7 @@ def with_proposals(spec: Spec, proposer: Proposer | None) -> Spec:
 
 
 class Proposed:
-    """A source of images with proposals, which are made when they are first asked for."""
+    """A source of images with proposals, which are made when they are first read."""
 
     def __init__(self, source: Source, proposer: Proposer, root: str | None = None) -> None:
         self.source, self.proposer, self.root = source, proposer, data_root(root)
@@ -103,7 +103,7 @@ class Proposed:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Those of the source, for what looks at labels."""
+        """The tensors of the source, for code that reads labels."""
         return getattr(self.source, "tensors", {})
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class Proposed:
         return {**batch, "proposals": self.proposals[index]}
 
     def only(self, names: Collection[str]) -> Any:
-        """The source itself where nobody reads proposals; else one with them, in memory where the source is."""
+        """The source itself if nobody reads proposals; else one with proposals, in memory if the source is."""
         if "proposals" not in names:
             return only(self.source, names)
         if type(self.source) is not TensorSource:

@@ -1,4 +1,4 @@
-"""Analyses: what else can be told of a trained system, by `dlx eval RUN --analysis NAME`."""
+"""Analyses of a trained system, by `dlx eval RUN --analysis NAME`."""
 
 from __future__ import annotations
 
