@@ -32,8 +32,8 @@ def brightness(split: AnySplit, spec: Spec) -> dict[str, list[float]]:
     images = spec.of_kind(Image)
     if not images or not len(split):
         return {}
-    place = torch.linspace(0, len(split.index) - 1, min(LOOKED_AT, len(split.index))).long()
-    batch = only(split.source, tuple(images)).take(split.index[place])
+    chosen = torch.linspace(0, len(split.index) - 1, min(LOOKED_AT, len(split.index))).long()
+    batch = only(split.source, tuple(images)).take(split.index[chosen])
     found = {}
     for name, entry in images.items():
         mean_B = entry.normalize(batch[name].clone()).flatten(1).mean(1)

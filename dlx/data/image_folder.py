@@ -190,22 +190,22 @@ class ImageFolder(Dataset):
     def _write_arrays(
         self, into: Path, splits: dict[str, list[tuple[str, int]]], size: tuple[int, int], bad: set[str]
     ) -> None:
-        place: dict[str, tuple[str, int]] = {}
+        row_of: dict[str, tuple[str, int]] = {}
         arrays: dict[str, np.ndarray] = {}
         count = sum(len(members) for members in splits.values())
         if (needed := count * self.channels * size[0] * size[1]) > shutil.disk_usage(into).free:
             # Writing to a mapped file on a full disk kills the process.
             raise UserError(f"dataset.root: {needed / 1e9:.1f} GB are needed in {into.parent}")
         for split, members in splits.items():
-            place |= {name: (split, row) for row, (name, _) in enumerate(members)}
+            row_of |= {name: (split, row) for row, (name, _) in enumerate(members)}
             np.save(into / f"{split}_label.npy", np.array([label for _, label in members], np.int64))
             shape = (len(members), self.channels, *size)
             arrays[split] = np.lib.format.open_memmap(into / f"{split}_image.npy", "w+", np.uint8, shape)
         decode = partial(decode_content, channels=self.channels, size=size, background=self.background)
-        for name, _, pixels in self._each(set(place), "decoding images", decode):
+        for name, _, pixels in self._each(set(row_of), "decoding images", decode):
             if isinstance(pixels, str):
                 raise UserError(f"dataset.path: {self.path}: {name} cannot be decoded ({pixels})")
-            split, row = place[name]
+            split, row = row_of[name]
             arrays[split][row] = pixels
         for array in arrays.values():
             array.flush()  # type: ignore[attr-defined]

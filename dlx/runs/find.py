@@ -53,13 +53,13 @@ def chronological(names: Iterable[str], begun: Mapping[str, float]) -> list[str]
     """Ids, oldest first: a plan's members, at whatever depth, follow it by name. begun: when, at least of those that
     are no members."""
 
-    def place(name: str) -> tuple[float, str, str]:
+    def rank_key(name: str) -> tuple[float, str, str]:
         outermost = name
         while (plan := plan_of(outermost)) is not None:
             outermost = plan
         return begun.get(outermost, 0.0), outermost.rpartition("/")[2], name
 
-    return sorted(names, key=place)
+    return sorted(names, key=rank_key)
 
 
 def created(path: Path) -> float:
