@@ -99,12 +99,12 @@ def main() -> None:
 
 
 def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    """One line, as errors are; `--debug` shows where it comes from."""
+    """Prints a warning in one line like an error; `--debug` shows where it comes from."""
     print(f"warning: {' '.join(plain(str(message)).split())}", file=sys.stderr)  # noqa: T201
 
 
 def _run(arguments: list[str]) -> int:
-    """The exit code. Raises UserError for what is no command or no option of it."""
+    """Runs a command and returns its exit code. Raises UserError for an unknown command or option."""
     from dlx.cli.usage import no_command, refused
 
     first = arguments[0] if arguments and "_DLX_COMPLETE" not in os.environ else "-"

@@ -49,7 +49,7 @@ def list_options(
 
 
 def _recipes(group: str, names: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Those of the options that say what a paper or a model prescribes; an experiment that is no claim is one."""
+    """The options that are recipes of a paper or a model; also an experiment that is not a claim."""
     import re
 
     if group != "experiment":
@@ -73,7 +73,7 @@ def _without_recipes(group: str, names: Sequence[str], folders: Sequence[Path]) 
 
 
 def _show(heading: str, texts: dict[str, str]) -> None:
-    """Names with their whole descriptions, which are wrapped to a terminal; elsewhere one is a line."""
+    """Prints names with their descriptions, wrapped to the terminal; one line each elsewhere."""
     import shutil
     import sys
     import textwrap

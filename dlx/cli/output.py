@@ -37,7 +37,7 @@ def make_folder_of(option: str, file: str) -> None:
 
 
 def write_output(option: str, file: str, content: str | bytes) -> None:
-    """Writes a file that the person named, whole; what was there is replaced. `-` is stdout."""
+    """Writes a file that the user named, completely or not at all; replaces an old one. `-` is stdout."""
     data = content.encode() if isinstance(content, str) else content
     if file == "-":
         sys.stdout.buffer.write(data)

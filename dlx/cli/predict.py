@@ -37,8 +37,8 @@ def predict(
 
     folder = find_trained(run, root)
 
-    from dlx.runs.load import load_system
     from dlx.tasks.spec import Reals
+    from dlx.training.load import load_system
 
     system = load_system(folder, trust=trusted(trust))
     name = _input_of(system)

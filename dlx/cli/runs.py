@@ -1,4 +1,4 @@
-"""dlx runs: what was run."""
+"""dlx runs: lists and filters runs."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def runs(
 
 
 def is_run(where: str) -> bool:
-    """Whether it is the name of a run, and no filter, which has an operator in it."""
+    """True for the name of a run, False for a filter, which has an operator."""
     return not any(sign in where for sign in ("<", ">", "=", "~", "(", '"', "'")) and len(where.split()) == 1
 
 
@@ -106,7 +106,7 @@ def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
 
 
 def _main_metric(entry: Entry) -> tuple[str | None, float | None]:
-    """What a list shows of a run; of a sweep or method what its best point reached."""
+    """The metric that a list shows for a run; for a sweep or method that of its best point."""
     from dlx.runs.folder import RunFolder
 
     if not entry.is_plan:
@@ -171,7 +171,7 @@ def _show(shown: Sequence[Entry], keys: Sequence[str], everything: Sequence[Entr
 
 
 def _text(entries: Sequence[Entry], key: str) -> str:
-    """What the runs have under a key: a run's value, the first values of a sweep's members."""
+    """The values of a key: that of a run, the first ones of a sweep's members."""
     texts: dict[str, None] = {}
     for entry in entries:
         for value in lookup(entry, key):

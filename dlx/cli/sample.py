@@ -43,7 +43,7 @@ def sample(
     import torch
 
     from dlx.random import reseed
-    from dlx.runs.load import load_system
+    from dlx.training.load import load_system
 
     system = load_system(folder, config)
     if not system.defines("sample"):

@@ -88,7 +88,7 @@ _HOMES = {
 
 
 def complete_shell(option: str, shell: str | None) -> int:
-    """What --show-completion and --install-completion do. Raises UserError for a shell that has no script."""
+    """Runs --show-completion and --install-completion. Raises UserError for an unknown shell."""
     shell = shell or _this_shell()
     if shell not in SCRIPTS:
         raise UserError(f"{option} {shell or 'SHELL'}: must be one of {', '.join(SCRIPTS)}")

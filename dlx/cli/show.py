@@ -41,8 +41,8 @@ def show(
     base = Config.load(folder.config_path, trust=allowed) if folder else None
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
 
-    from dlx.runs.load import build_meta, load_spec
     from dlx.tasks.summary import summarize
+    from dlx.training.load import build_meta, load_spec
 
     is_run = folder is not None and (folder.path / "spec.json").is_file() and not words
     if folder is not None and is_run:

@@ -1,4 +1,4 @@
-"""Tables on stdout: coloured and cut to the width of a terminal, whole and plain where they are piped."""
+"""Tables on stdout: coloured and cut to the width of a terminal, complete and plain in a pipe."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def console() -> Console:
 
 
 def printable(text: str) -> str:
-    """The text on one line, without what would steer a terminal: names and notes come from elsewhere."""
+    """The text on one line, without control characters: names and notes come from elsewhere."""
     return "".join(char if char.isprintable() else "\ufffd" if char != "\n" else " " for char in text)
 
 
 def show_table(rows: Sequence[Sequence[Cell]], header: Sequence[str], optional: Collection[int] = ()) -> None:
-    """optional: columns that a narrow terminal may leave out, the last first; how many is then said on stderr."""
+    """optional: columns that a narrow terminal may leave out, the last first; stderr then names them."""
     rows = [[Cell(printable(cell.text), cell.style) for cell in row] for row in rows]
     header = [printable(name) for name in header]
     screen = console()
@@ -78,7 +78,7 @@ def _total(widths: Sequence[int], shown: Sequence[int]) -> int:
 
 
 def _cut(text: str, width: int) -> str:
-    """Cut in the middle: what sets names apart is at both ends."""
+    """Cuts a text in the middle: names differ at their ends."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2

@@ -85,7 +85,7 @@ def train(
 
 
 def report(result: Result, json: bool, flags: str = "") -> None:
-    """What came out, where it lies, what to try next, with those flags; ends the process with the result's code."""
+    """Prints the metrics, the folder and the next commands of a run; ends the process with the result's code."""
     if result.code in (0, LOST) or result.metrics:
         run = result.run
         shown = {k: v for k, v in result.metrics.items() if k.startswith("test/")}

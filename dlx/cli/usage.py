@@ -1,4 +1,4 @@
-"""What is typed in place of a command or an option that there is, answered in one line."""
+"""One-line answers to unknown commands and options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OTHER_NAMES = {
 
 
 def no_command(word: str, commands: Collection[str]) -> str:
-    """The line for a word that is no command."""
+    """The line for an unknown command."""
     if "=" in word:
         return f"{word}: a command comes first; did you mean `dlx train {word}`?"
     known = next((line for names, line in _OTHER_NAMES.items() if word.lower() in names), None)
@@ -48,7 +48,7 @@ def no_command(word: str, commands: Collection[str]) -> str:
 
 
 def refused(error: Any, arguments: Sequence[str]) -> str:
-    """What the command line's parser refused, in a line that begins with what was typed."""
+    """The line for an error of the command line's parser; it begins with the typed word."""
     text = " ".join(str(error.format_message()).split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "dlx"

@@ -1,4 +1,4 @@
-"""Answers: JSON, packed where it is worth it, and the files of the page."""
+"""Responses: JSON, compressed if it is large, and the files of the page."""
 
 from __future__ import annotations
 

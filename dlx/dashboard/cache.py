@@ -90,7 +90,7 @@ class ColumnCache:
         return False
 
     def prune(self) -> None:
-        """Deletes what was not used for a month."""
+        """Deletes cache files that were not used for a month."""
         with contextlib.suppress(OSError):
             for item in list(os.scandir(self.folder)):
                 if time.time() - item.stat(follow_symlinks=False).st_mtime > KEPT_SECONDS:
@@ -98,7 +98,7 @@ class ColumnCache:
 
 
 def _read(place: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """Raises ValueError or the like where the file is not one that `save` wrote."""
+    """Raises ValueError or a similar error for a file that `save` did not write."""
     with place.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = len(MAGIC) + 16

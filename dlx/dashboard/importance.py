@@ -1,4 +1,4 @@
-"""Which keys of the configuration a metric depends on, over the runs at hand."""
+"""Importance of the configuration's keys for a metric, over some runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def importance(entries: Sequence[Entry], metric: str) -> dict[str, Any]:
 
 
 def _encoded(values: list[Value]) -> tuple[np.ndarray, bool]:
-    """float64 codes, and whether they are the numbers themselves; texts by their order, a missing value before all."""
+    """float64 codes, and whether they are the numbers themselves. Strings are numbered in order, None comes first."""
     if all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
         return np.array(values, dtype=np.float64), True
     order = {text: code for code, text in enumerate(sorted({_text(value) for value in values}))}

@@ -58,7 +58,7 @@ class Routes:
     # Runs
 
     def _known(self, ids: list[str]) -> list[Entry]:
-        """The runs with these ids; those that are not there are left out."""
+        """The known runs with these ids."""
         entries = self.index.entries
         return [entries[name] for name in dict.fromkeys(ids) if name in entries]
 
@@ -114,7 +114,7 @@ class Routes:
             raise Problem(404, "this run has no log") from None
 
     def goals(self, request: Request) -> Response:
-        """Which way the metrics of these runs are better, as `dlx compare` has it for them."""
+        """Whether low or high is better for the metrics of these runs, as in `dlx compare`."""
         entries = self._runs(request)
         monitors = [entry.monitor for entry in entries]
         names = dict.fromkeys(name for entry in entries for name in entry.metrics)

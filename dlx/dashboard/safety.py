@@ -123,7 +123,7 @@ class Safety:
         return False
 
     def _without_token(self, scope: Scope) -> str | None:
-        """Where `/?token=...` leads: the page, without the token in its address. None for any other request."""
+        """Redirects `/?token=...` to the page without the token in its address; None for any other request."""
         if scope["method"] != "GET" or scope["path"] != "/":
             return None
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)

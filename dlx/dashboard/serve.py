@@ -26,7 +26,7 @@ TOKEN = "DLX_DASHBOARD_TOKEN"
 
 
 def serve(root: Path, host: str, port: int | None, *, browser: bool, say: Callable[[str], None]) -> None:
-    """Until Ctrl-C. Raises UserError where the folder is not there or the address is taken."""
+    """Serves until Ctrl-C. Raises UserError if the folder does not exist or the address is taken."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; `dlx train` makes outputs/, or name the folder of your runs")
     token = None if is_loopback(host) else _token()
@@ -115,7 +115,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 
 def _has_screen() -> bool:
-    """Not over ssh and the like, where `webbrowser` would take the terminal for a text browser."""
+    """True if there is a screen; over ssh `webbrowser` would open a text browser in the terminal."""
     if sys.platform in ("darwin", "win32"):
         return "SSH_CONNECTION" not in os.environ
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,4 +1,4 @@
-"""Deleting is a rename into ROOT/.trash/KEY, with a manifest of where each run was; restoring is the way back."""
+"""Deletes runs by moving them to ROOT/.trash/KEY, with a manifest of their places, and restores them."""
 
 from __future__ import annotations
 

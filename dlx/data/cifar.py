@@ -12,7 +12,7 @@ import numpy as np
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.data.files import cached_dir, data_root, download, read_array
+from dlx.data.files import cached_dir, data_root, fetch, read_array
 from dlx.tasks.spec import Image, Label, LabeledImages
 
 _CIFAR100 = (
@@ -46,7 +46,7 @@ class CIFAR10(Dataset):
         self.root, self.download = data_root(root), download
 
     def _locate(self) -> Path:
-        """The archive, or the folder that holds the unpacked one. Raises UserError saying what to put where."""
+        """The archive, or the folder of the unpacked one. Raises UserError that says which file to put where."""
         from torchvision import datasets
 
         own = self.root / self.folder
@@ -56,18 +56,8 @@ class CIFAR10(Dataset):
                 return place
             if (place / self.archive).is_file():
                 return place / self.archive
-        reason: Exception | None = None
-        if self.download:
-            try:
-                download(self.url + self.archive, own / self.archive, self.md5)
-                return own / self.archive
-            except (OSError, RuntimeError) as error:
-                reason = error
-        why = f"cannot be downloaded ({reason})" if reason else "dataset.download is false"
-        raise UserError(
-            f"dataset {self.folder}: {self.archive} is not there, and {why}.\n"
-            f"Put it from {self.url}{self.archive} into {own}/, or say with dataset.root= where it is."
-        ) from reason
+        advice = f"Put it from {self.url}{self.archive} into {own}/, or say with dataset.root= where it is."
+        return fetch(self.url, own / self.archive, self.md5, allowed=self.download, advice=advice)
 
     def _decode(self, into: Path) -> None:
         """Images and labels as .npy files. torchvision knows the sum of each unpacked file and reads no other."""

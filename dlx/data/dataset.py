@@ -1,4 +1,4 @@
-"""Dataset: what there is to learn from. Its constructor is cheap; reading starts with `splits()`."""
+"""Dataset: the base of all datasets. Its constructor is cheap; reading starts with `splits()`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TensorSource:
 
 
 def only(source: Source, names: Collection[str]) -> Source:
-    """A source that gives no more than these entries, where it knows how to."""
+    """A source with only these entries, if the source supports it."""
     narrowed = getattr(source, "only", None)
     return narrowed(names) if narrowed else source
 
@@ -122,11 +122,11 @@ class Dataset:
 
     @cached_property
     def sources(self) -> Mapping[str, Any]:
-        """What `splits()` gave, once for all that read it."""
+        """The output of `splits()`, computed once."""
         return self.splits()
 
     def notes(self) -> list[str]:
-        """What a person should know of the data before a training: what was left out, what was chosen."""
+        """Lines for the user before a training, such as images that were left out."""
         return []
 
     def fingerprint(self) -> dict[str, Any]:
@@ -139,8 +139,8 @@ class Dataset:
         return None
 
     def state(self) -> dict[str, Any]:
-        """What must survive a resume: tensors, numbers and strings. Of several processes each saves its own."""
+        """The state that a resume restores: tensors, numbers and strings. Each process saves its own."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave, tensors on the training device."""
+        """Restores the output of `state`, tensors on the training device."""

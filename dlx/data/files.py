@@ -1,4 +1,4 @@
-"""Files on disk: where data is kept, downloads, and arrays that were decoded once."""
+"""Files of datasets: their folder, downloads, and cached arrays."""
 
 from __future__ import annotations
 
@@ -48,6 +48,18 @@ def download(url: str, path: Path, md5: str) -> None:
         raise OSError(f"no usable answer: {error!r}") from error
 
 
+def fetch(url: str, path: Path, md5: str, *, allowed: bool, advice: str) -> Path:
+    """Downloads a dataset's file to `path`, if that is allowed. Raises UserError with the advice if it fails."""
+    reason = "dataset.download is false"
+    if allowed:
+        try:
+            download(url + path.name, path, md5)
+            return path
+        except (OSError, RuntimeError) as error:
+            reason = f"cannot be downloaded ({error})"
+    raise UserError(f"dataset {path.parent.name}: {path.name} is not there, and {reason}.\n{advice}")
+
+
 def cached_dir(folder: Path, fill: Callable[[Path], None]) -> Path:
     """`folder`. If it is missing, `fill` writes a temporary one, which is then renamed: it is complete or absent."""
     if folder.is_dir():
@@ -67,5 +79,5 @@ def cached_dir(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def read_array(path: Path) -> Tensor:
-    """A .npy file, memory-mapped; what is written to the tensor stays private."""
+    """A .npy file, memory-mapped; writing to the tensor does not change the file."""
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

@@ -1,4 +1,4 @@
-"""Fingerprints: what a run keeps of its data, to tell later whether they are still the same."""
+"""Fingerprints of a run's data, by which a later command sees whether the data changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LISTED = 3  # names that a message lists
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """`counts` of the sources, and what the dataset says of itself: `path`, and `samples` by name."""
+    """`counts` of the sources, and the dataset's own fingerprint: `path`, and `samples` by name."""
     return {"counts": {name: len(source) for name, source in dataset.sources.items()}, **dataset.fingerprint()}
 
 
@@ -32,8 +32,8 @@ def brightness(split: AnySplit, spec: Spec) -> dict[str, list[float]]:
     images = spec.of_kind(Image)
     if not images or not len(split):
         return {}
-    place = torch.linspace(0, len(split.index) - 1, min(LOOKED_AT, len(split.index))).long()
-    batch = only(split.source, tuple(images)).take(split.index[place])
+    chosen = torch.linspace(0, len(split.index) - 1, min(LOOKED_AT, len(split.index))).long()
+    batch = only(split.source, tuple(images)).take(split.index[chosen])
     found = {}
     for name, entry in images.items():
         mean_B = entry.normalize(batch[name].clone()).flatten(1).mean(1)
@@ -42,7 +42,7 @@ def brightness(split: AnySplit, spec: Spec) -> dict[str, list[float]]:
 
 
 def is_far(image: Tensor, known: Any) -> bool:
-    """Whether normalized images [B, C, H, W] are far brighter or darker than those of the training (`brightness`)."""
+    """True if normalized images [B, C, H, W] are much brighter or darker than those of the training (`brightness`)."""
     if not isinstance(known, list) or len(known) != 2 or not known[1] > 0:
         return False
     distance_B = (image.flatten(1).mean(1) - known[0]) / known[1]
@@ -50,7 +50,7 @@ def is_far(image: Tensor, known: Any) -> bool:
 
 
 def check_classes(before: Spec, after: Spec) -> None:
-    """Raises UserError where classes are not those that a run was trained on: its numbers would mean others."""
+    """Raises UserError if the classes differ from those of the training: labels would mean other classes."""
     for name, entry in before.entries.items():
         now = after.entries.get(name)
         names = ("names",) if isinstance(entry, Attributes) else ("classes",)
@@ -68,7 +68,7 @@ def check_classes(before: Spec, after: Spec) -> None:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What of the data is not as it was, in lines with numbers."""
+    """The changes of the data, one line each, with numbers."""
     old, new = before.get("samples"), after.get("samples")
     if isinstance(old, dict) and isinstance(new, dict):
         found = {

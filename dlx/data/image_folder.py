@@ -22,6 +22,7 @@ import numpy as np
 
 from dlx.config import checks
 from dlx.config.errors import UserError
+from dlx.config.screen import track
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.reading import decode_content, image_size
@@ -121,7 +122,6 @@ class ImageFolder(Dataset):
         return found
 
     def notes(self) -> list[str]:
-        """What a person should know of these data before a training."""
         notes = list(self._facts["notes"])
         if len(self._facts["classes"]) == 1:
             notes.append(f"one class only ({self._facts['classes'][0]}): every answer is right")
@@ -134,7 +134,7 @@ class ImageFolder(Dataset):
         return {"path": str(self.path.absolute()), "samples": dict(samples)}
 
     def _decode(self, into: Path) -> None:
-        """All images to arrays, a few at a time: what is in memory does not grow with their number."""
+        """Decodes all images to arrays, a few at a time: memory does not grow with their number."""
         seen = Seen()
         names = _names_of_archive(self.path, seen) if self.path.is_file() else [name for name, *_ in self._listed]
         if self.path.is_dir():
@@ -190,22 +190,22 @@ class ImageFolder(Dataset):
     def _write_arrays(
         self, into: Path, splits: dict[str, list[tuple[str, int]]], size: tuple[int, int], bad: set[str]
     ) -> None:
-        place: dict[str, tuple[str, int]] = {}
+        row_of: dict[str, tuple[str, int]] = {}
         arrays: dict[str, np.ndarray] = {}
         count = sum(len(members) for members in splits.values())
         if (needed := count * self.channels * size[0] * size[1]) > shutil.disk_usage(into).free:
             # Writing to a mapped file on a full disk kills the process.
             raise UserError(f"dataset.root: {needed / 1e9:.1f} GB are needed in {into.parent}")
         for split, members in splits.items():
-            place |= {name: (split, row) for row, (name, _) in enumerate(members)}
+            row_of |= {name: (split, row) for row, (name, _) in enumerate(members)}
             np.save(into / f"{split}_label.npy", np.array([label for _, label in members], np.int64))
             shape = (len(members), self.channels, *size)
             arrays[split] = np.lib.format.open_memmap(into / f"{split}_image.npy", "w+", np.uint8, shape)
         decode = partial(decode_content, channels=self.channels, size=size, background=self.background)
-        for name, _, pixels in self._each(set(place), "decoding images", decode):
+        for name, _, pixels in self._each(set(row_of), "decoding images", decode):
             if isinstance(pixels, str):
                 raise UserError(f"dataset.path: {self.path}: {name} cannot be decoded ({pixels})")
-            split, row = place[name]
+            split, row = row_of[name]
             arrays[split][row] = pixels
         for array in arrays.values():
             array.flush()  # type: ignore[attr-defined]
@@ -215,12 +215,7 @@ class ImageFolder(Dataset):
     ) -> Iterator[tuple[str, str, Any]]:
         """Names, bytes with a checksum, and what `look` gives, in the order of reading; a text where it fails. Threads
         pay for photographs: Pillow decodes beside the GIL. check: the images are decoded too."""
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=True)
         files = _read_archive(self.path, wanted) if self.path.is_file() else _read_directory(self.path, wanted)
-        shown = track(files, what, total=len(wanted), console=console, transient=True, disable=not console.is_terminal)
 
         def one(item: tuple[str, bytes]) -> tuple[str, str, Any]:
             name, content = item
@@ -233,7 +228,7 @@ class ImageFolder(Dataset):
                 return name, checksum, str(error) or type(error).__name__
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for block in _blocks(shown):
+            for block in _blocks(track(files, what, len(wanted))):
                 yield from pool.map(one, block)
 
 
@@ -267,7 +262,7 @@ def _text(name: str) -> str:
 
 @dataclass
 class Seen:
-    """What lies beside the images: files of other kinds by suffix, and folders without any image."""
+    """Other things beside the images: files of other kinds by suffix, and folders without images."""
 
     suffixes: dict[str, int] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
@@ -354,7 +349,7 @@ def arrange(names: list[str]) -> tuple[list[str], dict[str, list[tuple[str, int]
 
 
 def _check_same_inside(files: dict[str, tuple[str, ...]], tops: set[str], given: bool) -> None:
-    """Raises ValueError where folders that would be classes hold the same folders, as parts of a dataset do."""
+    """Raises ValueError if the class folders all hold the same folders: they are probably splits."""
     inside = {top: {parts[1] for parts in files.values() if parts[0] == top and len(parts) > 2} for top in tops}
     shared = set.intersection(*inside.values()) if len(tops) > 1 and not given else set()
     if len(shared) > 1 and all(inner == shared for inner in inside.values()):
@@ -406,7 +401,7 @@ def _raise(error: OSError) -> None:
 
 
 def _leads_back(folder: Path) -> bool:
-    """Whether it is a link to a folder that it lies in, which would be followed for ever."""
+    """True for a link to a folder around it, which would be followed forever."""
     return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.absolute().parents}
 
 
@@ -419,12 +414,15 @@ def _read_directory(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]
         yield name, content
 
 
-def _is_zip(path: Path) -> bool:
-    return zipfile.is_zipfile(path)
+def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The files of an archive, in its order, each with a function that reads it; nothing is ever written to disk.
+
+    Raises UserError for an archive that is damaged, or has links, devices or names that lead out of it.
+    """
+    return _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The images of a .zip, and how each is read. Raises UserError as `_members`."""
     try:
         with zipfile.ZipFile(path) as archive:
             total = 0
@@ -462,11 +460,7 @@ def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return content
 
 
-def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
-    """The images of an archive, in its order; nothing is ever written to disk.
-
-    Raises UserError for an archive that is damaged, or has links, devices or names that lead out of it.
-    """
+def _tar_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     try:
         with tarfile.open(path, "r|*") as archive:
             total = 0
@@ -479,16 +473,15 @@ def _members(path: Path) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile
                 total += member.size if _is_image(name) else 0
                 if (member.size > MAX_IMAGE_BYTES and _is_image(name)) or total > MAX_UNPACKED_BYTES:
                     raise UserError(f"dataset.path: {path}: refused, {member.name!r} has {member.size:,} bytes")
-                if member.isfile():
-                    yield str(name), member, archive
+                if file := archive.extractfile(member):  # None for a folder
+                    yield str(name), file.read
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"dataset.path: {path}: not an archive that can be read to its end ({error})") from error
 
 
 def _names_of_archive(path: Path, seen: Seen) -> list[str]:
     names = []
-    members = (name for name, _ in _zip_members(path)) if _is_zip(path) else (name for name, *_ in _members(path))
-    for name in members:
+    for name, _ in _members(path):
         pure = PurePosixPath(name)
         if _is_image(pure):
             names.append(name)
@@ -498,11 +491,4 @@ def _names_of_archive(path: Path, seen: Seen) -> list[str]:
 
 
 def _read_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    if _is_zip(path):
-        for name, read in _zip_members(path):
-            if name in wanted:
-                yield name, read()
-        return
-    for name, member, archive in _members(path):
-        if name in wanted and (file := archive.extractfile(member)):
-            yield name, file.read()
+    return ((name, read()) for name, read in _members(path) if name in wanted)

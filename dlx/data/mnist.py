@@ -14,7 +14,7 @@ import torch
 
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
-from dlx.data.files import data_root, download
+from dlx.data.files import data_root, fetch
 from dlx.tasks.spec import Image, Label, LabeledImages
 
 
@@ -69,26 +69,16 @@ class MNIST(Dataset):
         self.root, self.download = data_root(root), download
 
     def _locate(self, file: Idx) -> Path:
-        """The file, downloaded where it is nowhere. Raises UserError saying what to put where."""
+        """The file, downloaded if it is missing. Raises UserError that says which files to put where."""
         own = self.root / self.folder
         packed = f"{file.name}.gz"
         for place in (own, self.root, *map(Path, self.places)):
             for name in (file.name, packed):
                 if (place / name).is_file():
                     return place / name
-        reason: Exception | None = None
-        if self.download:
-            try:
-                download(self.url + packed, own / packed, file.packed)
-                return own / packed
-            except (OSError, RuntimeError) as error:
-                reason = error
-        why = f"cannot be downloaded ({reason})" if reason else "dataset.download is false"
         names = ", ".join(f"{file.name}.gz" for file in self.files)
-        raise UserError(
-            f"dataset {self.folder}: {packed} is not there, and {why}.\n"
-            f"Put {names} from {self.url} into {own}/, or say with dataset.root= where they are."
-        ) from reason
+        advice = f"Put {names} from {self.url} into {own}/, or say with dataset.root= where they are."
+        return fetch(self.url, own / packed, file.packed, allowed=self.download, advice=advice)
 
     def splits(self) -> dict[str, Source]:
         arrays = [torch.from_numpy(read_idx(self._locate(file), file.unpacked)) for file in self.files]

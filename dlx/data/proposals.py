@@ -20,6 +20,7 @@ import torch
 
 from dlx.config import checks
 from dlx.config.errors import UserError
+from dlx.config.screen import track
 from dlx.data.dataset import TensorSource, only
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.spec import Images, Proposals
@@ -93,7 +94,7 @@ def with_proposals(spec: Spec, proposer: Proposer | None) -> Spec:
 
 
 class Proposed:
-    """A source of images with proposals, which are made when they are first asked for."""
+    """A source of images with proposals, which are made when they are first read."""
 
     def __init__(self, source: Source, proposer: Proposer, root: str | None = None) -> None:
         self.source, self.proposer, self.root = source, proposer, data_root(root)
@@ -102,7 +103,7 @@ class Proposed:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Those of the source, for what looks at labels."""
+        """The tensors of the source, for code that reads labels."""
         return getattr(self.source, "tensors", {})
 
     def __len__(self) -> int:
@@ -113,7 +114,7 @@ class Proposed:
         return {**batch, "proposals": self.proposals[index]}
 
     def only(self, names: Collection[str]) -> Any:
-        """The source itself where nobody reads proposals; else one with them, in memory where the source is."""
+        """The source itself if nobody reads proposals; else one with proposals, in memory if the source is."""
         if "proposals" not in names:
             return only(self.source, names)
         if type(self.source) is not TensorSource:
@@ -137,15 +138,10 @@ class Proposed:
         return self.source.take(index)["image"].numpy()
 
     def _make(self, into: Path) -> None:
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=True)
         starts = range(0, len(self), AT_ONCE)
-        shown = track(starts, "proposing regions", console=console, transient=True, disable=not console.is_terminal)
         found = np.full((len(self), self.proposer.most, 4), -1, np.float32)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in shown:
+            for start in track(starts, "proposing regions", len(starts)):
                 images = self._images(start).transpose(0, 2, 3, 1)
                 for number, boxes in enumerate(pool.map(self.proposer, images), start):
                     found[number, : len(boxes)] = boxes[: self.proposer.most]

@@ -43,7 +43,7 @@ def named(source: Source, index: Tensor) -> str:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What a worker sends instead of a batch: text alone, which can always be sent."""
+    """A worker's message instead of a batch; plain text can always be sent."""
 
     message: str
     is_told: bool  # the source says it in words of its own
@@ -51,7 +51,7 @@ class _Failure:
 
 
 class _WholeBatches(Dataset):
-    """What a worker does: takes the samples of one batch from the source. Positions come as numpy: small to send."""
+    """A worker's task: takes the samples of one batch from the source. Positions come as numpy: small to send."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -65,7 +65,7 @@ class _WholeBatches(Dataset):
             return _Failure(text, isinstance(error, UserError), traceback.format_exc())
 
     def _explain(self, error: Exception, index: Tensor, draw: int) -> str:
-        """One line; names the first sample that fails by itself, or all where none does."""
+        """One line that names the first sample that fails alone, or all samples if none does."""
         found = index
         for number in index.split(1):
             try:

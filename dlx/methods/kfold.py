@@ -21,12 +21,12 @@ from dlx.methods.predictions import predict_split
 from dlx.methods.spread import plot_members, spread
 from dlx.runs.files import write_atomic
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_system
 from dlx.sweeps.method import Method, MethodResult, check_unset
 from dlx.tasks.classification import Classification
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
+from dlx.training.load import load_system
 
 FILE = "out_of_fold.npz"
 

@@ -50,7 +50,7 @@ class MLP(Supervised):
         self.layers = nn.Sequential(*layers, *([nn.Linear(width, self.num_outputs)] if self.num_outputs else []))
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer sees, [B, F]."""
+        """The input of the last layer, [B, F]."""
         return self.layers[: self._trunk](x.flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""What torch.optim lacks: building from settings, schedules."""
+"""Optimizers beyond torch.optim, building from settings, schedules."""

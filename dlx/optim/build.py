@@ -1,4 +1,4 @@
-"""Optimizers from settings: parameter groups, what is not decayed, and each player's own settings."""
+"""Builds optimizers: parameter groups, parameters without weight decay, settings of single players."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ParamGroups:
         return dict(own) if "_target_" in own else {**common, **own}
 
     def groups(self, system: System, objective: Objective) -> list[dict[str, Any]]:
-        """The objective's parameters, split by whether they are decayed; within a group in the system's order."""
+        """The objective's parameters in groups with and without weight decay, each in the system's order."""
         if not self.no_decay:
             return [{"params": objective.params}]
         spared = params_of_kind(system, self.no_decay)

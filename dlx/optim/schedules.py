@@ -23,13 +23,13 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} defines no factor")
 
     def on_validation(self, value: float, mode: str) -> None:
-        """Told the monitored metric after each validation; mode is "min" or "max"."""
+        """Called with the monitored metric after each validation; mode is "min" or "max"."""
 
     def state(self) -> dict[str, Any]:
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the output of `state`."""
 
 
 class Constant(Schedule):

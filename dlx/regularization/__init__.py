@@ -1,1 +1,1 @@
-"""Regularizers, one file per method. What is only configuration is only a YAML file."""
+"""Regularizers, one file per method. A method that is only configuration is only a YAML file."""

@@ -72,7 +72,7 @@ class Augmentation(Regularizer):
         return batch
 
     def _moved(self, batch: Batch, name: str, spec: Image, masks: dict[str, Mask], boxes: Sequence[str]) -> Batch:
-        """An image with what belongs to it."""
+        """Moves an image and its masks and boxes."""
         image = batch[name]
         mask = {key: batch[key] for key in masks}
         corners = {key: _corners(batch[key]) for key in boxes}
@@ -177,7 +177,7 @@ def _corners(boxes_BM5: Tensor) -> Tensor:
 
 
 def _moved_points(points_BM42: Tensor, matrix_B23: Tensor, height: int, width: int) -> Tensor:
-    """Where points of an image lie in the one that `matrix_B23` samples from it; both in pixels."""
+    """The positions of an image's points in the image that `matrix_B23` samples from it, in pixels."""
     size = points_BM42.new_tensor([width, height])
     place = points_BM42 / size * 2 - 1 - matrix_B23[:, None, None, :, 2]
     moved = torch.linalg.solve(matrix_B23[:, None, :, :2].float(), place.transpose(-1, -2).float()).transpose(-1, -2)

@@ -1,4 +1,4 @@
-"""Early stopping: the training ends when validation no longer improves, and the best weights are what is kept."""
+"""Early stopping: ends the training when validation no longer improves, and keeps the best weights."""
 
 from __future__ import annotations
 

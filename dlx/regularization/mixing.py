@@ -1,4 +1,4 @@
-"""What mixup and CutMix share: targets and sample weights of two samples as one."""
+"""Mixes targets and sample weights of two samples, for mixup and CutMix."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ class Regularizer:
 
     order: ClassVar[int] = 9
     monitor: str | None = None
-    """What "best" means where this is on, such as val/loss:min; None leaves it to the trainer and the system."""
+    """What "best" means with this regularizer, such as val/loss:min; None leaves it to the trainer and the system."""
 
     needs_monitor: ClassVar[bool] = False
-    """Whether it can do nothing where no metric says what "best" means."""
+    """True if it needs a metric that defines "best"."""
 
     needs: ClassVar[tuple[type[Entry], ...]] = ()
     """Of `on_batch`: kinds of entries one of which must be there: of inputs, or where `needs_target` of targets."""
@@ -41,7 +41,7 @@ class Regularizer:
     """The share of batches whose labels it turns into float [B, K]."""
 
     def check(self, system: System) -> None:
-        """Raises ValueError where it cannot work on such a system (which may be on the meta device)."""
+        """Raises ValueError if it cannot work on this system (which may be on the meta device)."""
         if not self.defines("on_batch"):
             return
         if system.views:
@@ -88,10 +88,10 @@ class Regularizer:
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Restores the output of `state`."""
 
     def defines(self, hook: str) -> bool:
-        """Whether this method has its own version of a hook."""
+        """True if this class overrides a hook."""
         return getattr(type(self), hook) is not getattr(Regularizer, hook)
 
 

@@ -1,4 +1,4 @@
-"""Catalog: what is known of every run below a folder, without opening more of it than what changed.
+"""Catalog: every run below a folder with its status, metrics and configuration; reads only files that changed.
 
 `dlx runs`, `dlx compare`, `dlx report` and the dashboard all look at runs through it. Nothing here writes to a run
 folder but `write_notes`, to a file of its own.
@@ -37,7 +37,7 @@ Files = dict[str, os.DirEntry[str]]
 
 @dataclass(frozen=True)
 class Notes:
-    """What a person said about a run."""
+    """Tags and notes that the user gave a run."""
 
     tags: tuple[str, ...] = ()
     notes: str = ""
@@ -85,7 +85,7 @@ class Catalog:
         self._growing: dict[str, Columns] = {}  # of runs under way: read on from where it stopped
 
     def refresh(self) -> tuple[set[str], set[str]]:
-        """The ids that are new or changed, and those that are gone."""
+        """Reads again. Returns the ids that are new or changed, and those that are gone."""
         found = {name: (path, _files(inside)) for name, path, inside in run_folders(self.root)}
         gone = set(self.entries) - set(found)
         for name in gone:
@@ -113,7 +113,7 @@ class Catalog:
         return changed, gone
 
     def rows_stamp(self, name: str) -> Any:
-        """Another one whenever the metrics.jsonl of that id was found changed."""
+        """A value that changes whenever the metrics.jsonl of that run changed."""
         return self._seen[name][WATCHED.index("metrics.jsonl")]
 
     def _newest(self, name: str, path: Path) -> dict[str, float]:
@@ -224,7 +224,7 @@ def _text(value: Any) -> Value:
 
 
 def read_notes(path: Path) -> Notes:
-    """What is said about a run folder; nothing where the file is not there or damaged."""
+    """The notes of a run folder; empty if the file is missing or damaged."""
     try:
         found = read_json(path / NOTES)
         return Notes(tuple(str(tag) for tag in found["tags"]), str(found["notes"]))

@@ -39,17 +39,17 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     names: dict[tuple[int, int, tuple[int, ...]], str] = {}
     tied: dict[str, str] = {}
     for name, tensor in weights.items():
-        place = (tensor.data_ptr(), tensor.numel(), tuple(tensor.stride()))
-        if tensor.numel() and place in names:
-            tied[name] = names[place]
+        storage = (tensor.data_ptr(), tensor.numel(), tuple(tensor.stride()))
+        if tensor.numel() and storage in names:
+            tied[name] = names[storage]
             continue
-        names[place] = name
+        names[storage] = name
         stored[name] = tensor.detach().cpu().contiguous()
     save_file(stored, path, metadata={"tied": json.dumps(tied)})
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Raises UserError naming a file that is none of `save_weights`."""
+    """Reads a file of `save_weights`. Raises UserError naming any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
@@ -70,7 +70,7 @@ def _digest(path: Path) -> tuple[int, str]:
 def save_checkpoint(
     root: Path, step: int, last: dict[str, Tensor], best: dict[str, Tensor], state: dict[str, Any]
 ) -> Path:
-    """Writes the checkpoint of `step`, makes it the latest, then lets old ones go. Returns its folder.
+    """Writes the checkpoint of `step`, makes it the latest, then deletes old ones. Returns its folder.
 
     Raises ValueError for non-finite weights (such a checkpoint is never good) and OSError when the disk refuses; in
     both cases what was there stays as it was.
@@ -95,46 +95,46 @@ def save_checkpoint(
             size, digest = _digest(path)
             files[path.name] = {"bytes": size, "sha256": digest}
         write_atomic(beside / "manifest.json", json.dumps({"step": step, "files": files}, indent=2) + "\n")
-        place = root / f"step-{step:08d}"
-        _put(beside, place)
+        target = root / f"step-{step:08d}"
+        _put(beside, target)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
     fsync_path(root)
     try:
-        verify(place)
+        verify(target)
     except UserError as error:
         raise OSError(errno.EIO, str(error)) from None
-    write_atomic(root / "latest", place.name + "\n")
+    write_atomic(root / "latest", target.name + "\n")
     _tidy(root)
     for old in _folders(root)[:-KEEP]:
         shutil.rmtree(old)
-    return place
+    return target
 
 
-def _put(beside: Path, place: Path) -> None:
-    """Renames a folder into its place. What is there (the same step, at a signal, an early stop or after a resume that
-    did no step) goes aside first: at no moment is there neither."""
-    aside = place.with_name(f"{ASIDE}{place.name}")
-    there = os.path.lexists(place)
+def _put(beside: Path, target: Path) -> None:
+    """Renames a folder to `target`. A checkpoint that is there (of the same step, at a signal, an early stop or after a
+    resume without a step) first moves aside: one of the two exists at any moment."""
+    aside = target.with_name(f"{ASIDE}{target.name}")
+    there = os.path.lexists(target)
     if there:
-        place.rename(aside)
+        target.rename(aside)
     try:
-        beside.rename(place)
+        beside.rename(target)
     except BaseException:
         if there:
-            aside.rename(place)
+            aside.rename(target)
         raise
 
 
 def _tidy(root: Path) -> None:
-    """Ends what a kill left half done: a folder that was put aside comes back where nothing is in its place."""
+    """Repairs the folder after a kill: a checkpoint that was moved aside and not replaced moves back."""
     for aside in root.glob(f"{ASIDE}step-*"):
-        place = aside.with_name(aside.name.removeprefix(ASIDE))
-        if os.path.lexists(place):
+        target = aside.with_name(aside.name.removeprefix(ASIDE))
+        if os.path.lexists(target):
             shutil.rmtree(aside)
         else:
-            aside.rename(place)
+            aside.rename(target)
     for stray in root.glob(".tmp-*"):
         shutil.rmtree(stray)
 
@@ -148,7 +148,7 @@ def step_of(folder: Path) -> int:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Oldest first; of a step that has two, the one that was put aside before the one in its place."""
+    """All checkpoints, oldest first; of two of one step the one that was moved aside comes first."""
     if not is_folder(root):
         return []
     found = [path for path in root.iterdir() if _NAME.fullmatch(path.name) and is_folder(path)]
@@ -156,7 +156,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def verify(folder: Path) -> None:
-    """Raises UserError naming the first file that is not what the manifest says."""
+    """Raises UserError naming the first file that differs from the manifest."""
     path = folder / "manifest.json"
     try:
         manifest = read_json(path)
@@ -178,7 +178,7 @@ def verify(folder: Path) -> None:
 
 
 def latest_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and what is wrong with newer ones."""
+    """The newest valid checkpoint, and the errors of newer ones."""
     there = os.path.lexists(root) and not is_folder(root)
     problems = [f"{root}: is {'a link' if root.is_symlink() else 'no folder'}"] if there else []
     for folder in reversed(_folders(root)):
@@ -192,7 +192,7 @@ def latest_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Raises UserError naming a file that is no training state."""
+    """Loads a training state. Raises UserError naming a file that is not one."""
     path = folder / "state.pt"
     try:
         os.close(open_plain(path))

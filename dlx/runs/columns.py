@@ -1,4 +1,4 @@
-"""metrics.jsonl as columns that grow by what was appended."""
+"""metrics.jsonl as columns that grow with the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Curve:
 
 
 class _Series:
-    """An array that grows at its end: parts are joined when somebody looks."""
+    """An array that grows at its end; its parts are joined when it is read."""
 
     def __init__(self, *parts: np.ndarray) -> None:
         self.parts = list(parts)
@@ -83,7 +83,7 @@ class Columns:
         return sum(series.nbytes for series in (*self._position.values(), *metrics))
 
     def refresh(self) -> bool:
-        """Reads what was appended; whether anything changed."""
+        """Reads the rows that were appended. Returns whether anything changed."""
         try:
             found = self.path.lstat()
         except OSError:
@@ -214,12 +214,12 @@ class Columns:
         return {name: float(values.array()[-1]) for name, (_, values) in self._metrics.items() if len(values.array())}
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
-        """All that was read, for a cache: [values] of each position, [rows, values] of each metric."""
+        """The state for a cache: [values] of each position, [rows, values] of each metric."""
         positions = {name: [series.array()] for name, series in self._position.items()}
         return positions | {name: [rows.array(), values.array()] for name, (rows, values) in self._metrics.items()}
 
     def restore(self, arrays: dict[str, list[np.ndarray]], *, inode: int, offset: int, tail: bytes) -> None:
-        """The state that `arrays` told of, after which `refresh` goes on at `offset` if the file is still that one."""
+        """Restores the state of `arrays`; `refresh` then continues at `offset` if the file is the same."""
         self._position = {name: _Series(*arrays[name]) for name in POSITION}
         self._metrics = {
             name: (_Series(found[0]), _Series(found[1])) for name, found in arrays.items() if name not in POSITION

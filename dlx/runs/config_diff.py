@@ -1,4 +1,4 @@
-"""What differs between configurations, which are given by dotted keys (as in a catalog's entries)."""
+"""The keys in which configurations differ. Configurations are given by dotted keys, as in a catalog's entries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def differing(configs: Sequence[Mapping[str, Value]], ignore: Collection[str] = 
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
-    """The last part of each key where that is enough to tell them apart."""
+    """The last part of each key if it is unique, else the whole key."""
     ends = Counter(key.rpartition(".")[2] for key in keys)
     return [end if ends[end := key.rpartition(".")[2]] == 1 else key for key in keys]
 
@@ -43,7 +43,7 @@ def _is_output(key: str) -> bool:
 
 
 def comparable(config: Mapping[str, Value], key: str) -> tuple[str, Value] | None:
-    """A value that equals another only where both are of one kind: 1 is not true; 1 is 1.0."""
+    """A value for comparisons: 1 equals 1.0 and differs from true. None for a missing key."""
     if key not in config:
         return None
     value = config[key]
@@ -51,7 +51,7 @@ def comparable(config: Mapping[str, Value], key: str) -> tuple[str, Value] | Non
 
 
 def signature(config: Mapping[str, Value]) -> frozenset[tuple[str, object]]:
-    """The same for repeats. A fold or bootstrap sample differs from all of the data, not from another one."""
+    """Equal for repeats. A fold or bootstrap sample differs from all of the data, but not from another sample."""
     values: dict[str, object] = {key: comparable(config, key) for key in config if not _is_output(key)}
     for key in REPEATS:
         values[key] = config.get(key) is not None
@@ -59,7 +59,7 @@ def signature(config: Mapping[str, Value]) -> frozenset[tuple[str, object]]:
 
 
 def _follows(configs: Sequence[Mapping[str, Value]], key: str, group: str) -> bool:
-    """Whether the options chosen of a group, which differ, decide a key's value."""
+    """True if a group's options, which differ, determine the value of a key."""
     found: dict[object, set[object]] = {}
     for config in configs:
         found.setdefault(comparable(config, group), set()).add(comparable(config, key))
@@ -67,6 +67,6 @@ def _follows(configs: Sequence[Mapping[str, Value]], key: str, group: str) -> bo
 
 
 def _is_recipe(configs: Sequence[Mapping[str, Value]], group: str) -> bool:
-    """Whether an option is the one that comes with the model."""
+    """True if the options of a group are the recipes that come with the models."""
     is_named = any(str(config.get(group, "")).startswith("recipe/") for config in configs)
     return group != "model" and is_named and _follows(configs, group, "model")

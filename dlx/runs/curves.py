@@ -1,4 +1,4 @@
-"""Curves of a run's metrics, and what is drawn of them: fewer points, a smooth line, a band over many."""
+"""Curves of metrics prepared for drawing: fewer points, smoothing, a band over repeats."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def style(*, dark: bool = False) -> AbstractContextManager[None]:
 
 
 def is_log(metric: str, panel: Mapping[str, Band]) -> bool:
-    """Whether a logarithmic axis shows more: of a loss above 0 whose largest is far above its smallest."""
+    """True for a loss above 0 whose largest value is far above its smallest: a logarithmic axis shows more."""
     if goal_of(metric) != "min":
         return False
     values = np.concatenate([band.mean[np.isfinite(band.mean)] for band in panel.values()])
@@ -112,7 +112,7 @@ def draw_curves(
 
 
 def _on_training(metric: str, panels: Collection[str]) -> str | None:
-    """The metric of training samples that is drawn with one of the validation."""
+    """The training metric that is drawn in the panel of a validation metric."""
     name = f"train/{metric.removeprefix('val/')}"
     return name if metric.startswith("val/") and name in panels else None
 
@@ -137,7 +137,7 @@ def draw_lines(curve: Curve, names: Sequence[str], *, dark: bool = False) -> Fig
 
 
 def _legend(figure: Figure, names: Sequence[str], columns: int, free: Axes | None) -> None:
-    """Once for all panels, in a free place or below them."""
+    """One legend for all panels, in a free panel or below them."""
     handles: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

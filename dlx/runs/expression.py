@@ -172,7 +172,7 @@ def _plain(text: str) -> str:
 class _Token:
     kind: str  # text, sign, word or end
     text: str
-    place: int
+    position: int
 
 
 class _Parser:
@@ -181,22 +181,22 @@ class _Parser:
         if len(text) > MAX_LENGTH:
             raise UserError(f"a filter has at most {MAX_LENGTH:,} characters, this one has {len(text):,}")
         self.tokens: list[_Token] = []
-        place = 0
-        while place < len(text):
-            match = _PART.match(text, place)
+        position = 0
+        while position < len(text):
+            match = _PART.match(text, position)
             if not match:
-                self._fail("a quote that is closed" if text[place] in "\"'" else "a key or a comparison", place)
+                self._fail("a quote that is closed" if text[position] in "\"'" else "a key or a comparison", position)
             if match.lastgroup != "space":
-                self.tokens.append(_Token(str(match.lastgroup), match[0], place))
-            place = match.end()
+                self.tokens.append(_Token(str(match.lastgroup), match[0], position))
+            position = match.end()
         self.tokens.append(_Token("end", "", len(text)))
         self.next = 0
         self.depth = 0
 
-    def _fail(self, expected: str, place: int | None = None) -> NoReturn:
-        place = self.tokens[self.next].place if place is None else place
-        rest = self.text[place : place + 20]
-        found = f"at character {place + 1}, before {rest!r}" if rest else "at the end"
+    def _fail(self, expected: str, position: int | None = None) -> NoReturn:
+        position = self.tokens[self.next].position if position is None else position
+        rest = self.text[position : position + 20]
+        found = f"at character {position + 1}, before {rest!r}" if rest else "at the end"
         raise UserError(f"filter {self.text[:80]!r}: expected {expected} {found}")
 
     def _take(self, *texts: str) -> str | None:

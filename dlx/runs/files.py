@@ -1,4 +1,4 @@
-"""Files of run folders: written whole or not at all, read only where they are plain, never through a link."""
+"""Files of run folders: written completely or not at all, read only if they are regular files, never through a link."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLOCK = 4096  # bytes: what a file system gives a file at least
 
 
 class NotPlain(OSError):
-    """A link, a pipe, a device or a folder where a plain file is expected."""
+    """A link, a pipe, a device or a folder instead of a regular file."""
 
 
 def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -58,7 +58,7 @@ def _check_mode(path: Path, mode: int) -> None:
 
 
 def read_plain(path: Path, most: int = MAX_JSON) -> bytes:
-    """The content of a plain file. Raises OSError for what is none, and for one that is larger than `most` bytes."""
+    """The content of a regular file. Raises OSError for anything else, and for a file larger than `most` bytes."""
     with os.fdopen(open_plain(path), "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -67,7 +67,7 @@ def read_plain(path: Path, most: int = MAX_JSON) -> bytes:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, and no link to one."""
+    """True for a folder that is not a link."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -184,7 +184,7 @@ NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def decode_nonfinite(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Metrics as `encode_nonfinite` wrote them, with the three texts as numbers again."""
+    """The inverse of `encode_nonfinite` for a row of metrics."""
     return {name: NON_FINITE.get(value, value) if isinstance(value, str) else value for name, value in metrics.items()}
 
 
@@ -193,7 +193,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Of a plain file. Raises OSError, or ValueError for what is no JSON, or nested too deep."""
+    """Reads a regular file. Raises OSError, or ValueError if it is not JSON or nested too deep."""
     try:
         found = json.loads(read_plain(path).decode())
     except RecursionError:
@@ -209,7 +209,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError, one line that names the file, where it is none."""
+    """Reads a JSON object. Raises UserError, one line that names the file."""
     try:
         found = read_json(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Finding runs: by path, by name or a unique part of it, or `@last`."""
+"""Finds runs by path, by name or a unique part of it, or `@last`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_folders(root: Path) -> Iterator[tuple[str, Path, list[os.DirEntry[str]]]
 
 
 def plan_of(name: str) -> str | None:
-    """The id of the plan that the run with this id is a member of, at whatever depth below the plan's runs."""
+    """The id of the plan that a run is a member of, at any depth below the plan's runs; None for other runs."""
     parents = name.split("/")[:-1]
     if parents and name.endswith(f"/{ENSEMBLE}"):
         return "/".join(parents)
@@ -53,17 +53,17 @@ def chronological(names: Iterable[str], begun: Mapping[str, float]) -> list[str]
     """Ids, oldest first: a plan's members, at whatever depth, follow it by name. begun: when, at least of those that
     are no members."""
 
-    def place(name: str) -> tuple[float, str, str]:
+    def rank_key(name: str) -> tuple[float, str, str]:
         outermost = name
         while (plan := plan_of(outermost)) is not None:
             outermost = plan
         return begun.get(outermost, 0.0), outermost.rpartition("/")[2], name
 
-    return sorted(names, key=place)
+    return sorted(names, key=rank_key)
 
 
 def created(path: Path) -> float:
-    """When a run was started, in seconds since 1970: by its name, else by what it wrote."""
+    """The start of a run in seconds since 1970, from its name, else from its files."""
     with suppress(ValueError):
         return datetime.strptime(path.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC).timestamp()
     try:
@@ -73,7 +73,7 @@ def created(path: Path) -> float:
 
 
 def began(path: Path) -> float:
-    """As `created`, finer: of runs of one second the one that wrote first began first."""
+    """As `created`, with fractions of a second from the time of the run's first file."""
     second = created(path)
     with suppress(OSError):
         return second + min(max((path / "environment.json").lstat().st_mtime - second, 0.0), 0.999)
@@ -81,7 +81,7 @@ def began(path: Path) -> float:
 
 
 def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[RunFolder]:
-    """Every run folder below `root` (None: the usual place), oldest first.
+    """Every run folder below `root` (None: the default one), oldest first.
 
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
@@ -92,9 +92,9 @@ def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[R
 
 def find_run(run: str, root: str | Path | None = None) -> RunFolder:
     """The run with this path, name or end of its id; else the only one with this part in its id. Raises UserError
-    where none, or more than one, is meant.
+    if none matches, or more than one.
 
-    root: where runs are; None is the usual place.
+    root: the folder of runs; None is the default one.
     """
     path, root = Path(run).expanduser(), root if root is not None else default_root()
     if (path / "config.yaml").is_file():
@@ -127,7 +127,7 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
 
 
 def plan_folder(run: Path) -> Path | None:
-    """The folder of the sweep, method or experiment that a run is a member of."""
+    """The folder of the sweep, method or experiment of a member; None for other runs."""
     path = run.resolve()
     around = path.parent.parent if path.parent.name == MEMBERS else path.parent if path.name == ENSEMBLE else None
     if around is not None and around.parent.name == "points":
@@ -136,7 +136,7 @@ def plan_folder(run: Path) -> Path | None:
 
 
 def find_trained(run: str, root: str | Path | None = None) -> RunFolder:
-    """As find_run; for a method's folder the ensemble that it left."""
+    """As find_run; a method's folder stands for its ensemble."""
     folder = find_run(run, root)
     ensemble = RunFolder(folder.path / ENSEMBLE)
     return ensemble if ensemble.config_path.is_file() else folder

@@ -1,4 +1,4 @@
-"""RunFolder: where a run keeps what it was asked, what it did and what came out."""
+"""RunFolder: the folder of a run, with its configuration, status, metrics and checkpoints."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FILES = (
 FOLDERS = (
     "checkpoints", "media", "spec", "plan", "runs", "points", "ensemble", "weights", "targets", "export", "wandb",
 )  # fmt: skip
-"""What dlx writes to a run folder, or deletes from it."""
+"""The files that dlx writes to a run folder, or deletes from it."""
 LINKS_OF_OTHERS = ("wandb",)  # W&B's client makes some itself
 MAX_DATA = 256 << 20  # bytes that data.json.gz may unpack to
 MAX_SPEC = 64 << 20  # bytes of a file beside spec.json, such as a tokenizer's
@@ -67,7 +67,7 @@ def slug(text: str) -> str:
 
 
 class RunFolder:
-    """A run on disk. Making one of these touches nothing; `create` makes the folder."""
+    """A run on disk. The constructor touches no file; `create` makes the folder."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -148,7 +148,7 @@ class RunFolder:
             raise
 
     def check_own(self) -> None:
-        """Raises UserError naming a link, or what is no file or no folder where dlx writes one."""
+        """Raises UserError for a link, and for a file or folder of the wrong kind, among the names that dlx writes."""
         for item in _entries(self.path):
             if item.name in FILES and not item.is_file(follow_symlinks=False):
                 raise UserError(f"{item.path}: {_kind_of(item)}; dlx goes on with plain files only")
@@ -161,7 +161,7 @@ class RunFolder:
                 raise UserError(f"{links[0].path}: is a link; dlx follows no link of a run folder")
 
     def inside(self, *parts: str) -> Path:
-        """The path of an entry that is to be written. Raises UserError where a link leads to it."""
+        """The path of an entry to write to. Raises UserError if it is behind a link."""
         return inside(self.path, *parts)
 
     @property
@@ -170,7 +170,7 @@ class RunFolder:
 
     @property
     def is_plan(self) -> bool:
-        """Whether it holds many runs, and is none itself."""
+        """True for the folder of a plan: it holds runs and is not one."""
         return (self.path / "plan.yaml").is_file()
 
     @property
@@ -208,12 +208,12 @@ class RunFolder:
         write_json(self.path / "spec.json", spec)
 
     def spec_files(self) -> list[Path]:
-        """What `write_spec` left beside spec.json."""
+        """The files that `write_spec` wrote beside spec.json."""
         folder = self.path / "spec"
         return sorted(path for path in folder.glob("*.*") if not path.name.startswith(".")) if is_folder(folder) else []
 
     def spec_texts(self) -> dict[str, str]:
-        """Their contents, by name. Raises UserError naming one that cannot be read."""
+        """The contents of `spec_files` by name. Raises UserError naming one that cannot be read."""
         texts = {}
         for path in self.spec_files():
             try:
@@ -223,12 +223,12 @@ class RunFolder:
         return texts
 
     def write_data(self, fingerprint: dict[str, Any]) -> None:
-        """What the run's data were (dlx/data/fingerprint.py); names of many samples are packed."""
+        """Writes the fingerprint of the run's data (dlx/data/fingerprint.py); names of many samples are compressed."""
         content = gzip.compress(json.dumps(fingerprint).encode(), mtime=0)
         write_atomic(self.path / "data.json.gz", content)
 
     def data(self) -> dict[str, Any]:
-        """What `write_data` wrote; empty of a run from before, or where it is damaged."""
+        """Reads the file of `write_data`; empty for an older run, or if the file is damaged."""
         try:
             packed = zlib.decompressobj(wbits=31)
             content = packed.decompress(read_plain(self.path / "data.json.gz"), MAX_DATA)
@@ -238,12 +238,12 @@ class RunFolder:
         return found if isinstance(found, dict) else {}
 
     def write_environment(self, command: list[str], forked_from: str | None = None) -> None:
-        """forked_from: the run whose weights this one begins with."""
+        """forked_from: the run whose weights this one starts from."""
         origin = {"forked_from": forked_from} if forked_from else {}
         write_json(self.path / "environment.json", environment(masked_command(command)) | origin)
 
     def write_status(self, status: str, reason: str | None = None) -> None:
-        """One of STATUSES, with the reason for all that is not as it should be."""
+        """status: one of STATUSES. reason: why it is not running or finished."""
         assert status in STATUSES, status
         path = self.path / "status.json"
         content = {"status": status, "reason": reason, "time": round(time.time(), 3)}
@@ -257,7 +257,7 @@ class RunFolder:
             overwrite(path, json.dumps(content).encode() + b"\n")
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; `lost` for a run whose owner is gone without a word."""
+        """The content of status.json; `lost` for a running run whose process is gone."""
         try:
             status = read_json(self.path / "status.json")
         except FileNotFoundError:
@@ -284,12 +284,12 @@ class RunFolder:
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """What is said of a place where no run can begin."""
+    """The error for a folder that a run cannot be made in."""
     return UserError(f"output_root: cannot write to {path} ({no_room(path, error)})")
 
 
 def load_frozen(path: Path, *, trust: Sequence[str] = ()) -> Config:
-    """A configuration that lies in a run folder; no link is followed to it. Raises UserError."""
+    """Loads the configuration of a run folder. Raises UserError, also for a link."""
 
     try:
         os.close(open_plain(path))
@@ -314,7 +314,7 @@ def _kind_of(item: os.DirEntry[str]) -> str:
 
 @cache
 def _git_revision() -> str | None:
-    """Of the code that this process imported."""
+    """The git revision of the code that this process imported."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -334,7 +334,7 @@ def _version(package: str) -> str | None:
 
 
 def environment(command: list[str]) -> dict[str, Any]:
-    """What a run ran on. No environment variables: they hold secrets."""
+    """The machine and the versions of a run. No environment variables: they hold secrets."""
     packages = ("dlx", "torch", "torchvision", "hydra-core", "omegaconf", "numpy")
     return {
         "command": command,

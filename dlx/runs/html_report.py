@@ -1,4 +1,4 @@
-"""The page one would hand in: what was run, on what, what came out and what it looks like. One file, no scripts."""
+"""The report of a run or plan as one HTML file without scripts: command, results, curves, media, configuration."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Panels = Mapping[str, Mapping[str, Band]]
 
 
 def report(folder: RunFolder) -> str:
-    """The page of a run, or of a sweep, method or experiment with what it compares."""
+    """The page of a run, or of a sweep, method or experiment with its comparison."""
     entry = read_entry(folder.path)
     environment, summary = _environment(folder.path), folder.summary()
     comparison = compare(select([str(folder.path)]))
@@ -88,7 +88,7 @@ def report(folder: RunFolder) -> str:
 
 
 def command(environment: Mapping[str, Any]) -> str:
-    """What was typed; what looks like a secret is left out."""
+    """The command line, without secrets."""
     if (words := _words(environment)) is None:
         return "(not known)"
     shown = masked_command([re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:…@", word) for word in words])
@@ -97,7 +97,7 @@ def command(environment: Mapping[str, Any]) -> str:
 
 
 def _words(environment: Mapping[str, Any]) -> list[str] | None:
-    """What came after `dlx` on the command line."""
+    """The words after `dlx` on the command line."""
     words = environment.get("command")
     return [str(word) for word in words[1:]] if isinstance(words, list) and words else None
 
@@ -140,7 +140,7 @@ def _again(entry: Entry) -> Html:
 
 
 def _resumes(folder: RunFolder) -> Iterator[Html]:
-    """What the command does not say: where the run went on, and with what."""
+    """One line for each resume of the run, with the changed keys."""
     for event in read_resumes(folder.metrics_path):
         changed = event.get("changed")
         words = [f"{key}={value}" for key, value in changed.items()] if isinstance(changed, dict) else []
@@ -149,7 +149,7 @@ def _resumes(folder: RunFolder) -> Iterator[Html]:
 
 
 def _run_results(entry: Entry) -> list[Html]:
-    """A table of metrics by split, and what the training cost."""
+    """A table of metrics by split, and the cost of the training."""
     ranked = [name for name in ranked_metrics([entry]) if name.startswith(("val/", "test/"))]
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
     splits = [split for split in ("val", "test") if any(name.startswith(f"{split}/") for name in ranked)]
@@ -186,7 +186,7 @@ def _text(value: float | None) -> str:
 
 
 def _run_panels(comparison: Comparison) -> Panels:
-    """One panel a kind of figure, with training and validation in it; and the learning rate."""
+    """One panel for each kind of metric, with training and validation, and one for the learning rate."""
     kinds = dict.fromkeys(name.rpartition("/")[2] for name in comparison.curve_metrics)
     names = {kind: {"train": f"train/{kind}", "val": f"val/{kind}"} for kind in kinds} | {"lr": {"train": "lr"}}
     found = curve_panels(comparison, [name for panel in names.values() for name in panel.values()])
@@ -206,7 +206,7 @@ def _curves(panels: Panels, labels: list[str]) -> Html:
 
 
 def _drawn(draw: Callable[[bool], Figure]) -> list[str]:
-    """data: URLs of what it draws for light and dark pages."""
+    """The figure as data: URLs, for light and for dark pages."""
     urls = []
     for dark in (False, True):
         with style(dark=dark), warnings.catch_warnings():
@@ -250,7 +250,7 @@ def _modified(path: Path) -> float:
 
 
 def _medium(file: MediaFile) -> Html | None:
-    """None for a picture that is none, and for a file that cannot be read."""
+    """The markup of a medium; None for a damaged picture, and for a file that cannot be read."""
     caption = file.name if file.step is None else f"{file.name}, step {file.step}"
     try:
         with os.fdopen(open_plain(file.path), "rb") as opened:
@@ -295,7 +295,7 @@ def _cell_text(cell: Any) -> str:
 
 
 def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[Html]:
-    """What the command line chose, then all of it by group; of many runs what they have in common."""
+    """The keys of the command line, then all keys by group; for several runs those that they share."""
     entries = comparison.entries
     if not entries:
         yield tag("p", "None.", class_="soft")

@@ -1,4 +1,4 @@
-"""The names under which runs have something: their own, those of their metrics and those of their configuration."""
+"""The keys of a run: its own (status, name, tag, ...), its metrics, and its configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def canonical(key: str) -> str:
 
 
 def lookup(entry: Entry, key: str) -> tuple[Value, ...]:
-    """What a run has under a key: one value, none, or several (tags, the options of a group that takes many)."""
+    """The values of a key in a run: one, none, or several (tags, the options of a list group)."""
     if key == "tag":
         return entry.notes.tags
     if key in OWN_KEYS:
@@ -40,7 +40,7 @@ def lookup(entry: Entry, key: str) -> tuple[Value, ...]:
 
 
 def check_keys(keys: Iterable[str], entries: Collection[Entry]) -> None:
-    """Raises UserError for a key that none of the entries has, with the nearest that one has."""
+    """Raises UserError for a key that no entry has, with the nearest known key."""
     known = {*OWN_KEYS, *(key for entry in entries for key in (*entry.metrics, *entry.config))}
     for key in sorted(keys):
         if entries and canonical(key) not in known:
@@ -48,14 +48,14 @@ def check_keys(keys: Iterable[str], entries: Collection[Entry]) -> None:
 
 
 def text_of(value: Value) -> str:
-    """A value as it is written in an expression."""
+    """A value as an expression writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def shown_text(value: Any) -> str:
-    """A setting as tables and legends show it: of a number four digits are enough."""
+    """A setting as tables and legends show it, numbers with four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""run.lock: one process owns a run folder; readers see when its owner is gone."""
+"""run.lock: one process owns a run folder; readers see whether the owner still lives."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.errors import UserError
+from dlx.config.screen import note
 from dlx.runs.files import NotPlain, open_plain, read_plain
 
 HEARTBEAT_SECONDS = 15.0
@@ -125,7 +126,7 @@ class RunLock:
                     raise
                 if not _said.is_set():
                     _said.set()
-                    _note(
+                    note(
                         f"warning: {self.path.parent}: this file system has no flock ({error.strerror}); the run is "
                         "kept from other processes by the file run.lock alone"
                     )
@@ -135,7 +136,7 @@ class RunLock:
         return False
 
     def _is_ours(self, descriptor: int) -> bool:
-        """Whether the path still leads to the file that was locked."""
+        """True if the path is still the file that was locked."""
         try:
             there = os.lstat(self.path)
         except FileNotFoundError:
@@ -179,7 +180,7 @@ class RunLock:
         beat = os.fstat(descriptor).st_mtime
         age = time.time() - beat
         if age <= -SILENT_SECONDS:
-            _note(f"{self.path}: its time is in the future; looking for {WATCH_SECONDS:.0f} s whether its owner lives")
+            note(f"{self.path}: its time is in the future; looking for {WATCH_SECONDS:.0f} s whether its owner lives")
             until = time.monotonic() + WATCH_SECONDS
             while time.monotonic() < until:
                 time.sleep(min(0.5, WATCH_SECONDS))
@@ -232,12 +233,6 @@ class RunLock:
             self._descriptor = None
 
 
-def _note(text: str) -> None:
-    from dlx.training.progress import note
-
-    note(text)
-
-
 def read_owner(path: Path) -> dict[str, Any] | None:
     try:
         owner = json.loads(read_plain(path, MAX_BYTES))
@@ -272,7 +267,7 @@ def _lives(owner: dict[str, Any], path: Path) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Seconds since it was written. Below 0 where clocks differ."""
+    """Seconds since the lock was written; negative if clocks differ."""
     return time.time() - os.lstat(path).st_mtime
 
 

@@ -1,4 +1,4 @@
-"""What looks like a secret, as *** wherever others are told of a run: environment.json, reports, Weights & Biases.
+"""Replaces secrets by *** in everything that leaves the machine: environment.json, reports, Weights & Biases.
 
 config.yaml stays exact, since the run is reproduced from it (SECURITY.md).
 """
@@ -33,12 +33,12 @@ _KEY = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what has this name is a secret whatever it looks like: api_key, tracker.wandb.token."""
+    """True for the name of a secret, such as api_key or tracker.wandb.token."""
     return bool(_SECRET_NAME.search(name))
 
 
 def mask(text: str) -> str:
-    """A text without keys, logins' passwords, and what is assigned to a secret's name (`token=...`)."""
+    """The text with API keys, passwords in URLs, and values assigned to a secret's name (`token=...`) as ***."""
     if ":" in text or "=" in text:
         text = _URL_LOGIN.sub(HIDDEN, text)
         text = _LOGIN.sub(rf"\1:{HIDDEN}", text)
@@ -47,7 +47,7 @@ def mask(text: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Plain data with every text in it masked, and with every text under a secret's name."""
+    """Plain data with every string masked, and every string under a secret's name replaced."""
     if isinstance(value, dict):
         return {
             key: HIDDEN if item and isinstance(item, str) and is_secret_name(str(key)) else masked(item)
@@ -59,7 +59,7 @@ def masked(value: Any) -> Any:
 
 
 def masked_command(words: Sequence[str]) -> list[str]:
-    """A command's words; also `--token X`, in two of them."""
+    """The words of a command, masked; also the second word of `--token X`."""
     found = []
     for before, word in zip(["", *words], words, strict=False):
         named = before.startswith("-") and "=" not in before and is_secret_name(before.lstrip("-"))

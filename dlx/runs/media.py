@@ -1,4 +1,4 @@
-"""Media: what a run shows at a step. Each is one file, NAME-STEP.SUFFIX, whose suffix says what it is.
+"""Media: pictures, texts, curves and tables of a run. Each is one file, NAME-STEP.SUFFIX; the suffix says its kind.
 
 .png          pixels (a tensor uint8 [H, W, C]), a matplotlib figure, an Overlay
 .gif          Animation
@@ -89,7 +89,7 @@ class Animation:
 
 @dataclass(frozen=True)
 class MediaFile:
-    """step: None for what belongs to none, such as what `dlx eval` draws."""
+    """step: None for a medium without a step, such as a picture of `dlx eval`."""
 
     path: Path
     name: str
@@ -98,12 +98,12 @@ class MediaFile:
 
 
 def kind_of(path: Path | str) -> Kind | None:
-    """What a file shows, by its suffix; None for a file that is no medium."""
+    """The kind of a file, by its suffix; None for a file that is not a medium."""
     return next((kind for suffix, kind in KINDS.items() if str(path).endswith(suffix)), None)
 
 
 def split_name(path: Path | str) -> tuple[str, int | None]:
-    """The name and the step of a medium's file; the step is None where it has none."""
+    """The name and the step in a medium's file name; the step may be None."""
     name = _text(Path(path).name)
     name = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
     dated = re.fullmatch(r"(.+)-(\d{8,15})", name, re.DOTALL)
@@ -139,7 +139,7 @@ def grid(pixels: Any, columns: int | None = None, gap: int = 1) -> Any:
 
 
 def encode(medium: Any) -> tuple[str, bytes]:
-    """The suffix and content of a medium's file. Raises TypeError for what is none."""
+    """The suffix and content of a medium's file. Raises TypeError for anything else."""
     if isinstance(medium, Text):
         return ".txt", medium.text.encode()
     if isinstance(medium, Curve):
@@ -199,7 +199,7 @@ def is_number(value: Any) -> bool:
 
 
 def numeric_columns(table: Table) -> list[int]:
-    """The columns that hold numbers alone, beside None."""
+    """The indices of columns with numbers and None only."""
     columns = [[row[i] for row in table.rows if row[i] is not None] for i in range(len(table.columns))]
     return [i for i, cells in enumerate(columns) if cells and all(map(is_number, cells))]
 
@@ -240,7 +240,7 @@ def _number(value: Any) -> float:
 
 
 def _text(value: str) -> str:
-    """Without what UTF-8 cannot hold: half a character out of JSON, or a file's name that is no text."""
+    """The text as valid UTF-8: JSON may hold half a character, a file's name may be any bytes."""
     return value.encode(errors="replace").decode()
 
 
@@ -283,7 +283,7 @@ def _image(pixels: Any) -> Image.Image:
 
 
 def enlarged(pixels: Any, least: int = LEAST) -> Image.Image:
-    """By a whole factor, pixels as squares, until the longer side is at least `least`."""
+    """Enlarges by an integer factor, without smoothing, until the longer side is at least `least`."""
     from PIL import Image
 
     image = _image(pixels)

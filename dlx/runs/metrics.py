@@ -39,13 +39,13 @@ class MetricsWriter:
         self._since_sync = 0  # rows
 
     def _whole(self) -> int:
-        """Bytes of the whole rows: one that a kill cut off would be glued to the next one."""
+        """The bytes of complete rows: the next row must not be appended to one that a kill cut off."""
         size = os.fstat(self._descriptor).st_size
         tail = os.pread(self._descriptor, 2 * MAX_ROW, max(0, size - 2 * MAX_ROW))
         return size if not tail or tail.endswith(b"\n") else size - len(tail) + tail.rfind(b"\n") + 1
 
     def _cut_back(self) -> None:
-        """To the last whole row."""
+        """Cuts the file after the last complete row."""
         if os.fstat(self._descriptor).st_size != self._end:
             os.ftruncate(self._descriptor, self._end)
         self._is_torn = False
@@ -74,7 +74,7 @@ class MetricsWriter:
             self._since_sync += 1
 
     def sync(self) -> None:
-        """Per checkpoint, signal and end, not per row: that is 20 times slower."""
+        """Called at a checkpoint, a signal and the end; after every row it would be 20 times slower."""
         try:
             os.fsync(self._descriptor)
         except OSError:
@@ -87,7 +87,7 @@ class MetricsWriter:
 
     @property
     def losses(self) -> str | None:
-        """What is said of it; None where nothing was lost."""
+        """A line about the rows that were lost; None if there are none."""
         counted = {"(the disk refused them)": self.lost, "may not have reached the disk": self.unsure}
         texts = [f"{n} row{'s' * (n != 1)} of {self.path.name} {what}" for what, n in counted.items() if n]
         return "; ".join(texts) or None
@@ -109,7 +109,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read_resumes(path: Path) -> list[dict[str, Any]]:
-    """The events of a run that went on: `step`, and `changed` where its configuration did."""
+    """The resume events of a run: `step`, and `changed` if its configuration changed."""
     return [event for event in _rows(path, b'"_event"') if event.get("_event") == "resume"]
 
 

@@ -70,14 +70,14 @@ URLS = ("src", "srcset")  # data: of pictures, which are no text
 
 
 class Html(str):
-    """Markup that was made here."""
+    """Trusted markup: `escape` leaves it as it is."""
 
 
 Content = Html | str | int | float | None
 
 
 def escape(value: Content) -> Html:
-    """Markup as it is; all else as text."""
+    """Escapes text; `Html` stays as it is."""
     return value if isinstance(value, Html) else Html(html.escape("" if value is None else mask(str(value))))
 
 
@@ -133,19 +133,19 @@ def picture(light: str, dark: str | None = None, *, caption: Content = None, alt
 
 
 def titled(inside: Html, caption: Content, *, full: bool = False) -> Html:
-    """With a caption below it."""
+    """A figure with a caption below."""
     below = [tag("figcaption", caption)] if caption is not None else []
     return tag("figure", inside, *below, class_="full" if full else None)
 
 
 def data_block(name: str, value: Any) -> Html:
-    """Data for a script, which finds it by its id."""
+    """A JSON block for a script, which finds it by `name` as its id."""
     text = json.dumps(value, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return Html(f'<script type="application/json" id="{html.escape(name)}">{text}</script>')
 
 
 def page(title: str, body: Content, scripts: Sequence[str] = ()) -> str:
-    """The whole file. scripts: JavaScript that is ours or a library's; nothing of a run may be in it."""
+    """The whole page. scripts: JavaScript of dlx or of a library, never with content of a run."""
     scripts = [script.replace("</script", "<\\/script") for script in scripts]
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"

@@ -76,7 +76,7 @@ def _joined(across: np.ndarray, down: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _range(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Smallest and largest, apart."""
+    """The smallest and the largest value, kept apart."""
     low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
     return (low, high) if high > low else (low - (abs(low) * 0.01 or 1), high + (abs(high) * 0.01 or 1))
 

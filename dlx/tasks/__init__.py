@@ -1,4 +1,4 @@
-"""What is learned: the System contract and its kinds."""
+"""Tasks: the System contract and its kinds."""
 
 from dlx.tasks.gather import gather_with_grad
 

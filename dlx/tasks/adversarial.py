@@ -1,4 +1,4 @@
-"""What adversarial systems share."""
+"""Functions that adversarial systems share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Analyses: what else can be told of a trained system, by `dlx eval RUN --analysis NAME`."""
+"""Analyses of a trained system, by `dlx eval RUN --analysis NAME`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from dlx.tasks.spec import Label
 from dlx.tasks.system import Report
 
 if TYPE_CHECKING:
-    from dlx.data.loader import Loader
     from dlx.tasks.system import System
 
 
 @torch.no_grad()
-def embedded(system: System, loader: Loader, label: str) -> tuple[Tensor, Tensor]:
+def embedded(system: System, loader: Any, label: str) -> tuple[Tensor, Tensor]:
     """Features [N, F] and labels [N] of all samples, on the CPU."""
     parts = [(system.embed(batch).float().cpu(), batch[label].cpu()) for batch in loader.eval_batches()]
     features, labels = (torch.cat(column) for column in zip(*parts, strict=True))

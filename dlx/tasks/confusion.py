@@ -1,4 +1,4 @@
-"""What a classifier mixes up: metrics of each class, the confusion matrix as a picture, and its worst mistakes."""
+"""Metrics of each class, a picture of the confusion matrix, and the mistakes with the highest loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier looked at: a map over the image, for the class that it answers with.
+"""Explains a classifier's prediction by a map over the image.
 
 Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) where the system has a trunk `features(x)` of maps [B, C, h, w];
 attention rollout (Abnar and Zuidema 2020, arXiv:2005.00928) where it has `attention(x)`, a list with the attention of

@@ -1,4 +1,4 @@
-"""Which parameters of a system are what: weights, or the norms' and biases that penalties usually leave alone."""
+"""Kinds of parameters: biases and parameters of normalization layers, which penalties usually leave out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORMS = (
 
 
 def check_kinds(name: str, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Raises ValueError, naming the argument, for what is neither norm nor bias."""
+    """Raises ValueError, naming the argument, for a kind other than norm and bias."""
     for kind in kinds:
         if kind not in KINDS:
             raise ValueError(f"{name} must hold norm or bias, got {kind!r}")

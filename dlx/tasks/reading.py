@@ -123,7 +123,7 @@ def read_rows(path: Path, size: int, names: Sequence[str] = ()) -> np.ndarray:
 
 
 def _read_npy(path: Path, size: int) -> np.ndarray:
-    """Raises ValueError for what is not finite real numbers. A list of numbers is one row, or rows of one number."""
+    """Raises ValueError for anything but finite real numbers. A list of numbers is one row, or rows of one number."""
     rows: np.ndarray = np.load(path, allow_pickle=False)
     if rows.ndim < 2:
         rows = rows.reshape(-1, 1) if size == 1 else np.atleast_2d(rows)
@@ -137,7 +137,7 @@ def _read_npy(path: Path, size: int) -> np.ndarray:
 
 
 def _read_csv(path: Path, names: tuple[str, ...]) -> np.ndarray:
-    """Raises ValueError with the line of what is no finite number, or of another length."""
+    """Raises ValueError with the line of a value that is not finite, or of a row with the wrong length."""
     rows: list[list[float]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)

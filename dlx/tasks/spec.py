@@ -58,7 +58,7 @@ class Entry:
         return torch.zeros(count, *self.shape, dtype=self.dtype, device=device)
 
     def normalize(self, raw: Tensor) -> Tensor:
-        """Stored values to what a system reads, same shape."""
+        """Converts stored values to a system's input, same shape."""
         return raw.to(self.dtype)
 
     def denormalize(self, value: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Entry:
         return value
 
     def read(self, source: Path | str) -> Tensor:
-        """A file, or a text, as a normalized batch. Raises UserError with what is wrong with it."""
+        """A file, or a text, as a normalized batch. Raises UserError naming the fault."""
 
         raise UserError(f"{source}: {type(self).__name__} is not read from files")
 
@@ -412,7 +412,7 @@ class Spec:
         return {name: entry for name, entry in found.items() if of is None or getattr(entry, "of", None) == of}
 
     def narrow(self, kind: type[S]) -> S:
-        """The entries that a spec class asks for, as one of it; what may be left out is."""
+        """A spec of a class with that class's entries; optional entries are left out."""
         names = [field.name for field in fields(kind) if field.default is MISSING]
         if type(self) is kind and set(names) == set(self.entries):
             return self
@@ -436,8 +436,8 @@ class Spec:
         return {name: image, next(iter(sizes)): torch.tensor([size]), "scale": torch.tensor([scale])}
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain mapping with `_target_`, which `dlx.runs.load.load_spec` turns back into the same spec; texts that
-        are `files` are left out."""
+        """A plain mapping with `_target_`, from which `dlx.training.load.load_spec` makes the same spec. Leaves out
+        texts that are `files`."""
         entries = {}
         for name, entry in self.entries.items():
             kept = [field.name for field in fields(entry) if field.name not in entry.files]
@@ -445,7 +445,7 @@ class Spec:
         return {"_target_": _path(self), "format": FORMAT, "entries": entries}
 
     def files(self) -> dict[str, str]:
-        """What belongs beside spec.json: names and contents."""
+        """The files beside spec.json: contents by name."""
         return {
             f"{name}.{field}": text
             for name, entry in self.entries.items()

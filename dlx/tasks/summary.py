@@ -1,4 +1,4 @@
-"""What a system is made of: layers, output shapes, parameters, FLOPs. Works on the meta device, without memory."""
+"""Summary of a system: layers, output shapes, parameters, FLOPs. Works on the meta device, without memory."""
 
 from __future__ import annotations
 
@@ -114,5 +114,5 @@ def single_value_norms(system: System) -> list[str]:
 
 
 def has_forward(system: System) -> bool:
-    """Whether it can be called on its inputs."""
+    """True if the system can be called on its inputs."""
     return type(system).forward is not nn.Module.forward

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 AnySamples = LabeledImages | LabeledReals | RegressionReals
-"""What a model that flattens its input takes."""
+"""The specs of a model that flattens its input."""
 
 
 def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,7 +35,7 @@ def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Ten
 
 
 class TaskHead(Protocol):
-    """What the outputs mean: the loss, the metrics and the pictures of one kind of target."""
+    """The head of a supervised system: loss, metrics and pictures of one kind of target."""
 
     monitor: tuple[str, str]
     gaps: ClassVar[dict[str, int]]

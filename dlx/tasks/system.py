@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from dlx.data.loader import Loader
     from dlx.tasks.spec import Spec
 
 Batch = dict[str, Any]
@@ -99,33 +98,33 @@ class System(nn.Module):
     """Whether its loss compares the samples of a batch with each other, so that micro-batches would change it."""
 
     compiles: ClassVar[bool] = True
-    """False where torch.compile cannot follow its loss (double backward)."""
+    """False if torch.compile cannot follow the loss (double backward)."""
 
     views: ClassVar[tuple[str, ...]] = ()
     """Names of batch entries that are views of the first, such as ("image", "image_2"): the loop makes them by applying
     the regularizer in the attribute `augmentation` to the image, once for each view."""
 
     film: ClassVar[bool] = False
-    """Whether its showcase is also made at validations, so that one sees how it changes."""
+    """True if the showcase is also made at validations, to show how it changes."""
 
     spec: Spec
     """What it reads. The constructor copies what it is given, and may replace an image's mean and std: the loaders
     normalize as this spec says."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuses layers under the names of this class's methods, which would hide them without a word."""
+        """Refuses layers with the name of a method of this class: they would hide it."""
         if isinstance(value, nn.Module | nn.Parameter) and hasattr(System, name):
             raise AttributeError(f"{type(self).__name__}.{name}: a layer cannot have the name of a method of System")
         super().__setattr__(name, value)
 
     @classmethod
     def defines(cls, hook: str) -> bool:
-        """Whether the class has a hook of its own."""
+        """True if the class defines a hook."""
         return getattr(cls, hook) is not getattr(System, hook)
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are, or its buffers: what is fitted in closed form has no weights."""
+        """The device of the weights, or of the buffers of a closed-form system."""
         return next(chain(self.parameters(), self.buffers())).device
 
     # Training.
@@ -168,7 +167,7 @@ class System(nn.Module):
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave, tensors on the system's device; called before the weights are loaded."""
+        """Restores the output of `state`, tensors on the system's device; called before the weights are loaded."""
 
     # Evaluation.
 
@@ -185,10 +184,10 @@ class System(nn.Module):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The names that `metrics` gives, the most telling first, where they are known before an evaluation."""
+        """The names in `metrics`, the most important first; empty if they are not known before an evaluation."""
         return ()
 
-    def before_evaluation(self, train: Loader, dist: Any) -> None:
+    def before_evaluation(self, train: Any, dist: Any) -> None:
         """Called before each evaluation with the training samples, at most 10,000 of them, the same each time: for what
         needs them (a k-NN bank). `dist` gathers over processes."""
 
@@ -212,7 +211,7 @@ class System(nn.Module):
 
     @property
     def analyses(self) -> Mapping[str, Callable[..., Report]]:
-        """What `dlx eval --analysis NAME` can tell of it (dlx/tasks/analyses.py)."""
+        """Functions of `dlx eval --analysis NAME` (dlx/tasks/analyses.py)."""
         from dlx.tasks.analyses import probe
 
         return {"probe": probe} if self.defines("embed") else {}
@@ -224,7 +223,7 @@ class System(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no predict")
 
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
-        """What it predicted, one for each sample."""
+        """The predictions for people and scripts, one for each sample."""
         raise NotImplementedError(f"{type(self).__name__} has no answer")
 
     def sample(self, count: int) -> Batch | Iterator[Batch]:

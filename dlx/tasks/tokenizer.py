@@ -33,7 +33,7 @@ class Characters:
 
 @cache
 def load_tokenizer(text: str) -> Any:
-    """From what `to_json` gave. Raises UserError for what is none."""
+    """A tokenizer from the output of `to_json`. Raises UserError for anything else."""
     try:
         content = json.loads(text)
         if content["type"] == "characters":

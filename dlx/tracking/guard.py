@@ -1,4 +1,4 @@
-"""A tracker on a leash: it works in a thread of its own, and what it does wrong costs the training nothing."""
+"""Runs a tracker in its own thread, so that its errors and delays never reach the training."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Guard:
         self.lose(self.failed)
 
     def close(self, seconds: float = FINISH_SECONDS, gives_up: Callable[[], bool] = lambda: False) -> None:
-        """Waits until all calls are done, but not longer than `seconds`, nor once it is to give up."""
+        """Waits until all calls are done, for at most `seconds`, or until `gives_up` returns True."""
         self._calls.put(None)
         begun = time.monotonic()
         while self._thread.is_alive() and not gives_up() and time.monotonic() - begun < seconds:

@@ -1,4 +1,4 @@
-"""Recorder: what a training tells, and to whom: the run folder (always), the trackers, the screen."""
+"""Recorder: passes metrics, media and warnings of a training to the run folder, the trackers and the screen."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Display(Protocol):
 
 
 class Recorder:
-    """Of process 0. The others use the base, which records nothing."""
+    """Process 0 uses RunRecorder; the other processes use this base, which records nothing."""
 
     def __init__(self) -> None:
         self.lost: list[str] = []
         self.best_throughput = 0.0
 
     def resumed(self, step: int, changed: dict[str, Any]) -> None:
-        """The run goes on after `step`: readers drop rows past it. changed: keys of the configuration, now."""
+        """The run resumes after `step`: readers drop rows past it. changed: new values of the configuration."""
 
     def begin(self, step: int, total: int, steps_per_epoch: int, metrics: Sequence[str] = ()) -> None:
-        """Called when the first step is about to start. metrics: of the validation, those that a screen shows."""
+        """Called before the first step. metrics: the validation metrics that a screen shows."""
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
         """Metrics at a step."""
@@ -50,14 +50,14 @@ class Recorder:
         """A picture, text, curve, table or animation at a step (dlx/runs/media.py)."""
 
     def warn(self, text: str) -> None:
-        """Something that a person should know."""
+        """Warns the user."""
 
     def lose(self, what: str) -> None:
-        """Something was lost on the way: the run ends with exit code 5 and says what."""
+        """Notes a loss such as an unwritten picture: the run then ends with exit code 5 and says what."""
         self.lost.append(what)
 
     def sync(self) -> None:
-        """What was recorded survives a power cut."""
+        """Makes the rows so far survive a power cut."""
 
     def close(
         self,
@@ -66,7 +66,7 @@ class Recorder:
         reason: str | None = None,
         interrupted: Callable[[], int] = lambda: 0,
     ) -> None:
-        """The end of the session. interrupted: the signal that the process received, or 0."""
+        """Ends the session. interrupted: returns the signal that the process received, or 0."""
 
 
 class RunRecorder(Recorder):

@@ -32,7 +32,7 @@ TARGET = f"{Wandb.__module__}.{Wandb.__qualname__}"
 
 @dataclass(frozen=True)
 class PendingRun:
-    """A run and how it is sent. settings: of `Wandb`; digest: of all that there is to send, and where to."""
+    """A run that `dlx sync` may send. settings: of `Wandb`. digest: of all files to send, and the target."""
 
     run: RunFolder
     config: dict[str, Any]
@@ -49,7 +49,7 @@ class PendingRun:
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of sending a run. status: sent, written (offline), would be sent, nothing new, running or failed; rows
+    """The result of sending a run. status: sent, written (offline), would be sent, nothing new, running or failed; rows
     and pictures: those sent now, and pictures are media of any kind; reason: also what was not sent of it."""
 
     run: Path
@@ -94,7 +94,7 @@ class Replay(Wandb):
 
 
 def runs_of(folder: Path) -> list[RunFolder]:
-    """Every run below a folder that has rows: of a plan its members."""
+    """Every run below a folder that has rows; of a plan its members."""
     catalog = Catalog(folder)
     catalog.refresh()
     runs = [RunFolder(entry.path) for entry in catalog.entries.values() if not entry.is_plan]
@@ -102,7 +102,7 @@ def runs_of(folder: Path) -> list[RunFolder]:
 
 
 def pack(run: RunFolder, project: str | None = None, entity: str | None = None) -> PendingRun:
-    """What there is to send of a run. It goes where it was sent before, else where its configuration says."""
+    """Prepares a run for sending, to the project that it was sent to before, else to that of its configuration."""
     config, memory, notes, status = read_frozen(run.config_path), _memory(run), read_notes(run.path), run.status()
     trackers = config.get("tracker") if isinstance(config, dict) else None
     if not isinstance(trackers, dict) or not all(isinstance(block, dict) for block in trackers.values()):
@@ -133,7 +133,7 @@ def pack(run: RunFolder, project: str | None = None, entity: str | None = None) 
 def pack_all(
     runs: Iterable[RunFolder], project: str | None = None, entity: str | None = None
 ) -> tuple[list[PendingRun], list[Sent]]:
-    """The parcels, and what became of the runs that cannot be read: the others are sent."""
+    """The pending runs, and the results of runs that cannot be read."""
     parcels, failed = [], []
     for run in runs:
         try:
@@ -156,7 +156,7 @@ def _memory(run: RunFolder) -> dict[str, Any]:
 
 
 def would_send(parcel: PendingRun) -> Sent:
-    """As `send`, without doing it."""
+    """The result that `send` would have, without sending."""
     if not parcel.waits:
         return send(parcel)
     done = -1 if parcel.sent_to is None else parcel.sent_to

@@ -1,4 +1,4 @@
-"""system.jsonl: what the process uses of the machine while it trains, apart from the metrics."""
+"""system.jsonl: CPU, memory and GPU use of the training process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _resident() -> int:
 
 
 def _device() -> dict[str, float]:
-    """Of the process's CUDA device, where it uses one; torch is not imported for it."""
+    """Memory of the CUDA device, if the process uses one; does not import torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}

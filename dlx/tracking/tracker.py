@@ -13,7 +13,7 @@ class Tracker:
     slows a training."""
 
     def warn(self, text: str) -> None:
-        """Tells the person something; the guard puts the screen and the log behind it."""
+        """Warns the user; the guard connects this to the screen and the log."""
 
     def start(self, run: RunFolder, config: dict[str, Any]) -> None:
         """Called once; on a resume with the same run. config: as config.yaml has it, with the groups' `choices`."""

@@ -188,7 +188,7 @@ class Wandb(Tracker):
             raise TimeoutError(f"not all was sent in {self.finish_seconds} s; `dlx sync` sends the rest") from None
 
     def complete_summary(self) -> None:
-        """Adds what is not among the run's own metrics."""
+        """Adds to the summary what is not a metric of the run."""
 
 
 def client() -> Any:

@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be talked to, found out without its client: that may prompt, or wait for 103 s.
+"""Checks for a key of and a connection to Weights & Biases without its client, which may prompt or wait for 103 s.
 
 Asking has one deadline for all of it: a name that is looked up for ever, or a server that drips a byte a second, is as
 good as none.
@@ -24,7 +24,7 @@ FIRST_SERVER_ERROR = 500
 
 
 def base_url() -> str:
-    """Of the server: what the environment says, else what `wandb login --host` left."""
+    """The server's address from the environment, else from `wandb login --host`."""
     if url := os.environ.get("WANDB_BASE_URL"):
         return url
     folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
@@ -35,7 +35,7 @@ def base_url() -> str:
 
 
 def has_key() -> bool:
-    """Whether the client would find an API key."""
+    """True if the client would find an API key."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
@@ -75,5 +75,5 @@ def _answers() -> bool:
 
 
 def missing() -> str | None:
-    """What there is not, or None."""
+    """What is missing to send runs: a key or a connection; None if nothing is."""
     return "no API key" if not has_key() else None if is_reachable() else f"no connection to {base_url()}"

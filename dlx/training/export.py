@@ -23,9 +23,9 @@ from dlx.config.extras import require
 from dlx.random import generator
 from dlx.runs.checkpoint import assign, load_weights, save_weights
 from dlx.runs.files import atomic_file
-from dlx.runs.load import load_system, spec_from
 from dlx.tasks.spec import Image, Label, Tokens
 from dlx.tasks.summary import has_forward
+from dlx.training.load import load_system, spec_from
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder

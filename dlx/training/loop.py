@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dlx.config.errors import UserError, reason_of
+from dlx.config.screen import note
 from dlx.data.dataset import Dataset
 from dlx.data.loader import not_finite
 from dlx.random import reseed
@@ -28,7 +29,6 @@ from dlx.training.clock import Clock
 from dlx.training.ema import EMA
 from dlx.training.evaluate import evaluate, show
 from dlx.training.interval import Due, Interval
-from dlx.training.progress import note
 from dlx.training.signals import Signals, Stopped
 from dlx.training.trainer import DTYPES
 

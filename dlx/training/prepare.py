@@ -19,9 +19,9 @@ from dlx.data.loader import count_batches
 from dlx.data.proposals import Proposed
 from dlx.data.splits import UnpairedSplit, class_labels
 from dlx.optim.build import build_optimizers
-from dlx.runs.load import build_meta, load_into, load_spec
 from dlx.tasks.spec import Label
 from dlx.training.distributed import world_size
+from dlx.training.load import build_meta, load_into, load_spec
 
 if TYPE_CHECKING:
     from dlx.data.dataset import Dataset

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dlx.config.errors import plain
+from dlx.config.screen import console, note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,30 +17,12 @@ _SHORT = {"train/loss": "loss", "val/accuracy": "val acc", "train/throughput": "
 SHOWN_METRICS = 3  # of the validation
 
 
-@cache
-def _console() -> Any:
-    """One for all bars: those of a plan and of what it runs then stand below each other."""
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def note(text: str) -> None:
-    """A line on stderr, above the bars where there are any."""
-    text = plain(text)
-    with suppress(OSError, ValueError):  # a terminal or a pipe that is gone ends no training
-        if sys.stderr.isatty():
-            _console().print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr)  # noqa: T201 (this is the screen's one home)
-
-
 def _live_bar(before: str, after: str) -> Any:
     """A bar of rich's with a text on each side and the time that is left, on stderr."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(before), BarColumn(bar_width=12), TextColumn(after), TimeRemainingColumn(compact=True))
-    return Progress(*columns, console=_console(), refresh_per_second=5)
+    return Progress(*columns, console=console(), refresh_per_second=5)
 
 
 def _short(value: float) -> str:

@@ -12,20 +12,20 @@ import torch
 
 from dlx.config import Config, build
 from dlx.config.errors import UserError
+from dlx.config.screen import note
 from dlx.data.fingerprint import brightness, changes, fingerprint
 from dlx.random import reseed
 from dlx.runs.checkpoint import latest_checkpoint, load_state, load_weights, step_of
 from dlx.runs.files import inside
 from dlx.runs.find import plan_folder
 from dlx.runs.folder import RunFolder, load_frozen
-from dlx.runs.load import build_system, load_into, newest_checkpoint, without_weights
 from dlx.runs.lock import owner_is_alive
 from dlx.training.distributed import Dist
+from dlx.training.load import build_system, load_into, newest_checkpoint, without_weights
 from dlx.training.loaders import make_loaders
 from dlx.training.loop import Diverged, Loop, naming
 from dlx.training.preflight import preflight
 from dlx.training.prepare import prepare
-from dlx.training.progress import note
 from dlx.training.session import EARLY, Result, Session
 from dlx.training.signals import Signals
 from dlx.training.threads import choose_threads

@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dlx.config import Config, build, build_shared, compose
+from dlx.config.screen import note
 from dlx.data.fingerprint import changes, check_classes, fingerprint
 from dlx.data.loader import make_loader
 from dlx.data.splits import train_probe
-from dlx.runs.load import check_is_run, load_spec, load_system
 from dlx.training.distributed import Dist, choose_device
 from dlx.training.evaluate import BANK, evaluate
-from dlx.training.progress import note
+from dlx.training.load import check_is_run, load_spec, load_system
 from dlx.training.signals import Signals
 
 if TYPE_CHECKING:

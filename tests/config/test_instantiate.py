@@ -78,7 +78,7 @@ def test_a_refused_package_is_never_imported(tmp_path, monkeypatch):
 def test_a_trusted_class_that_re_exports_another_is_judged_by_its_own_module(tmp_path, monkeypatch):
     (tmp_path / "mine_pkg.py").write_text("from pathlib import Path\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match="no class of an allowed package"):
+    with pytest.raises(ConfigError, match="is not a class of an allowed package"):
         instantiate({"_target_": "mine_pkg.Path"}, base=object, trust=["mine_pkg"], key="model")
 
 

@@ -9,7 +9,7 @@ import torch
 
 from dlx.config import Config
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_system
+from dlx.training.load import load_system
 
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=6")
 CURVE = ("model=polynomial", "data.samples=40", "data.noise=0.3", "method=bias_variance", "method.replicates=8")

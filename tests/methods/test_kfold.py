@@ -11,7 +11,7 @@ import torch
 from dlx.data.digits import Digits
 from dlx.data.splits import SplitSettings
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_system
+from dlx.training.load import load_system
 
 QUICK = ("model=mlp", "model.hidden=[8]", "trainer.max_steps=6")
 THREE = (*QUICK, "method=kfold", "method.k=3")

@@ -11,8 +11,8 @@ from dlx.config import Config
 from dlx.models.ensemble import Ensemble
 from dlx.models.mlp import MLP
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_system
 from dlx.tasks.spec import Reals, RegressionReals
+from dlx.training.load import load_system
 
 QUICK = ("model=mlp", "trainer.max_steps=20")
 VECTOR = RegressionReals(features=Reals(size=1), target=Reals(size=1))

@@ -18,7 +18,6 @@ from PIL import Image as Picture
 from dlx.config.build import without_targets
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
-from dlx.runs.load import load_spec, spec_from
 from dlx.tasks.spec import (
     Attributes,
     Boxes,
@@ -46,6 +45,7 @@ from dlx.tasks.spec import (
 )
 from dlx.tasks.supervised import Supervised
 from dlx.tasks.tokenizer import Characters, load_tokenizer
+from dlx.training.load import load_spec, spec_from
 
 seeded = settings(derandomize=True, deadline=None, max_examples=40)
 GRAY = Image(channels=1, height=12, width=12, mean=(0.3,), std=(0.25,))

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from dlx.config.errors import UserError
 from dlx.runs.find import find_run
-from dlx.runs.load import load_system
 from dlx.training import export
 from dlx.training.export import SUFFIXES, Exporter, ExportError, check_packages
+from dlx.training.load import load_system
 
 
 @pytest.fixture

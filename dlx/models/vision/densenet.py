@@ -62,12 +62,7 @@ class DenseLayer(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """maps: all that came before, each [B, C, H, W]; the result has `growth` channels."""
         if self.memory_efficient and torch.is_grad_enabled():
-            new = checkpoint(
-                self._first,
-                *maps,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), _statistics_kept(self.norm1)),
-            )
+            new = checkpoint(self._first, *maps, use_reentrant=False, context_fn=self._contexts)
         else:
             new = self._first(*maps)
         if self.bottleneck:

@@ -1,4 +1,4 @@
-"""What the gateways to torchvision and timm share: names of architectures, and weights from a local file."""
+"""Names of architectures and weights from a local file, for torchvision and timm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_plain(arch: str) -> None:
-    """Refuses what could name a place on a network or disk (timm reads `hf-hub:owner/model`)."""
+    """Refuses names with an address or a path (timm reads `hf-hub:owner/model`)."""
     if not arch or ":" in arch or "/" in arch:
         raise ValueError(f"arch must be a plain name such as resnet18, got {arch!r}")
 
@@ -74,7 +74,7 @@ def load_weights(net: nn.Module, path: Path | str, *, arch: str, replaceable: Co
 
 
 def refused(arch: str, shape: tuple[int, ...], error: Exception) -> ValueError:
-    """What to raise for images that an architecture does not take."""
+    """The error for images that an architecture does not take."""
     return ValueError(f"arch {arch} takes no images of {shape[1]}x{shape[2]}: {first_line(error)}")
 
 

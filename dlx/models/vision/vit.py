@@ -146,7 +146,7 @@ class ViT(Supervised):
         return self.patches(x_BCHW).flatten(2).transpose(1, 2)
 
     def _place(self, x_BND: Tensor) -> Tensor:
-        """Tokens of patches with their positions, the class token before them if there is one."""
+        """Tokens of patches plus positions, after the class token if there is one."""
         if self.class_token is not None:
             x_BND = torch.cat([self.class_token.expand(len(x_BND), -1, -1), x_BND], dim=1)
         return self.dropout(x_BND + self.positions)
@@ -156,7 +156,7 @@ class ViT(Supervised):
         return self.norm(self.blocks(self._place(x_BND)))
 
     def attention(self, x_BCHW: Tensor) -> list[Tensor]:
-        """What each block's tokens read of each other, [B, A, N, N] per block."""
+        """The attention weights of each block, [B, A, N, N] per block."""
         x_BND, found = self._place(self.embed_patches(x_BCHW)), []
         for block in self.blocks:
             assert isinstance(block, Block)

@@ -23,17 +23,18 @@ from dlx.batched.stack import Stack, fit_stack
 from dlx.batched.vmapped import NotBatchable
 from dlx.config.errors import UserError, reason_of
 from dlx.config.keys import flatten
+from dlx.config.screen import note
 from dlx.runs.checkpoint import latest_checkpoint, step_of
 from dlx.runs.folder import ENDED
-from dlx.runs.load import without_weights
 from dlx.sweeps.executors.inprocess import run_members
 from dlx.sweeps.plan import SEARCH, Interrupted
 from dlx.sweeps.search.pruning import should_prune_of
 from dlx.tracking.recorder import Recorder
 from dlx.training.distributed import Dist
+from dlx.training.load import without_weights
 from dlx.training.loop import Diverged, Loop
 from dlx.training.prepare import Prepared, Preparer
-from dlx.training.progress import Progress, note
+from dlx.training.progress import Progress
 from dlx.training.run import build_loop, open_folder, open_session
 from dlx.training.session import Result, Session
 from dlx.training.signals import Signals, exit_code

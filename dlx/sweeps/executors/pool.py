@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import dlx
+from dlx.config.screen import note
 from dlx.runs.files import decode_nonfinite, read_json
 from dlx.sweeps.executors.execution import OnResult
 from dlx.sweeps.executors.inprocess import ended_result
 from dlx.sweeps.executors.worker import GRACE_SECONDS, result_path
 from dlx.sweeps.plan import Interrupted, Plan
-from dlx.training.progress import note
 from dlx.training.session import Result
 from dlx.training.signals import Signals, exit_code
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from dlx.config.errors import UserError, reason_of
 from dlx.config.extras import require
+from dlx.config.screen import note
 from dlx.runs.files import open_plain
 from dlx.sweeps.executors import pool, worker
 from dlx.sweeps.executors.execution import Execution, OnResult
 from dlx.sweeps.plan import Plan
-from dlx.training.progress import note
 from dlx.training.session import Result
 from dlx.training.signals import Signals
 

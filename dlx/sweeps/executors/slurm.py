@@ -23,11 +23,11 @@ from typing import Any
 from dlx.config.errors import UserError
 from dlx.config.extras import require
 from dlx.config.groups import nearest
+from dlx.config.screen import note
 from dlx.sweeps.executors import pool
 from dlx.sweeps.executors.execution import Execution, OnResult, parse_seconds
 from dlx.sweeps.executors.worker import run_slurm_job
 from dlx.sweeps.plan import Plan, environment
-from dlx.training.progress import note
 from dlx.training.session import Result
 
 POLL_SECONDS = 0.5

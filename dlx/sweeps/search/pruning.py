@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlx.config.errors import UserError
+from dlx.config.screen import note
 from dlx.sweeps.plan import SEARCH
 from dlx.sweeps.search.settings import Settings
 from dlx.training.loop import ShouldPrune
-from dlx.training.progress import note
 
 
 def should_prune_of(path: Path, member: str) -> ShouldPrune | None:

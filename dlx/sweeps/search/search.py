@@ -19,6 +19,7 @@ from typing import Any
 
 from dlx.config import Config
 from dlx.config.errors import UserError
+from dlx.config.screen import note
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder, load_frozen
 from dlx.sweeps.check import check_points, check_sweep
@@ -31,7 +32,6 @@ from dlx.sweeps.search.settings import STORAGE, Settings
 from dlx.sweeps.search.space import Space
 from dlx.sweeps.search.storage import NoStudy, StudyError, absolute, redacted, repair_journal, storage_path
 from dlx.sweeps.search.study import Study
-from dlx.training.progress import note
 
 BASE = "from.yaml"
 

@@ -1,4 +1,4 @@
-"""Trained systems back from their run folders, also as parts of others.
+"""Loads trained systems from run folders, whole or as parts of other systems.
 
 A model's argument `X_from` names runs; their best weights are where its systems `X` begin. `with_parts` writes the
 `model:` blocks of those runs as `X` into the configuration, so that a trained system needs their folders no more.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def newest_checkpoint(run: RunFolder) -> Path:
-    """The newest checkpoint that is whole. Raises UserError when there is none."""
+    """The newest complete checkpoint. Raises UserError if there is none."""
     folder, problems = latest_checkpoint(run.checkpoints)
     if folder is None:
         why = f"; {problems[0]}" if problems else ""
@@ -43,7 +43,7 @@ def newest_checkpoint(run: RunFolder) -> Path:
 
 
 def without_weights(config: Config) -> Config:
-    """The configuration without the file or the runs that a model's first weights came from: a checkpoint has them."""
+    """The configuration without the source of the initial weights: a checkpoint holds the weights."""
     config = without_origins(config)
     if config["trainer"].get("init_from") is not None:
         config = replace(config, values={**config.values, "trainer": {**config["trainer"], "init_from": None}})
@@ -53,7 +53,7 @@ def without_weights(config: Config) -> Config:
 
 
 def without_origins(config: Config) -> Config:
-    """The configuration without the runs that its systems come from: their blocks are in it (`with_parts`)."""
+    """The configuration without the runs of its parts: `with_parts` copied their blocks."""
     if not (origins := _origins(config)):
         return config
     return _with_model(config, {name: value for name, value in config["model"].items() if name not in origins})
@@ -64,7 +64,7 @@ def _with_model(config: Config, model: dict[str, Any]) -> Config:
 
 
 def _origins(config: Config) -> dict[str, Any]:
-    """The model's arguments `X_from` that name runs: a name, or a list of them."""
+    """The model's arguments `X_from`: each names a run, or a list of runs."""
     return {name: value for name, value in config["model"].items() if name.endswith("_from") and value}
 
 
@@ -102,7 +102,7 @@ def with_parts(config: Config, spec: Spec) -> Config:
 
 
 def _check_part(folder: RunFolder, config: Config, part: Part | None, spec: Spec) -> None:
-    """Raises UserError where a run cannot be this part of a system on such data."""
+    """Raises UserError if a run's system cannot be this part on such data."""
     target = config["model"]["_target_"]
     signature = read(target)
     if part and signature and part.base not in signature.ancestors:
@@ -117,7 +117,7 @@ def _check_part(folder: RunFolder, config: Config, part: Part | None, spec: Spec
 
 
 def _difference(name: str, entry: Entry, spec: Spec) -> str:
-    """The first field in which two entries of one name differ."""
+    """The first field that differs between two entries."""
     here = spec.entries[name]
     for key, value in vars(entry).items():
         if getattr(here, key, None) != value:
@@ -127,7 +127,7 @@ def _difference(name: str, entry: Entry, spec: Spec) -> str:
 
 
 def build_system(config: Config, spec: Spec) -> System:
-    """The model as a training begins with it: systems that come from runs have their best weights."""
+    """Builds the model for a training. Parts from runs get those runs' best weights."""
     system: System = build(without_origins(config), "model", spec=spec)
     for name, value in _origins(config).items():
         argument = name.removesuffix("_from")
@@ -145,14 +145,14 @@ def build_system(config: Config, spec: Spec) -> System:
 
 
 def build_meta(config: Config, spec: Spec) -> tuple[Config, System]:
-    """The configuration with the parts that come from runs, and its system on the meta device, without memory."""
+    """The configuration with parts from runs filled in, and its system on the meta device, without memory."""
     config = with_parts(config, spec)
     with torch.device("meta"):
         return config, build(without_origins(config), "model", spec=spec)
 
 
 def load_into(system: System, source: str, root: str | None = None) -> str:
-    """Copies weights by name into a system: of a file, or of a run (its best), or of a part of its system (`RUN:part`).
+    """Copies weights by name into a system, from a file, a run (its best), or a part of a run's system (`RUN:part`).
 
     Returns a line that says what was loaded and what starts anew. Raises UserError where nothing fits.
     """
@@ -171,7 +171,7 @@ def load_into(system: System, source: str, root: str | None = None) -> str:
 
 
 def read_weights(source: str, root: str | None = None) -> dict[str, Tensor]:
-    """Tensors by name, as `load_into` takes them. Raises UserError."""
+    """The tensors of a source of `load_into`, by name. Raises UserError."""
     file = Path(source).expanduser()
     if file.is_file():
         try:
@@ -198,18 +198,18 @@ def read_weights(source: str, root: str | None = None) -> dict[str, Tensor]:
 
 
 def check_is_run(run: RunFolder, config: Config) -> None:
-    """Raises UserError for a folder of many runs, also an experiment's that was cut off before its plan was whole."""
+    """Raises UserError for a folder of many runs, also of an experiment that stopped before its plan was complete."""
     if run.is_plan or "experiment" in config.values:
         raise UserError(f"{run.path}: an experiment or sweep; name one of its runs (dlx runs --members lists them)")
 
 
 def load_spec(run: RunFolder, *, trust: Sequence[str] = ()) -> Spec:
-    """What the run's data hold. A spec class of the person's own must be trusted, as everything that a file names."""
+    """The spec of a run's data. A spec class of the user's own must be trusted, like every class that a file names."""
     return spec_from(run.spec, run.spec_texts(), trust=trust, file=str(run.path / "spec.json"))
 
 
 def spec_from(content: Any, texts: Mapping[str, str], *, trust: Sequence[str] = (), file: str = "spec") -> Spec:
-    """From what `Spec.to_dict` and `Spec.files` gave. Raises UserError for what is none."""
+    """A spec from the output of `Spec.to_dict` and `Spec.files`. Raises UserError for anything else."""
     if not isinstance(content, dict):
         raise UserError(f"{file}: not a spec that dlx wrote")
     try:
@@ -245,7 +245,7 @@ def _before_entries(content: dict[str, Any]) -> Spec:
 
 
 def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence[str] = ()) -> System:
-    """The run's system with its best weights, on the CPU, in eval mode. Needs no dataset.
+    """A run's system with its best weights, on the CPU, in eval mode. Needs no dataset.
 
     config: the run's, where it is loaded already.
     """
