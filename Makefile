@@ -25,6 +25,7 @@ lint: .venv/.lint ## ruff (rules and format) and mypy
 bench: .venv/.bench ## time dlx beside a bare loop and other trainers, many runs as one, the dashboard over many runs
 	$(BIN)/python tests/benchmarks/loop.py
 	$(BIN)/python tests/benchmarks/many.py
+	$(BIN)/python tests/benchmarks/fx_passes.py
 	$(BIN)/python tests/benchmarks/dashboard.py --page
 
 pictures: .venv/.test ## make the pictures of the README

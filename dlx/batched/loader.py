@@ -1,4 +1,4 @@
-"""Batches of several loaders at once: tensors [M, B, ...], each member's in its own order."""
+"""Stacked batches of several loaders: tensors [M, B, ...], each member in its own order."""
 
 from __future__ import annotations
 

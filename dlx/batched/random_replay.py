@@ -1,8 +1,8 @@
-"""Draws: the random tensors of a forward pass, found out once, then drawn ahead of it for each member of a stack.
+"""Records a forward pass's random calls, then draws them per member before the vmapped pass.
 
-Inside `torch.func.vmap` one generator serves all members. So a forward pass is first run once to see which random
-tensors it asks for; for each step they are drawn member by member, in the same order and from the same counters as the
-member would alone, and the stacked pass is given them in place of its own.
+Inside `torch.func.vmap` one generator serves all members. So one pass is run to record which random tensors it asks
+for. At each step they are drawn member by member, in the order and from the counters of the member's own run, and the
+vmapped pass takes them in place of its own calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FILLS = {getattr(Tensor, name): name for name in _IN_PLACE}
 
 @dataclass(frozen=True)
 class Draw:
-    """One random tensor: a call that is repeated for each member."""
+    """A random call, which is repeated for each member."""
 
     call: Callable[..., Tensor]
     arguments: tuple[Any, ...] = ()
@@ -36,20 +36,20 @@ class Draw:
 
 
 def _filled(like: Tensor, name: str, *arguments: Any, **options: Any) -> Tensor:
-    """A tensor of that shape, filled by one of the in-place methods that draw."""
+    """A tensor of that shape, filled by a random in-place method."""
     return getattr(torch.empty_like(like), name)(*arguments, **options)
 
 
 def _rate(arguments: Sequence[Any], options: Mapping[str, Any]) -> float:
-    """The rate of a dropout call, 0 where it changes nothing."""
+    """The rate of a dropout call; 0 if it is off."""
     rate = options.get("p", arguments[1] if len(arguments) > 1 else 0.5)
     training = options.get("training", arguments[2] if len(arguments) > 2 else True)
     return rate if training else 0.0
 
 
 class _Random(TorchFunctionMode):
-    """Hands each random call to `draw`: of one whose result depends on tensors too, the numbers that it draws, from
-    which the result is computed as torch does."""
+    """Passes each random call to `draw`. If the result also depends on tensors, `draw` gets the call for the random
+    numbers alone, and the result is computed from them as torch does."""
 
     def draw(self, draw: Draw) -> Tensor:
         raise NotImplementedError
@@ -79,7 +79,7 @@ class _Random(TorchFunctionMode):
         return func(*args, **options) if special is None else special(*args, **options)
 
     def _bernoulli(self, input: Tensor, *more: Any, **options: Any) -> Tensor:
-        """Whether a uniform number is below the probability."""
+        """1 where a uniform number is below the probability."""
         if more or options:
             return torch.bernoulli(input, *more, **options)
         return (self.draw(Draw(_filled, (torch.empty_like(input), "uniform_"))) < input).to(input.dtype)
@@ -92,7 +92,7 @@ class _Random(TorchFunctionMode):
         return self.draw(Draw(_filled, (like, "normal_"))) * std + mean
 
     def _multinomial(self, input: Tensor, num_samples: int, replacement: bool = False, **options: Any) -> Tensor:
-        """The largest of p / e, e exponential; with replacement torch has another way, which is not followed."""
+        """The largest of p / e with e exponential. With replacement torch uses another algorithm: not replayed."""
         if replacement and num_samples > 1:
             return torch.multinomial(input, num_samples, replacement, **options)
         e = self.draw(Draw(_filled, (torch.empty_like(input), "exponential_")))
@@ -127,8 +127,8 @@ class _Random(TorchFunctionMode):
         return (weights * self.draw(Draw(F.dropout, (torch.ones_like(weights), dropout_p, True)))) @ value
 
 
-class Recording(_Random):
-    """`found`: the draws of what runs inside, in their order."""
+class RecordRandom(_Random):
+    """Records the random calls made inside, in order, in `found`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,8 +139,8 @@ class Recording(_Random):
         return draw()
 
 
-class Given(_Random):
-    """What runs inside gets these tensors in place of what it would draw."""
+class ReplayRandom(_Random):
+    """Random calls made inside return these tensors, in order."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         super().__init__()

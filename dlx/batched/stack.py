@@ -36,7 +36,7 @@ REBUILD_SHARE = 0.25  # share of members that have ended, from which the stack i
 
 
 def check_batchable(trainer: Trainer, loop: Loop) -> None:
-    """Raises NotBatchable for what only a training alone does."""
+    """Raises NotBatchable for features that only a single training has."""
     system, loader = loop.system, loop.loaders.train
     reasons = {
         "trainer.accumulate": trainer.accumulate > 1,
@@ -64,14 +64,13 @@ def check_batchable(trainer: Trainer, loop: Loop) -> None:
 
 
 def _labels_vary(loop: Loop) -> bool:
-    """Whether a coin decides which form the labels of a batch have."""
+    """True if some batches have soft labels and others do not."""
     shares = [sum(part.soft_labels for part in place) / len(place) for place in loop.batch_hooks]
     return any(shares) and 1 not in shares
 
 
 class Stack:
-    """Members at the same step. `loops[row]` stays in its row when it has ended: a passenger, until the stack is made
-    anew. Raises NotBatchable."""
+    """Members at the same step. A member that ended keeps its row until the stack is rebuilt. Raises NotBatchable."""
 
     def __init__(self, trainer: Trainer, loops: Sequence[Loop], program: VmappedSystem | None = None) -> None:
         for loop in loops:
@@ -111,7 +110,7 @@ class Stack:
         self.bad_step = torch.zeros(len(loops), dtype=torch.int64, device=self.device)
 
     def _stack_unchanged(self, name: str) -> Tensor:
-        """What no gradient changes, buffers and frozen parameters, stacked, with the members' own as views of it."""
+        """Stacks a buffer or frozen parameter; the members' own become views of the stack."""
         own: list[Tensor] = [dict(named_tensors(loop.system))[name] for loop in self.loops]
         stacked = torch.stack([tensor.detach() for tensor in own])
         for buffer, row in zip(own, stacked, strict=True):
@@ -119,10 +118,10 @@ class Stack:
         return stacked
 
     def _take_pending(self) -> dict[str, list[Tensor]]:
-        """What the members noted since their last row, which a checkpoint can hold."""
+        """Takes over the scalars that the members noted since their last row (a checkpoint can hold some)."""
         noted = [loop.state.pending for loop in self.loops]
         if len({tuple((name, len(values)) for name, values in own.items()) for own in noted}) > 1:
-            raise NotBatchable("the members noted different figures since their last row")
+            raise NotBatchable("the members noted different scalars since their last row")
         for loop in self.loops:
             loop.state.pending = {}
         return {
@@ -138,11 +137,11 @@ class Stack:
         return [(row, loop) for row, loop in enumerate(self.loops) if self.active[row]]
 
     def own(self, batch: Batch, row: int) -> Batch:
-        """A member's part of a stacked batch, in memory as it would have it alone."""
+        """A member's part of a stacked batch, in the memory format of its own run."""
         return self.loops[row].to_memory_format({name: tensor[row] for name, tensor in batch.items()})
 
     def regularized(self, batch: Batch) -> Batch:
-        """Each member's batch as its own regularizers change it."""
+        """Applies each member's regularizers to its batch."""
         if not self.loops[0].batch_hooks:
             return batch
         changed = []
@@ -151,12 +150,12 @@ class Stack:
         return {name: torch.stack([own[name] for own in changed]) for name in changed[0]}
 
     def counters(self, *, evaluating: bool = False) -> Batch:
-        """What a batch has beside its entries, alike for all members."""
+        """The counters of a batch (`step`, `stage`, `progress`), equal for all members."""
         own = counters(self.device) if evaluating else self.loops[0].counters
         return {name: value.expand(len(self.loops)) for name, value in own.items()}
 
     def drawn(self, batch: Batch) -> list[Tensor]:
-        """The random tensors of the forward pass, each member's from its own counters."""
+        """The random tensors of the forward pass, drawn per member from its own counters."""
         draws = self.program.draws(batch)
         if not draws:
             return []
@@ -167,8 +166,8 @@ class Stack:
         return [torch.stack(tensors) for tensors in zip(*members, strict=True)]
 
     def step(self, batch: Batch, step: int, total: int, logging: bool) -> dict[int, Diverged]:
-        """One optimizer step of all; returns the members whose loss or gradient is not finite, which did not take it
-        (elsewhere than on a CPU they are found when a row is logged)."""
+        """One optimizer step of all members. Returns those whose loss or gradient is not finite, by row; they did not
+        step. (On a GPU they are found when a row is logged.)"""
         for loop in self.loops:
             loop.set_lr()
         batch = {**self.regularized(batch), **self.counters()}
@@ -217,7 +216,7 @@ class Stack:
         return diverged
 
     def read_pending(self) -> tuple[list[dict[str, float]], dict[int, Diverged]]:
-        """Each member's means since the last row, in one transfer, and who diverged meanwhile."""
+        """Each member's means since the last row, in one transfer, and the members that diverged since."""
         names = list(self.pending)
         means = torch.stack([torch.stack(noted).double().mean(0) for noted in self.pending.values()], 1)
         self.pending = {}
@@ -230,7 +229,7 @@ class Stack:
         return [dict(zip(names, row, strict=True)) for row in values], diverged
 
     def evaluate(self, loaders: Sequence[Any]) -> list[dict[str, float]]:
-        """Each member's figures on its own split."""
+        """Each member's metrics on its own split."""
         sizes = {(len(loader.split), loader.batch_size) for loader in loaders}
         if len(sizes) > 1 or not all(isinstance(loader, DeviceLoader) for loader in loaders):
             pairs = zip(self.loops, loaders, strict=True)
@@ -245,19 +244,19 @@ class Stack:
         return [loop.system.metrics(own) for loop, own in zip(self.loops, rows, strict=True)]
 
     def validate(self, display: Display) -> list[int]:
-        """Validates the members and shows their means; returns those that end here."""
+        """Validates the members and displays the mean of their metrics. Returns the rows of those that end here."""
         probes = [loop.loaders.probe for loop in self.loops]
-        figures = self.evaluate([loop.loaders.val for loop in self.loops])
+        metrics = self.evaluate([loop.loaders.val for loop in self.loops])
         fitted = self.evaluate(probes) if probes[0] is not None else [None] * len(self.loops)
-        ends = [row for row, loop in self.members if loop.on_validation(figures[row], fitted[row])]
-        shown = [figures[row] for row, _ in self.members]
+        ends = [row for row, loop in self.members if loop.on_validation(metrics[row], fitted[row])]
+        shown = [metrics[row] for row, _ in self.members]
         means = {f"val/{name}": sum(own[name] for own in shown) / len(shown) for name in shown[0]}
         loop = self.members[0][1]
         display.row(loop.state.step, loop.epoch, means)
         return ends
 
     def save(self) -> dict[int, Diverged]:
-        """Checkpoints of all; returns those whose weights cannot be saved."""
+        """Saves a checkpoint of each member. Returns those whose weights are not finite."""
         diverged = {}
         for row, loop in self.members:
             self.optimizer.write_back(row)
@@ -270,7 +269,7 @@ class Stack:
         return diverged
 
     def release(self, row: int) -> Loop:
-        """The member is its own again, and in the stack only a passenger."""
+        """Gives a member its own tensors back; its row in the stack is unused from then on."""
         loop = self.loops[row]
         self._give_pending(row)
         self.optimizer.write_back(row)
@@ -281,8 +280,8 @@ class Stack:
         self.active[row] = False
         return loop
 
-    def again(self) -> Stack:
-        """A stack of the members that are left, without passengers."""
+    def rebuilt(self) -> Stack:
+        """A stack of the members that have not ended."""
         for row, _ in self.members:
             self.optimizer.write_back(row)
             self._give_pending(row)
@@ -298,9 +297,9 @@ Ended = Callable[["Loop", Diverged | None], None]
 
 
 def fit_stack(stack: Stack, ended: Ended, display: Display) -> int:
-    """Trains the members each to its end, and tells how each ended as it does.
+    """Trains the members, and calls `ended` with each as it ends.
 
-    Returns the signal that cut them off (then all that were left are saved and told), or 0.
+    Returns the signal that ended the stack (all members are saved then), or 0.
     """
     trainer, first = stack.trainer, stack.loops[0]
     step, total, per_epoch = first.state.step, first.total, first.loaders.train.steps_per_epoch
@@ -328,7 +327,7 @@ def fit_stack(stack: Stack, ended: Ended, display: Display) -> int:
                 end(row, 0.0)
         while step < total and stack.members and not received:
             if len(stack.members) <= (1 - REBUILD_SHARE) * len(stack.loops):
-                stack = stack.again()
+                stack = stack.rebuilt()
             epoch, position = divmod(step, per_epoch)
             batches = stack.loader.epoch(epoch, position)
             for _ in range(min(per_epoch - position, total - step)):

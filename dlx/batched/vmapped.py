@@ -1,4 +1,4 @@
-"""VmappedSystem: the passes of M members as one, by torch.func.vmap over stacked parameters and buffers.
+"""VmappedSystem: the forward and backward passes of M members as one, by torch.func.vmap over stacked parameters.
 
 The vmapped passes are traced into plain tensor operations once for each shape of batch, and the trace is what runs:
 vmap's own work in Python would cost half as much again at each step of a small network.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from dlx.batched.fx_passes import optimize_graph
-from dlx.batched.random_replay import Draw, Given, Recording
+from dlx.batched.random_replay import Draw, RecordRandom, ReplayRandom
 
 if TYPE_CHECKING:
     from dlx.regularization.regularizer import Regularizer
@@ -29,7 +29,7 @@ Trace = tuple[list[str], Callable[..., list[Tensor]]]  # names of what is logged
 
 
 class NotBatchable(Exception):
-    """Why members cannot train as one program."""
+    """Members cannot train as one program; the message says why."""
 
 
 class _Loss(nn.Module):
@@ -57,7 +57,7 @@ class _Evaluation(nn.Module):
 
 
 class VmappedSystem:
-    """system: a member, of whose structure copies are made. penalties: regularizers whose term the loss has."""
+    """system: a member, whose structure is copied. penalties: regularizers that add a term to the loss."""
 
     def __init__(self, system: System, penalties: Sequence[Regularizer]) -> None:
         self._loss = _Loss(copy.deepcopy(system), penalties)
@@ -66,11 +66,11 @@ class VmappedSystem:
         self._draws: dict[Any, list[Draw]] = {}
 
     def draws(self, batch: Batch) -> list[Draw]:
-        """What one member draws in its forward pass on such a stacked batch."""
+        """The random calls of one member's forward pass on a stacked batch of this shape."""
         key = _shapes(batch)
         if key not in self._draws:
             module = copy.deepcopy(self._loss)  # whose buffers may change
-            with Recording() as recording, torch.no_grad():
+            with RecordRandom() as recording, torch.no_grad():
                 module({name: tensor[0] for name, tensor in batch.items()})
             self._draws[key] = recording.found
         return self._draws[key]
@@ -90,7 +90,7 @@ class VmappedSystem:
         def loss(
             params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            with Given(draws):
+            with ReplayRandom(draws):
                 return functional_call(self._loss, _named(params, buffers), (batch,))
 
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}

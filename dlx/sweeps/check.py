@@ -71,7 +71,7 @@ def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
                     names = () if method else good[key].system.metric_names
                     checked.metrics.append({f"{split}/{name}" for split in ("val", "test") for name in names})
                     monitor = good[key].trainer.monitored_of(good[key].system, good[key].regularizers)
-                    checked.monitors.add(":".join(monitor) if monitor else None)
+                    checked.monitors.add(str(monitor) if monitor else None)
                 if method:
                     method.check(point.base, good[key].system)
             except UserError as error:

@@ -333,7 +333,7 @@ def monitored(plan: Plan) -> str:
         return "val/loss:min"
     if not first.system.defines("evaluate"):
         return ""
-    return ":".join(first.trainer.monitored_of(first.system, first.regularizers) or ("val/loss", "min"))
+    return str(first.trainer.monitored_of(first.system, first.regularizers) or "val/loss:min")
 
 
 def rank(rows: Sequence[Row], metric: str) -> tuple[str, list[Row]]:

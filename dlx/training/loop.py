@@ -224,7 +224,7 @@ class Loop:
     def shown_metrics(self) -> list[str]:
         """What a screen shows of a validation: the first two metrics, and the monitored one."""
         names = self.system.metric_names[:2]
-        monitored = self.monitored[0].removeprefix("val/") if self.monitored else None
+        monitored = self.monitored.name.removeprefix("val/") if self.monitored else None
         return list(dict.fromkeys([*names, *([monitored] if monitored and names else [])]))
 
     # The loop.
@@ -517,12 +517,12 @@ class Loop:
         state.history.append({"step": float(state.step), **scalars})
         value = None
         if self.monitored:
-            name, mode = self.monitored
+            name, goal = self.monitored
             if name not in scalars:
                 raise UserError(f"trainer.monitor: {name} is not among {', '.join(scalars)}")
             value = scalars[name]
-            self.schedule.on_validation(value, mode)
-        if value is None or is_better(value, state.best_value, self.monitored[1] if self.monitored else "max"):
+            self.schedule.on_validation(value, goal)
+        if value is None or is_better(value, state.best_value, self.monitored.goal if self.monitored else "max"):
             state.best_value, state.best_step = value, state.step
             self.best = snapshot(self.system)
         self.recorder.row(state.step, self.epoch, scalars)
@@ -656,11 +656,11 @@ def batch_hooks(regularizers: Iterable[Regularizer]) -> list[list[Regularizer]]:
     return [[part for _, part in group] for _, group in grouped]
 
 
-def is_better(value: float, best: float | None, mode: str) -> bool:
+def is_better(value: float, best: float | None, goal: str) -> bool:
     """Ties go to the later weights: on a small validation split they are common, and those were trained longer."""
     if best is None or math.isnan(best):
         return True
-    return value <= best if mode == "min" else value >= best
+    return value <= best if goal == "min" else value >= best
 
 
 @contextmanager

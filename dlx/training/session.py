@@ -190,7 +190,7 @@ def _best_metrics(loop: Loop) -> dict[str, Any]:
     return {
         **{name: value for name, value in found.items() if name != "step"},
         "best_step": state.best_step,
-        "monitor": ":".join(loop.monitored) if loop.monitored else None,
+        "monitor": str(loop.monitored) if loop.monitored else None,
         "steps": state.step,
         "parameters": sum(p.numel() for p in loop.system.parameters()),
         "seconds": round(state.seconds, 3),

@@ -79,34 +79,35 @@ class Trainer:
         self.pictures_every, self.init_from = pictures_every, init_from
         self.monitor = Monitor.parse(monitor) if monitor else None
 
-    def monitored_of(self, system: System, regularizers: Mapping[str, Regularizer]) -> tuple[str, str] | None:
-        """What "best" means: what the trainer or a regularizer says, else the system.
+    def monitored_of(self, system: System, regularizers: Mapping[str, Regularizer]) -> Monitor | None:
+        """What "best" means: as the trainer or a regularizer sets it, else the system's own.
 
-        Raises ValueError where they say different things, or what no validation has, or a regularizer needs a figure
-        and nobody names one.
+        Raises ValueError if they differ, if no validation has the metric, or if a regularizer needs one and there is
+        none.
         """
-        said = {name: part.monitor for name, part in regularizers.items() if part.monitor}
+        given = {name: part.monitor for name, part in regularizers.items() if part.monitor}
         if self.monitor:
-            said["trainer"] = str(self.monitor)
-        if len(set(said.values())) > 1:
-            each = ", ".join(f"{name} {text}" for name, text in said.items())
+            given["trainer"] = str(self.monitor)
+        if len(set(given.values())) > 1:
+            each = ", ".join(f"{name} {text}" for name, text in given.items())
             raise ValueError(f"monitor must be one: what is best is said in several ways: {each}")
-        monitored = Monitor.parse(next(iter(said.values()))) if said else system.monitor
-        known = [f"val/{name}" for name in system.metric_names]  # none where they are not known before they are there
+        text = next(iter(given.values())) if given else ":".join(system.monitor or ())
+        monitored = Monitor.parse(text) if text else None
+        known = [f"val/{name}" for name in system.metric_names]  # empty if the names are not known before
         known += [f"{kind}/{name}" for kind in ("probe", "gap") for name in system.gaps] if known else []
-        if monitored and known and (name := monitored[0]) not in known:
+        if monitored and known and (name := monitored.name) not in known:
             raise ValueError(
                 f"monitor {name}: no such metric{nearest(name, known) or ';'} {', '.join(known)} are there"
             )
         if monitored and not system.defines("evaluate"):
-            raise ValueError(f"monitor {monitored[0]}: {type(system).__name__} is not evaluated")
+            raise ValueError(f"monitor {monitored.name}: {type(system).__name__} is not evaluated")
         for name, part in regularizers.items():
             if part.needs_monitor and monitored is None:
                 raise ValueError(f"monitor must be given for {name}: this system monitors nothing")
         return monitored
 
     def total_steps(self, system: System, steps_per_epoch: int) -> int:
-        """None where the system is fitted in closed form."""
+        """0 for a closed-form system."""
         if not system.objectives():
             return 0
         return self.max_steps or self.epochs * steps_per_epoch

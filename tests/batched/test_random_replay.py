@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlx.batched.random_replay import Given, Recording
+from dlx.batched.random_replay import RecordRandom, ReplayRandom
 
 P = torch.rand(40, 7)
 Q = torch.randn(2, 3, 5, 4)
@@ -36,17 +36,17 @@ def test_recorded_draws_give_what_torch_gives(name):
     call = CALLS[name]
     torch.manual_seed(1)
     alone = call()
-    with Recording() as recording:
+    with RecordRandom() as recording:
         call()
     assert recording.found
     torch.manual_seed(1)
     drawn = [draw() for draw in recording.found]
     torch.manual_seed(2)
-    with Given(drawn):
+    with ReplayRandom(drawn):
         given = call()
     torch.testing.assert_close(given, alone, rtol=1e-6, atol=1e-6)
     torch.manual_seed(1)
-    with Given([draw() for draw in recording.found]):
+    with ReplayRandom([draw() for draw in recording.found]):
         assert torch.equal(call(), given)
 
 
@@ -61,7 +61,7 @@ def test_members_of_a_stack_get_their_own(name):
         "exponential_": lambda p: p + torch.empty_like(p).exponential_(),
     }
     call, stacked = calls[name], torch.rand(3, 40, 7)
-    with Recording() as recording:
+    with RecordRandom() as recording:
         call(stacked[0])
     members = []
     for seed in range(3):
@@ -70,7 +70,7 @@ def test_members_of_a_stack_get_their_own(name):
     drawn = [torch.stack(tensors) for tensors in zip(*members, strict=True)]
 
     def given(p, drawn):
-        with Given(drawn):
+        with ReplayRandom(drawn):
             return call(p)
 
     found = torch.func.vmap(given, randomness="error")(stacked, drawn)
