@@ -1,4 +1,4 @@
-"""Clock: how long steps take and wait for data; validation and checkpoints do not count."""
+"""Clock: measures step time and time spent waiting for data, without validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Clock:
         self._step, self._waited, self._start = step, 0.0, time.perf_counter()
 
     def next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; what it took counts as waiting for data."""
+        """Returns the next batch and counts its time as waiting for data."""
         asked = time.perf_counter()
         batch = next(batches)
         self._waited += time.perf_counter() - asked
@@ -36,13 +36,13 @@ class Clock:
 
     @contextmanager
     def stopped(self) -> Iterator[float]:
-        """What happens inside does not count. Yields the seconds since the last reading."""
+        """Pauses the clock. Yields the seconds since the last reading."""
         outside = time.perf_counter()
         yield outside - self._start
         self._start += time.perf_counter() - outside
 
     def read(self, step: int) -> Times:
-        """What passed since the last reading, now that `step` steps are done; begins anew."""
+        """The times since the last reading, with `step` steps done; restarts the clock."""
         now = time.perf_counter()
         seconds, steps = now - self._start, max(step - self._step, 1)
         times = Times(seconds, 1e3 * seconds / steps, self._waited / max(seconds, 1e-9))

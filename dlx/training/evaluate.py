@@ -19,7 +19,7 @@ SHOWN_NUMBERS = 1_000_000  # of a batch that is shown
 
 
 def counters(device: torch.device) -> Batch:
-    """What the batch of an evaluation has beside its entries: it comes after all of the training."""
+    """The counters of an evaluation's batch: `progress` is 1."""
     step = torch.zeros((), dtype=torch.int64, device=device)
     return {"step": step, "stage": step, "progress": torch.ones((), device=device)}
 
@@ -36,7 +36,7 @@ def _join(total: Statistics, part: Statistics) -> None:
 def collect(
     system: System, loader: Loader, dist: Dist, seed: int = 0, bank: Loader | None = None, *, report: bool = False
 ) -> Statistics:
-    """The joined sums of all of a split, over all processes; the system's training mode is kept.
+    """Sums of `System.evaluate` over a whole split and all processes; keeps the system's training mode.
 
     bank: training samples for a system that looks at them before it is evaluated. report: `System.report` follows.
     """
@@ -61,13 +61,13 @@ def collect(
 
 @torch.no_grad()
 def evaluate(system: System, loader: Loader, dist: Dist, seed: int = 0, bank: Loader | None = None) -> dict[str, float]:
-    """The system's metrics on all of a split, over all processes; its training mode is kept."""
+    """The system's metrics on a whole split, over all processes; keeps its training mode."""
     return system.metrics(collect(system, loader, dist, seed, bank)) if system.defines("evaluate") else {}
 
 
 @torch.no_grad()
 def show(system: System, loader: Loader, seed: int, train: Loader) -> dict[str, Any]:
-    """The system's pictures of a split, always under the same random numbers; its training mode is kept.
+    """The system's pictures of a split, always under the same random numbers; keeps its training mode.
 
     What it was trained on is in the batch too, as `training/<entry>`, where it is few: a fit is drawn over its points.
     """
@@ -83,7 +83,7 @@ def show(system: System, loader: Loader, seed: int, train: Loader) -> dict[str, 
 
 
 def first_batch(loader: Loader) -> Batch:
-    """What a showcase is made of: all of a small split, the first samples of a large one."""
+    """The batch for a showcase: all of a small split, the first samples of a large one."""
     return loader.first(len(loader.split) if _is_small(loader) else loader.batch_size)
 
 

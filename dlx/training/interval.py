@@ -1,4 +1,4 @@
-"""How often: a number of steps, a time or a number of epochs."""
+"""Intervals in steps, time or epochs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Interval:
 
     @classmethod
     def parse(cls, value: int | str, steps_per_epoch: int) -> Interval:
-        """Raises ValueError for what is none of the forms above."""
+        """Raises ValueError for any other form."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|epochs?|steps?)?", str(value).strip())
         number = float(match[1]) if match else 0
         if not match or number <= 0:
@@ -34,14 +34,14 @@ class Interval:
 
 
 class Due:
-    """Says when an interval has passed. Step intervals are counted from step 0, so that a resume keeps the beat."""
+    """Tells when an interval is over. Step intervals count from step 0, so that a resume keeps them."""
 
     def __init__(self, interval: Interval) -> None:
         self.interval = interval
         self.last = time.monotonic()
 
     def at(self, step: int) -> bool:
-        """Whether the interval ends with `step` steps done; a time interval then starts anew."""
+        """True if the interval is over at `step`; a time interval then restarts."""
         if self.interval.steps is not None:
             return step % self.interval.steps == 0
         assert self.interval.seconds is not None
@@ -51,6 +51,6 @@ class Due:
         return True
 
     def due_on_all_ranks(self, step: int, dist: Dist) -> bool:
-        """The same on all processes, whose clocks differ."""
+        """`at`, with the answer of process 0 for a time interval, since clocks differ."""
         now = self.at(step)
         return dist.broadcast(now) if self.interval.seconds is not None else now

@@ -1,4 +1,4 @@
-"""What a run needs beside a good configuration: its device, its processes, a folder that can be written.
+"""Checks the machine before a run: device, processes, a writable folder.
 
 Looked at before anything is written, by the run and by --dry-run alike.
 """
@@ -23,7 +23,7 @@ _RENDEZVOUS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WOR
 
 
 def preflight(prepared: Prepared) -> torch.device:
-    """The device that the run is on. Raises UserError for what would end it before its first step."""
+    """Returns the run's device. Raises UserError for anything that would stop it before its first step."""
     check_processes(prepared)
     check_batch_norms(prepared)
     check_folder(prepared.config, str(prepared.config["name"] or prepared.config.choices["model"]))
@@ -31,7 +31,7 @@ def preflight(prepared: Prepared) -> torch.device:
 
 
 def check_member(prepared: Prepared, *, here: bool = True) -> None:
-    """As `preflight`, of a run among many: these have one folder, and one process each. here: on this machine."""
+    """`preflight` for a member of a plan, which has one process and shares a folder. here: it runs on this machine."""
     check_batch_norms(prepared)
     if here:
         choose_device(prepared.trainer.device)
@@ -56,7 +56,7 @@ def check_processes(prepared: Prepared) -> None:
 
 
 def check_batch_norms(prepared: Prepared) -> None:
-    """Raises UserError where a batch norm would see a batch of one value, whose variance is not defined."""
+    """Raises UserError if a batch norm would get a single value, whose variance is undefined."""
     view, count = prepared.view, prepared.trainer.accumulate
     samples = len(prepared.splits["train"])
     whole = view.batch_size // world_size()
@@ -82,7 +82,7 @@ def _chunks(size: int, count: int) -> list[int]:
 
 
 def check_folder(config: Config, name: str) -> None:
-    """Raises UserError where a run's folder cannot be made in output_root."""
+    """Raises UserError if a run folder cannot be created in output_root."""
     path = Path(config["output_root"]).expanduser() / slug(name)
     there = path
     while not there.exists() and there != there.parent:

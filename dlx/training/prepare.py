@@ -1,4 +1,4 @@
-"""From a configuration to everything that a run needs but its weights. Nothing is written."""
+"""Builds and checks everything that a run needs except its weights. Writes nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """A configuration that was found good: everything but the weights is built, nothing is written."""
+    """A checked configuration and what was built from it: everything except the weights."""
 
     config: Config
     trainer: Trainer
@@ -60,11 +60,11 @@ class Prepared:
 
     @property
     def clip_norms(self) -> dict[str, float]:
-        """Of the players that have their own."""
+        """By player, for those that have their own."""
         return self.grouping.clip_norms
 
     def make_optimizers(self, system: System, objectives: list[Objective]) -> list[torch.optim.Optimizer]:
-        """One for each objective, as the configuration says."""
+        """One optimizer per objective."""
         make = partial(_make_optimizer, self.config)
         return build_optimizers(system, objectives, class_block(self.config, "optimizer"), self.grouping, make)
 
@@ -76,7 +76,7 @@ def prepare(
     splits: dict[str, AnySplit] | None = None,
     run: RunFolder | None = None,
 ) -> Prepared:
-    """Builds all parts, the model on the meta device. Raises ConfigError with the mistakes of all groups at once.
+    """Builds all parts, the model on the meta device. Raises one ConfigError with the problems of all groups.
 
     dataset, splits: the configuration's, where they are there already. run: one that goes on, on the same data.
     """
@@ -174,12 +174,12 @@ FEW_STEPS = 20
 
 
 def suitable_batch(samples: int) -> int:
-    """A power of two that makes about 20 batches of a small dataset, and 128 of a large one."""
+    """The default batch size: a power of two, up to 128, that gives at least about 20 batches."""
     return 1 << min(7, max(2, (samples // 20).bit_length() - 1))
 
 
 def _notes(prepared: Prepared) -> list[str]:
-    """What may surprise: a training of very few steps, classes that a split lacks."""
+    """Warnings: very few steps, classes without samples in a split."""
     notes = []
     total = prepared.total_steps
     if 0 < total <= FEW_STEPS and prepared.trainer.max_steps is None:
@@ -200,7 +200,7 @@ def _notes(prepared: Prepared) -> list[str]:
 
 
 def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> list[Problem]:
-    """What a system and the loop's settings do not have in common."""
+    """Settings that this system does not support."""
     problems, name = [], type(system).__name__
     first = system.objectives()
     if (len(first) > 1 or system.players) and first:
@@ -227,13 +227,13 @@ def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> lis
 
 
 def check_stages(stages: list[int], total: int, system: System) -> None:
-    """Raises ValueError for first steps that are none."""
+    """Raises ValueError unless the stages begin at 0 and increase within the total."""
     if stages[:1] != [0] or any(a >= b for a, b in pairwise([*stages, max(total, 1)])):
         raise ValueError(f"{type(system).__name__}: stages begin at {stages}, of {total} steps in all")
 
 
 def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit], system: System) -> None:
-    """Raises UserError where a split lacks an entry that the system reads: it is found before anything is written."""
+    """Raises UserError if a split lacks an entry that the system reads, or has it in another shape."""
     views = system.views[1:]
     for name, split in splits.items():
         if dataset.acts or not len(split):
@@ -254,7 +254,7 @@ def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit]
 
 
 class Preparer:
-    """`prepare` for several configurations: a dataset that they share is read once, and split once for each view."""
+    """Calls `prepare` for several configurations; reads a shared dataset once, and splits it once per split settings."""
 
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}
@@ -269,7 +269,7 @@ class Preparer:
 
 
 def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
-    """What needs gradient steps would do nothing, and nobody would notice."""
+    """Problems for settings that need gradient steps, which a closed-form system does not take."""
     model = config.choices["model"]
     why = f"does nothing for {model}, which is fitted in closed form, without gradient steps"
     chosen = config.choices["regularization"]

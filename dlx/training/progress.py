@@ -1,4 +1,4 @@
-"""What a person sees while a training runs: a live line on a terminal, plain lines elsewhere. On stderr."""
+"""Progress on stderr: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN_METRICS = 3  # of the validation
 
 
 def _live_bar(before: str, after: str) -> Any:
-    """A bar of rich's with a text on each side and the time that is left, on stderr."""
+    """A rich progress bar with a text on each side and the time left."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(before), BarColumn(bar_width=12), TextColumn(after), TimeRemainingColumn(compact=True))
@@ -30,7 +30,7 @@ def _short(value: float) -> str:
 
 
 class Progress:
-    """One object per training. Plain lines come with each validation, at most one in two seconds."""
+    """Progress of one training. Plain lines come with validations, at most one in two seconds."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -40,7 +40,7 @@ class Progress:
         self._last_line = 0.0
 
     def begin(self, step: int, total: int, steps_per_epoch: int, metrics: Sequence[str] = ()) -> None:
-        """metrics: of the validation, those that are shown; none: the first ones that there are."""
+        """metrics: names shown of a validation; empty: the first ones it has."""
         self.shown = [f"val/{name}" for name in metrics]
         self.total, self.steps_per_epoch = total, steps_per_epoch
         self.start_step, self.started = step, time.monotonic()
@@ -86,7 +86,7 @@ class Progress:
 
 
 class PlanProgress:
-    """Shows how many runs of a plan are done: a live bar on a terminal, a line for each run elsewhere."""
+    """Progress of a plan: a live bar on a terminal, a line for each finished run elsewhere."""
 
     def __init__(self, total: int, quiet: bool = False) -> None:
         self.total, self.quiet, self.count = total, quiet, 0
@@ -100,7 +100,7 @@ class PlanProgress:
         return self
 
     def expect(self, total: int) -> None:
-        """There are so many runs at least."""
+        """Raises the total to at least this many runs."""
         self.total = max(self.total, total)
         if self.bar:
             self.bar.update(self.task, total=self.total)
@@ -112,7 +112,7 @@ class PlanProgress:
         self.step(f"{name}  {figures or result.reason or ''}{how}")
 
     def step(self, line: str) -> None:
-        """One run more is done, of which the line tells."""
+        """Counts one more run as done, and shows the line."""
         self.count += 1
         if self.bar:
             self.bar.update(self.task, completed=self.count, description=line)

@@ -1,4 +1,4 @@
-"""From a configuration to a trained run folder: train, resume."""
+"""Trains and resumes runs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def train(
 def open_folder(
     prepared: Prepared, at: Path | None = None, command: list[str] | None = None, fork: RunFolder | None = None
 ) -> RunFolder:
-    """A new folder for a run, locked, with all that is known before it starts."""
+    """Creates and locks a run folder, with every file that is known before the training starts."""
     config, spec = prepared.config, prepared.spec
     data = {**fingerprint(prepared.dataset), "brightness": brightness(prepared.splits["train"], spec)}
     if at is not None:
@@ -94,7 +94,7 @@ def open_folder(
 
 
 def _check_fit(weights: dict[str, Tensor], system: System, fork: RunFolder) -> None:
-    """Raises UserError where the weights of `fork` are not those of `system` (on the meta device)."""
+    """Raises UserError if the weights of `fork` do not fit `system` (on the meta device)."""
     own = system.state_dict()
     wrong = [name for name in {**own, **weights} if name not in own or name not in weights]
     wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -110,7 +110,7 @@ def resume(
     quiet: bool = False,
     should_prune: ShouldPrune | None = None,
 ) -> Result:
-    """Goes on from the run's newest checkpoint, in the same folder, to the same bits. From the start if it has none.
+    """Continues a run from its newest checkpoint, in the same folder, to the same bits; from the start if it has none.
 
     changed: what in `config` is not as it was (`dlx.config.diff`); it is recorded. Raises UserError for a finished
     run that has no step left to do.
@@ -169,8 +169,7 @@ def _resume(
 
 
 def _note_of_jump(folder: RunFolder, step: int, prepared: Prepared) -> str | None:
-    """Of a training that is to be longer or shorter than it was, what this does to the learning rate at its next step:
-    a schedule is over the whole training."""
+    """A warning if a changed length makes the learning rate jump at the next step; a schedule spans the whole training."""
     config, system = prepared.config, prepared.system
     trainer = build(load_frozen(folder.config_path, trust=config.trust), "trainer")
     before, after = trainer.total_steps(system, prepared.steps_per_epoch), prepared.total_steps
@@ -192,7 +191,7 @@ def _note_of_jump(folder: RunFolder, step: int, prepared: Prepared) -> str | Non
 
 
 def _is_finished(folder: RunFolder, prepared: Prepared) -> str:
-    """What a person is told who resumes a run that has nothing left to do: why, and what goes on with it."""
+    """The error for a resume of a finished run: why it is finished, and which command continues it."""
     trainer, anew = prepared.trainer, f"`dlx train --from {folder.name}` starts it anew"
     if early := folder.summary().get(EARLY):
         fork = f"`dlx resume {folder.name} --fork reg=[]` goes on from its weights without it"
@@ -204,8 +203,8 @@ def _is_finished(folder: RunFolder, prepared: Prepared) -> str:
 
 
 def _lost(folder: RunFolder, newest: Path | None) -> bool:
-    """Whether a run that is finished has something left to do: a full disk had no room for its last checkpoint or its
-    summary, or a mistake kept it from being evaluated on the test split."""
+    """True if a finished run has something left to do: its last checkpoint, its summary or its test metrics are missing
+    (a full disk, a bug in `evaluate`)."""
     summary = folder.summary()
     steps = summary.get("steps")
     is_older = newest is not None and isinstance(steps, int) and step_of(newest) < steps
@@ -213,7 +212,7 @@ def _lost(folder: RunFolder, newest: Path | None) -> bool:
 
 
 def _check_boundaries(folder: RunFolder, newest: Path, prepared: Prepared) -> None:
-    """Raises UserError where a longer or shorter training would have begun a stage elsewhere than this one did."""
+    """Raises UserError if the changed length would move the start of a stage that is already passed."""
     if not prepared.system.defines("stage_starts"):
         return
     with naming(newest):
@@ -237,7 +236,7 @@ def build_loop(
     should_prune: ShouldPrune | None = None,
     store: DeviceStore | None = None,
 ) -> Loop:
-    """The training with its weights, ready to run. store: of data that runs share on a device."""
+    """Builds a `Loop` with initial weights. store: keeps data that several runs share on a device."""
     reseed(prepared.config["seed"], "init")
     system = build_system(prepared.config, prepared.spec)
     if prepared.trainer.init_from is not None and checkpoint is None:
@@ -283,6 +282,6 @@ def _run(
 
 
 def open_session(prepared: Prepared, folder: RunFolder, dist: Dist, *, quiet: bool, resumed: bool) -> Session:
-    """A session in a folder that is this process's. Where it cannot begin, a new folder is no more."""
+    """Opens a session in a locked folder. If that fails, a new folder is removed again."""
     with folder.released_on_error() if resumed or not dist.is_main else folder.whole_or_gone():
         return Session(prepared, folder, dist, quiet)

@@ -1,4 +1,4 @@
-"""Session: a run folder while it is written to, and how what happens in it is said: status, summary, exit code."""
+"""Session: owns the run folder during a run; turns the outcome into status, summary and exit code."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ LOST = 5  # exit code: done, but something was lost on the way
 
 
 class Session:
-    """A context: the folder is `running` until it is left, then what happened inside. Divergence and signals are
-    endings and not raised; any other exception is, once it is written.
+    """A context. The folder's status is `running` inside; at exit it becomes the outcome. Divergence and signals are
+    outcomes and not raised; any other exception is written, then raised.
 
     What was trained is safe before anything else can fail: summary.json, then status.json, then the pictures, then the
     trackers. What fails of these is said in the status, and stops none of the others.
@@ -74,7 +74,7 @@ class Session:
         if loop.signal:
             self._end("interrupted", exit_code(loop.signal), f"signal {loop.signal:d}")
         elif loop.pruned:
-            self._end("pruned", 0, f"at step {loop.state.step}: others did better by then")
+            self._end("pruned", 0, f"at step {loop.state.step} by the search's pruner")
         else:
             self._summary |= self._test(loop)
             hooks = {"predict": "answer", "sample": "sample"}
@@ -151,7 +151,7 @@ class Session:
         return known
 
     def _write(self) -> None:
-        """The summary, then the status, unless it is written already. What was lost so far is said in it."""
+        """Writes the summary, then the status with what was lost so far; skips what is already written."""
         if not self.dist.is_main:
             return
         if self._summary and not self._written:
@@ -162,7 +162,7 @@ class Session:
             self._written = told
 
     def _attempt(self, failure: str, do: Callable[[], None]) -> bool:
-        """Whatever goes wrong with it is said, and does not stop what comes after it."""
+        """Runs `do`; an error is recorded as lost. Returns True if it worked."""
         try:
             do()
         except Exception as error:
@@ -172,7 +172,7 @@ class Session:
         return True
 
     def _settle(self) -> None:
-        """What was lost is in the result; of a run that did what it was to do the code says so too."""
+        """Puts what was lost into the result's reason, and exit code 5 in place of 0."""
         if self.recorder.lost:
             parts = [*([self._reason] if self._reason else []), *self.recorder.lost]
             self.result = replace(self.result, code=self.result.code or LOST, reason=plain("; ".join(parts)))
@@ -214,7 +214,7 @@ LEAST_FRAMES = 3
 
 
 def make_films(recorder: RunRecorder) -> None:
-    """Of each picture that was made at several steps a film strip and an animation, from the run's files."""
+    """Makes a film strip and an animation of each picture that exists for several steps."""
     import numpy as np
     from PIL import Image
 

@@ -28,7 +28,7 @@ def exit_code(signum: int) -> int:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came where the work may be cut."""
+    """A signal arrived inside `Signals(raises=True)`."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"signal {signum:d}")
@@ -36,7 +36,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def signal_of(stop: KeyboardInterrupt) -> int:
-    """The signal that raised it; Python itself raises it at Ctrl-C alone."""
+    """The signal behind a KeyboardInterrupt; SIGINT if Python raised it."""
     return stop.signum if isinstance(stop, Stopped) else signal.SIGINT
 
 
@@ -84,12 +84,12 @@ class Signals:
 
     @classmethod
     def pending(cls) -> int:
-        """The signal that was received while any of them is entered, or 0."""
+        """The signal received while any context is open, or 0."""
         return cls._innermost.received if cls._innermost is not None else 0
 
     @classmethod
     def overdue(cls) -> None:
-        """Raises Stopped where a signal came some time ago: for who waits on what may never come."""
+        """Raises Stopped if a signal arrived PATIENCE seconds ago: for loops that wait for data."""
         inner = cls._innermost
         if inner is not None and inner.received and time.monotonic() - cls._since > PATIENCE:
             raise Stopped(inner.received)
@@ -103,7 +103,7 @@ class Signals:
 
 
 def _leave(code: int) -> None:
-    """At once, with the processes that would wait for this one for ever: loaders' workers."""
+    """Exits at once, and kills child processes (loader workers), which would wait for this one for ever."""
     if "multiprocessing" in sys.modules:
         import multiprocessing
 

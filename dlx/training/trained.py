@@ -1,4 +1,4 @@
-"""A trained run, opened again: its system with the best weights, and the data that it was trained on."""
+"""Opens trained runs: the system with its best weights, and the data it was trained on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Opened:
-    """A trained run with the data that it was trained on."""
+    """A trained run and its data."""
 
     config: Config
     system: System  # with its best weights, on its device
@@ -41,12 +41,12 @@ class Opened:
         return self.view.split(self.dataset)
 
     def loader(self, split: str, entries: Mapping[str, Entry] | None = None) -> Loader:
-        """Of `train`, `val` or `test`: the entries that the system reads, or others of the dataset."""
+        """A loader of `train`, `val` or `test`. entries: to load; None: those that the system reads."""
         return self._loader(self.splits[split], entries)
 
     @property
     def bank(self) -> Loader | None:
-        """Training samples for a system that looks at them when it is evaluated."""
+        """Training samples for `System.before_evaluation`, if the system defines it."""
         if not self.system.defines("before_evaluation"):
             return None
         return self._loader(train_probe(self.splits["train"], BANK, self.view.split_seed))
@@ -59,7 +59,7 @@ class Opened:
 
 
 def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Sequence[str] = ()) -> Opened:
-    """overrides: of the dataset's keys, for data that lie elsewhere now. Raises UserError where classes differ."""
+    """overrides: of dataset keys, for moved data. Raises UserError if the classes differ from the run's."""
     config = folder.load_config(trust=trust)
     check_is_run(folder, config)
     if overrides:
