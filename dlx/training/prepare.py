@@ -254,7 +254,7 @@ def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit]
 
 
 class Preparer:
-    """Calls `prepare` for several configurations; reads a shared dataset once, and splits it once per split settings."""
+    """Calls `prepare` for several configurations; reads shared data once, splits it once per settings."""
 
     def __init__(self) -> None:
         self._datasets: dict[str, Dataset] = {}

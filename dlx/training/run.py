@@ -169,7 +169,7 @@ def _resume(
 
 
 def _note_of_jump(folder: RunFolder, step: int, prepared: Prepared) -> str | None:
-    """A warning if a changed length makes the learning rate jump at the next step; a schedule spans the whole training."""
+    """A warning if a changed length makes the learning rate jump at the next step (schedules span the training)."""
     config, system = prepared.config, prepared.system
     trainer = build(load_frozen(folder.config_path, trust=config.trust), "trainer")
     before, after = trainer.total_steps(system, prepared.steps_per_epoch), prepared.total_steps
