@@ -18,6 +18,7 @@ from dlx.config.groups import (
     option_file,
     option_names,
     package_of,
+    params_of,
     shown,
 )
 from dlx.config.keys import SHORT_NAMES, flatten, short_key
@@ -134,9 +135,7 @@ class Checker:
             base = group.base.rpartition(".")[2]
             self._problem(f"{key}._target_", f"{target} is not a subclass of {base}", file)
             return block
-        params = {name: param for name, param in signature.params.items() if name not in group.given}
-        if group.shared and (shared := read(group.shared)):
-            params |= shared.params
+        params = params_of(group, signature)
         checked: dict[str, Any] = {"_target_": target}
         for name, value in block.items():
             if name == "_target_":

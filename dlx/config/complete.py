@@ -8,7 +8,7 @@ from typing import Any
 
 from dlx.config.check import TOP_LEVEL, is_allowed
 from dlx.config.errors import UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, option_names
+from dlx.config.groups import GROUPS, conf_path, option_file, option_names, params_of, picks
 from dlx.config.keys import SHORT_NAMES, long_key
 from dlx.config.signature import Param, read
 from dlx.config.types import choices, members
@@ -57,7 +57,7 @@ def _values(key: str, value: str, earlier: Sequence[str], conf_dirs: Folders) ->
 
 
 def _chosen(group: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]:
-    """The options of a group: what was typed, else what the experiment or the model picks, else the usual ones."""
+    """The options of a group: the typed ones, else those that the experiment or the model picks, else the defaults."""
     for word in reversed(earlier):
         key, equals, value = word.lstrip("+").partition("=")
         if equals and long_key(key) == group:
@@ -71,13 +71,9 @@ def _chosen(group: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]
 
 
 def _picked(path: Path | None, group: str) -> list[str]:
-    """What a file's defaults list picks for a group."""
-    content = read_yaml(path) if path else None
-    for entry in content.get("defaults") or () if isinstance(content, dict) else ():
-        for key, choice in entry.items() if isinstance(entry, dict) else ():
-            if key.removeprefix("override ").lstrip("/") == group and choice:
-                return choice if isinstance(choice, list) else [choice]
-    return []
+    """The options that a file's defaults list picks for a group."""
+    choice = picks(path).get(group) or []
+    return choice if isinstance(choice, list) else [choice]
 
 
 def _target(group: str, option: str, conf_dirs: Folders) -> Any:
@@ -104,6 +100,4 @@ def _params(block: str, earlier: Sequence[str], conf_dirs: Folders) -> dict[str,
     chosen = [option] if option else _chosen(group, earlier, conf_dirs)
     target = _target(group, chosen[0], conf_dirs) if chosen else None
     signature = read(target) if isinstance(target, str) and is_allowed(target, ()) else None
-    shared = read(GROUPS[group].shared or "")
-    params = {**(signature.params if signature else {}), **(shared.params if shared else {})}
-    return {name: param for name, param in params.items() if name not in GROUPS[group].given}
+    return params_of(GROUPS[group], signature)

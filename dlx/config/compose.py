@@ -10,7 +10,7 @@ from typing import Any
 
 from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, option_roots, package_folders
+from dlx.config.groups import GROUPS, conf_path, option_file, option_roots, package_folders, picks
 from dlx.config.keys import short_key
 from dlx.config.overrides import Overrides, Value, parse
 from dlx.config.root import ROOT, default_root
@@ -195,13 +195,8 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
 def _listed_by(experiment: str | None, conf_dirs: Sequence[Path | str]) -> dict[str, list[str]]:
     """The options that an experiment's file chooses for list groups."""
     path = option_file("experiment", experiment, conf_dirs) if experiment else None
-    found = {}
-    for entry in (read_yaml(path) if path else {}).get("defaults", []):
-        for key, choice in entry.items() if isinstance(entry, dict) else ():
-            name = key.removeprefix("override ").lstrip("/")
-            if name in GROUPS and GROUPS[name].many:
-                found[name] = choice if isinstance(choice, list) else [choice]
-    return found
+    found = {name: choice for name, choice in picks(path).items() if name in GROUPS and GROUPS[name].many}
+    return {name: choice if isinstance(choice, list) else [choice] for name, choice in found.items()}
 
 
 def _onto(

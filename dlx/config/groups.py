@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import dlx
 from dlx.config.errors import UserError
 from dlx.config.keys import SHORT_NAMES, long_key
-from dlx.config.yaml import read_text
+from dlx.config.signature import Param, Signature, read
+from dlx.config.yaml import read_text, read_yaml
 
 ENTRY_POINTS = "dlx.conf"  # the group through which an installed package adds a folder of options
 
@@ -116,6 +118,20 @@ def shown(path: Path) -> str:
 
 
 _PACKAGE = re.compile(r"#\s*@package:?\s+(\S+)\s*")
+
+
+def picks(path: Path | None) -> dict[str, Any]:
+    """The choices in a file's defaults list, by group."""
+    content = read_yaml(path) if path else None
+    entries = content.get("defaults") or () if isinstance(content, dict) else ()
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    return {key.removeprefix("override ").lstrip("/"): choice for key, choice in pairs}
+
+
+def params_of(group: Group, signature: Signature | None) -> dict[str, Param]:
+    """The keys of an option's block: those of its class that dlx does not supply, and those that all options share."""
+    found = [each.params for each in (signature, read(group.shared or "")) if each]
+    return {name: param for params in found for name, param in params.items() if name not in group.given}
 
 
 def package_of(text: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config.check import TOP_LEVEL, is_allowed
-from dlx.config.groups import GROUPS, Group, option_file, options
+from dlx.config.groups import GROUPS, Group, option_file, options, params_of
 from dlx.config.parts import part_of
 from dlx.config.signature import COMPUTED, REQUIRED, Param, read
 from dlx.config.types import choices, members
@@ -55,20 +55,16 @@ def _blocks(
         target = block.get("_target_") if isinstance(block, dict) else None
         if not isinstance(target, str) or not is_allowed(target, trust) or (signature := read(target)) is None:
             continue
-        shared = read(group.shared or "")
-        params = {**signature.params, **(shared.params if shared else {})}
+        params = params_of(group, signature)
         blocks[option] = {
             "type": "object",
             "title": target.rpartition(".")[2],
             "description": description,
             "properties": {
                 "_target_": {"const": target},
-                **{key: _property(param) for key, param in params.items() if key not in group.given},
+                **{key: _property(param) for key, param in params.items()},
             },
-            "required": [
-                "_target_",
-                *(key for key, param in params.items() if param.required and key not in group.given),
-            ],
+            "required": ["_target_", *(key for key, param in params.items() if param.required)],
             "additionalProperties": False,
         }
     return blocks
