@@ -106,7 +106,8 @@ def _check_part(folder: RunFolder, config: Config, part: Part | None, spec: Spec
     target = config["model"]["_target_"]
     signature = read(target)
     if part and signature and part.base not in signature.ancestors:
-        raise UserError(f"{folder.name}: {target.rpartition('.')[2]} is no {part.base.rpartition('.')[2]}")
+        kind, wanted = target.rpartition(".")[2], part.base.rpartition(".")[2]
+        raise UserError(f"{folder.name}: {kind} is not a subclass of {wanted}")
     own = narrowed(load_spec(folder, trust=config.trust), target, "model")
     for name, entry in (own.inputs if part and part.trunk else own.entries).items():
         data = config.choices["dataset"]
