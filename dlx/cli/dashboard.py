@@ -23,6 +23,9 @@ def dashboard(
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Show the runs below DIR in the browser: table, curves, comparison, pictures, logs; live while they train."""
+    from dlx.config.extras import require
+
+    require("dlx dashboard", "dashboard", "starlette", "uvicorn", "plotly")
     from dlx.dashboard.serve import serve
 
     serve((folder or root).expanduser(), host, port, browser=not no_open, say=say)

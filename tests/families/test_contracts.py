@@ -431,6 +431,8 @@ dist.all_reduce(together)
 assert torch.allclose(together / 2, alone, atol=1e-6), (together / 2, alone)
 own = loss(gather_with_grad(x[4 * rank : 4 * rank + 4] @ w))
 print("same", rank, flush=True)
+dist.barrier()
+dist.destroy_process_group()  # one that ends first resets the other's connection
 """
 
 

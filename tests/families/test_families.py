@@ -249,7 +249,7 @@ from dlx.config.build import _load
 from dlx.runs.folder import RunFolder
 from dlx.training.run import resume, train
 from dlx.training.distributed import Dist
-Dist.leave = lambda self: None  # the processes stay together for all families
+Dist.destroy = lambda self: None  # the processes stay together for all families
 for name, words in json.loads(sys.argv[1]).items():
     config = compose(words, conf_dirs=[sys.argv[2]], trust=["zoo"])
     whole = train(config, quiet=True)

@@ -493,7 +493,7 @@ def test_without_optuna_it_is_said(here):
     words = ["sweep", *QUICK, LR, "--search", "tpe"]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=here, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "--search: Optuna is not installed; pip install 'dlx[search]'" in done.stderr
+    assert "--search needs optuna: pip install 'dlx[search]'" in done.stderr
     assert list(here.iterdir()) == []
 
 

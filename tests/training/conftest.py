@@ -40,6 +40,11 @@ class Forked:
         _, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status)
 
+    def poll(self) -> int | None:
+        """As `wait`; None while it runs."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
 
 @pytest.fixture
 def forked(here):

@@ -221,10 +221,10 @@ def test_a_second_signal_leaves_at_once(forked, tiny):
     process = forked("train", *tiny, before=lambda: setattr(*before(RunFolder, "write_summary", slow)))
     wait_for("writes")
     begun = time.monotonic()
-    while process.poll() is None and time.monotonic() - begun < 5:
+    while (code := process.poll()) is None and time.monotonic() - begun < 5:
         os.kill(process.pid, signal.SIGTERM)  # two that come before the first is handled are one
         time.sleep(0.3)
-    assert process.poll() == 143
+    assert code == 143
 
 
 def wait_for(name):
