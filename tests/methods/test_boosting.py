@@ -249,7 +249,7 @@ def test_a_member_without_mistakes_ends_the_chain(cloud, dlx_call):
         (["method.members=0"], "method.members: must be at least 1, got 0"),
         (["method.learning_rate=0"], "method.learning_rate: must be above 0, got 0"),
         (["model=mlp", "data.subset=20"], "dataset.batch_size: 32 is more than the 18 training samples"),
-        (["data.weights=none.npy"], "dataset.weights: none.npy: there is no such file"),
+        (["data.weights=none.npy"], "none.npy: there is no such file"),
         (["--executor", "processes", "--jobs", "2"], "boosting trains one member after another"),
     ],
 )
