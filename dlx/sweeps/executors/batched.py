@@ -150,8 +150,9 @@ class Batched:
         stack.evaluate([loop.loaders.val for loop in loops])
         together, alone = measure(stack)
         if alone < together:
-            said = f"{len(members)} members take {1e3 * together:.1f} ms a step as one, {1e3 * alone:.1f} ms one by one"
-            note(f"batched: {said}")
+            if not self.quiet:
+                times = f"{1e3 * together:.1f} ms a step as one, {1e3 * alone:.1f} ms one by one"
+                note(f"batched: {len(members)} members take {times}")
             return None if self.chooses else stack
         return stack
 
