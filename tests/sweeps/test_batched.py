@@ -217,7 +217,7 @@ def test_auto_takes_what_is_faster(dlx_call, monkeypatch):
         assert bool(trained) == together
         assert ("one by one" in err) == (not together)
         assert len(rows) == (0 if together else 2)
-    assert swept(dlx_call, "auto", *words, "--quiet")[2] == ""
+    assert "one by one" not in swept(dlx_call, "auto", *words, "--quiet")[2]
 
 
 @pytest.mark.parametrize(
