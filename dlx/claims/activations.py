@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
@@ -18,6 +18,9 @@ from dlx.config.checks import at_least
 from dlx.random import reseed
 from dlx.tasks.spec import normalize
 from dlx.tasks.system import System
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BATCH = 256  # samples whose gradients are measured
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from matplotlib.figure import Figure
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.descent import make_optimizer
@@ -11,6 +12,9 @@ from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_c
 from dlx.claims.reading import finals, mean_and_error, mean_curve
 from dlx.config import Config
 from dlx.config.checks import at_least
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIZES = [10.0**exponent for exponent in range(-10, 3)]  # of gradients
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import legend_beside
@@ -21,6 +20,9 @@ from dlx.methods.bias_variance import noise_of
 from dlx.methods.decomposition import measure_error, squared
 from dlx.methods.predictions import predict_split
 from dlx.random import generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FAMILIES = {"polynomial": "degree", "mlp": "width"}
 DRAWN = 10  # fits, at every fifth test point

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dlx.config import Config, compose
 from dlx.config.diff import changes
@@ -19,6 +17,9 @@ from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult
 from dlx.sweeps.plan import Interrupted
 from dlx.training.session import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Variants = dict[str, list[str]]
 """Overrides by the name of a variant, which is a file's."""
@@ -84,16 +85,16 @@ class Claim(Method):
         if "method" in base.values:
             raise UserError(f"method: {name} trains what its claim needs; leave it out")
         self._check_overrides(base, name)
-        return self._members(base)
+        return self._members(base, self.seeds)
 
-    def _members(self, base: Config) -> dict[str, Config]:
+    def _members(self, base: Config, seeds: int) -> dict[str, Config]:
         variants = {name: compose(words, base=base) for name, words in self.variants(base).items()}
-        if not self.seeds:
+        if not seeds:
             return variants
         return {
             f"{name}-{seed}": compose(self.repeat(name, seed), base=config)
             for name, config in variants.items()
-            for seed in range(self.seeds)
+            for seed in range(seeds)
         }
 
     def _check_overrides(self, base: Config, name: str) -> None:
@@ -101,7 +102,7 @@ class Claim(Method):
         typed = {key: word for key, word in base.typed.items() if key not in OWN and not key.startswith("experiment")}
         if not typed:
             return
-        members = self._members(replace(base, typed={})).values()
+        members = self._members(replace(base, typed={}), min(1, self.seeds)).values()  # all seeds set the same keys
         # What a member is given can also be what was typed. What some members keep has an effect on these.
         changed = [{*changes(base, member), *member.typed} for member in members]
         varied = {*self.varies, *(set.intersection(*changed) if changed else ())}
@@ -155,6 +156,8 @@ class Claim(Method):
         return MethodResult({}, details, {"figure": partial(self.figure, measured)}, count if failed else None)
 
     def figure(self, measured: Measured) -> Figure:
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=self.size, layout="constrained")
         self.draw(measured, figure)
         return figure

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
-
-from matplotlib import colormaps
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config, build
 from dlx.tasks.spec import Label
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def ordered_colors(count: int) -> list[Any]:
     """Colors from dark to light, for ordered keys; without the end that is too light on white."""
+    from matplotlib import colormaps
+
     return [colormaps["viridis"](0.88 * i / max(count - 1, 1)) for i in range(count)]
 
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import guessing, legend_beside
@@ -27,6 +26,9 @@ from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.points import Point
 from dlx.sweeps.sweep import Row, resume_sweep, start_sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = {"seeds": "other seeds, averaged", "bagging": "bagging", "boosting": "boosting (SAMME)"}
 
@@ -74,6 +76,8 @@ class EnsembleSize(Claim):
         return {**found, "ended": ended, "guessing": guessing(base)}
 
     def draw(self, measured: Measured, figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         guess = measured["guessing"]
         chance = f" (guessing: {1 - 1 / guess['classes']:.4g})" if guess else ""
         axes = figure.subplots()

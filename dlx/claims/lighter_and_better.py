@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from matplotlib.figure import Figure
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.reading import finals, mean_and_error, plus_minus
@@ -11,6 +12,9 @@ from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.tasks.summary import summarize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The paper's network of each model, and the top-5 accuracy on ImageNet, one crop, of torchvision's weights
 # IMAGENET1K_V1 for it.

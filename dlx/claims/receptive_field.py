@@ -5,15 +5,18 @@ The receptive field is measured: the positions of the input at which an output's
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from torch import nn
 
 from dlx.claims.claim import Claim, Measured, Runs, Verdict
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.random import reseed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STACKS = {"one 5x5": (5,), "two 3x3": (3, 3), "one 7x7": (7,), "three 3x3": (3, 3, 3)}
 SIDE = 11  # of the input; its center is (5, 5)
@@ -45,6 +48,8 @@ class ReceptiveField(Claim):
         return found
 
     def draw(self, measured: Measured, figure: Figure) -> None:
+        from matplotlib.colors import LogNorm
+
         figure.suptitle("where the gradient of the central output with respect to the input is not zero (white: it is)")
         grid = figure.add_gridspec(2, len(measured), height_ratios=[1.6, 1])
         maps = [figure.add_subplot(grid[0, column]) for column in range(len(measured))]

@@ -10,10 +10,9 @@ import math
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
@@ -23,6 +22,9 @@ from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.data.function1d import FUNCTIONS
 from dlx.training.trained import open_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 POINTS = 1001  # at which fits are drawn
 CURVATURE = (3 * math.pi) ** 2  # the largest |f''| of sin(3 pi x)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dlx.cli.options import Json, Root, complete_run
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dlx.runs.compare import Comparison
     from dlx.runs.tables import Column
@@ -43,7 +43,7 @@ def compare(
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write one page that opens without a network.")
     ] = None,
-    root: Root = Path("outputs"),
+    root: Root = DEFAULT_ROOT,
     json: Json = False,
 ) -> None:
     """Compare runs: the keys that differ and the metrics, as mean ± std over seeds and folds.
@@ -54,8 +54,6 @@ def compare(
     from dlx.config.errors import UserError
     from dlx.runs.compare import compare as compare_runs
     from dlx.runs.compare import select
-    from dlx.runs.compare_page import comparison_page
-    from dlx.runs.find import find_run
     from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown
 
     files = {"--csv": csv, "--md": md, "--latex": latex, "--plot": plot, "--html": html}
@@ -64,13 +62,12 @@ def compare(
         raise UserError(f"{' and '.join(on_stdout)}: only one of them can be on stdout")
     metrics = [name.strip() for name in metric.split(",") if name.strip()] if metric else []
     comparison = compare_runs(select(runs, root), metrics, grouped=not everything)
-    title = f"Comparison of {', '.join(find_run(run, root).name for run in runs)}"
     writers: dict[str, Callable[[str], str | bytes]] = {
         "--csv": lambda file: as_csv(comparison),
         "--md": lambda file: as_markdown(comparison),
         "--latex": lambda file: as_latex(comparison),
         "--plot": lambda file: _picture(comparison, file, x),
-        "--html": lambda file: comparison_page(comparison, title, x),
+        "--html": lambda file: _page(comparison, runs, root, x),
     }
     for option, file in files.items():
         if file:
@@ -84,6 +81,13 @@ def compare(
             _show(comparison, x, curves)
         else:
             say(f"{', '.join(runs)}: none of its runs has started yet")
+
+
+def _page(comparison: Comparison, runs: Sequence[str], root: Path, axis: str) -> str:
+    from dlx.runs.compare_page import comparison_page
+    from dlx.runs.find import find_run
+
+    return comparison_page(comparison, f"Comparison of {', '.join(find_run(run, root).name for run in runs)}", axis)
 
 
 def _picture(comparison: Comparison, file: str, axis: str) -> bytes:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, pairs, trusted
-from dlx.cli.output import LOST, print_json, save_medium, say, table
-from dlx.config.errors import UserError
+from dlx.cli.output import print_json, save_medium, say, table
+from dlx.config.errors import LOST, UserError
 
 SHOWN_ROWS = 20
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder
 
 
-LOST = 5  # exit code: done, but something was lost on the way
-
-
 def say(text: str, json: bool = False) -> None:
     """A line for a person, on stderr when stdout is kept for JSON."""
     typer.echo(plain(text), err=json)

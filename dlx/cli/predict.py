@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
-from dlx.cli.output import LOST, print_json, save_medium, say
-from dlx.config.errors import UserError
+from dlx.cli.output import print_json, save_medium, say
+from dlx.config.errors import LOST, UserError
 
 if TYPE_CHECKING:
     from dlx.runs.folder import RunFolder

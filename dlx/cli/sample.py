@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, pairs, trusted
-from dlx.cli.output import LOST, print_json, save_medium, say
-from dlx.config.errors import UserError
+from dlx.cli.output import print_json, save_medium, say
+from dlx.config.errors import LOST, UserError
 from dlx.config.groups import nearest
 from dlx.config.overrides import convert_text
 from dlx.config.signature import read, read_method

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,9 +68,10 @@ def sweep(
     """
     from dlx.cli.output import say
     from dlx.config.errors import UserError
+    from dlx.config.monitor import Monitor
     from dlx.sweeps.grid import combine, compose_points, read_axes
 
-    if metric is not None and not re.fullmatch(r".+:(min|max)", metric):
+    if metric is not None and not Monitor.find(metric):
         raise UserError(f"--metric {metric}: must end in :min or :max, such as val/loss:min or val/accuracy:max")
     if search is None:
         given = {"--trials": trials, "--pruner": pruner, "--storage": storage, "--study": study}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, Trust, address, again, begin, trusted
-from dlx.cli.output import LOST, print_json, say
+from dlx.cli.output import print_json, say
 from dlx.cli.sweep import (
     Executor,
     Jobs,
@@ -22,6 +22,7 @@ from dlx.cli.sweep import (
     words_of_seeds,
 )
 from dlx.config import compose
+from dlx.config.errors import LOST
 from dlx.runs.keys import shown_text
 
 if TYPE_CHECKING:

@@ -14,6 +14,9 @@ def plain(text: str) -> str:
     return _CONTROLS.sub("\ufffd", _ESCAPES.sub("", text))
 
 
+LOST = 5  # exit code: done, but something was lost on the way
+
+
 class UserError(Exception):
     """A request that cannot be met: one clear message, exit code 2, nothing written."""
 
@@ -44,6 +47,11 @@ class ConfigError(UserError):
 def reason_of(error: BaseException) -> str:
     """The error as a status or a log says it."""
     return plain(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+
+
+def cause_of(error: BaseException) -> str:
+    """As `reason_of`; of the system's errors, such as a full disk, their own text alone."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -11,11 +11,9 @@ import statistics
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from dlx.config import Config, build, build_shared, compose
@@ -24,11 +22,15 @@ from dlx.config.errors import ConfigError, Problem
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
 from dlx.methods.predictions import Predictions, predict_split_by_member
 from dlx.methods.spread import spread
+from dlx.runs.draw import subplots
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.system import System
 from dlx.tasks.vote import combine_votes
 from dlx.training.session import val_and_test
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Bagging(Method):
@@ -105,8 +107,9 @@ def growing_errors(samples: Predictions, output_MNK: Tensor, vote: Literal["aver
 
 
 def _draw(found: Mapping[str, Any], what: str) -> Figure:
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.subplots()
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = subplots(size=(7.5, 4))
     alone, together = found["member_test_error"], found["test_error"]
     count = range(1, len(together) + 1)
     axes.plot(count, alone, "o", color="0.35", mfc="none", ms=9, zorder=3, label="each member")

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from dlx.config import Config, build, compose
@@ -22,9 +21,13 @@ from dlx.methods.decomposition import measure_error, squared, zero_one
 from dlx.methods.predictions import Predictions, predict_split
 from dlx.methods.spread import spread
 from dlx.random import generator
+from dlx.runs.draw import subplots
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.system import System
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class BiasVariance(Method):
@@ -110,8 +113,7 @@ def draw_fits(samples: Predictions, output_MND: Tensor) -> Figure:
     order = samples.inputs[:, 0].argsort()
     x = samples.inputs[order, 0].numpy()
     output_MN, truth_N = output_MND[:, order, 0], samples.truth[order, 0]
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots(size=(7.5, 4))
     for number, output_N in enumerate(output_MN):
         label = None if number else f"{len(output_MN)} trainings"
         axes.plot(x, output_N.numpy(), color="tab:blue", alpha=0.3, linewidth=0.8, label=label)
@@ -133,8 +135,7 @@ def _bars(metrics: Mapping[str, float]) -> Figure:
     """The terms stacked, beside the error that they add up to."""
     of_labels = "variance_unbiased" in metrics
     terms = [name for name in TERMS if name in metrics and not (of_labels and name == "variance")]
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots(size=(6, 3.5))
 
     def bar(value: float, bottom: float, color: str, span: float = 0.0) -> None:
         at = len(tops)

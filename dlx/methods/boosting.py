@@ -15,17 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from dlx.config import Config, compose
 from dlx.config.checks import above, at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.data.splits import class_labels
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
+from dlx.runs.draw import subplots
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised
@@ -33,6 +33,9 @@ from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.prepare import Prepared, prepare
 from dlx.training.trained import open_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, Any]
 SPLITS = ("train", "val", "test")
@@ -247,8 +250,7 @@ def _with_file(base: Config, key: str, path: Path, numbers: Array) -> Config:
 
 def _draw(staged: Mapping[str, list[float]], errors: list[float], what: str, guess: float | None) -> Figure:
     """Left: the error of the first n members together. Right: each member's own, on what it was trained on."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    together, alone = figure.subplots(1, 2)
+    figure, (together, alone) = subplots(1, 2, size=(9, 4))
     numbers = range(1, len(errors) + 1)
     for split, values in staged.items():
         together.plot(numbers, values, ".-", label=split)

@@ -9,10 +9,10 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
@@ -27,6 +27,9 @@ from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.load import load_system
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FILE = "out_of_fold.npz"
 

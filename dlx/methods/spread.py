@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
+from dlx.runs.draw import subplots
 from dlx.runs.folder import RunFolder
 from dlx.training.session import val_and_test
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def spread(runs: Mapping[str, RunFolder]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -33,8 +35,8 @@ def plot_members(details: Mapping[str, Any]) -> Figure:
     known: set[str] = set.intersection(*map(set, members.values()))
     there = sorted(name.removeprefix("val/") for name in known if name.startswith("val/"))
     names = [name for name in ("accuracy", "loss") if name in there] or there[:2] or ["loss"]
-    figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
-    for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False).flat, strict=True):
+    figure, panels = subplots(1, len(names), size=(4 * len(names), 4), squeeze=False)
+    for name, axes in zip(names, panels.flat, strict=True):
         for at, split in enumerate(("val", "test")):
             values = [metrics[f"{split}/{name}"] for metrics in members.values() if f"{split}/{name}" in metrics]
             axes.plot([at] * len(values), values, "o", alpha=0.5, color="tab:blue")

@@ -34,13 +34,19 @@ class Checked:
 def check_sweep(points: Sequence[Point], execution: Execution, metric: str | None = None) -> Checked:
     """Raises UserError for anything that would stop the sweep before its members run, and for a metric, such as
     val/accuracy:max, that no point will have. Nothing is written."""
-    refuse_torchrun()
-    _check_chains(points, execution)
-    checked = check_points(points, here=execution.here)
+    checked = check_start(points, execution)
     _check_names(checked.members)
     _check_seeds(checked.members)
     if metric and all(checked.metrics):
         check_metric(metric, set().union(*checked.metrics))
+    return checked
+
+
+def check_start(points: Sequence[Point], execution: Execution) -> Checked:
+    """The checks that grids and searches share: processes, executor, points, folder."""
+    refuse_torchrun()
+    _check_chains(points, execution)
+    checked = check_points(points, here=execution.here)
     check_folder(points[0].config, sweep_name(points[0].config))
     return checked
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
 from dlx.config.diff import changes
-from dlx.config.errors import UserError, reason_of
+from dlx.config.errors import UserError, cause_of, reason_of
+from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, picture_bytes, write_atomic
 from dlx.runs.find import MEMBERS
@@ -31,7 +32,6 @@ from dlx.training.signals import Signals, exit_code, signal_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOST = 5  # exit code: done, but something was lost on the way
 SEARCH = "search.yaml"  # in a plan's folder: the settings of a search
 
 
@@ -79,8 +79,7 @@ class Ending:
         try:
             do()
         except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
-            self.lost.append(f"{failure}: {reason}")
+            self.lost.append(f"{failure}: {cause_of(error)}")
 
     def end(self, status: str, reason: str | None) -> None:
         self._status, self._reason = status, reason or ""
@@ -167,7 +166,7 @@ class Plan:
         content = read_yaml(path / "plan.yaml")
         overrides = read_overrides(path / "plan.yaml", content.get("members") if isinstance(content, dict) else None)
         metric = content.get("metric")
-        if metric is not None and not (isinstance(metric, str) and metric.endswith((":min", ":max"))):
+        if metric is not None and not (isinstance(metric, str) and Monitor.find(metric)):
             raise UserError(f"{path / 'plan.yaml'}: metric must be such as val/loss:min")
         if only and only not in overrides:
             raise UserError(f"{path / 'plan.yaml'}: has no member {only}")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx.config import Config
 from dlx.config.diff import changes
-from dlx.config.errors import UserError
+from dlx.config.errors import LOST, UserError
 from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import inside, write_atomic
@@ -30,7 +30,7 @@ from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.sweeps.check import check_sweep, sweep_name
 from dlx.sweeps.executors.execution import Execution, make_executor
 from dlx.sweeps.method import Method, MethodResult
-from dlx.sweeps.plan import LOST, SEARCH, Ending, Interrupted, Plan, read_overrides, track_status
+from dlx.sweeps.plan import SEARCH, Ending, Interrupted, Plan, read_overrides, track_status
 from dlx.sweeps.points import Point, Points
 from dlx.sweeps.search.settings import Settings
 from dlx.training.prepare import prepare
@@ -98,7 +98,7 @@ def start_sweep(
                 made[point] = point.first_members(point_dir(folder, point))
         members, overrides = expand(made)
         plan = Plan.write(folder.path, members, points[0].base, overrides, metric)
-    return run_sweep(folder, plan, Points(points, metric), execution)
+    return run_sweep(folder, plan, Points(points, metric), execution, made)
 
 
 def start_search(draft: Draft, execution: Execution, *, command: list[str] | None = None) -> SweepResult:
@@ -163,13 +163,19 @@ def make_folder(first: Config, configs: Sequence[Config], command: list[str] | N
     return folder
 
 
-def run_sweep(folder: RunFolder, plan: Plan, points: Points, execution: Execution) -> SweepResult:
-    """Runs the points' members; writes summary.json and the status."""
+def run_sweep(
+    folder: RunFolder,
+    plan: Plan,
+    points: Points,
+    execution: Execution,
+    made: Mapping[Point, Mapping[str, Config]] | None = None,
+) -> SweepResult:
+    """Runs the points' members; writes summary.json and the status. made: first members that are composed already."""
     started = time.perf_counter()
     try:
         with track_status(folder) as ending:
             with PlanProgress(max(len(plan.members), points.total), execution.quiet) as progress:
-                running = _Running(folder, plan, points, progress)
+                running = _Running(folder, plan, points, progress, made or {})
                 make_executor(execution)(plan, running.names(), running.on_result)
             name, rows = rank(running.rows, plan.metric or monitored(plan))
             bad = sum(row.status not in ("finished", "pruned") for row in rows)
@@ -206,8 +212,15 @@ def expand(members: Mapping[Point, Mapping[str, Config]]) -> tuple[dict[str, Con
 class _Running:
     """A running sweep: yields members to the executor, collects results, makes a row of each point that ended."""
 
-    def __init__(self, folder: RunFolder, plan: Plan, points: Points, progress: PlanProgress) -> None:
-        self.folder, self.plan, self.points, self.progress = folder, plan, points, progress
+    def __init__(
+        self,
+        folder: RunFolder,
+        plan: Plan,
+        points: Points,
+        progress: PlanProgress,
+        made: Mapping[Point, Mapping[str, Config]],
+    ) -> None:
+        self.folder, self.plan, self.points, self.progress, self.made = folder, plan, points, progress, made
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
         self._answers: list[tuple[RunFolder, MethodResult]] = []  # of methods, whose figures are drawn last
@@ -222,7 +235,8 @@ class _Running:
             if method is not None and method.is_chain:
                 yield from self._chain(point, method)
                 continue
-            names = self._add(point, point.first_members(point_dir(self.folder, point)))
+            made = self.made.get(point)
+            names = self._add(point, point.first_members(point_dir(self.folder, point)) if made is None else made)
             self._points |= dict.fromkeys(names, (point, method, names))
             if not names:  # a claim that trains nothing
                 self._answer(point, method, names)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dlx.config.errors import UserError, plain, reason_of
+from dlx.config.errors import LOST, UserError, cause_of, plain, reason_of
 from dlx.runs.media import MAX_BYTES, Animation, files_in, grid
 from dlx.tracking.recorder import Recorder, RunRecorder
 from dlx.training.evaluate import evaluate, show
@@ -41,7 +41,6 @@ class Result:
 
 TEST = "test"
 EARLY = "ended_early"  # the summary's key for what ended a training before its last step
-LOST = 5  # exit code: done, but something was lost on the way
 
 
 class Session:
@@ -166,8 +165,7 @@ class Session:
         try:
             do()
         except Exception as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
-            self.recorder.lose(f"{failure}: {reason}")
+            self.recorder.lose(f"{failure}: {cause_of(error)}")
             return False
         return True
 

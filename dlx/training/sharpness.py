@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dlx.config.errors import UserError
 from dlx.random import generator
+from dlx.runs.draw import subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,10 +131,7 @@ def _direction(landscape: Landscape, rng: torch.Generator) -> Tensor:
 
 
 def draw(found: list[Slice], title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = subplots(size=(6, 4))
     for number, one in enumerate(found, start=1):
         axes.plot(one.at, one.losses, marker=".", label=f"direction {number}")
     axes.set(xlabel="distance from the weights (1: as long as each filter)", ylabel="training loss", title=title)

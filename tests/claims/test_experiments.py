@@ -285,3 +285,17 @@ def test_a_verdict_can_be_parsed():
     assert line == "loss at the end: 2.23 at lr 0.0001, best 0.000436 at lr 1, 46.8 at lr 100 (finished)"
     pairs = {rate: float(loss) for loss, rate in re.findall(r"([\d.]+) at lr ([\d.]+)", line)}
     assert pairs == losses
+
+
+def test_its_members_are_composed_once(dlx_call, monkeypatch):
+    """And one of each variant again, to see whether what was typed has an effect."""
+    from dlx.claims.linear_stays_linear import LinearStaysLinear
+
+    composed = []
+    members = LinearStaysLinear._members
+    monkeypatch.setattr(
+        LinearStaysLinear, "_members", lambda self, base, seeds: composed.append(seeds) or members(self, base, seeds)
+    )
+    words = ["experiment=linear_stays_linear", "experiment.seeds=2", "trainer.max_steps=2"]
+    assert dlx_call("train", *words).code == 0
+    assert composed == [1, 2]

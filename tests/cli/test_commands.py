@@ -87,6 +87,8 @@ def test_imports_stay_light(here):
     trained = modules_after("train", "model=mlp", "trainer.max_steps=2")
     assert "torch" in trained
     assert not trained & {"torchvision", "torchmetrics", "sklearn", "wandb"}
+    for words in (["model=mlp", "method=kfold"], ["experiment=batch_size"]):  # what draws is imported when it draws
+        assert "matplotlib" not in modules_after("train", *words, "--dry-run")
 
 
 @pytest.mark.parametrize("command", ["train", "sweep", "resume"])

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from dlx.config.monitor import Monitor
+from dlx.runs.draw import subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,12 +17,11 @@ if TYPE_CHECKING:
 
 def plot_search(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[str, float], sweep: str) -> Figure:
     """metric: such as val/accuracy:max. sweep: the sweep whose trials are drawn solid; those of others are paler."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     name, goal = Monitor.parse(metric)
-    figure = Figure(figsize=(9 if importance else 6, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if importance else 1, squeeze=False, width_ratios=[2, 1] if importance else [1])[0]
+    widths = [2, 1] if importance else [1]
+    figure, ((*axes,),) = subplots(1, len(widths), size=(9 if importance else 6, 4), squeeze=False, width_ratios=widths)
     shown = [(trial, trial.value) for trial in trials if trial.value is not None and math.isfinite(trial.value)]
     styles = {"COMPLETE": ("o", "tab:blue", "finished"), "PRUNED": ("x", "tab:red", "pruned")}
     for state, (marker, color, label) in styles.items():

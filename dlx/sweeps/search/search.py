@@ -22,7 +22,7 @@ from dlx.config.errors import UserError
 from dlx.config.screen import note
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder, load_frozen
-from dlx.sweeps.check import check_points, check_sweep
+from dlx.sweeps.check import check_start
 from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.grid import value_of
 from dlx.sweeps.plan import Ending, environment
@@ -69,8 +69,7 @@ def draft_search(
     if methods and settings.pruner != "none":
         raise UserError(f"--pruner {settings.pruner}: the runs of method={methods[0]} are not pruned; leave it out")
     points = [Point("", config, {}) for config in configs]
-    check_sweep(points[:1], execution)
-    checked = check_points(points, here=execution.here)
+    checked = check_start(points, execution)
     metrics = [names for names in checked.metrics if names]
     if settings.metric and metrics:
         check_metric(settings.metric, set.intersection(*metrics))

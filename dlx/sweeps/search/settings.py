@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from dlx.config.errors import UserError
 from dlx.config.extras import require
+from dlx.config.groups import nearest
 from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
 from dlx.runs.files import write_atomic
@@ -41,8 +41,7 @@ class Settings:
         require("--search", "search", "optuna")
         for option, value, known in (("--search", self.sampler, SAMPLERS), ("--pruner", self.pruner, PRUNERS)):
             if value not in known:
-                near = difflib.get_close_matches(value, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = nearest(value, known, cutoff=0.6)
                 raise UserError(f"{option} {value}: unknown; choose from {', '.join(known)}{hint}")
         if self.trials < 1:
             raise UserError(f"--trials: must be at least 1, got {self.trials}")

@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from dlx.config.monitor import Monitor
 from dlx.runs.lock import owner_is_alive
 from dlx.sweeps.search.settings import Settings
 from dlx.sweeps.search.space import Dimension
@@ -43,7 +44,7 @@ class Study:
             study = optuna.create_study(
                 storage=open_storage(storage),
                 study_name=settings.study or sweep.name,
-                direction="minimize" if settings.metric.endswith(":min") else "maximize",
+                direction="minimize" if Monitor.parse(settings.metric).goal == "min" else "maximize",
                 sampler=optuna.samplers.RandomSampler(),
                 pruner=make_pruner(settings.pruner),
                 load_if_exists=True,
