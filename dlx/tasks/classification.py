@@ -116,7 +116,7 @@ class Classification:
         found = dict(zip(sums, means.tolist(), strict=True))
         return found | ({"top5_error_human": HUMAN_TOP5_ERROR} if self.num_classes == 1000 else {})
 
-    def predict(self, output: Tensor) -> dict[str, Tensor]:
+    def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {"label": output.argmax(-1), "probability": output.float().softmax(-1)}
 
     def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dlx.tasks.supervised import Supervised
     from dlx.tasks.system import Batch, Statistics
 
-_LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
 class Regression:
@@ -33,14 +33,14 @@ class Regression:
     gaps: ClassVar[dict[str, int]] = {"loss": -1}
 
     def __init__(self, spec: Spec, input_name: str, target_name: str, loss: str) -> None:
-        if loss not in _LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(_LOSSES)} for real targets, got {loss!r}")
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)} for real targets, got {loss!r}")
         self.input, self.input_name, self.target_name = spec.entries[input_name], input_name, target_name
         self.name = loss
         self.metric_names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
 
     def _per_sample(self, output: Tensor, target: Tensor) -> Tensor:
-        return _LOSSES[self.name](output, target, reduction="none").flatten(1).mean(-1)
+        return LOSSES[self.name](output, target, reduction="none").flatten(1).mean(-1)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         per_sample_B = self._per_sample(output, batch[self.target_name])
@@ -70,7 +70,7 @@ class Regression:
         loss, mse, mae, r2 = torch.cat([means, (1 - means[1] / variance).view(1)]).tolist()
         return {"loss": loss, "mse": mse, "mae": mae, "r2": r2}
 
-    def predict(self, output: Tensor) -> dict[str, Tensor]:
+    def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {"target": output.float()}
 
     def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:

@@ -315,12 +315,19 @@ class Proposals(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens(Entry):
-    """int64 [B, L]. vocabulary: how many tokens there are; length: of the longest text; pad: the token that fills up
-    shorter ones, or None; tokenizer: what turns texts into tokens (dlx/tasks/tokenizer.py), as JSON."""
+    """int64 [B, L]. vocabulary: how many tokens there are; length: of the longest text; tokenizer: what turns texts
+    into tokens (dlx/tasks/tokenizer.py), as JSON.
+
+    Marks among the tokens, None where the data have none: pad fills up shorter texts, each text begins with `begin` and
+    ends with `end`, `mask` stands for a hidden token. Text is what lies between the marks.
+    """
 
     vocabulary: int
     length: int
     pad: int | None = None
+    begin: int | None = None
+    end: int | None = None
+    mask: int | None = None
     tokenizer: str | None = None
 
     files: ClassVar[tuple[str, ...]] = ("tokenizer",)
@@ -333,14 +340,31 @@ class Tokens(Entry):
     def dtype(self) -> torch.dtype:
         return torch.int64
 
-    def _tokenizer(self) -> Any:
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """The tokens that are no text."""
+        return tuple(mark for mark in (self.pad, self.begin, self.end, self.mask) if mark is not None)
 
+    def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
+        """Texts of full length, all of the last token: no marks, so that none of it is left out of a loss."""
+        return torch.full((count, self.length), self.vocabulary - 1, dtype=torch.int64, device=device)
+
+    def valid(self, tokens: Tensor) -> Tensor:
+        """Where a token is no padding, bool [B, L']."""
+        return tokens != self.pad if self.pad is not None else torch.ones_like(tokens, dtype=torch.bool)
+
+    def load_tokenizer(self) -> Any:
+        """Raises UserError where the data have none."""
         if self.tokenizer is None:
             raise UserError("tokens: these data have no tokenizer, so that texts cannot be read or shown")
         return load_tokenizer(self.tokenizer)
 
+    def marked(self, ids: Sequence[int]) -> list[int]:
+        """The tokens of a text between its marks."""
+        return [*([] if self.begin is None else [self.begin]), *ids, *([] if self.end is None else [self.end])]
+
     def read(self, source: Path | str) -> Tensor:
-        """A text, or the content of a file, [1, L'] with L' at most L."""
+        """A text, or the content of a file, between its marks, [1, L'] with L' at most L."""
 
         name = str(source) if isinstance(source, Path) else repr(source if len(source) <= 40 else f"{source[:39]}…")
         try:
@@ -348,11 +372,12 @@ class Tokens(Entry):
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{name}: no text that can be read ({error})") from None
         try:
-            ids = self._tokenizer().encode(text)
+            ids = self.load_tokenizer().encode(text)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
         if not ids:
             raise UserError(f"{name}: holds no tokens")
+        ids = self.marked(ids)
         if len(ids) > self.length:
             raise UserError(f"{name}: has {len(ids)} tokens; at most {self.length} are read")
         return torch.tensor([ids])
@@ -362,11 +387,52 @@ class Tokens(Entry):
         missing = self.length - value.shape[1]
         return value if self.pad is None else torch.nn.functional.pad(value, (0, missing), value=self.pad)
 
+    def text(self, ids: Sequence[int]) -> list[int]:
+        """The tokens of one row that are text: up to `end`, without marks."""
+        ids = list(ids)
+        if self.end is not None and self.end in ids:
+            ids = ids[: ids.index(self.end)]
+        return [token for token in ids if token not in self.marks]
+
     def draw(self, value: Tensor) -> list[str]:
-        rows = [[token for token in row if token != self.pad] for row in value.tolist()]
+        rows = [self.text(row) for row in value.tolist()]
         if self.tokenizer is None:
             return [" ".join(map(str, row)) for row in rows]
-        return [self._tokenizer().decode(row) for row in rows]
+        return [self.load_tokenizer().decode(row) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLabels(Entry):
+    """int64 [B, L]: the class of each token of the entry `of`; `ignore` marks positions that do not count."""
+
+    classes: tuple[str, ...]
+    length: int
+    ignore: int = -100
+    of: str = "tokens"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.int64
+
+    def draw(self, value: Tensor) -> list[str]:
+        return [" ".join(self.classes[label] for label in row if label != self.ignore) for row in value.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealSequence(Entry):
+    """float32 [B, T, F]: F real numbers at each of T steps. names: of the F, or none."""
+
+    length: int
+    size: int = 1
+    names: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length, self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -533,6 +599,24 @@ class LabeledTokens(Streams):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaggedTokens(Streams):
+    """Texts with a class at each token."""
+
+    labels: TokenLabels
+    targets = ("labels",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencePairs(Streams):
+    """[CLS] A [SEP] B [SEP] as `begin` and `end`; segment is 0 for A and 1 for B; the label says whether B follows A in
+    the text."""
+
+    segment: TokenLabels
+    follows: Label
+    targets = ("follows",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Translations(Spec):
     source: Tokens
     target: Tokens
@@ -558,9 +642,18 @@ class RegressionReals(Points):
 
 @dataclass(frozen=True, kw_only=True)
 class Series(Spec):
-    """Real-valued series, as windows of `size` values."""
+    """Real-valued series, as windows."""
 
-    series: Reals
+    series: RealSequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionSequences(Spec):
+    """A sequence of real numbers, and one answer to it."""
+
+    sequence: RealSequence
+    target: Reals
+    targets = ("target",)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dlx.tasks.classification import Classification
 from dlx.tasks.regression import Regression
-from dlx.tasks.spec import Label, LabeledImages, LabeledReals, Reals, RegressionReals, Spec
+from dlx.tasks.spec import Entry, Label, LabeledImages, LabeledReals, Reals, RegressionReals, Spec
 from dlx.tasks.system import Answer, Batch, Objective, Report, Statistics, System
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class TaskHead(Protocol):
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]: ...
     def statistics(self, output: Tensor, batch: Batch) -> Statistics: ...
     def metrics(self, statistics: Statistics) -> dict[str, float]: ...
-    def predict(self, output: Tensor) -> dict[str, Tensor]: ...
+    def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]: ...
     def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]: ...
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]: ...
     def report(self, statistics: Statistics) -> Report: ...
@@ -71,16 +71,19 @@ class Supervised(System):
         ((self.input_name, self.input),) = spec.inputs.items()
         self.target_name, self.num_outputs = "", 0
         for name in spec.targets:
-            entry = spec.entries[name]
             self.target_name = name
-            if isinstance(entry, Label):
-                self.num_outputs = len(entry.classes)
-                self.target = Classification(spec, self.input_name, name, loss or "cross_entropy")
-            elif isinstance(entry, Reals):
-                self.num_outputs = entry.size
-                self.target = Regression(spec, self.input_name, name, loss or "mse")
-            else:
-                raise ValueError(f"spec must have a label or real numbers as its target, got {type(entry).__name__}")
+            self.num_outputs, self.target = self.make_target(spec.entries[name], loss)
+
+    def make_target(self, entry: Entry, loss: str | None) -> tuple[int, TaskHead]:
+        """The number of outputs, and the head that scores them against the target. Raises ValueError naming `loss` for
+        one that the target does not have."""
+        if isinstance(entry, Label):
+            return len(entry.classes), Classification(
+                self.spec, self.input_name, self.target_name, loss or "cross_entropy"
+            )
+        if isinstance(entry, Reals):
+            return entry.size, Regression(self.spec, self.input_name, self.target_name, loss or "mse")
+        raise ValueError(f"spec must have a label or real numbers as its target, got {type(entry).__name__}")
 
     @property
     def is_classifier(self) -> bool:
@@ -108,12 +111,17 @@ class Supervised(System):
         """Those of the target, unless a subclass has metrics of its own."""
         return self.target.metric_names if type(self).metrics is Supervised.metrics else ()
 
+    def output(self, batch: Batch) -> Tensor:
+        """What the head scores: the network's output for the input."""
+        output: Tensor = self(batch[self.input_name])
+        return output
+
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
-        output = self(batch[self.input_name])
+        output = self.output(batch)
         return self.target.loss(output, batch), self.target.logs(output.detach(), batch)
 
     def evaluate(self, batch: Batch) -> Statistics:
-        return self.target.statistics(self(batch[self.input_name]), batch)
+        return self.target.statistics(self.output(batch), batch)
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
         return self.target.metrics(statistics)
@@ -135,10 +143,10 @@ class Supervised(System):
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Classifiers: `label` int64 [B] and `probability` float [B, K]. Regressors: `target` float [B, D]."""
-        return self.target.predict(self(batch[self.input_name]))
+        return self.target.predict(self.output(batch), batch)
 
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         return self.target.answer(self, batch, predicted)
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
-        return self.target.showcase(self(batch[self.input_name]), batch)
+        return self.target.showcase(self.output(batch), batch)

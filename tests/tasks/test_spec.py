@@ -34,10 +34,12 @@ from dlx.tasks.spec import (
     Points,
     Proposals,
     Reals,
+    RealSequence,
     RegressionReals,
     Size,
     Spec,
     Streams,
+    TokenLabels,
     Tokens,
     Translations,
     UnpairedImages,
@@ -62,6 +64,8 @@ KINDS = {
     "mask": (Mask(classes=("ground", "cat"), height=6, width=4), (6, 4), torch.int64),
     "proposals": (Proposals(most=7), (7, 4), torch.float32),
     "tokens": (TEXT, (5,), torch.int64),
+    "token labels": (TokenLabels(classes=("noun", "verb"), length=5), (5,), torch.int64),
+    "real sequence": (RealSequence(length=6, size=2), (6, 2), torch.float32),
     "episode": (Episode(), (), torch.int64),
 }
 

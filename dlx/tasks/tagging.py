@@ -1,0 +1,98 @@
+"""Tagging: logits [B, L, K] against a class at each token [B, L]; positions with the label `ignore` do not count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlx.runs.media import Table
+from dlx.tasks.system import Answer, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dlx.tasks.spec import Spec, TokenLabels
+    from dlx.tasks.supervised import Supervised
+    from dlx.tasks.system import Batch, Statistics
+
+
+class Tagging:
+    """Softmax cross-entropy of each token's class, in nats, mean over those that count.
+
+    Metrics: loss, accuracy (of tokens), exact_match (texts whose tokens are all right).
+    """
+
+    monitor = ("val/accuracy", "max")
+    gaps: ClassVar[dict[str, int]] = {"accuracy": 1, "loss": -1}
+    metric_names: tuple[str, ...] = ("loss", "accuracy", "exact_match")
+
+    def __init__(self, spec: Spec, input_name: str, target_name: str) -> None:
+        self.input = spec.entries[input_name]
+        self.labels: TokenLabels = spec.entries[target_name]  # type: ignore[assignment]
+        self.input_name, self.target_name = input_name, target_name
+
+    def _per_token(self, logits_BLK: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of each token, 0 where it does not count, and where it counts, [B, L]."""
+        labels_BL = batch[self.target_name]
+        ignore = self.labels.ignore
+        loss_N = F.cross_entropy(logits_BLK.flatten(0, 1), labels_BL.flatten(), ignore_index=ignore, reduction="none")
+        return loss_N.view_as(labels_BL), labels_BL != ignore
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        loss_BL, counts_BL = self._per_token(output, batch)
+        if "weight" in batch:
+            loss_BL = loss_BL * batch["weight"].unsqueeze(1)
+        return loss_BL.sum() / counts_BL.sum().clamp_min(1)
+
+    def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        labels_BL = batch[self.target_name]
+        counts = (labels_BL != self.labels.ignore).sum().clamp_min(1)
+        return {"accuracy": (output.argmax(-1) == labels_BL).sum() / counts}
+
+    def statistics(self, output: Tensor, batch: Batch) -> Statistics:
+        loss_BL, counts_BL = self._per_token(output.float(), batch)
+        right_BL = (output.argmax(-1) == batch[self.target_name]) | ~counts_BL
+        return {
+            "loss": loss_BL.double().sum(),
+            "right": (right_BL & counts_BL).sum(),
+            "count": counts_BL.sum(),
+            "exact": right_BL.all(1).sum(),
+            "samples": torch.tensor(len(output), device=output.device),
+        }
+
+    def metrics(self, statistics: Statistics) -> dict[str, float]:
+        count = max(1, int(statistics["count"]))
+        return {
+            "loss": float(statistics["loss"]) / count,
+            "accuracy": int(statistics["right"]) / count,
+            "exact_match": int(statistics["exact"]) / max(1, int(statistics["samples"])),
+        }
+
+    def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {self.target_name: output.argmax(-1)}
+
+    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+        answers = []
+        for row in predicted[self.target_name].tolist():
+            names = [self.labels.classes[label] for label in row]
+            answers.append(Answer(" ".join(names), {self.target_name: names}))
+        return answers
+
+    def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:
+        """Texts, and the predicted and true class of each token that counts; the wrong ones first."""
+        labels_BL = batch[self.target_name]
+        counts_BL = labels_BL != self.labels.ignore
+        predicted_BL = torch.where(counts_BL, output.argmax(-1), self.labels.ignore)
+        first = (predicted_BL == labels_BL).all(1).int().argsort(stable=True)[:16]
+        columns = (
+            self.input.draw(batch[self.input_name][first]),
+            self.labels.draw(predicted_BL[first]),
+            self.labels.draw(labels_BL[first]),
+        )
+        return {"predictions": Table([self.input_name, "predicted", "true"], list(zip(*columns, strict=True)))}
+
+    def report(self, statistics: Statistics) -> Report:
+        return Report()
