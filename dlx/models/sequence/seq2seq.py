@@ -64,8 +64,8 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BSE: Tensor, lengths_B: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor | None]]]:
-        """The top layer's states [B, S, D], and of each layer h and c, [B, H], after the last token that the last
-        direction reads: c of LSTMs of one direction, else None."""
+        """The top layer's states [B, S, D], and of each layer h [B, D] after the token that each direction reads last,
+        with c [B, H] of LSTMs of one direction, else None."""
         steps_S = torch.arange(x_BSE.shape[1], device=x_BSE.device)
         lengths_B1 = lengths_B.unsqueeze(1)
         backward_BS1 = torch.where(steps_S < lengths_B1, lengths_B1 - 1 - steps_S, steps_S).unsqueeze(-1)
@@ -73,15 +73,16 @@ class Encoder(nn.Module):
         found: list[tuple[Tensor, Tensor | None]] = []
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, nn.ModuleList)
-            x_BSE, states = (self.dropout(x_BSE) if number else x_BSE), []
+            x_BSE = self.dropout(x_BSE) if number else x_BSE
+            states, last, cell_BH = [], [], None
             for rnn, is_backward in zip(layer, self.is_backward, strict=True):
                 read = x_BSE.gather(1, backward_BS1.expand_as(x_BSE)) if is_backward else x_BSE
                 h_BSH, _ = rnn(read)
-                last_BH = h_BSH.gather(1, last_B11.expand(-1, 1, h_BSH.shape[-1]))[:, 0]
-                is_single = len(self.is_backward) == 1
-                cell_BH = last_cell(rnn, read, h_BSH, lengths_B) if isinstance(rnn, nn.LSTM) and is_single else None
+                last.append(h_BSH.gather(1, last_B11.expand(-1, 1, h_BSH.shape[-1]))[:, 0])
+                if isinstance(rnn, nn.LSTM) and len(layer) == 1:
+                    cell_BH = last_cell(rnn, read, h_BSH, lengths_B)
                 states.append(h_BSH.gather(1, backward_BS1.expand_as(h_BSH)) if is_backward else h_BSH)
-            found.append((last_BH, cell_BH))
+            found.append((torch.cat(last, -1), cell_BH))
             x_BSE = torch.cat(states, -1)
         return x_BSE, found
 
@@ -172,9 +173,11 @@ class Seq2Seq(Translator):
             self.write = nn.Embedding(self.target.tokens.vocabulary, embed_dim)
             more = features if attention == "bahdanau" else hidden if self.feeds else 0
             self.decoder = make_rnn(cell, embed_dim + more, hidden, layers, dropout)
-            # Both directions end at different tokens: the one that ends at the first token says how to begin.
-            is_both = encoder == "bidirectional"
-            self.bridges = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers if is_both else 0))
+            # With attention the decoder begins with the direction that ends at the first token (Bahdanau et al.,
+            # appendix A.2.2); without it, it knows nothing but what both end with.
+            self.begins_with = features if attention is None else hidden
+            number = layers if encoder == "bidirectional" else 0
+            self.bridges = nn.ModuleList(nn.Linear(self.begins_with, hidden) for _ in range(number))
         if isinstance(self.target, Translation) and attention is not None:
             self.align = Attention("concat" if attention == "bahdanau" else score, hidden, features)
             if attention == "bahdanau":
@@ -211,14 +214,10 @@ class Seq2Seq(Translator):
         return states_BSD
 
     def _summary(self, x_BS: Tensor) -> Tensor:
-        """Each direction's state after the token that it reads last, [B, D]."""
-        states_BSD, H = self.features(x_BS), self.encoder.features // len(self.encoder.is_backward)
-        last_B1H = (self._lengths(x_BS) - 1).view(-1, 1, 1).expand(-1, 1, H)
-        parts = [
-            part_BSH[:, 0] if is_backward else part_BSH.gather(1, last_B1H)[:, 0]
-            for part_BSH, is_backward in zip(states_BSD.split(H, -1), self.encoder.is_backward, strict=True)
-        ]
-        return torch.cat(parts, -1)
+        """The top layer's states after the token that each direction reads last, [B, D]."""
+        _, last = self.encoder(self.dropout(self.read(x_BS)), self._lengths(x_BS))
+        summary_BD: Tensor = last[-1][0]
+        return summary_BD
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
         return self._summary(batch[self.input_name])
@@ -233,9 +232,9 @@ class Seq2Seq(Translator):
         """hidden [B, N, H], of LSTMs cell [B, N, H]; with attention states [B, S, D], keys [B, S, A], valid [B, S]."""
         lengths_B = self._lengths(source_BS)
         states_BSD, last = self.encoder(self.dropout(self.read(source_BS)), lengths_B)
-        hidden = [h_BH for h_BH, _ in last]
+        hidden = [h_BD[:, -self.begins_with :] for h_BD, _ in last]
         if self.bridges:
-            hidden = [bridge(h_BH).tanh() for bridge, h_BH in zip(self.bridges, hidden, strict=True)]
+            hidden = [bridge(h_BF).tanh() for bridge, h_BF in zip(self.bridges, hidden, strict=True)]
         memory: Cache = {"hidden": torch.stack(hidden, 1)}
         if isinstance(self.decoder, nn.LSTM):
             cells = [torch.zeros_like(hidden[0]) if c_BH is None else c_BH for _, c_BH in last]
