@@ -220,7 +220,7 @@ class Translator(Supervised):
         if not isinstance(self.target, Translation):
             return super().output(batch)
         if "target" not in batch:
-            return batch["source"].new_empty(0)
+            return torch.empty(0)
         return self.decode(batch["target"][:, :-1], self.encode(batch["source"]))
 
     def next_logits(self, tokens: Tensor, cache: Cache | None) -> Tensor:
