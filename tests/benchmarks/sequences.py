@@ -152,7 +152,7 @@ def sampled(length: int, use_cache: bool) -> tuple[float, Tensor]:
 
 
 def batched(buckets: bool, steps: int) -> int:
-    """Tokens, padding included, of an epoch of strings of 4 to 64 letters, with batches of similar length or without."""
+    """Tokens, padding included, of an epoch of strings of 4 to 64 letters; buckets: batches of similar length."""
     from dlx.data.loader import make_loader
     from dlx.data.splits import SplitSettings
 
