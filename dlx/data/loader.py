@@ -350,18 +350,18 @@ def _fits(split: Split, entries: Entries, device: torch.device) -> bool:
     return row_bytes * min(len(split), len(source)) <= _free_memory(device) * MEMORY_SHARE
 
 
-def evaluation_batch(view: SplitSettings, entries: Entries) -> int:
+def evaluation_batch(settings: SplitSettings, entries: Entries) -> int:
     """How many samples are evaluated at a time: `eval_batch_size`, or what memory suggests."""
-    if view.eval_batch_size is not None:
-        return view.eval_batch_size
+    if settings.eval_batch_size is not None:
+        return settings.eval_batch_size
     sample = sum(4 * math.prod(entry.shape) for entry in entries.values())
-    return max(view.batch_size, min(EVALUATED, EVALUATED_BYTES // max(1, sample)))
+    return max(settings.batch_size, min(EVALUATED, EVALUATED_BYTES // max(1, sample)))
 
 
 def make_loader(
     split: AnySplit,
     entries: Entries,
-    view: SplitSettings,
+    settings: SplitSettings,
     *,
     device: torch.device,
     seed: int = 0,
@@ -373,37 +373,37 @@ def make_loader(
 ) -> Loader:
     """The loader that suits a split: on the device where it fits and no workers were asked for.
 
-    training: batches are the view's; else they are as large as an evaluation takes. store: shared by the loaders of a
+    training: batches have the size of the settings; else that of an evaluation. store: shared by the loaders of a
     run. look: called while workers keep it waiting; what it raises ends the wait. Raises UserError for a training batch
     that the processes cannot share evenly.
     """
-    if training and view.batch_size % world_size:
-        raise UserError(f"dataset.batch_size: {view.batch_size} cannot be shared evenly by {world_size} processes")
-    if training and world_size > 1 and not view.drop_last:
+    if training and settings.batch_size % world_size:
+        raise UserError(f"dataset.batch_size: {settings.batch_size} cannot be shared evenly by {world_size} processes")
+    if training and world_size > 1 and not settings.drop_last:
         raise UserError("dataset.drop_last: several processes need full batches; set it to true")
     store = store or DeviceStore()
     order: dict[str, Any] = {
-        "batch_size": view.batch_size if training else evaluation_batch(view, entries),
+        "batch_size": settings.batch_size if training else evaluation_batch(settings, entries),
         "seed": seed,
         "rank": rank,
         "world_size": world_size,
-        "drop_last": view.drop_last or isinstance(split, UnpairedSplit),  # both sides of a batch are equally many
+        "drop_last": settings.drop_last or isinstance(split, UnpairedSplit),  # both sides of a batch are equally many
     }
     if isinstance(split, UnpairedSplit):
-        view = copy.copy(view)
-        view.drop_last = True
+        settings = copy.copy(settings)
+        settings.drop_last = True
         same: dict[str, Any] = {"device": device, "training": training, "store": store, "look": look}
-        a = make_loader(split.a, entries, view, seed=seed, rank=rank, world_size=world_size, **same)
+        a = make_loader(split.a, entries, settings, seed=seed, rank=rank, world_size=world_size, **same)
         of_b = derive(seed, "side b")
-        b = make_loader(split.b, entries, view, seed=of_b, rank=rank, world_size=world_size, **same)
+        b = make_loader(split.b, entries, settings, seed=of_b, rank=rank, world_size=world_size, **same)
         return UnpairedLoader(split, a, b, entries, **order)
     if isinstance(split.source, Proposed):
         split = replace(split, source=split.source.only(tuple(entries)))
-    if view.workers == 0 and isinstance(split.source, Windows):
+    if settings.workers == 0 and isinstance(split.source, Windows):
         return WindowsLoader(split, entries, device, store, **order)
-    if view.workers == 0 and _fits(split, entries, device):
+    if settings.workers == 0 and _fits(split, entries, device):
         return DeviceLoader(split, entries, device, store, **order)
-    return WorkerLoader(split, entries, device, view.workers, timeout=view.timeout, look=look, **order)
+    return WorkerLoader(split, entries, device, settings.workers, timeout=settings.timeout, look=look, **order)
 
 
 def not_finite(loader: Loader, step: int) -> str | None:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import Unpaired
 from dlx.data.proposals import Proposed, Proposer, with_proposals
@@ -106,14 +107,9 @@ class SplitSettings:
         timeout: float = 600.0,
         drop_last: bool = True,
     ) -> None:
-        least_of = {"batch_size": 1, "eval_batch_size": 1, "folds": 2, "bootstrap": 0, "workers": 0}
-        given = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "folds": folds, "bootstrap": bootstrap}
-        given["workers"] = workers
-        if timeout < 0:
-            raise ValueError(f"timeout must be at least 0, got {timeout}")
-        for name, least in least_of.items():
-            if (value := given[name]) is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        checks.at_least(0, bootstrap=bootstrap, workers=workers, timeout=timeout)
+        checks.at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        checks.at_least(2, folds=folds)
         if subset is not None and not (0 < subset <= 1 if isinstance(subset, float) else subset >= 2):
             raise ValueError(f"subset must be a number of samples (at least 2) or a fraction in (0, 1], got {subset}")
         if fold is not None and folds is None:

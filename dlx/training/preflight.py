@@ -49,18 +49,20 @@ def check_processes(prepared: Prepared) -> None:
     for name, split in prepared.splits.items():
         if len(split) < size:
             raise UserError(f"dataset: {name} has {len(split)} samples, too few for {size} processes")
-    if prepared.view.batch_size % size:
-        raise UserError(f"dataset.batch_size: {prepared.view.batch_size} cannot be shared evenly by {size} processes")
-    if prepared.system.objectives() and not prepared.view.drop_last:
+    if prepared.settings.batch_size % size:
+        raise UserError(
+            f"dataset.batch_size: {prepared.settings.batch_size} cannot be shared evenly by {size} processes"
+        )
+    if prepared.system.objectives() and not prepared.settings.drop_last:
         raise UserError("dataset.drop_last: several processes need full batches; set it to true")
 
 
 def check_batch_norms(prepared: Prepared) -> None:
     """Raises UserError if a batch norm would get a single value, whose variance is undefined."""
-    view, count = prepared.view, prepared.trainer.accumulate
+    settings, count = prepared.settings, prepared.trainer.accumulate
     samples = len(prepared.splits["train"])
-    whole = view.batch_size // world_size()
-    last = 0 if view.drop_last else samples % view.batch_size
+    whole = settings.batch_size // world_size()
+    last = 0 if settings.drop_last else samples % settings.batch_size
     smallest = {size: min(_chunks(size, count)) for size in (whole, last) if size}
     if 1 not in smallest.values() or not prepared.system.objectives():
         return

@@ -43,7 +43,7 @@ class Prepared:
     config: Config
     trainer: Trainer
     dataset: Dataset
-    view: SplitSettings
+    settings: SplitSettings
     splits: dict[str, AnySplit]
     regularizers: dict[str, Regularizer]
     schedule: Schedule
@@ -91,7 +91,7 @@ def prepare(
 
     trainer = attempt(build, config, "trainer")
     dataset = dataset or attempt(build, config, "dataset")
-    view = attempt(build_shared, config, "dataset")
+    settings = attempt(build_shared, config, "dataset")
     schedule = attempt(build, config, "scheduler")
     regularizers = attempt(build_all, config, "regularization") or {}
     trackers = attempt(build_all, config, "tracker")
@@ -100,7 +100,7 @@ def prepare(
         parameter = torch.zeros(1, requires_grad=True)
         attempt(_make_optimizer, config, class_block(config, "optimizer"), params=[parameter])
     system = None
-    spec = attempt(view.spec, dataset) if dataset is not None and view is not None else None
+    spec = attempt(settings.spec, dataset) if dataset is not None and settings is not None else None
     if spec is not None and run is not None:
         before = load_spec(run, trust=config.trust)
         check_classes(before, spec)
@@ -110,8 +110,8 @@ def prepare(
     if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
         known = ", ".join(system.players) or "it has one objective"
         problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
-    if system is not None and trainer is not None and view is not None:
-        problems += check_contract(system, trainer, view)
+    if system is not None and trainer is not None and settings is not None:
+        problems += check_contract(system, trainer, settings)
     for name, regularizer in regularizers.items() if system is not None else ():
         try:
             regularizer.check(system)
@@ -131,28 +131,28 @@ def prepare(
             problems.append(Problem("trainer.init_from", str(error).removeprefix("trainer.init_from: ")))
     if problems:
         raise blamed(config, ConfigError(problems))
-    splits = splits or view.split(dataset)
-    if not view.batch_size:
-        view.batch_size = suitable_batch(len(splits["train"]))
-        config = config.with_value("dataset", "batch_size", view.batch_size)
-    if view.batch_size % trainer.accumulate:
+    splits = splits or settings.split(dataset)
+    if not settings.batch_size:
+        settings.batch_size = suitable_batch(len(splits["train"]))
+        config = config.with_value("dataset", "batch_size", settings.batch_size)
+    if settings.batch_size % trainer.accumulate:
         raise ConfigError(
             [
                 Problem(
                     "trainer.accumulate",
-                    f"must divide dataset.batch_size ({view.batch_size}), got {trainer.accumulate}",
+                    f"must divide dataset.batch_size ({settings.batch_size}), got {trainer.accumulate}",
                 )
             ]
         )
     assert system is not None
     assert dataset is not None
     if not system.objectives():
-        view.drop_last = False  # what is fitted at once takes all samples
+        settings.drop_last = False  # what is fitted at once takes all samples
     size = len(splits["train"])
-    steps = count_batches(size, view.batch_size, view.drop_last)
+    steps = count_batches(size, settings.batch_size, settings.drop_last)
     if steps == 0:
         raise UserError(
-            f"dataset.batch_size: {view.batch_size} is more than the {size} training samples; "
+            f"dataset.batch_size: {settings.batch_size} is more than the {size} training samples; "
             "take at most that, or set dataset.drop_last=false"
         )
     _check_entries(config, dataset, splits, system)
@@ -164,7 +164,7 @@ def prepare(
         raise ConfigError([Problem("model", str(error), file_of(config, "model"))]) from None
     assert spec is not None
     prepared = Prepared(
-        config, trainer, dataset, view, splits, regularizers, schedule, trackers, grouping, spec, system, steps, []
+        config, trainer, dataset, settings, splits, regularizers, schedule, trackers, grouping, spec, system, steps, []
     )
     prepared.notes += [*dataset.notes(), *_notes(prepared)]
     return prepared
@@ -199,7 +199,7 @@ def _notes(prepared: Prepared) -> list[str]:
     return notes
 
 
-def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> list[Problem]:
+def check_contract(system: System, trainer: Trainer, settings: SplitSettings) -> list[Problem]:
     """Settings that this system does not support."""
     problems, name = [], type(system).__name__
     first = system.objectives()
@@ -216,7 +216,7 @@ def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> lis
         )
     if trainer.compile and not system.compiles:
         problems.append(Problem("trainer.compile", f"must be false: torch.compile cannot follow the loss of {name}"))
-    if view.weights is not None and (len(first) > 1 or "weight" not in system.takes):
+    if settings.weights is not None and (len(first) > 1 or "weight" not in system.takes):
         why = "has several objectives" if len(first) > 1 else "takes no sample weights"
         problems.append(Problem("dataset.weights", f"must be null: {name} {why}"))
     if system.views and (len(system.views) < 2 or not hasattr(system, "augmentation")):
@@ -262,9 +262,9 @@ class Preparer:
 
     def __call__(self, config: Config) -> Prepared:
         blocks = class_block(config, "dataset"), config["dataset"]
-        data, view = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
-        prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(view))
-        self._datasets[data], self._splits[view] = prepared.dataset, prepared.splits
+        data, settings = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
+        prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(settings))
+        self._datasets[data], self._splits[settings] = prepared.dataset, prepared.splits
         return prepared
 
 

@@ -264,7 +264,7 @@ def _run(
 ) -> Result:
     trainer = prepared.trainer
     if dist.device.type == "cpu":
-        torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.view.batch_size))
+        torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.settings.batch_size))
     session = open_session(prepared, folder, dist, quiet=quiet, resumed=resumed)
     # --quiet leaves out how far a run is; what should be known of many members was said before they began.
     for line in prepared.notes if dist.is_main and not (quiet and plan_folder(folder.path)) else ():

@@ -74,7 +74,7 @@ class Member:
         }
         step = step_of(self.checkpoint) if self.checkpoint else 0
         sizes = (self.prepared.steps_per_epoch, step, data.get("weights") is not None)
-        partial = None if self.prepared.view.drop_last else len(self.prepared.splits["train"])
+        partial = None if self.prepared.settings.drop_last else len(self.prepared.splits["train"])
         return json.dumps([values, sizes, partial], sort_keys=True, default=str)
 
 
@@ -132,7 +132,7 @@ class Batched:
         first = members[0].prepared
         dist = Dist.init(first.trainer.device)
         if dist.device.type == "cpu":
-            samples = first.view.batch_size * len(members)
+            samples = first.settings.batch_size * len(members)
             torch.set_num_threads(first.trainer.threads or choose_threads(first.system, samples))
         loops = [
             build_loop(
