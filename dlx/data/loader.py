@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, Windows, only
 from dlx.data.proposals import Proposed
 from dlx.data.splits import Split, UnpairedSplit
@@ -163,7 +162,7 @@ def _move(split: Split, entries: Entries, device: torch.device) -> DeviceTensors
     rows, row = split.index.unique(return_inverse=True)
     tensors: dict[str, Tensor] = {}
     raw: list[str] = []
-    budget = _float_budget(device)
+    budget = _free_memory(device) * MEMORY_SHARE if device.type == "cuda" else FLOAT_BUDGET
     padded = {entry.of for entry in entries.values() if isinstance(entry, Size)}
     for name, entry in entries.items():
         if (tensor := split.source.tensors.get(name)) is None:
@@ -337,10 +336,6 @@ def _free_memory(device: torch.device) -> int:
     return 4 << 30
 
 
-def _float_budget(device: torch.device) -> float:
-    return _free_memory(device) * MEMORY_SHARE if device.type == "cuda" else FLOAT_BUDGET
-
-
 def _fits(split: Split, entries: Entries, device: torch.device) -> bool:
     source = split.source
     if type(source) is not TensorSource:  # one that takes otherwise is asked
@@ -374,13 +369,8 @@ def make_loader(
     """The loader that suits a split: on the device where it fits and no workers were asked for.
 
     training: batches have the size of the settings; else that of an evaluation. store: shared by the loaders of a
-    run. look: called while workers keep it waiting; what it raises ends the wait. Raises UserError for a training batch
-    that the processes cannot share evenly.
+    run. look: called while workers keep it waiting; what it raises ends the wait.
     """
-    if training and settings.batch_size % world_size:
-        raise UserError(f"dataset.batch_size: {settings.batch_size} cannot be shared evenly by {world_size} processes")
-    if training and world_size > 1 and not settings.drop_last:
-        raise UserError("dataset.drop_last: several processes need full batches; set it to true")
     store = store or DeviceStore()
     order: dict[str, Any] = {
         "batch_size": settings.batch_size if training else evaluation_batch(settings, entries),

@@ -24,14 +24,6 @@ def counters(device: torch.device) -> Batch:
     return {"step": step, "stage": step, "progress": torch.ones((), device=device)}
 
 
-def _join(total: Statistics, part: Statistics) -> None:
-    for name, value in part.items():
-        if name not in total:
-            total[name] = value
-        else:
-            total[name] = total[name] + value
-
-
 @torch.no_grad()
 def collect(
     system: System, loader: Loader, dist: Dist, seed: int = 0, bank: Loader | None = None, *, report: bool = False
@@ -51,7 +43,8 @@ def collect(
             system.before_evaluation(bank, dist)
         for number, batch in enumerate(loader.eval_batches()):
             reseed(seed, "eval", number, dist.rank, device=dist.device)
-            _join(total, system.evaluate({**batch, **extra}))
+            for name, value in system.evaluate({**batch, **extra}).items():
+                total[name] = total[name] + value if name in total else value
     finally:
         system.train(was_training)
     for name, value in total.items():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dlx.config.errors import UserError
 from dlx.data.loader import DeviceStore, make_loader
 from dlx.data.splits import train_probe
 from dlx.training.evaluate import BANK
@@ -38,11 +37,8 @@ class Loaders:
 
 
 def make_loaders(prepared: Prepared, system: System, dist: Dist, store: DeviceStore | None = None) -> Loaders:
-    """store: of data that several runs share on a device. Raises UserError for splits smaller than the processes."""
+    """store: of data that several runs share on a device."""
     settings, splits = prepared.settings, prepared.splits
-    for name, split in splits.items():
-        if len(split) < dist.size:
-            raise UserError(f"dataset: {name} has {len(split)} samples, too few for {dist.size} processes")
     loader = partial(
         make_loader, entries=system.spec.entries, settings=settings, device=dist.device, seed=prepared.config["seed"],
         rank=dist.rank, world_size=dist.size, store=store or DeviceStore(), look=Signals.overdue,

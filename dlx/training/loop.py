@@ -416,7 +416,7 @@ class Loop:
         for regularizer in self.hooks["on_gradients"]:
             regularizer.on_gradients(objective.params)
         norm = None
-        clip_norm = self.prepared.clip_norms.get(objective.name, self.trainer.clip_norm)
+        clip_norm = self.prepared.grouping.clip_norms.get(objective.name, self.trainer.clip_norm)
         if clip_norm is not None:
             norm = nn.utils.clip_grad_norm_(objective.params, clip_norm)
         elif logging:

@@ -58,11 +58,6 @@ class Prepared:
     def total_steps(self) -> int:
         return self.trainer.total_steps(self.system, self.steps_per_epoch)
 
-    @property
-    def clip_norms(self) -> dict[str, float]:
-        """By player, for those that have their own."""
-        return self.grouping.clip_norms
-
     def make_optimizers(self, system: System, objectives: list[Objective]) -> list[torch.optim.Optimizer]:
         """One optimizer per objective."""
         make = partial(_make_optimizer, self.config)
@@ -82,12 +77,21 @@ def prepare(
     """
     problems: list[Problem] = []
 
-    def attempt(make: Any, *arguments: Any, **given: Any) -> Any:
+    def attempt(make: Any, *arguments: Any, blame: str = "", **given: Any) -> Any:
+        """The output of `make`, or None and a problem. blame: the key of an error that names none."""
         try:
             return make(*arguments, **given)
         except ConfigError as error:
             problems.extend(error.problems)
-            return None
+        except (ValueError, UserError) as error:
+            if not blame:
+                raise
+            group, _, name = blame.partition(".")
+            if group == "regularization":
+                problems.append(Problem(blame, str(error), file_of(config, group, name)))
+            else:
+                problems.append(Problem(blame, str(error).removeprefix(f"{blame}: ").removeprefix(f"{name} ")))
+        return None
 
     trainer = attempt(build, config, "trainer")
     dataset = dataset or attempt(build, config, "dataset")
@@ -107,48 +111,34 @@ def prepare(
         spec = before
     if spec is not None and (built := attempt(build_meta, config, spec)) is not None:
         config, system = built
-    if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
-        known = ", ".join(system.players) or "it has one objective"
-        problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
-    if system is not None and trainer is not None and settings is not None:
+    if system is not None:
+        for name in sorted(set(grouping.players) - set(system.players)) if grouping is not None else ():
+            known = ", ".join(system.players) or "it has one objective"
+            problems.append(Problem(f"optimizer.players.{name}", f"no such player ({known})"))
+        for name, regularizer in regularizers.items():
+            attempt(regularizer.check, system, blame=f"regularization.{name}")
+    if system is not None and trainer is not None:
         problems += check_contract(system, trainer, settings)
-    for name, regularizer in regularizers.items() if system is not None else ():
-        try:
-            regularizer.check(system)
-        except ValueError as error:
-            problems.append(Problem(f"regularization.{name}", str(error), file_of(config, "regularization", name)))
-    if trainer is not None and system is not None:
-        try:
-            trainer.monitored_of(system, regularizers)
-        except ValueError as error:
-            problems.append(Problem("trainer.monitor", str(error).removeprefix("monitor ")))
+        attempt(trainer.monitored_of, system, regularizers, blame="trainer.monitor")
         if not system.objectives():
             problems += _check_closed_form(config, trainer)
-    if trainer is not None and system is not None and trainer.init_from is not None:
-        try:
-            load_into(system, trainer.init_from, config["output_root"])
-        except UserError as error:
-            problems.append(Problem("trainer.init_from", str(error).removeprefix("trainer.init_from: ")))
+        if trainer.init_from is not None:
+            attempt(load_into, system, trainer.init_from, config["output_root"], blame="trainer.init_from")
     if problems:
         raise blamed(config, ConfigError(problems))
-    splits = splits or settings.split(dataset)
-    if not settings.batch_size:
-        settings.batch_size = suitable_batch(len(splits["train"]))
-        config = config.with_value("dataset", "batch_size", settings.batch_size)
-    if settings.batch_size % trainer.accumulate:
-        raise ConfigError(
-            [
-                Problem(
-                    "trainer.accumulate",
-                    f"must divide dataset.batch_size ({settings.batch_size}), got {trainer.accumulate}",
-                )
-            ]
-        )
     assert system is not None
     assert dataset is not None
+    assert spec is not None
+    splits = splits or settings.split(dataset)
+    size = len(splits["train"])
+    if not settings.batch_size:
+        settings.batch_size = suitable_batch(size)
+        config = config.with_value("dataset", "batch_size", settings.batch_size)
+    if settings.batch_size % trainer.accumulate:
+        message = f"must divide dataset.batch_size ({settings.batch_size}), got {trainer.accumulate}"
+        raise ConfigError([Problem("trainer.accumulate", message)])
     if not system.objectives():
         settings.drop_last = False  # what is fitted at once takes all samples
-    size = len(splits["train"])
     steps = count_batches(size, settings.batch_size, settings.drop_last)
     if steps == 0:
         raise UserError(
@@ -156,13 +146,11 @@ def prepare(
             "take at most that, or set dataset.drop_last=false"
         )
     _check_entries(config, dataset, splits, system)
+    total = trainer.total_steps(system, steps)
     try:
-        check_stages(
-            system.stage_starts(trainer.total_steps(system, steps)), trainer.total_steps(system, steps), system
-        )
+        check_stages(system.stage_starts(total), total, system)
     except ValueError as error:
         raise ConfigError([Problem("model", str(error), file_of(config, "model"))]) from None
-    assert spec is not None
     prepared = Prepared(
         config, trainer, dataset, settings, splits, regularizers, schedule, trackers, grouping, spec, system, steps, []
     )
@@ -272,10 +260,8 @@ def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
     """Problems for settings that need gradient steps, which a closed-form system does not take."""
     model = config.choices["model"]
     why = f"does nothing for {model}, which is fitted in closed form, without gradient steps"
-    chosen = config.choices["regularization"]
-    keys = [*(["regularization"] if chosen else [])]
-    keys += [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None and not chosen]
-    problems = [Problem(key, why) for key in keys]
+    keys = [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None]
+    problems = [Problem(key, why) for key in (["regularization"] if config.choices["regularization"] else keys)]
     if world_size() > 1:
         problems.append(Problem("model", f"{model} is fitted in closed form, by one process, not under torchrun"))
     return problems
