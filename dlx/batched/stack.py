@@ -21,9 +21,9 @@ from dlx.data.dataset import Dataset
 from dlx.data.loader import DeviceLoader
 from dlx.random import reseed
 from dlx.training.clock import Clock
+from dlx.training.diverged import Diverged
 from dlx.training.evaluate import counters, evaluate
 from dlx.training.interval import Due, Interval
-from dlx.training.loop import Diverged
 from dlx.training.signals import Signals
 
 if TYPE_CHECKING:

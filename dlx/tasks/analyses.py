@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
+from dlx.tasks.answer import Report
 from dlx.tasks.spec import Label
-from dlx.tasks.system import Report
 
 if TYPE_CHECKING:
     from dlx.tasks.system import System

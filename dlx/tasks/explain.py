@@ -73,11 +73,8 @@ def _watched(system: System) -> Iterator[list[Tensor]]:
 
     trunk: Any = system.features
     if isinstance(trunk, nn.Module):
-        handle = trunk.register_forward_hook(lambda _module, _inputs, output: hold(output))
-        try:
+        with trunk.register_forward_hook(lambda _module, _inputs, output: hold(output)):
             yield seen
-        finally:
-            handle.remove()
     else:
         vars(system)["features"] = lambda *inputs: hold(trunk(*inputs))  # hides the class's method, on this object
         try:

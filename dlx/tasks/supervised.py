@@ -7,7 +7,7 @@ A model inherits `Supervised` and is then the network and nothing else: it defin
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -34,23 +34,6 @@ def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Ten
     return inputs, target, torch.cat(weights) if weights else torch.ones(len(inputs), dtype=torch.float64)
 
 
-class TaskHead(Protocol):
-    """The head of a supervised system: loss, metrics and pictures of one kind of target."""
-
-    monitor: tuple[str, str]
-    gaps: ClassVar[dict[str, int]]
-    metric_names: tuple[str, ...]
-
-    def loss(self, output: Tensor, batch: Batch) -> Tensor: ...
-    def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]: ...
-    def statistics(self, output: Tensor, batch: Batch) -> Statistics: ...
-    def metrics(self, statistics: Statistics) -> dict[str, float]: ...
-    def predict(self, output: Tensor) -> dict[str, Tensor]: ...
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]: ...
-    def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]: ...
-    def report(self, statistics: Statistics) -> Report: ...
-
-
 class Supervised(System):
     """Base of all classifiers and regressors.
 
@@ -60,7 +43,7 @@ class Supervised(System):
     """
 
     takes = ("weight", "soft_label")
-    target: TaskHead
+    target: Classification | Regression
 
     def __init__(self, *, spec: Spec, loss: str | None = None) -> None:
         super().__init__()

@@ -9,7 +9,8 @@ from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.config.overrides import convert_text
 from dlx.training.distributed import Dist
-from dlx.training.evaluate import collect, show
+from dlx.training.evaluate import collect
+from dlx.training.pictures import show
 from dlx.training.trained import open_all
 
 if TYPE_CHECKING:

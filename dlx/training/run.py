@@ -21,13 +21,15 @@ from dlx.runs.find import plan_folder
 from dlx.runs.folder import RunFolder, load_frozen
 from dlx.runs.lock import owner_is_alive
 from dlx.training.distributed import Dist
+from dlx.training.diverged import Diverged
 from dlx.training.load import build_system, load_into, newest_checkpoint, without_weights
 from dlx.training.loaders import make_loaders
-from dlx.training.loop import Diverged, Loop, naming
+from dlx.training.loop import Loop
 from dlx.training.preflight import check_processes, preflight
 from dlx.training.prepare import prepare
 from dlx.training.session import EARLY, Result, Session
 from dlx.training.signals import Signals
+from dlx.training.state import naming
 from dlx.training.threads import choose_threads
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import LOST, UserError, cause_of, plain, reason_of
-from dlx.runs.media import MAX_BYTES, Animation, files_in, grid
 from dlx.tracking.recorder import Recorder, RunRecorder
-from dlx.training.evaluate import evaluate, show
-from dlx.training.loop import Diverged
+from dlx.training.diverged import Diverged
+from dlx.training.evaluate import evaluate
+from dlx.training.pictures import write_pictures
 from dlx.training.progress import Progress
 from dlx.training.signals import Signals, exit_code, signal_of
 
@@ -81,8 +81,9 @@ class Session:
             self._end("finished", 0)
             with Signals():
                 self._write()
-            if isinstance(loop.recorder, RunRecorder):
-                self._show(loop, loop.recorder)
+            if self.dist.is_main:
+                with Signals(raises=True):
+                    write_pictures(loop, films_in=self.folder)
 
     def _test(self, loop: Loop) -> dict[str, Any]:
         """Evaluates the best weights on the test split, once. A bug in it loses no training: `lacks` says that
@@ -99,19 +100,6 @@ class Session:
             row = partial(loop.recorder.row, loop.state.step, loop.epoch, test)
             self._attempt("the row of the test split not written", row)
         return {**test, **finished}
-
-    def _show(self, loop: Loop, recorder: RunRecorder) -> None:
-        """Writes the system's pictures. A bug in one loses nothing but the picture."""
-        system, loaders = loop.system, loop.loaders
-        with Signals(raises=True):
-            try:
-                held_out = loaders.val if system.film else loaders.test
-                for name, medium in show(system, held_out, loop.seed, loaders.train).items():
-                    recorder.media(loop.state.step, name, medium)
-                if system.film:
-                    make_films(recorder)
-            except Exception as error:
-                recorder.lose(f"pictures not made: {reason_of(error)}")
 
     def abandon(self, reason: str) -> None:
         """Leaves the run to another process, which goes on with it."""
@@ -205,28 +193,3 @@ def _ended_early(loop: Loop) -> str | None:
     may_end = {name: part for name, part in loop.regularizers.items() if part.defines("on_validation")}
     asked = [name for name, part in may_end.items() if part.on_validation(state.history, loop.monitored)]
     return f"{' and '.join(asked or may_end)} at step {state.step:,} of {state.stopped_of:,}"
-
-
-FRAMES_OF_STRIP = 8
-LEAST_FRAMES = 3
-
-
-def make_films(recorder: RunRecorder) -> None:
-    """Makes a film strip and an animation of each picture that exists for several steps."""
-    import numpy as np
-    from PIL import Image
-
-    found: dict[str, dict[int, Path]] = {}
-    for file in files_in(recorder.folder.media):
-        if file.kind == "image" and file.step is not None and file.path.stat().st_size <= MAX_BYTES["image"]:
-            found.setdefault(file.name, {})[file.step] = file.path
-    for name, paths in found.items():
-        step, *_ = sorted(paths, reverse=True)
-        # Only as what dlx writes: the folder may come from elsewhere.
-        frames = [np.asarray(Image.open(paths[at], formats=["PNG"]).convert("RGB")) for at in sorted(paths)]
-        frames = [frame for frame in frames if frame.shape == frames[-1].shape]
-        if len(frames) < LEAST_FRAMES:
-            continue
-        chosen = np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_OF_STRIP)).round().astype(int)
-        recorder.media(step, f"{name}-strip", grid(np.stack([frames[i] for i in chosen]), len(chosen), gap=24))
-        recorder.media(step, f"{name}-film", Animation(np.stack(frames)))

@@ -125,7 +125,7 @@ PHASES = {
     "making the folder": (RunFolder, "write_environment"),
     "beginning the session": (RunRecorder, "__init__"),
     "building": (training, "build_loop"),
-    "the last checkpoint": ("dlx.training.loop", "save_checkpoint"),
+    "the last checkpoint": ("dlx.training.state", "save_checkpoint"),
     "testing": (sessions, "evaluate"),
     "pictures": (sessions, "show"),
 }

@@ -31,8 +31,9 @@ from dlx.sweeps.plan import SEARCH, Interrupted
 from dlx.sweeps.search.pruning import should_prune_of
 from dlx.tracking.recorder import Recorder
 from dlx.training.distributed import Dist
+from dlx.training.diverged import Diverged
 from dlx.training.load import without_weights
-from dlx.training.loop import Diverged, Loop
+from dlx.training.loop import Loop
 from dlx.training.prepare import Prepared, Preparer
 from dlx.training.progress import Progress
 from dlx.training.run import build_loop, open_folder, open_session
