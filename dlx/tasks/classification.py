@@ -174,7 +174,9 @@ def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], sho
     canvas_HWC = torch.ones(rows * step_y, columns * step_x, channels)
     tall = 8 * rows * step_y / (columns * step_x)
     figure, axes = subplots(size=(8, tall + 0.3))
-    figure.suptitle(shown, fontsize=9)
+    figure.set_layout_engine("none")  # which takes as long as all the rest
+    axes.set_position((0, 0, 1, tall / (tall + 0.3)))
+    figure.suptitle(shown, fontsize=9, y=1 - 0.15 / (tall + 0.3), va="center")
     for number, (image_CHW, text, color) in enumerate(zip(images_BCHW, titles, colors, strict=True)):
         y, x = number // columns * step_y + step_y - height, number % columns * step_x
         canvas_HWC[y : y + height, x : x + width] = image_CHW.permute(1, 2, 0)
