@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run's best weights: metrics, what else its kind shows (of classifiers each class's), and pictures."""
     from dlx.runs.find import find_trained
-    from dlx.training.evaluation_report import SplitReport, analyse_run, report_run
+    from dlx.training.evaluation_report import analyse_run, report_run
     from dlx.training.trained import open_run
 
     if epsilon <= 0:
@@ -47,12 +47,10 @@ def evaluate(
         raise UserError(f"{others[0]}: dlx eval takes data.KEY=VALUE, and with --analysis its arguments")
     folder = find_trained(run, root)
     if analysis is not None:
-        told = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
-        data = dict(told.data)
-        report = SplitReport(data.pop("metrics", {}), told.tables, told.media, data)
+        report = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
     else:
         report = report_run(folder, split, trust=trusted(trust), overrides=overrides)
-    metrics, data = dict(report.metrics), dict(report.data)
+    metrics = dict(report.metrics)
     drawn = {name if split == "test" else f"{name}-{split}": medium for name, medium in report.media.items()}
     if sharpness:
         from dlx.training import sharpness as flatness
@@ -71,7 +69,7 @@ def evaluate(
     for picture in pictures:
         say(f"{'picture':<16}{picture}", json)
     if json:
-        print_json({"run": str(folder.path), "metrics": metrics, **data, "pictures": pictures})
+        print_json({"run": str(folder.path), "metrics": metrics, **report.data, "pictures": pictures})
     raise typer.Exit(0 if len(pictures) == len(drawn) else LOST)
 
 

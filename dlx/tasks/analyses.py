@@ -46,4 +46,4 @@ def probe(run: Any, *, strength: float = 1.0, samples: int | None = None) -> Rep
             classifier = LogisticRegression(C=1 / strength, max_iter=1000)
             classifier.fit(((features - mean) / std).numpy(), truth.numpy())
         found[f"probe_{split}/accuracy"] = float(classifier.score(((features - mean) / std).numpy(), truth.numpy()))
-    return Report(data={"metrics": found, "features": features.shape[1]})
+    return Report(data={"features": features.shape[1]}, metrics=found)

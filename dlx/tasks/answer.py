@@ -19,9 +19,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Report:
-    """What `dlx eval` shows beside the metrics. tables: rows by name, each a mapping of columns; media: pictures by
-    name (dlx/runs/media.py); data: plain values for scripts."""
+    """What `dlx eval` shows. tables: rows by name, each a mapping of columns; media: pictures by name
+    (dlx/runs/media.py); data: plain values for scripts; metrics: by name, with the split's prefix (of `System.report`
+    none: `System.metrics` has them)."""
 
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     media: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)

@@ -142,13 +142,10 @@ class Image(Entry):
 class Size(Entry):
     """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0."""
 
+    shape: ClassVar[tuple[int, ...]] = (2,)
     dtype: ClassVar[torch.dtype] = torch.int64
 
     of: str = "image"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (2,)
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         return torch.ones(count, 2, dtype=torch.int64, device=device)
@@ -158,13 +155,10 @@ class Size(Entry):
 class Label(Entry):
     """int64 [B], or float32 [B, K] once a regularizer mixed labels."""
 
+    shape: ClassVar[tuple[int, ...]] = ()
     dtype: ClassVar[torch.dtype] = torch.int64
 
     classes: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return ()
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         return torch.arange(count, device=device) % len(self.classes)
@@ -360,11 +354,8 @@ class Tokens(Entry):
 class Episode(Entry):
     """int64 [B]: the seed that an episode of an environment begins with; what an evaluation of a policy reads."""
 
+    shape: ClassVar[tuple[int, ...]] = ()
     dtype: ClassVar[torch.dtype] = torch.int64
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return ()
 
 
 S = TypeVar("S", bound="Spec")

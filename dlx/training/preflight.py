@@ -63,7 +63,8 @@ def check_batch_norms(prepared: Prepared) -> None:
     samples = len(prepared.splits["train"])
     whole = settings.batch_size // world_size()
     last = 0 if settings.drop_last else samples % settings.batch_size
-    smallest = {size: min(_chunks(size, count)) for size in (whole, last) if size}
+    parts_of = {size: -(-size // count) for size in (whole, last) if size}  # as `torch.chunk` cuts a batch
+    smallest = {size: size % part or part for size, part in parts_of.items()}
     if 1 not in smallest.values() or not prepared.system.objectives():
         return
     from dlx.tasks.summary import single_value_norms
@@ -77,18 +78,10 @@ def check_batch_norms(prepared: Prepared) -> None:
     raise UserError(f"dataset.batch_size: {which}{parts}, and {norms[0]} normalizes a batch of at least 2; {remedy}")
 
 
-def _chunks(size: int, count: int) -> list[int]:
-    """Sizes of the parts that `torch.chunk` cuts a batch into."""
-    step = -(-size // count)
-    return [min(step, size - start) for start in range(0, size, step)]
-
-
 def check_folder(config: Config, name: str) -> None:
     """Raises UserError if a run folder cannot be created in output_root."""
     path = Path(config["output_root"]).expanduser() / slug(name)
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
     if not there.is_dir():
         raise UserError(f"output_root: cannot write to {path} ({there} is no folder)")
     if not os.access(there, os.W_OK | os.X_OK):
