@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource, Windows, only
 from dlx.data.proposals import Proposed
 from dlx.data.splits import Split, UnpairedSplit
@@ -353,6 +354,14 @@ def evaluation_batch(settings: SplitSettings, entries: Entries) -> int:
     return max(settings.batch_size, min(EVALUATED, EVALUATED_BYTES // max(1, sample)))
 
 
+def check_shared(settings: SplitSettings, processes: int) -> None:
+    """Raises UserError for training batches that the processes cannot share evenly."""
+    if settings.batch_size % processes:
+        raise UserError(f"dataset.batch_size: {settings.batch_size} cannot be shared evenly by {processes} processes")
+    if processes > 1 and not settings.drop_last:
+        raise UserError("dataset.drop_last: several processes need full batches; set it to true")
+
+
 def make_loader(
     split: AnySplit,
     entries: Entries,
@@ -369,8 +378,10 @@ def make_loader(
     """The loader that suits a split: on the device where it fits and no workers were asked for.
 
     training: batches have the size of the settings; else that of an evaluation. store: shared by the loaders of a
-    run. look: called while workers keep it waiting; what it raises ends the wait.
+    run. look: called while workers keep it waiting; what it raises ends the wait. Raises as `check_shared`.
     """
+    if training:
+        check_shared(settings, world_size)
     store = store or DeviceStore()
     order: dict[str, Any] = {
         "batch_size": settings.batch_size if training else evaluation_batch(settings, entries),

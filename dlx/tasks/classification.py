@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dlx.runs.draw import drawable, subplots
 from dlx.runs.media import Table
+from dlx.tasks import explain
 from dlx.tasks.confusion import draw_confusion, draw_mistakes, find_mistakes, per_class, worst
-from dlx.tasks.explain import draw, explain, top_classes
 from dlx.tasks.spec import Image, Label
 from dlx.tasks.system import Answer, Report
 
@@ -122,13 +122,13 @@ class Classification:
         def picture(number: int, title: str) -> Figure:
             image_1CHW = batch[self.input_name][number : number + 1]
             assert isinstance(self.input, Image)
-            seen = explain(system, image_1CHW)
+            seen = explain.explain(system, image_1CHW)
             found = (seen[0], seen[1][0]) if seen else None
-            return draw(self.input, self.classes, image_1CHW[0], predicted["probability"][number], found, title)
+            return explain.draw(self.input, self.classes, image_1CHW[0], predicted["probability"][number], found, title)
 
         answers = []
         for number, probability_K in enumerate(predicted["probability"]):
-            top = top_classes(self.classes, probability_K, 3)
+            top = explain.top_classes(self.classes, probability_K, 3)
             line = "  ".join(f"{name} {probability:.1%}" for name, probability in top.items())
             drawn = partial(picture, number) if isinstance(self.input, Image) else None
             answers.append(Answer(line, {"classes": top}, drawn))

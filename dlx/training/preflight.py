@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.data.loader import check_shared
 from dlx.runs.folder import slug
 from dlx.training.distributed import choose_device, world_size
 
@@ -49,12 +50,7 @@ def check_processes(prepared: Prepared) -> None:
     for name, split in prepared.splits.items():
         if len(split) < size:
             raise UserError(f"dataset: {name} has {len(split)} samples, too few for {size} processes")
-    if prepared.settings.batch_size % size:
-        raise UserError(
-            f"dataset.batch_size: {prepared.settings.batch_size} cannot be shared evenly by {size} processes"
-        )
-    if prepared.system.objectives() and not prepared.settings.drop_last:
-        raise UserError("dataset.drop_last: several processes need full batches; set it to true")
+    check_shared(prepared.settings, size)
 
 
 def check_batch_norms(prepared: Prepared) -> None:
