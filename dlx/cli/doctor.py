@@ -18,7 +18,7 @@ def doctor(json: Json = False, root: Root = DEFAULT_ROOT) -> None:
     from dlx.tracking.wandb_status import has_key
     from dlx.training import doctor as looks
 
-    versions, devices, places = looks.versions(), looks.devices(), looks.places(root)
+    versions, devices, places = looks.versions(), looks.devices(), looks.check_dirs(root)
     key, extras = has_key(), looks.extras()
     for name, version in versions.items():
         say(f"{name:<16}{version or 'missing'}", json)

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -393,10 +394,11 @@ def make_loader(
     if isinstance(split, UnpairedSplit):
         settings = copy.copy(settings)
         settings.drop_last = True
-        same: dict[str, Any] = {"device": device, "training": training, "store": store, "look": look}
-        a = make_loader(split.a, entries, settings, seed=seed, rank=rank, world_size=world_size, **same)
-        of_b = derive(seed, "side b")
-        b = make_loader(split.b, entries, settings, seed=of_b, rank=rank, world_size=world_size, **same)
+        side = partial(
+            make_loader, entries=entries, settings=settings, device=device, rank=rank, world_size=world_size,
+            training=training, store=store, look=look,
+        )  # fmt: skip
+        a, b = side(split.a, seed=seed), side(split.b, seed=derive(seed, "side b"))
         return UnpairedLoader(split, a, b, entries, **order)
     if isinstance(split.source, Proposed):
         split = replace(split, source=split.source.only(tuple(entries)))

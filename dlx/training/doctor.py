@@ -97,7 +97,7 @@ def _computes_bf16(device: str) -> bool:
     return True
 
 
-def place(path: Path) -> dict[str, Any]:
+def check_dir(path: Path) -> dict[str, Any]:
     """Whether files can be made at `path`, tried where it is or would be made, and the free space in GiB."""
     path = path.expanduser().absolute()
     there = next(folder for folder in (path, *path.parents) if folder.exists())
@@ -110,8 +110,8 @@ def place(path: Path) -> dict[str, Any]:
     return {"path": str(path), "exists": path.exists(), "writable": writable, "free_gib": free}
 
 
-def places(root: Path) -> dict[str, dict[str, Any]]:
-    return {"runs": place(root), "data": place(data_root(None))}
+def check_dirs(root: Path) -> dict[str, dict[str, Any]]:
+    return {"runs": check_dir(root), "data": check_dir(data_root(None))}
 
 
 @contextmanager

@@ -134,11 +134,9 @@ class Loop:
 
     def _loss_of(self, objective: Objective) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
         """The objective's loss as a function of a batch; under DDP it averages gradients as they come."""
-
-        def loss_of(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-            return self.system.training_loss(batch, objective)
-
-        loss = nn.parallel.DistributedDataParallel(_Loss(self.system, objective)) if self.uses_ddp else loss_of
+        loss: nn.Module = _Loss(self.system, objective)
+        if self.uses_ddp:
+            loss = nn.parallel.DistributedDataParallel(loss)
         return torch.compile(loss) if self.trainer.compile else loss
 
     @property
@@ -526,7 +524,7 @@ class Loop:
 
 
 class _Loss(nn.Module):
-    """A module whose forward is the loss, for DDP."""
+    """An objective's loss as a function of a batch, in the form that DDP takes."""
 
     def __init__(self, system: System, objective: Objective) -> None:
         super().__init__()

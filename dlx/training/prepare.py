@@ -132,7 +132,8 @@ def prepare(
     splits = splits or settings.split(dataset)
     size = len(splits["train"])
     if not settings.batch_size:
-        settings.batch_size = suitable_batch(size)
+        # A power of two, up to 128, that gives at least about 20 batches.
+        settings.batch_size = 1 << min(7, max(2, (size // 20).bit_length() - 1))
         config = config.with_value("dataset", "batch_size", settings.batch_size)
     if settings.batch_size % trainer.accumulate:
         message = f"must divide dataset.batch_size ({settings.batch_size}), got {trainer.accumulate}"
@@ -148,7 +149,9 @@ def prepare(
     _check_entries(config, dataset, splits, system)
     total = trainer.total_steps(system, steps)
     try:
-        check_stages(system.stage_starts(total), total, system)
+        stages = system.stage_starts(total)
+        if stages[:1] != [0] or any(a >= b for a, b in pairwise([*stages, max(total, 1)])):
+            raise ValueError(f"{type(system).__name__}: stages begin at {stages}, of {total} steps in all")
     except ValueError as error:
         raise ConfigError([Problem("model", str(error), file_of(config, "model"))]) from None
     prepared = Prepared(
@@ -159,11 +162,6 @@ def prepare(
 
 
 FEW_STEPS = 20
-
-
-def suitable_batch(samples: int) -> int:
-    """The default batch size: a power of two, up to 128, that gives at least about 20 batches."""
-    return 1 << min(7, max(2, (samples // 20).bit_length() - 1))
 
 
 def _notes(prepared: Prepared) -> list[str]:
@@ -212,12 +210,6 @@ def check_contract(system: System, trainer: Trainer, settings: SplitSettings) ->
             Problem("model", f"{name} has views {', '.join(system.views)}, and no `augmentation` to make them")
         )
     return problems
-
-
-def check_stages(stages: list[int], total: int, system: System) -> None:
-    """Raises ValueError unless the stages begin at 0 and increase within the total."""
-    if stages[:1] != [0] or any(a >= b for a, b in pairwise([*stages, max(total, 1)])):
-        raise ValueError(f"{type(system).__name__}: stages begin at {stages}, of {total} steps in all")
 
 
 def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit], system: System) -> None:

@@ -39,7 +39,6 @@ class Result:
     early: str | None = None  # what ended it before its last step, such as `early_stopping at step 40 of 120`
 
 
-TEST = "test"
 EARLY = "ended_early"  # the summary's key for what ended a training before its last step
 
 
@@ -95,7 +94,7 @@ class Session:
             test = {f"test/{name}": value for name, value in metrics.items()}
         except Exception as error:  # whatever it is
             self.recorder.lose(f"the test split is not evaluated: {reason_of(error)}")
-            return {**finished, "lacks": [TEST]}
+            return {**finished, "lacks": ["test"]}
         if test:
             row = partial(loop.recorder.row, loop.state.step, loop.epoch, test)
             self._attempt("the row of the test split not written", row)
