@@ -37,6 +37,7 @@ SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+HIDDEN = (".", "__MACOSX")  # what names begin with that are left out
 MAX_IMAGE_BYTES = 256 << 20  # of an archive's member
 MAX_UNPACKED_BYTES = 200 << 30  # of all of an archive's members together
 AT_ONCE_BYTES = 64 << 20  # of encoded images that are decoded together
@@ -81,7 +82,7 @@ class ImageFolder(Dataset):
     def _digest(self) -> str:
         """Of the content."""
         if self.path.is_dir():
-            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in self._listed)
+            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in self._listed[0])
             digest = hashlib.sha256(content.encode(errors="surrogateescape"))  # names need not be UTF-8
         elif self.path.is_file():
             with self.path.open("rb") as file:
@@ -92,8 +93,8 @@ class ImageFolder(Dataset):
         return digest.hexdigest()[:32]
 
     @cached_property
-    def _listed(self) -> list[tuple[str, int, int]]:
-        return _list_directory(self.path)
+    def _listed(self) -> tuple[list[tuple[str, int, int]], Seen]:
+        return _list_directory(self.path, seen := Seen()), seen
 
     @cached_property
     def _kept(self) -> Path:
@@ -145,10 +146,12 @@ class ImageFolder(Dataset):
 
     def _decode(self, into: Path) -> None:
         """Decodes all images to arrays, a few at a time: memory does not grow with their number."""
-        seen = Seen()
-        names = _names_of_archive(self.path, seen) if self.path.is_file() else [name for name, *_ in self._listed]
         if self.path.is_dir():
-            seen = _look_around(self.path)
+            files, seen = self._listed
+            names = [name for name, *_ in files]
+        else:
+            seen = Seen()
+            names = [name for name, _ in _read_archive(self.path) if seen.is_image(PurePosixPath(name))]
         with self._naming_path():
             classes, splits = arrange(names)
             check_classes(classes, splits, seen)
@@ -266,6 +269,13 @@ class Seen:
     suffixes: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
 
+    def is_image(self, name: PurePosixPath) -> bool:
+        """True for an image; the kind of another file is counted."""
+        is_image = _is_image(name)
+        if name.suffix and not is_image and not any(part.startswith(HIDDEN) for part in name.parts):
+            self.suffixes[name.suffix.lower()] += 1
+        return is_image
+
     def notes(self) -> list[str]:
         notes = []
         if self.suffixes:
@@ -274,19 +284,6 @@ class Seen:
         if self.empty:
             notes.append(f"folders without images: {', '.join(map(_text, self.empty[:LISTED]))}")
         return notes
-
-
-def _look_around(path: Path) -> Seen:
-    seen = Seen()
-    for folder, inner, names in os.walk(path):
-        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
-        read = [name for name in names if _is_image(PurePosixPath(name))]
-        for name in set(names) - set(read):
-            if not name.startswith(".") and (suffix := PurePosixPath(name).suffix.lower()):
-                seen.suffixes[suffix] += 1
-        if not read and not inner and Path(folder) != path:
-            seen.empty.append(Path(folder).relative_to(path).as_posix())
-    return seen
 
 
 def check_classes(classes: list[str], splits: dict[str, list[tuple[str, int]]], seen: Seen) -> None:
@@ -372,10 +369,10 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
 
 
 def _is_image(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in name.parts)
+    return name.suffix.lower() in SUFFIXES and not any(part.startswith(HIDDEN) for part in name.parts)
 
 
-def _list_directory(path: Path) -> list[tuple[str, int, int]]:
+def _list_directory(path: Path, seen: Seen) -> list[tuple[str, int, int]]:
     """Relative name, bytes and modification time (ns) of each image below, by name; linked folders are followed.
 
     Raises UserError for what cannot be read: nothing is left out unsaid.
@@ -383,13 +380,14 @@ def _list_directory(path: Path) -> list[tuple[str, int, int]]:
     found = []
     try:
         for folder, inner, names in os.walk(path, onerror=_raise, followlinks=True):
-            inner[:] = [name for name in inner if not _leads_back(Path(folder, name))]
-            for name in names:
-                file = Path(folder, name)
-                relative = PurePosixPath(file.relative_to(path).as_posix())
-                if _is_image(relative):
-                    stat = file.stat()
-                    found.append((str(relative), stat.st_size, stat.st_mtime_ns))
+            inner[:] = [name for name in inner if not name.startswith(HIDDEN) and not _leads_back(Path(folder, name))]
+            here = PurePosixPath(Path(folder).relative_to(path).as_posix())
+            images = [name for name in names if seen.is_image(here / name)]
+            for name in images:
+                stat = Path(folder, name).stat()
+                found.append((str(here / name), stat.st_size, stat.st_mtime_ns))
+            if not images and not inner and here.parts:
+                seen.empty.append(str(here))
     except OSError as error:
         raise UserError(f"dataset.path: {error.filename}: cannot be read ({error.strerror})") from error
     return sorted(found)
@@ -471,14 +469,3 @@ def _tar_members(path: Path) -> Iterator[Member]:
             file = archive.extractfile(member) if member.isfile() else None
             if not member.isdir():
                 yield Member(member.name, member.size, file is not None, file.read if file else bytes)
-
-
-def _names_of_archive(path: Path, seen: Seen) -> list[str]:
-    names = []
-    for name, _ in _read_archive(path):
-        pure = PurePosixPath(name)
-        if _is_image(pure):
-            names.append(name)
-        elif pure.suffix and not any(part.startswith((".", "__MACOSX")) for part in pure.parts):
-            seen.suffixes[pure.suffix.lower()] += 1
-    return names

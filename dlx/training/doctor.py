@@ -6,12 +6,9 @@ import importlib.metadata
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,40 +111,24 @@ def check_dirs(root: Path) -> dict[str, dict[str, Any]]:
     return {"runs": check_dir(root), "data": check_dir(data_root(None))}
 
 
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Ends a training inside by the signal that Slurm warns with: it stops after its step and says `interrupted`."""
-    over = threading.Event()
-
-    def end() -> None:
-        over.wait(seconds)
-        while not over.wait(0.05):
-            if signal.getsignal(signal.SIGUSR1) is not signal.SIG_IGN:  # now the loop listens
-                return os.kill(os.getpid(), signal.SIGUSR1)
-
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # harmless before the loop and after it
-    watch = threading.Thread(target=end, daemon=True)
-    watch.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watch.join()
-        signal.signal(signal.SIGUSR1, before)
-
-
 def try_training(seconds: float = SECONDS) -> dict[str, Any]:
-    """Trains a small network on digits, in a temporary folder. `ok`, and `reason` where it is not."""
+    """Trains a small network on digits, in a temporary folder. `ok`, and `reason` where it is not.
+
+    seconds: after which it ends at the next validation; there are ten.
+    """
+    deadline = time.monotonic() + seconds
     told: dict[str, Any] = {"ok": False, "device": str(choose_device("auto"))}
     with tempfile.TemporaryDirectory(prefix="dlx-doctor-") as folder:
         words = ["model=mlp", "data=digits", "trainer.epochs=10"]
         try:
-            with _at_most(seconds):
-                result = train(compose([*words, f"output_root={folder}"]), quiet=True, command=["dlx", "doctor"])
+            result = train(
+                compose([*words, f"output_root={folder}"]), quiet=True, command=["dlx", "doctor"],
+                should_prune=lambda _: time.monotonic() > deadline,
+            )  # fmt: skip
             summary = RunFolder(result.run).summary()
         except Exception as error:  # whatever is wrong here is what is asked for
             return {**told, "reason": f"{type(error).__name__}: {error}"}
-    if result.status == "interrupted":
+    if result.status == "pruned":
         return {**told, "reason": f"not done after {seconds:g} s, where 1 to 2 s are usual"}
     if result.code or not summary:
         return {**told, "reason": f"{result.status}: {result.reason}"}

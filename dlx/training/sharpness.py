@@ -41,13 +41,10 @@ class Landscape:
             nn.utils.vector_to_parameters(weights, self.params)
 
     def loss(self) -> float:
-        total, count = 0.0, 0
+        sizes = [len(batch["index"]) for batch in self.batches]
         with torch.no_grad():
-            for batch in self.batches:
-                size = len(batch["index"])
-                total += self.system.training_loss(dict(batch), self.objective)[0].item() * size
-                count += size
-        return total / count
+            losses = [self.system.training_loss(dict(batch), self.objective)[0].item() for batch in self.batches]
+        return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
 
     def gradient(self) -> tuple[float, Tensor]:
         """The loss and its gradient [n]."""
