@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch, Statistics, System
 
-TOP5_CLASSES = 100  # from here on the top 5 are told too; among few classes they say little
+TOP5_CLASSES = 100  # from here on there is a top-5 error; among few classes it says little
 HUMAN_TOP5_ERROR = 0.051  # on ImageNet's 1,000 classes, by a trained annotator (Russakovsky et al. 2015, section 6.4)
 
 

@@ -105,7 +105,7 @@ class Supervised(System):
         return self.target.report(statistics)
 
     def embed(self, batch: Batch) -> Tensor:
-        """The trunk's features, averaged over places: maps [B, C, h, w] and tokens [B, N, C] give [B, C]."""
+        """The trunk's features, averaged over positions: maps [B, C, h, w] and tokens [B, N, C] give [B, C]."""
         trunk = getattr(self, "features", None)
         if trunk is None:
             raise NotImplementedError(f"{type(self).__name__} has no features")

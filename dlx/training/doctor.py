@@ -117,7 +117,7 @@ def try_training(seconds: float = SECONDS) -> dict[str, Any]:
     seconds: after which it ends at the next validation; there are ten.
     """
     deadline = time.monotonic() + seconds
-    told: dict[str, Any] = {"ok": False, "device": str(choose_device("auto"))}
+    found: dict[str, Any] = {"ok": False, "device": str(choose_device("auto"))}
     with tempfile.TemporaryDirectory(prefix="dlx-doctor-") as folder:
         words = ["model=mlp", "data=digits", "trainer.epochs=10"]
         try:
@@ -127,13 +127,13 @@ def try_training(seconds: float = SECONDS) -> dict[str, Any]:
             )  # fmt: skip
             summary = RunFolder(result.run).summary()
         except Exception as error:  # whatever is wrong here is what is asked for
-            return {**told, "reason": f"{type(error).__name__}: {error}"}
+            return {**found, "reason": f"{type(error).__name__}: {error}"}
     if result.status == "pruned":
-        return {**told, "reason": f"not done after {seconds:g} s, where 1 to 2 s are usual"}
+        return {**found, "reason": f"not done after {seconds:g} s, where 1 to 2 s are usual"}
     if result.code or not summary:
-        return {**told, "reason": f"{result.status}: {result.reason}"}
+        return {**found, "reason": f"{result.status}: {result.reason}"}
     accuracy = summary["test/accuracy"]
-    told |= {"accuracy": accuracy, "throughput": summary.get("train/throughput", 0.0), "seconds": summary["seconds"]}
+    found |= {"accuracy": accuracy, "throughput": summary.get("train/throughput", 0.0), "seconds": summary["seconds"]}
     if accuracy < GOOD_ACCURACY:
-        return {**told, "reason": f"accuracy {accuracy:.4f}, where {GOOD_ACCURACY} is the least to expect"}
-    return {**told, "ok": True}
+        return {**found, "reason": f"accuracy {accuracy:.4f}, where {GOOD_ACCURACY} is the least to expect"}
+    return {**found, "ok": True}

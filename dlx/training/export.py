@@ -200,10 +200,10 @@ def _write_onnx(exporter: Exporter, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
-    told = exporter.describe()
+    described = exporter.describe()
     for key in ("run", "classes", "preprocessing"):
-        if key in told:
-            program.model.metadata_props[key] = told[key] if key == "run" else json.dumps(told[key])
+        if key in described:
+            program.model.metadata_props[key] = described[key] if key == "run" else json.dumps(described[key])
     program.save(path, external_data=False)  # one file
 
 

@@ -47,7 +47,7 @@ class Session:
     outcomes and not raised; any other exception is written, then raised.
 
     What was trained is safe before anything else can fail: summary.json, then status.json, then the pictures, then the
-    trackers. What fails of these is said in the status, and stops none of the others.
+    trackers. A failure of one is written into the status and stops none of the others.
     """
 
     def __init__(self, prepared: Prepared, folder: RunFolder, dist: Dist, quiet: bool) -> None:
@@ -143,9 +143,11 @@ class Session:
         if self._summary and not self._written:
             self._attempt("summary.json not written", lambda: self.folder.write_summary(self._summary))
         self._settle()
-        told = self.result.status, self.result.reason
-        if told != self._written and self._attempt("status.json not written", lambda: self.folder.write_status(*told)):
-            self._written = told
+        outcome = self.result.status, self.result.reason
+        if outcome != self._written and self._attempt(
+            "status.json not written", lambda: self.folder.write_status(*outcome)
+        ):
+            self._written = outcome
 
     def _attempt(self, failure: str, do: Callable[[], None]) -> bool:
         """Runs `do`; an error is recorded as lost. Returns True if it worked."""
