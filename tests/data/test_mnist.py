@@ -79,9 +79,9 @@ def test_the_environment_names_the_root(published, tmp_path, monkeypatch):
     check(FashionMNIST(download=False), published)
 
 
-def test_further_places_are_looked_through(published, tmp_path, monkeypatch):
+def test_further_directories_are_searched(published, tmp_path, monkeypatch):
     put(published, tmp_path / "distribution", packed=True)
-    monkeypatch.setattr(FashionMNIST, "places", (str(tmp_path / "distribution"),))
+    monkeypatch.setattr(FashionMNIST, "search_dirs", (str(tmp_path / "distribution"),))
     check(FashionMNIST(root=str(tmp_path / "empty"), download=False), published)
 
 
