@@ -26,8 +26,8 @@ def embedded(system: System, loader: Any, label: str) -> tuple[Tensor, Tensor]:
 def probe(run: Any, *, strength: float = 1.0, samples: int | None = None) -> Report:
     """A linear classifier on the frozen features: how much of the labels can be read off them (Alain and Bengio 2016).
 
-    run: an `Opened` run (dlx/training/trained.py). strength: of its L2 penalty, as scikit-learn's 1 / C. samples: training
-    samples at most.
+    run: an `Opened` run (dlx/training/trained.py). strength: of its L2 penalty, as scikit-learn's 1 / C.
+    samples: training samples at most.
     """
     from sklearn.linear_model import LogisticRegression
 
