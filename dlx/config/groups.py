@@ -117,6 +117,12 @@ def shown(path: Path) -> str:
     return str(path)
 
 
+def shown_file(group: str, option: object, conf_dirs: Sequence[Path | str] = ()) -> str | None:
+    """An option's file as messages name it; None if there is none."""
+    path = option_file(group, str(option), conf_dirs)
+    return shown(path) if path else None
+
+
 _PACKAGE = re.compile(r"#\s*@package:?\s+(\S+)\s*")
 
 

@@ -134,6 +134,14 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.close(descriptor)
 
 
+def open_to_append(path: Path, access: int = os.O_WRONLY) -> int:
+    """A descriptor that appends to a plain file, made if missing. Raises UserError for anything else."""
+    try:
+        return open_plain(path, access | os.O_APPEND | os.O_CREAT)
+    except NotPlain as error:
+        raise UserError(f"{path}: {error.strerror}; dlx appends to plain files only") from None
+
+
 def overwrite(path: Path, content: bytes) -> None:
     """Writes a small file over the one that is there: on a full disk nothing can be written beside it, and its block is
     its own already."""
@@ -206,6 +214,15 @@ def read_json(path: Path) -> Any:
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
     return found
+
+
+def find_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; empty if the file is missing or damaged."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_object(path: Path) -> dict[str, Any]:

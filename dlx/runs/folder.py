@@ -26,6 +26,7 @@ from dlx.config.errors import UserError
 from dlx.runs.files import (
     BLOCK,
     decode_nonfinite,
+    find_object,
     inside,
     is_folder,
     no_room,
@@ -42,8 +43,6 @@ from dlx.runs.mask import masked_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from dlx.config import Config
 
 STATUSES = ("running", "finished", "pruned", "failed", "diverged", "interrupted")
 ENDED = ("finished", "pruned", "diverged")  # by themselves: nothing is left to go on with
@@ -73,6 +72,10 @@ class RunFolder:
         self.path = Path(path)
         self.lock = RunLock(self.path)
         self._made: list[Path] = []  # folders around it that were not there before
+        self.config_path = self.path / "config.yaml"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.media = self.path / "media"
+        self.checkpoints = self.path / "checkpoints"
 
     @classmethod
     def create(cls, output_root: str | Path, name: str, title: str) -> RunFolder:
@@ -92,14 +95,10 @@ class RunFolder:
         folder._made = [parent for parent in path.parents if not parent.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            folder._unmake_parents()
-            raise cannot_write(path.parent, error) from error
-        try:
             path.mkdir()
-        except FileExistsError:
-            raise
         except OSError as error:
+            if os.path.lexists(path):
+                raise
             folder._unmake_parents()
             raise cannot_write(path.parent, error) from error
         with folder.whole_or_gone():
@@ -172,22 +171,6 @@ class RunFolder:
     def is_plan(self) -> bool:
         """True for the folder of a plan: it holds runs and is not one."""
         return (self.path / "plan.yaml").is_file()
-
-    @property
-    def config_path(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def media(self) -> Path:
-        return self.path / "media"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -276,11 +259,8 @@ class RunFolder:
         write_json(self.path / "summary.json", summary)
 
     def summary(self) -> dict[str, Any]:
-        try:
-            found = read_json(self.path / "summary.json")
-        except (OSError, ValueError):
-            return {}  # not there, or damaged: a list of runs must not end for one of them
-        return decode_nonfinite(found) if isinstance(found, dict) else {}
+        """The content of summary.json; empty if it is missing or damaged, so that one bad run ends no list of runs."""
+        return decode_nonfinite(find_object(self.path / "summary.json"))
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
@@ -290,7 +270,6 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 def load_frozen(path: Path, *, trust: Sequence[str] = ()) -> Config:
     """Loads the configuration of a run folder. Raises UserError, also for a link."""
-
     try:
         os.close(open_plain(path))
     except OSError as error:

@@ -20,7 +20,7 @@ from dlx.runs.compare_page import comparison_table, describe
 from dlx.runs.config_diff import differing
 from dlx.runs.curves import Band
 from dlx.runs.draw import draw_curves, draw_lines, picture, style
-from dlx.runs.files import open_plain, read_json
+from dlx.runs.files import find_object, open_plain
 from dlx.runs.find import MEMBERS, plan_folder
 from dlx.runs.folder import RunFolder, slug
 from dlx.runs.keys import canonical, text_of
@@ -60,7 +60,7 @@ Panels = Mapping[str, Mapping[str, Band]]
 def report(folder: RunFolder) -> str:
     """The page of a run, or of a sweep, method or experiment with its comparison."""
     entry = read_entry(folder.path)
-    environment, summary = _environment(folder.path), folder.summary()
+    environment, summary = find_object(folder.path / "environment.json"), folder.summary()
     comparison = compare(select([str(folder.path)]))
     results = _plan_results(entry, summary, comparison) if entry.is_plan else _run_results(entry)
     panels = curve_panels(comparison, comparison.curve_metrics) if entry.is_plan else _run_panels(comparison)
@@ -100,14 +100,6 @@ def _words(environment: Mapping[str, Any]) -> list[str] | None:
     """The words after `dlx` on the command line."""
     words = environment.get("command")
     return [str(word) for word in words[1:]] if isinstance(words, list) and words else None
-
-
-def _environment(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path / "environment.json")
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _facts(entry: Entry, summary: Mapping[str, Any]) -> Iterator[str]:
@@ -153,11 +145,12 @@ def _run_results(entry: Entry) -> list[Html]:
     ranked = [name for name in ranked_metrics([entry]) if name.startswith(("val/", "test/"))]
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
     splits = [split for split in ("val", "test") if any(name.startswith(f"{split}/") for name in ranked)]
-    rows = [[kind, *(_text(entry.metrics.get(f"{split}/{kind}")) for split in splits)] for kind in kinds]
+    texts = {name: metric_text(value) for name, value in entry.metrics.items()}
+    rows = [[kind, *(texts.get(f"{split}/{kind}", "") for split in splits)] for kind in kinds]
     costs = [(COST_NAMES.get(name, name), entry.metrics[name]) for name in COSTS if name in entry.metrics]
     told = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
     if not rows:
-        metrics = [(name, _text(entry.metrics[name])) for name in metric_names([entry]) if name not in COSTS]
+        metrics = [(name, texts[name]) for name in metric_names([entry]) if name not in COSTS]
         return (
             [page.pairs([*metrics, *told])] if metrics or told else [tag("p", "Nothing was measured.", class_="soft")]
         )
@@ -179,10 +172,6 @@ def _plan_results(entry: Entry, summary: Mapping[str, Any], comparison: Comparis
         lines = [(name, value) for name, value in told if isinstance(value, str)]
         parts += [page.pairs(lines)] if lines else []
     return parts
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else metric_text(value)
 
 
 def _run_panels(comparison: Comparison) -> Panels:
@@ -285,13 +274,12 @@ def _curve(content: bytes, caption: str) -> Html:
 def _table(content: bytes, caption: str) -> Html:
     table = read_table(content)
     numbers, count = numeric_columns(table), len(table.rows)
-    rows = [[_cell_text(cell) for cell in row] for row in table.rows[:MAX_ROWS]]
+    rows = [
+        [metric_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell) for cell in row]
+        for row in table.rows[:MAX_ROWS]
+    ]
     counted = f"the first {len(rows)} of {count:,} rows" if len(rows) < count else f"{count} row{'s' * (count != 1)}"
     return page.titled(page.table(table.columns, rows, numbers), f"{caption}; {counted}")
-
-
-def _cell_text(cell: Any) -> str:
-    return metric_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell)
 
 
 def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[Html]:

@@ -7,8 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dlx.config.errors import UserError, plain
-from dlx.runs.files import NotPlain, open_plain, write_atomic
+from dlx.config.errors import plain
+from dlx.runs.files import open_to_append, write_atomic
 from dlx.runs.media import encode
 from dlx.runs.metrics import MetricsWriter
 from dlx.tracking.guard import FINISH_SECONDS, Guard
@@ -83,11 +83,7 @@ class RunRecorder(Recorder):
         super().__init__()
         self.folder, self.display = folder, display
         self.metrics = MetricsWriter(folder.metrics_path)
-        path = folder.path / "log.txt"
-        try:
-            descriptor = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        except NotPlain as error:
-            raise UserError(f"{path}: {error.strerror}; lines are appended to plain files only") from None
+        descriptor = open_to_append(folder.path / "log.txt")
         self._log = os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
         self.system = SystemMonitor(folder.path / "system.jsonl")
         self.guards = [Guard(name, tracker, self.warn, self.lose) for name, tracker in trackers.items()]

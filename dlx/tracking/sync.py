@@ -19,7 +19,7 @@ from typing import Any, Literal
 from dlx.config.errors import UserError
 from dlx.config.yaml import read_frozen
 from dlx.runs.catalog import Catalog, read_notes
-from dlx.runs.files import open_plain, read_json
+from dlx.runs.files import find_object, open_plain
 from dlx.runs.folder import RunFolder
 from dlx.runs.media import files_in
 from dlx.runs.metrics import read_metrics
@@ -145,14 +145,8 @@ def pack_all(
 
 
 def _memory(run: RunFolder) -> dict[str, Any]:
-    try:
-        found = read_json(run.path / MEMORY)
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    kinds = {"step": int}  # all else is text
-    return {name: value for name, value in found.items() if isinstance(value, kinds.get(name, str))}
+    found = find_object(run.path / MEMORY)
+    return {name: value for name, value in found.items() if isinstance(value, int if name == "step" else str)}
 
 
 def would_send(parcel: PendingRun) -> Sent:
