@@ -170,11 +170,9 @@ def _report(
         say(f"{source}: {answer.line}", json)
         if pictures and answer.picture is not None:
             title = source.name if isinstance(source, Path) else source
-            path = save_medium(folder, _picture_name(source, found), answer.picture(title))
+            path = save_medium(folder, _picture_name(source, found), answer.picture(title), json)
             entry["picture"] = path
             lost |= path is None
-            if path:
-                say(f"{'picture':<16}{path}", json)
     return lost
 
 

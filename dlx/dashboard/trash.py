@@ -8,6 +8,7 @@ import secrets
 import time
 from pathlib import Path
 
+from dlx.dashboard.answers import Problem
 from dlx.runs.catalog import Entry
 from dlx.runs.files import is_folder, read_json, write_json
 from dlx.runs.find import plan_of
@@ -17,8 +18,11 @@ TRASH = ".trash"
 MANIFEST = "manifest.json"
 
 
-class Refused(Exception):
-    """Why nothing was moved: one line for a person."""
+class Refused(Problem):
+    """Nothing was moved, for a reason of one line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(409, text)
 
 
 def throw_away(root: Path, entries: dict[str, Entry], ids: list[str]) -> tuple[str, list[str]]:
@@ -83,7 +87,9 @@ def restore(root: Path, key: str) -> list[str]:
             target = root / name
             if not (place / number).exists():
                 continue
-            if not _is_inside(root, name) or target.exists():
+            parts = Path(name).parts
+            is_inside = parts and ".." not in parts and parts[0] != TRASH
+            if not is_inside or not target.resolve().is_relative_to(root.resolve()) or target.exists():
                 raise Refused(f"not restored: something is at {target} already")
             target.parent.mkdir(parents=True, exist_ok=True)
             (place / number).rename(target)
@@ -93,11 +99,3 @@ def restore(root: Path, key: str) -> list[str]:
     except OSError as error:
         raise Refused(f"not restored: {error.strerror}") from error
     return back
-
-
-def _is_inside(root: Path, name: str) -> bool:
-    """A manifest may come from anywhere."""
-    parts = Path(name).parts
-    if not parts or ".." in parts or parts[0] == TRASH:
-        return False
-    return (root / name).resolve().is_relative_to(root.resolve())

@@ -14,8 +14,9 @@ import numpy as np
 from dlx.config.groups import GROUPS
 from dlx.config.monitor import Goal
 from dlx.runs.catalog import Catalog, Entry, Value, read_entry
+from dlx.runs.columns import Columns, Curve
 from dlx.runs.config_diff import REPEATS, comparable, differing, short_names, signature
-from dlx.runs.curves import Band, Columns, Curve, band, decimate
+from dlx.runs.curves import Band, band, decimate
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
 from dlx.runs.mask import mask

@@ -14,10 +14,11 @@ A key is status, reason, name, id, plan, tag or note, else a metric (val/accurac
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlx.config.errors import UserError
 from dlx.runs.keys import canonical, lookup, text_of
@@ -34,8 +35,8 @@ _PART = re.compile(
     re.DOTALL,
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf")
-_ORDER: dict[str, Callable[[int], bool]] = {
-    "<": lambda sign: sign < 0, "<=": lambda sign: sign <= 0, ">": lambda sign: sign > 0, ">=": lambda sign: sign >= 0,
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 OPERATORS = ("==", "!=", *_ORDER, "~", "in")
 
@@ -143,18 +144,11 @@ def _equal(value: Value, literal: Literal) -> bool:
     return text_of(value) == literal.text
 
 
-def _ordered(value: Value, operator: str, literal: Literal) -> bool:
-    left: float | str
-    right: float | str | None
-    if isinstance(value, str):
-        left, right = value, literal.text
-    elif value is None or isinstance(value, bool):
+def _ordered(value: Value, sign: str, literal: Literal) -> bool:
+    right = literal.text if isinstance(value, str) else literal.number
+    if value is None or isinstance(value, bool) or right is None:
         return False
-    else:
-        left, right = value, literal.number
-    if right is None or left != left:  # NaN is in no order
-        return False
-    return _ORDER[operator]((left > right) - (left < right))  # type: ignore[operator]
+    return _ORDER[sign](value, right)
 
 
 def _quoted(text: str) -> str:
@@ -214,10 +208,7 @@ class _Parser:
         return found
 
     def _any(self) -> Expression:
-        return self._joined(self._all, "or")
-
-    def _all(self) -> Expression:
-        return self._joined(self._one, "and")
+        return self._joined(lambda: self._joined(self._one, "and"), "or")
 
     def _joined(self, read: Callable[[], Expression], word: str) -> Expression:
         """Parts that are joined by the same word, in parentheses too, are parts of the whole."""
@@ -245,11 +236,11 @@ class _Parser:
 
     def _comparison(self) -> Compare:
         key = canonical(self._value("a key").text)
-        operator = self._take(*OPERATORS, "=")
-        if operator is None:
+        sign = self._take(*OPERATORS, "=")
+        if sign is None:
             self._fail(f"one of {' '.join(OPERATORS)} after {key}")
-        if operator != "in":
-            return Compare(key, "==" if operator == "=" else operator, (self._value(f"a value after {operator}"),))
+        if sign != "in":
+            return Compare(key, "==" if sign == "=" else sign, (self._value(f"a value after {sign}"),))
         if not self._take("("):
             self._fail("values in parentheses after in")
         values = [self._value("a value")]
