@@ -45,7 +45,7 @@ def runs(
     dlx runs 'model == resnet and test/accuracy > 0.9 and not status == failed' --sort test/accuracy
     """
     from dlx.runs.catalog import Catalog
-    from dlx.runs.expression import check_orders, parse
+    from dlx.runs.expression import check_orders, keys_of, parse
     from dlx.runs.find import began, chronological, find_run
 
     one = find_run(where, root) if where is not None and is_run(where) else None
@@ -57,7 +57,7 @@ def runs(
     begun = {name: began(entry.path) for name, entry in catalog.entries.items() if entry.plan is None}
     everything = [catalog.entries[name] for name in chronological(catalog.entries, begun)]
     keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
-    check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)
+    check_keys([*(keys_of(wanted) if wanted else ()), *([sort] if sort else []), *keys], everything)
     if wanted:
         check_orders(wanted, everything)
     found = [entry for entry in everything if wanted is None or wanted.matches(entry)]

@@ -205,11 +205,8 @@ def _labels(groups: Sequence[Sequence[Entry]], keys: Sequence[str]) -> list[str]
 def _label(differs: str, group: Sequence[Entry], names: set[str]) -> str:
     """The given name of the runs, if it is unique to this row, and the keys that differ."""
     name = next(iter(names)) if len(names) == 1 else ""
-    return f"{name} ({differs})" if name and differs else name or differs or _name(group)
-
-
-def _name(group: Sequence[Entry]) -> str:
-    return group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+    first = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+    return f"{name} ({differs})" if name and differs else name or differs or first
 
 
 def _stats(group: Sequence[Entry], name: str) -> MetricStats | None:

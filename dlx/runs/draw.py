@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,9 @@ def draw_curves(
 ) -> Figure:
     """One panel a metric, that of training samples dashed in the panel of the validation's. labels: of all panels, in
     order, so that a run has one colour."""
-    training = {name: found for name in panels if (found := _on_training(name, panels))}
+    # The training metric that is drawn in the panel of a validation metric.
+    training = {name: f"train/{name.removeprefix('val/')}" for name in panels if name.startswith("val/")}
+    training = {name: other for name, other in training.items() if other in panels}
     joined = set(training.values())
     drawn = {name: panel for name, panel in panels.items() if name not in joined}
     names = list(dict.fromkeys([*labels, *(label for panel in panels.values() for label in panel)]))
@@ -108,12 +110,6 @@ def draw_curves(
         axes.set_axis_off()
     _legend(figure, names, columns, grid[-1] if len(drawn) < len(grid) else None)
     return figure
-
-
-def _on_training(metric: str, panels: Collection[str]) -> str | None:
-    """The training metric that is drawn in the panel of a validation metric."""
-    name = f"train/{metric.removeprefix('val/')}"
-    return name if metric.startswith("val/") and name in panels else None
 
 
 def draw_lines(curve: Curve, names: Sequence[str], *, dark: bool = False) -> Figure:

@@ -73,9 +73,6 @@ class Compare:
             return any(part in text_of(value).casefold() for value in found)
         return any(_ordered(value, self.operator, self.values[0]) for value in found)
 
-    def keys(self) -> set[str]:
-        return {self.key}
-
     def __str__(self) -> str:
         values = ", ".join(map(str, self.values))
         return f"{_plain(self.key)} {self.operator} {f'({values})' if self.operator == 'in' else values}"
@@ -87,9 +84,6 @@ class Not:
 
     def matches(self, entry: Entry) -> bool:
         return not self.part.matches(entry)
-
-    def keys(self) -> set[str]:
-        return self.part.keys()
 
     def __str__(self) -> str:
         return f"not ({self.part})" if isinstance(self.part, Joined) else f"not {self.part}"
@@ -106,9 +100,6 @@ class Joined:
         found = (part.matches(entry) for part in self.parts)
         return all(found) if self.word == "and" else any(found)
 
-    def keys(self) -> set[str]:
-        return set().union(*(part.keys() for part in self.parts))
-
     def __str__(self) -> str:
         is_and = self.word == "and"
         return f" {self.word} ".join(
@@ -124,17 +115,25 @@ def parse(text: str) -> Expression:
     return _Parser(text).whole()
 
 
+def comparisons(expression: Expression) -> list[Compare]:
+    """All comparisons of an expression, in its order."""
+    if isinstance(expression, Compare):
+        return [expression]
+    parts = (expression.part,) if isinstance(expression, Not) else expression.parts
+    return [found for part in parts for found in comparisons(part)]
+
+
+def keys_of(expression: Expression) -> list[str]:
+    return [found.key for found in comparisons(expression)]
+
+
 def check_orders(expression: Expression, entries: Collection[Entry]) -> None:
     """Raises UserError for an order of numbers and a text, such as `val/accuracy > 90%`, which no run could match."""
-    if isinstance(expression, Not):
-        check_orders(expression.part, entries)
-    elif isinstance(expression, Joined):
-        for part in expression.parts:
-            check_orders(part, entries)
-    elif expression.operator in _ORDER and expression.values[0].number is None:
-        kinds = {type(value) for entry in entries for value in lookup(entry, expression.key)}
-        if kinds and kinds <= {int, float}:
-            raise UserError(f"filter: {expression}: {expression.key} is a number, {expression.values[0]} is none")
+    for found in comparisons(expression):
+        if found.operator in _ORDER and found.values[0].number is None:
+            kinds = {type(value) for entry in entries for value in lookup(entry, found.key)}
+            if kinds and kinds <= {int, float}:
+                raise UserError(f"filter: {found}: {found.key} is a number, {found.values[0]} is none")
 
 
 def _equal(value: Value, literal: Literal) -> bool:

@@ -91,8 +91,8 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    """A disk that fills up shows first as a short write."""
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes all of the data: a disk that fills up shows first as a short write."""
     rest = memoryview(data)
     while len(rest):
         rest = rest[os.write(descriptor, rest) :]
@@ -129,7 +129,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     with atomic_file(path) as partial:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            _write_all(descriptor, content.encode() if isinstance(content, str) else content)
+            write_all(descriptor, content.encode() if isinstance(content, str) else content)
         finally:
             os.close(descriptor)
 
@@ -148,7 +148,7 @@ def overwrite(path: Path, content: bytes) -> None:
     assert len(content) <= BLOCK
     descriptor = open_plain(path, os.O_WRONLY)
     try:
-        _write_all(descriptor, content)
+        write_all(descriptor, content)
         os.ftruncate(descriptor, len(content))
         os.fsync(descriptor)
     finally:

@@ -214,7 +214,7 @@ def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
         newest: dict[tuple[str, Kind], MediaFile] = {}
         for file in files_in(folder):
             before = newest.get((file.name, file.kind))
-            is_newer = before is None or _step(file) >= _step(before)
+            is_newer = before is None or before.step is None or (file.step is not None and file.step >= before.step)
             if is_newer and (file.step is not None or _modified(file.path) >= began):
                 newest[file.name, file.kind] = file
         found = [newest[key] for key in sorted(newest)]
@@ -225,10 +225,6 @@ def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
             if shown:
                 yield tag("h2", title + of_the_best)
                 yield tag("div", *shown, class_="pictures")
-
-
-def _step(file: MediaFile) -> int:
-    return -1 if file.step is None else file.step
 
 
 def _modified(path: Path) -> float:

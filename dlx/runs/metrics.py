@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dlx.runs.files import encode_nonfinite, open_plain, open_to_append
+from dlx.runs.files import encode_nonfinite, open_plain, open_to_append, write_all
 
 MAX_ROW = 64 * 1024
 MAX_STEP = 1 << 53  # which a float still has exactly
@@ -57,9 +57,7 @@ class MetricsWriter:
         try:
             if self._is_torn:
                 self._cut_back()
-            written = os.write(self._descriptor, data)
-            while written < len(data):  # a disk that fills up first shows as a short write
-                written += os.write(self._descriptor, data[written:])
+            write_all(self._descriptor, data)
         except OSError:
             self.lost += 1
             self._is_torn = True

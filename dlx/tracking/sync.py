@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, reason_of
 from dlx.config.yaml import read_frozen
 from dlx.runs.catalog import Catalog, read_notes
 from dlx.runs.files import find_object, open_plain
@@ -139,8 +139,7 @@ def pack_all(
         try:
             parcels.append(pack(run, project, entity))
         except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            failed.append(Sent(run.path, "failed", reason=f"cannot be read: {reason}"))
+            failed.append(Sent(run.path, "failed", reason=f"cannot be read: {reason_of(error)}"))
     return parcels, failed
 
 
