@@ -47,9 +47,9 @@ def evaluate(
         raise UserError(f"{others[0]}: dlx eval takes data.KEY=VALUE, and with --analysis its arguments")
     folder = find_trained(run, root)
     if analysis is not None:
-        told = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
-        data = dict(told.data)
-        report = SplitReport(data.pop("metrics", {}), told.tables, told.media, data)
+        found = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
+        data = dict(found.data)
+        report = SplitReport(data.pop("metrics", {}), found.tables, found.media, data)
     else:
         report = report_run(folder, split, trust=trusted(trust), overrides=overrides)
     metrics, data = dict(report.metrics), dict(report.data)

@@ -90,7 +90,7 @@ def package_folders() -> dict[str, Path]:
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         top, *rest = entry.value.split(".")
         spec = importlib.util.find_spec(top)
-        folders = [Path(place, *rest) for place in (spec.submodule_search_locations if spec else None) or ()]
+        folders = [Path(location, *rest) for location in (spec.submodule_search_locations if spec else None) or ()]
         existing = [folder for folder in folders if folder.is_dir()]
         if not existing:
             raise UserError(f"package {entry.name}: entry point {ENTRY_POINTS} names {entry.value}, which is no folder")
@@ -152,22 +152,21 @@ def package_of(text: str) -> str | None:
 
 def _description(path: Path) -> str:
     """The first paragraph of a file's first comment, without the commands below it."""
-
     try:
         lines = read_text(path).splitlines()
     except UserError as error:  # one file hides no other
         return str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: ")
-    said: list[str] = []
+    words: list[str] = []
     for line in lines:
         if _PACKAGE.fullmatch(line.strip()):
             continue
         text = line[1:] if line.startswith("#") else ""
         if not text.strip() or text.startswith("   "):
-            if said or not line.startswith("#"):
+            if words or not line.startswith("#"):
                 break
             continue
-        said.append(text.strip("# "))
-    return " ".join(said)
+        words.append(text.strip("# "))
+    return " ".join(words)
 
 
 def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
@@ -183,8 +182,5 @@ def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
 
 def options(group: str, conf_dirs: Sequence[Path | str] = ()) -> dict[str, str]:
     """A group's options by name, with their descriptions."""
-    found = {}
-    for name in option_names(group, conf_dirs):
-        path = option_file(group, name, conf_dirs)
-        found[name] = _description(path) if path else ""
-    return found
+    names = option_names(group, conf_dirs)
+    return {name: _description(path) for name in names if (path := option_file(group, name, conf_dirs))}

@@ -150,10 +150,10 @@ class Catalog:
             entry,
             is_plan=folder.is_plan,
             status=status["status"],
-            reason=_said(status.get("reason")),
+            reason=_as_text(status.get("reason")),
             metrics=metrics,
-            monitor=_said(summary.get("monitor")),
-            verdict=_said(summary.get("verdict")),
+            monitor=_as_text(summary.get("monitor")),
+            verdict=_as_text(summary.get("verdict")),
             notes=read_notes(path),
         )
 
@@ -213,7 +213,7 @@ def read_config(path: Path) -> dict[str, Value]:
     return values
 
 
-def _said(value: Any) -> str | None:
+def _as_text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 

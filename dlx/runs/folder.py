@@ -32,7 +32,6 @@ from dlx.runs.files import (
     no_room,
     open_plain,
     overwrite,
-    read_json,
     read_object,
     read_plain,
     write_atomic,
@@ -241,14 +240,11 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """The content of status.json; `lost` for a running run whose process is gone."""
-        try:
-            status = read_json(self.path / "status.json")
-        except FileNotFoundError:
-            return {"status": "lost", "reason": "no status was written"}
-        except (OSError, ValueError):
-            return {"status": "lost", "reason": "status.json is damaged"}
-        if not isinstance(status, dict) or status.get("status") not in STATUSES:
-            return {"status": "lost", "reason": "status.json is damaged"}
+        path = self.path / "status.json"
+        status = find_object(path)
+        if status.get("status") not in STATUSES:
+            is_there = os.path.lexists(path)
+            return {"status": "lost", "reason": "status.json is damaged" if is_there else "no status was written"}
         reason = status.get("reason")
         status["reason"] = reason if reason is None or isinstance(reason, str) else str(reason)
         if status["status"] == "running" and not owner_is_alive(self.path):

@@ -136,8 +136,8 @@ def _resumes(folder: RunFolder) -> Iterator[Html]:
     for event in read_resumes(folder.metrics_path):
         changed = event.get("changed")
         words = [f"{key}={value}" for key, value in changed.items()] if isinstance(changed, dict) else []
-        told = f"Resumed at step {event.get('step')}{', with ' if words else ''}{', '.join(words)}."
-        yield tag("p", told, class_="soft")
+        text = f"Resumed at step {event.get('step')}{', with ' if words else ''}{', '.join(words)}."
+        yield tag("p", text, class_="soft")
 
 
 def _run_results(entry: Entry) -> list[Html]:
@@ -148,13 +148,15 @@ def _run_results(entry: Entry) -> list[Html]:
     texts = {name: metric_text(value) for name, value in entry.metrics.items()}
     rows = [[kind, *(texts.get(f"{split}/{kind}", "") for split in splits)] for kind in kinds]
     costs = [(COST_NAMES.get(name, name), entry.metrics[name]) for name in COSTS if name in entry.metrics]
-    told = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
+    cost_rows = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
     if not rows:
         metrics = [(name, texts[name]) for name in metric_names([entry]) if name not in COSTS]
         return (
-            [page.pairs([*metrics, *told])] if metrics or told else [tag("p", "Nothing was measured.", class_="soft")]
+            [page.pairs([*metrics, *cost_rows])]
+            if metrics or cost_rows
+            else [tag("p", "Nothing was measured.", class_="soft")]
         )
-    columns = [page.table(["", *splits], rows, range(1, 1 + len(splits))), tag("div", page.pairs(told))]
+    columns = [page.table(["", *splits], rows, range(1, 1 + len(splits))), tag("div", page.pairs(cost_rows))]
     return [tag("div", *columns, class_="halves")]
 
 
@@ -168,8 +170,8 @@ def _plan_results(entry: Entry, summary: Mapping[str, Any], comparison: Comparis
     points = summary.get("members")
     if isinstance(points, list) and len(points) == 1 and isinstance(points[0], dict):
         details = points[0].get("details")
-        told = details.items() if isinstance(details, dict) else ()
-        lines = [(name, value) for name, value in told if isinstance(value, str)]
+        items = details.items() if isinstance(details, dict) else ()
+        lines = [(name, value) for name, value in items if isinstance(value, str)]
         parts += [page.pairs(lines)] if lines else []
     return parts
 
@@ -315,7 +317,7 @@ def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> It
 
 def _machine(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     versions = environment.get("versions")
-    told = {name: version for name, version in versions.items() if version} if isinstance(versions, dict) else {}
+    installed = {name: version for name, version in versions.items() if version} if isinstance(versions, dict) else {}
     known = {name: environment.get(name) for name in ("started", "git", "python", "platform", "cpus")}
-    rows = [(name, str(value)) for name, value in [*known.items(), *told.items()] if value is not None]
+    rows = [(name, str(value)) for name, value in [*known.items(), *installed.items()] if value is not None]
     return rows or [("environment", "not known")]

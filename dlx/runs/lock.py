@@ -45,7 +45,7 @@ def _started(pid: int) -> str:
 
 
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
-_said = threading.Event()  # that a file system has no flock
+_warned = threading.Event()  # that a file system has no flock
 
 
 def _let_go_in_child() -> None:
@@ -124,8 +124,8 @@ class RunLock:
             except OSError as error:
                 if error.errno not in NO_FLOCK:
                     raise
-                if not _said.is_set():
-                    _said.set()
+                if not _warned.is_set():
+                    _warned.set()
                     note(
                         f"warning: {self.path.parent}: this file system has no flock ({error.strerror}); the run is "
                         "kept from other processes by the file run.lock alone"

@@ -71,7 +71,7 @@ class Recorder:
 
 class RunRecorder(Recorder):
     """Raises UserError or OSError where the folder cannot be written to. Once it is made, nothing that a disk, a
-    tracker or a picture refuses ends the training: it is lost, and said."""
+    tracker or a picture refuses ends the training: `lost` lists it."""
 
     def __init__(
         self,

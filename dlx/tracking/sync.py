@@ -134,13 +134,13 @@ def pack_all(
     runs: Iterable[RunFolder], project: str | None = None, entity: str | None = None
 ) -> tuple[list[PendingRun], list[Sent]]:
     """The pending runs, and the results of runs that cannot be read."""
-    parcels, failed = [], []
+    pending, failed = [], []
     for run in runs:
         try:
-            parcels.append(pack(run, project, entity))
+            pending.append(pack(run, project, entity))
         except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError) as error:
             failed.append(Sent(run.path, "failed", reason=f"cannot be read: {reason_of(error)}"))
-    return parcels, failed
+    return pending, failed
 
 
 def _memory(run: RunFolder) -> dict[str, Any]:
@@ -148,31 +148,31 @@ def _memory(run: RunFolder) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, int if name == "step" else str)}
 
 
-def would_send(parcel: PendingRun) -> Sent:
+def would_send(pending: PendingRun) -> Sent:
     """The result that `send` would have, without sending."""
-    if not parcel.waits:
-        return send(parcel)
-    done = -1 if parcel.sent_to is None else parcel.sent_to
-    rows = [row for row in read_metrics(parcel.run.metrics_path) if row["step"] > done]
-    pictures = [file for file in files_in(parcel.run.media) if file.step is None or file.step > done]
-    return Sent(parcel.run.path, "would be sent", len(rows), len(pictures), run_id(parcel.run.path))
+    if not pending.waits:
+        return send(pending)
+    done = -1 if pending.sent_to is None else pending.sent_to
+    rows = [row for row in read_metrics(pending.run.metrics_path) if row["step"] > done]
+    pictures = [file for file in files_in(pending.run.media) if file.step is None or file.step > done]
+    return Sent(pending.run.path, "would be sent", len(rows), len(pictures), run_id(pending.run.path))
 
 
-def send(parcel: PendingRun, mode: SendMode = "online") -> Sent:
+def send(pending: PendingRun, mode: SendMode = "online") -> Sent:
     """Sends what W&B does not have yet. offline: writes all of it to the run's wandb/, which `wandb sync` can send, and
     remembers nothing. Whatever goes wrong is in the result; what was sent by then is found out the next time."""
-    run = parcel.run
-    if parcel.status["status"] == "running":
+    run = pending.run
+    if pending.status["status"] == "running":
         return Sent(run.path, "running", reason="it is sent when it has ended")
-    if parcel.is_sent and mode == "online":
+    if pending.is_sent and mode == "online":
         return Sent(run.path, "nothing new")
     with TemporaryDirectory(ignore_cleanup_errors=True) as nowhere:
-        replay = Replay(run.path if mode == "offline" else Path(nowhere), mode, **parcel.settings)
+        replay = Replay(run.path if mode == "offline" else Path(nowhere), mode, **pending.settings)
         try:
-            replay.start(run, parcel.config)
-            replay.finish(parcel.status["status"], run.summary(), parcel.status["reason"])
+            replay.start(run, pending.config)
+            replay.finish(pending.status["status"], run.summary(), pending.status["reason"])
             if mode == "online":
-                replay.remember(run, step=replay.newest, sent=parcel.digest)
+                replay.remember(run, step=replay.newest, sent=pending.digest)
         except Exception as error:  # whatever the client raises, the other runs are sent
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return Sent(run.path, "failed", id=run_id(run.path), reason=reason)

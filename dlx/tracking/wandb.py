@@ -221,15 +221,13 @@ def medium_of(path: Path, *, charts: bool = True) -> Any:
     if kind is None or (size > MAX_BYTES[kind] and kind != "text"):
         raise ValueError(f"the file has {size / 1e6:,.0f} MB")
     with os.fdopen(open_plain(path), "rb") as file:
-        begins = file.read(8)
-    if kind in BEGINNINGS and not begins.startswith(BEGINNINGS[kind]):  # else PIL would look for whatever it may be
+        content = file.read(MAX_BYTES[kind])
+    if kind in BEGINNINGS and not content.startswith(BEGINNINGS[kind]):  # else PIL would look for whatever it may be
         raise ValueError(f"the file is no {kind}")
     if kind == "image":
         return wandb.Image(str(path))
     if kind == "animation":
         return wandb.Video(str(path))
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES[kind])
     if kind == "text":
         text = html.escape(read_text(content, size))
         return wandb.Html(f'<pre style="white-space: pre-wrap">{text}</pre>', data_is_not_path=True)
