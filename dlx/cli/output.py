@@ -33,14 +33,6 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(encode_nonfinite(value), allow_nan=False))
 
 
-def make_folder_of(option: str, file: str) -> None:
-    """Makes the folder that a file is to lie in."""
-    try:
-        Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{option} {file}: cannot be written ({error.strerror})") from None
-
-
 def write_output(option: str, file: str, content: str | bytes) -> None:
     """Writes a file that the user named, completely or not at all; replaces an old one. `-` is stdout."""
     data = content.encode() if isinstance(content, str) else content

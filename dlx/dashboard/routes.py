@@ -33,7 +33,7 @@ class Routes:
 
     def all(self) -> list[Route]:
         asked: dict[str, Callable[..., Any]] = {
-            "/": self.page, "/static/{name}": self.static, "/media/{key}": self.medium, "/api/runs": self.runs,
+            "/": self.static, "/static/{name}": self.static, "/media/{key}": self.medium, "/api/runs": self.runs,
             "/api/filter": self.filter, "/api/curves": self.curves, "/api/series": self.series,
             "/api/bands": self.bands, "/api/media": self.media, "/api/run": self.run, "/api/log": self.log,
             "/api/importance": self.importance, "/api/goals": self.goals, "/api/live": self.live,
@@ -42,11 +42,8 @@ class Routes:
 
     # The page and its files
 
-    def page(self, request: Request) -> Response:
-        return static_answer(request, "index.html")
-
     def static(self, request: Request) -> Response:
-        return static_answer(request, request.path_params["name"])
+        return static_answer(request, request.path_params.get("name", "index.html"))
 
     def medium(self, request: Request) -> Response:
         try:

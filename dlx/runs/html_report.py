@@ -65,6 +65,8 @@ def report(folder: RunFolder) -> str:
     results = _plan_results(entry, summary, comparison) if entry.is_plan else _run_results(entry)
     panels = curve_panels(comparison, comparison.curve_metrics) if entry.is_plan else _run_panels(comparison)
     labels = [row.label for row in comparison.rows] if entry.is_plan else []
+    name = str(entry.path) if plan_folder(entry.path) else entry.name  # other members may have the same name
+    repeat = "Again, with the same configuration: ", tag("code", f"dlx train --from {shlex.quote(name)}")
     media = [(entry.name, folder.path / "media")]
     if entry.is_plan and isinstance(best := summary.get("best"), str) and best == slug(best):
         media.append((best, folder.path / MEMBERS / best / "media"))
@@ -74,7 +76,7 @@ def report(folder: RunFolder) -> str:
         *_remarks(entry),
         tag("h2", "Command"),
         tag("pre", command(environment)),
-        *([] if entry.is_plan else [*_resumes(folder), _again(entry)]),
+        *([] if entry.is_plan else [*_resumes(folder), tag("p", *repeat, class_="soft")]),
         tag("h2", "Results"),
         *results,
         *([tag("h2", "Curves"), _curves(panels, labels)] if panels else []),
@@ -122,13 +124,6 @@ def _remarks(entry: Entry) -> Iterator[Html]:
         yield tag("p", "Tags: ", ", ".join(entry.notes.tags), class_="soft")
     if entry.notes.notes:
         yield tag("p", entry.notes.notes)
-
-
-def _again(entry: Entry) -> Html:
-    # A member's name is that of others too.
-    name = str(entry.path) if plan_folder(entry.path) else entry.name
-    words = f"dlx train --from {shlex.quote(name)}"
-    return tag("p", "Again, with the same configuration: ", tag("code", words), class_="soft")
 
 
 def _resumes(folder: RunFolder) -> Iterator[Html]:

@@ -103,7 +103,11 @@ def runs_of(folder: Path) -> list[RunFolder]:
 
 def pack(run: RunFolder, project: str | None = None, entity: str | None = None) -> PendingRun:
     """Prepares a run for sending, to the project that it was sent to before, else to that of its configuration."""
-    config, memory, notes, status = read_frozen(run.config_path), _memory(run), read_notes(run.path), run.status()
+    config, notes, status = read_frozen(run.config_path), read_notes(run.path), run.status()
+    found = find_object(run.path / MEMORY)
+    memory: dict[str, Any] = {
+        name: value for name, value in found.items() if isinstance(value, int if name == "step" else str)
+    }
     trackers = config.get("tracker") if isinstance(config, dict) else None
     if not isinstance(trackers, dict) or not all(isinstance(block, dict) for block in trackers.values()):
         raise UserError(f"{run.config_path}: not a configuration that dlx wrote")
@@ -141,11 +145,6 @@ def pack_all(
         except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError) as error:
             failed.append(Sent(run.path, "failed", reason=f"cannot be read: {reason_of(error)}"))
     return pending, failed
-
-
-def _memory(run: RunFolder) -> dict[str, Any]:
-    found = find_object(run.path / MEMORY)
-    return {name: value for name, value in found.items() if isinstance(value, int if name == "step" else str)}
 
 
 def would_send(pending: PendingRun) -> Sent:
