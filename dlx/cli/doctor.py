@@ -1,4 +1,4 @@
-"""dlx doctor: whether dlx works here."""
+"""dlx doctor: checks that dlx works on this machine."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def save_medium(folder: RunFolder, name: str, medium: Any, json: bool) -> str | 
     """Writes a picture, text, curve, table or animation (dlx/runs/media.py) into the run's media/, whole or not at all;
     one of that name is replaced. Prints and returns its path.
 
-    What the disk refuses is said on stderr and gives None: the numbers are worth more, and the command ends with LOST.
+    If the disk refuses, warns on stderr and returns None: the numbers are worth more, and the command ends with LOST.
     """
     from dlx.runs.media import encode
 

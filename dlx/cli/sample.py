@@ -1,4 +1,4 @@
-"""dlx sample: what a trained run makes."""
+"""dlx sample: new data from a trained run."""
 
 from __future__ import annotations
 

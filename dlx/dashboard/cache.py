@@ -1,4 +1,4 @@
-"""What was read before, kept on disk: columns of metrics.jsonl and flattened configurations.
+"""Cache on disk: columns of metrics.jsonl and flattened configurations.
 
 Safe to delete at any time; a file that is damaged, or of another run, counts as not there, and a disk that cannot be
 written means a slower start, no more.

@@ -1,4 +1,4 @@
-"""What the page can ask. Plain functions run in threads; ids are looked up among the known runs, never made a path."""
+"""Answers the GET requests of the page. Plain functions run in threads; an id is looked up, never made a path."""
 
 from __future__ import annotations
 

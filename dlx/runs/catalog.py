@@ -74,7 +74,7 @@ class Entry:
 class Catalog:
     """The entries below `root`, oldest first. `refresh` looks again and reads only what changed since.
 
-    read: how a config.yaml is read, for one who keeps what was read before.
+    read: reads a config.yaml, such as through a cache; by default `read_config`.
     """
 
     def __init__(self, root: str | Path, read: Callable[[Path], dict[str, Value]] | None = None) -> None:
@@ -164,8 +164,7 @@ def _is_settled(entry: Entry) -> bool:
 
 
 def read_entry(path: Path) -> Entry:
-    """What is known of one run folder; its id is its name. Raises UserError, with the file's name, where it cannot be
-    read."""
+    """The entry of one run folder; its id is the folder's name. Raises UserError naming what cannot be read."""
     try:
         return Catalog(path.parent)._read(path.name, path, _files(os.scandir(path)), None)
     except (OSError, ValueError) as error:

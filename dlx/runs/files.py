@@ -125,7 +125,7 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """As `atomic_file`, of content that is at hand."""
+    """Writes content through `atomic_file`."""
     with atomic_file(path) as partial:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -143,8 +143,7 @@ def open_to_append(path: Path, access: int = os.O_WRONLY) -> int:
 
 
 def overwrite(path: Path, content: bytes) -> None:
-    """Writes a small file over the one that is there: on a full disk nothing can be written beside it, and its block is
-    its own already."""
+    """Overwrites a small file in place, which works on a full disk: the file already has its block."""
     assert len(content) <= BLOCK
     descriptor = open_plain(path, os.O_WRONLY)
     try:
@@ -156,7 +155,7 @@ def overwrite(path: Path, content: bytes) -> None:
 
 
 def no_room(path: Path, error: OSError) -> str:
-    """Why nothing can be written below a path: the system's reason, and the disk's free space where that is it."""
+    """The reason why a write below a path failed, with the free space of the disk if it is full."""
     reason = error.strerror or str(error)
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return reason

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STATUSES = ("running", "finished", "pruned", "failed", "diverged", "interrupted")
-ENDED = ("finished", "pruned", "diverged")  # by themselves: nothing is left to go on with
+ENDED = ("finished", "pruned", "diverged")  # there is nothing left to resume
 FILES = (
     "config.yaml", "status.json", "summary.json", "metrics.jsonl", "system.jsonl", "spec.json", "environment.json",
     "data.json.gz", "run.lock", "log.txt", "notes.json", "wandb.json", "plan.yaml", "points.yaml", "search.yaml",
@@ -107,8 +107,7 @@ class RunFolder:
 
     @contextmanager
     def whole_or_gone(self) -> Iterator[None]:
-        """Around all that is written before a new folder is a run's: where it fails, the folder is no more, and a disk
-        that refuses is named."""
+        """Wraps the first writes to a new folder: if one fails, deletes the folder; an OSError becomes a UserError."""
         try:
             yield
         except BaseException as error:
@@ -126,16 +125,16 @@ class RunFolder:
                 parent.rmdir()
 
     def take(self) -> None:
-        """Locks a folder that is there, to go on in it. Raises UserError for what is not as dlx made it: the folder may
-        come from anywhere, and what it links to is not the run's."""
+        """Locks an existing folder to resume its run. Raises UserError for links and files of a wrong kind: the folder
+        may come from elsewhere."""
         self.check_own()
         with self.released_on_error():
             self.lock.acquire()
 
     @contextmanager
     def released_on_error(self) -> Iterator[None]:
-        """Around all that is written before a folder that was taken is a run's again: where it fails, nobody stays at
-        it, and a disk that refuses is named."""
+        """Wraps the first writes to an existing folder: if one fails, releases the lock; an OSError becomes a
+        UserError."""
         try:
             yield
         except BaseException as error:

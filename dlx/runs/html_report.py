@@ -204,7 +204,7 @@ def _drawn(draw: Callable[[bool], Figure]) -> list[str]:
 def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
     """The newest medium of each name and kind: pictures, then texts and tables.
 
-    finished: seconds since 1970; what `dlx eval` drew of a run that then went on shows weights that are no more.
+    finished: seconds since 1970. Older media without a step are left out: they show weights from before a resume.
     """
     began = finished if isinstance(finished, (int, float)) else 0.0
     for owner, folder in folders:

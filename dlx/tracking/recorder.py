@@ -145,8 +145,8 @@ class RunRecorder(Recorder):
         reason: str | None = None,
         interrupted: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Each part of it whatever becomes of the others. interrupted: the signal that the process received, or 0: one
-        that comes while a tracker finishes ends the waiting for it."""
+        """Ends each part even if another fails. interrupted: the signal that the process received, or 0; a signal that
+        comes now ends the waiting for trackers."""
         before, until = interrupted(), time.monotonic() + FINISH_SECONDS
 
         def finish() -> None:

@@ -1,4 +1,4 @@
-"""Runs sent to Weights & Biases later, from their own files: these are the truth, whatever its client left in wandb/.
+"""Sends runs to Weights & Biases later, from the run's own files, not from what W&B's client left in wandb/.
 
 A run has one id at W&B, which says how far its rows are there: what it has is not sent again. `wandb.json` in the run
 folder remembers what was sent, so that a run with nothing new is left alone without asking.

@@ -1,7 +1,6 @@
 """Weights & Biases: online where there is a key and a network, else an offline run; `dlx sync` sends it later.
 
-Its steps are the training's. They only go up, so what it has already is not sent again: neither by a run that was
-resumed nor by `dlx sync`.
+A step of W&B is a step of the training. It only goes up, so neither a resumed run nor `dlx sync` sends a row twice.
 """
 
 from __future__ import annotations
@@ -147,8 +146,8 @@ class Wandb(Tracker):
             self.send_medium(Path(path), lambda medium: self.log(step, {f"media/{name}": medium}, self._time))
 
     def send_medium(self, path: Path, send: Callable[[Any], None], *, charts: bool = True) -> None:
-        """What goes wrong with one is warned about, once for each name, and the tracking goes on: its file is damaged,
-        or it is a table, which W&B's client sends by way of an artifact, with requests of its own."""
+        """Sends one medium. An error becomes a warning, once for each name, and tracking goes on: the file may be
+        damaged, and W&B's client sends a table as an artifact, with requests of its own."""
         try:
             send(medium_of(path, charts=charts))
             self.media_sent += 1
