@@ -134,6 +134,12 @@ def picks(path: Path | None) -> dict[str, Any]:
     return {key.removeprefix("override ").lstrip("/"): choice for key, choice in pairs}
 
 
+def picked(path: Path | None, group: str) -> list[str]:
+    """The options that a file's defaults list picks for a group."""
+    choice = picks(path).get(group) or []
+    return choice if isinstance(choice, list) else [choice]
+
+
 def params_of(group: Group, signature: Signature | None) -> dict[str, Param]:
     """The keys of an option's block: those of its class that dlx does not supply, and those that all options share."""
     found = [each.params for each in (signature, read(group.shared or "")) if each]
