@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import dlx
 from dlx.config.errors import UserError
@@ -126,17 +125,13 @@ def shown_file(group: str, option: object, conf_dirs: Sequence[Path | str] = ())
 _PACKAGE = re.compile(r"#\s*@package:?\s+(\S+)\s*")
 
 
-def picks(path: Path | None) -> dict[str, Any]:
-    """The choices in a file's defaults list, by group."""
+def picked(path: Path | None, group: str) -> list[str]:
+    """The options that a file's defaults list picks for a group."""
     content = read_yaml(path) if path else None
     entries = content.get("defaults") or () if isinstance(content, dict) else ()
     pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
-    return {key.removeprefix("override ").lstrip("/"): choice for key, choice in pairs}
-
-
-def picked(path: Path | None, group: str) -> list[str]:
-    """The options that a file's defaults list picks for a group."""
-    choice = picks(path).get(group) or []
+    choices = {key.removeprefix("override ").lstrip("/"): choice for key, choice in pairs}
+    choice = choices.get(group) or []
     return choice if isinstance(choice, list) else [choice]
 
 

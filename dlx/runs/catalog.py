@@ -116,13 +116,6 @@ class Catalog:
         """A value that changes whenever the metrics.jsonl of that run changed."""
         return self._seen[name][WATCHED.index("metrics.jsonl")]
 
-    def _newest(self, name: str, path: Path) -> dict[str, float]:
-        from dlx.runs.columns import Columns
-
-        columns = self._growing.setdefault(name, Columns(path))
-        columns.refresh()
-        return columns.newest()
-
     def _read(self, name: str, path: Path, files: Files, before: Entry | None) -> Entry:
         for file, item in files.items():  # a reader would follow a link, and wait for a pipe
             if not item.is_file(follow_symlinks=False):
@@ -143,7 +136,11 @@ class Catalog:
         status, summary = folder.status(), folder.summary()
         metrics = _metrics(summary)
         if not summary and not entry.is_plan:
-            metrics = self._newest(name, folder.metrics_path)
+            from dlx.runs.columns import Columns
+
+            columns = self._growing.setdefault(name, Columns(folder.metrics_path))
+            columns.refresh()
+            metrics = columns.newest()
         if summary or status["status"] != "running":
             self._growing.pop(name, None)
         return replace(
