@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, pairs, trusted
-from dlx.cli.output import print_json, save_medium, say, table
+from dlx.cli.output import print_json, save_medium, say, say_values, table
 from dlx.config.errors import LOST, UserError
 
 SHOWN_ROWS = 20
@@ -58,16 +58,12 @@ def evaluate(
         landscape = flatness.Landscape(*open_run(folder, "train", trust=trusted(trust)))
         metrics["train/sharpness"] = flatness.sharpness(landscape, epsilon=epsilon)
         drawn["landscape"] = flatness.draw(flatness.slices(landscape), folder.name)
-    width = max([14, *map(len, metrics)]) + 2
-    for name, value in metrics.items():
-        say(f"{name:<{width}}{value:.4f}", json)
+    say_values({name: f"{value:.4f}" for name, value in metrics.items()}, json)
     if not metrics and not report.tables:
         say("metrics         none: this system is not evaluated", json)
     for name, rows in report.tables.items():
         say(_table(name, rows), json)
-    pictures = [path for name, medium in drawn.items() if (path := save_medium(folder, name, medium))]
-    for picture in pictures:
-        say(f"{'picture':<16}{picture}", json)
+    pictures = [path for name, medium in drawn.items() if (path := save_medium(folder, name, medium, json))]
     if json:
         print_json({"run": str(folder.path), "metrics": metrics, **report.data, "pictures": pictures})
     raise typer.Exit(0 if len(pictures) == len(drawn) else LOST)

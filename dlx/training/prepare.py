@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config import Config, build, build_all, build_shared, class_block, file_of, instantiate
+from dlx.config.build import blamed
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.origin import blamed
 from dlx.data.dataset import only
 from dlx.data.fingerprint import check_classes
 from dlx.data.loader import count_batches
