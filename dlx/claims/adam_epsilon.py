@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.descent import make_optimizer
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.claims.reading import finals, mean_and_error, mean_curve
 from dlx.config import Config
 from dlx.config.checks import at_least
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SIZES = [10.0**exponent for exponent in range(-10, 3)]  # of gradients
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import legend_beside
 from dlx.claims.reading import mean_and_error
 from dlx.config import Config
@@ -20,9 +20,6 @@ from dlx.methods.bias_variance import noise_of
 from dlx.methods.decomposition import measure_error, squared
 from dlx.methods.predictions import predict_split
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FAMILIES = {"polynomial": "degree", "mlp": "width"}
 DRAWN = 10  # fits, at every fifth test point

@@ -8,12 +8,11 @@ and 0.632 of the other is between. 0.632+ (Efron, Tibshirani 1997) moves the wei
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import legend_beside
 from dlx.claims.reading import mean_and_error, plus_minus
 from dlx.config import Config
@@ -21,9 +20,6 @@ from dlx.config.checks import at_least
 from dlx.methods.bagging import drawn_indices
 from dlx.methods.predictions import predict_split
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 DRAWS = 5000

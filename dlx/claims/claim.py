@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from dlx.config import Config, compose
 from dlx.config.diff import changes
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import GROUPS
 from dlx.config.signature import read
+from dlx.runs.draw import Figure
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult
 from dlx.sweeps.plan import Interrupted
 from dlx.training.session import Result
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Variants = dict[str, list[str]]
 """Overrides by the name of a variant, which is a file's."""

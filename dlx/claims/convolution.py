@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.claims.claim import Claim, Measured, Runs, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
 from dlx.config import Config, build
 from dlx.config.checks import at_least
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KERNELS = {
     "blur": [[1 / 16, 2 / 16, 1 / 16], [2 / 16, 4 / 16, 2 / 16], [1 / 16, 2 / 16, 1 / 16]],

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside
 from dlx.claims.reading import curve, mean_and_error, mean_curve
 from dlx.config import Config
 from dlx.config.checks import at_least
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = {"plain": "none", "residual": "identity"}  # and their shortcuts
 

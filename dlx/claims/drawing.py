@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config import Config, build
+from dlx.runs.draw import Axes
 from dlx.tasks.spec import Label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def ordered_colors(count: int) -> list[Any]:

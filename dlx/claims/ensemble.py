@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import guessing, legend_beside
 from dlx.claims.reading import mean_and_error, plus_minus
 from dlx.config import Config, compose
@@ -26,9 +25,6 @@ from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.points import Point
 from dlx.sweeps.sweep import Row, resume_sweep, start_sweep
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = {"seeds": "other seeds, averaged", "bagging": "bagging", "boosting": "boosting (SAMME)"}
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.claims.reading import curve
 from dlx.config import Config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class LearningRate(Claim):

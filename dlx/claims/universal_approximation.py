@@ -10,21 +10,18 @@ import math
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import legend_beside
 from dlx.claims.reading import finals
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.data.function1d import FUNCTIONS
 from dlx.training.trained import open_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 POINTS = 1001  # at which fits are drawn
 CURVATURE = (3 * math.pi) ** 2  # the largest |f''| of sin(3 pi x)

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,15 +22,12 @@ from dlx.config.errors import ConfigError, Problem
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
 from dlx.methods.predictions import Predictions, predict_split_by_member
 from dlx.methods.spread import spread
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Figure, subplots
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.system import System
 from dlx.tasks.vote import combine_votes
 from dlx.training.session import val_and_test
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Bagging(Method):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,13 +21,10 @@ from dlx.methods.decomposition import measure_error, squared, zero_one
 from dlx.methods.predictions import Predictions, predict_split
 from dlx.methods.spread import spread
 from dlx.random import generator
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Figure, subplots
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.system import System
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class BiasVariance(Method):

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from dlx.config.checks import above, at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.data.splits import class_labels
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Figure, subplots
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised
@@ -33,9 +33,6 @@ from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.prepare import Prepared, prepare
 from dlx.training.trained import open_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, Any]
 SPLITS = ("train", "val", "test")

@@ -16,21 +16,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config import Config
 from dlx.config.diff import changes
 from dlx.config.errors import UserError, cause_of, reason_of
 from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
+from dlx.runs.draw import Figure
 from dlx.runs.files import inside, picture_bytes, write_atomic
 from dlx.runs.find import MEMBERS
 from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.training.distributed import world_size
 from dlx.training.signals import Signals, exit_code, signal_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SEARCH = "search.yaml"  # in a plan's folder: the settings of a search
 

@@ -8,10 +8,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from dlx.config.monitor import Monitor
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Figure, subplots
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from optuna.trial import FrozenTrial
 
 
