@@ -83,39 +83,23 @@ class Stack:
         first = loops[0]
         self.device, self.is_cpu = first.dist.device, first.dist.device.type == "cpu"
         self.program = program or VmappedSystem(first.system, first.hooks["penalty"])
+        names = {p: name for name, p in first.system.named_parameters()}
         try:
-            self.optimizer = StackedOptimizer([loop.optimizers[0] for loop in loops], first.state.step)
+            self.optimizer = StackedOptimizer([loop.optimizers[0] for loop in loops], names, first.state.step)
         except ValueError as error:
             raise NotBatchable(str(error)) from None
-        place = {
-            p: (g, name)
-            for g, group in enumerate(self.optimizer.groups)
-            for p, name in zip(group.params[0], group.views, strict=True)
-        }
-        self.params: dict[str, Tensor] = {}
-        self._place: list[tuple[int, str]] = []
-        frozen = []
-        for name, p in first.system.named_parameters():
-            if p not in place:
-                frozen.append(name)
-                continue
-            number, key = place[p]
-            self.params[name] = self.optimizer.groups[number].views[key]
-            self._place.append((number, key))
-        names = [*(name for name, _ in first.system.named_buffers()), *frozen]
-        self.buffers = {name: self._stack_unchanged(name) for name in names}
+        trained = {name: view for group in self.optimizer.groups for name, view in group.views.items()}
+        self.params = {name: trained[name] for name in names.values() if name in trained}
+        tensors = [dict(named_tensors(loop.system)) for loop in loops]
+        self.buffers: dict[str, Tensor] = {}  # and parameters that are not trained; the members' own become views
+        for name in [name for name in tensors[0] if name not in trained]:
+            self.buffers[name] = torch.stack([own[name].detach() for own in tensors])
+            for own, row in zip(tensors, self.buffers[name], strict=True):
+                own[name].data = row
         self.loader = StackedLoader([cast(DeviceLoader, loop.loaders.train) for loop in loops])
         self.pending = self._take_pending()
         self.finite = torch.ones(len(loops), dtype=torch.bool, device=self.device)
         self.bad_step = torch.zeros(len(loops), dtype=torch.int64, device=self.device)
-
-    def _stack_unchanged(self, name: str) -> Tensor:
-        """Stacks a buffer or frozen parameter; the members' own become views of the stack."""
-        own: list[Tensor] = [dict(named_tensors(loop.system))[name] for loop in self.loops]
-        stacked = torch.stack([tensor.detach() for tensor in own])
-        for buffer, row in zip(own, stacked, strict=True):
-            buffer.data = row
-        return stacked
 
     def _take_pending(self) -> dict[str, list[Tensor]]:
         """Takes over the scalars that the members noted since their last row (a checkpoint can hold some)."""
@@ -144,9 +128,7 @@ class Stack:
         """Applies each member's regularizers to its batch."""
         if not self.loops[0].batch_hooks:
             return batch
-        changed = []
-        for row, loop in enumerate(self.loops):
-            changed.append(loop.regularized(self.own(batch, row)))
+        changed = [loop.regularized(self.own(batch, row)) for row, loop in enumerate(self.loops)]
         return {name: torch.stack([own[name] for own in changed]) for name in changed[0]}
 
     def counters(self, *, evaluating: bool = False) -> Batch:
@@ -172,7 +154,8 @@ class Stack:
             loop.set_lr()
         batch = {**self.regularized(batch), **self.counters()}
         losses, logs, grads = self.program.gradients(self.params, self.buffers, batch, self.drawn(batch))
-        matrices = self._matrices(grads)
+        named = dict(zip(self.params, grads, strict=True))
+        matrices = [flatten({name: named[name] for name in group.views}) for group in self.optimizer.groups]
         norms = None
         if logging or self.clip_norm is not None:
             norms = torch.stack([matrix.square().sum(1) for matrix in matrices]).sum(0).sqrt()
@@ -187,13 +170,6 @@ class Stack:
         diverged = self._check(losses, norms, batch["index"], step)
         self.optimizer.step(matrices, None if self.is_cpu else self.finite)
         return diverged
-
-    def _matrices(self, grads: Sequence[Tensor]) -> list[Tensor]:
-        named: list[dict[str, Tensor]] = [{} for _ in self.optimizer.groups]
-        for (number, key), grad in zip(self._place, grads, strict=True):
-            named[number][key] = grad
-        groups = zip(self.optimizer.groups, named, strict=True)
-        return [flatten({key: own[key] for key in group.views}) for group, own in groups]
 
     def _note(self, name: str, values: Tensor) -> None:
         self.pending.setdefault(f"train/{name}", []).append(values.detach())
