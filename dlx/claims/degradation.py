@@ -67,7 +67,7 @@ class Degradation(Claim):
                 )
             draw_guessing(axes, found["guessing"])
             axes.set(yscale="log", xlabel="epoch", title=f"training loss with lr {rate}")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="x", integer=True)
             legend_beside(axes)
         panels[0].set_ylabel("training loss")
 

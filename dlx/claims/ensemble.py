@@ -6,12 +6,9 @@ members that are weak and stable; small networks are neither, and what it does f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-
-import torch
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
 from dlx.claims.drawing import guessing, legend_beside
@@ -19,7 +16,7 @@ from dlx.claims.reading import mean_and_error, plus_minus
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 from dlx.methods.bagging import growing_errors
-from dlx.methods.predictions import Predictions, predict_split
+from dlx.methods.predictions import Predictions, predict_split_by_runs
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.plan import Interrupted
@@ -60,8 +57,9 @@ class EnsembleSize(Claim):
         ended = []
         for number in range(self.sets):
             for kind in ("seeds", "bagging"):
-                members = [predict_split(run, "test", trust=base.trust) for run in runs[f"set-{number}-{kind}"]]
-                found[kind].append(growth(members))
+                found[kind].append(
+                    growth(predict_split_by_runs(runs[f"set-{number}-{kind}"], "test", trust=base.trust))
+                )
             words = ["method=boosting", f"method.members={self.seeds}", f"data.split_seed={number}"]
             boosting = compose([*words, f"seed={number * self.seeds}"], base=base)
             details = run_method(boosting, folder, f"set-{number}-boosting").details
@@ -72,8 +70,6 @@ class EnsembleSize(Claim):
         return {**found, "ended": ended, "guessing": guessing(base)}
 
     def draw(self, measured: Measured, figure: Figure) -> None:
-        from matplotlib.ticker import MaxNLocator
-
         guess = measured["guessing"]
         chance = f" (guessing: {1 - 1 / guess['classes']:.4g})" if guess else ""
         axes = figure.subplots()
@@ -92,7 +88,7 @@ class EnsembleSize(Claim):
             ylim=(0, None),
             title=f"test error with more members{chance}",
         )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params(axis="x", integer=True)
         legend_beside(axes)
 
     def verdict(self, measured: Measured) -> Verdict:
@@ -118,11 +114,10 @@ class EnsembleSize(Claim):
         )
 
 
-def growth(members: Sequence[Predictions]) -> list[float]:
-    """The error of 1, 2, ... members averaged, as the mean over which member comes first."""
-    one, output_MNK = members[0], torch.stack([member.output for member in members])
-    turned = [output_MNK.roll(shift, 0) for shift in range(len(members))]
-    errors = [growing_errors(one, output, "average") for output in turned]
+def growth(samples: Predictions) -> list[float]:
+    """The error of 1, 2, ... members averaged, as the mean over which member comes first. samples: of all members."""
+    turned = [samples.output.roll(shift, 0) for shift in range(len(samples.output))]
+    errors = [growing_errors(samples, output, "average") for output in turned]
     return [mean_and_error(values)[0] for values in zip(*errors, strict=True)]
 
 

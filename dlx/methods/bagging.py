@@ -104,8 +104,6 @@ def growing_errors(samples: Predictions, output_MNK: Tensor, vote: Literal["aver
 
 
 def _draw(found: Mapping[str, Any], what: str) -> Figure:
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = subplots(size=(7.5, 4))
     alone, together = found["member_test_error"], found["test_error"]
     count = range(1, len(together) + 1)
@@ -115,6 +113,6 @@ def _draw(found: Mapping[str, Any], what: str) -> Figure:
     if found["oob_error"] is not None:
         axes.axhline(found["oob_error"], color="tab:orange", linestyle="--", label="out of bag, all members")
     axes.set(xlabel="members", ylabel=f"test {what}", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.locator_params(axis="x", integer=True)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)  # on the data it would hide them
     return figure

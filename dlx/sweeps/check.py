@@ -45,7 +45,12 @@ def check_sweep(points: Sequence[Point], execution: Execution, metric: str | Non
 def check_start(points: Sequence[Point], execution: Execution) -> Checked:
     """The checks that grids and searches share: processes, executor, points, folder."""
     refuse_torchrun()
-    _check_chains(points, execution)
+    for point in points if execution.executor != "inprocess" and execution.jobs != 1 else ():
+        if (method := point.method) and method.is_chain:
+            raise UserError(
+                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
+                "it takes inprocess, or --jobs 1"
+            )
     checked = check_points(points, here=execution.here)
     check_folder(points[0].config, sweep_name(points[0].config))
     return checked
@@ -66,7 +71,8 @@ def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
             try:
                 checked.members[point] = point.first_members(Path(nowhere))
                 if (method := point.method) and method.check_all:
-                    check_members(checked.members[point], here=here)
+                    runs = [Point(name, config, {}) for name, config in checked.members[point].items()]
+                    check_points(runs, here=here)
                     checked.metrics.append(set())
                     continue
                 first = next(iter(checked.members[point].values()))
@@ -96,21 +102,6 @@ def identity(config: Config, without: Collection[str] = ("name",)) -> str:
     """A text that is equal for configurations that differ in these keys only."""
     values = {**config.values, "choices": config.choices}
     return json.dumps({key: v for key, v in values.items() if key not in without}, sort_keys=True, default=str)
-
-
-def check_members(members: Mapping[str, Config], *, here: bool = True) -> None:
-    """`check_points` for the runs of a claim."""
-    check_points([Point(name, config, {}) for name, config in members.items()], here=here)
-
-
-def _check_chains(points: Sequence[Point], execution: Execution) -> None:
-    alone = execution.executor == "inprocess" or execution.jobs == 1
-    for point in points:
-        if (method := point.method) and method.is_chain and not alone:
-            raise UserError(
-                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
-                "it takes inprocess, or --jobs 1"
-            )
 
 
 def _check_names(made: Mapping[Point, Mapping[str, Config]]) -> None:

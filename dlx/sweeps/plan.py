@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from dlx.config import Config
-from dlx.config.diff import changes
 from dlx.config.errors import UserError, cause_of, reason_of
 from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
@@ -133,17 +132,13 @@ class Plan:
         cls,
         path: Path,
         members: Mapping[str, Config],
-        base: Config,
-        overrides: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any],
         metric: str | None = None,
     ) -> Plan:
-        """Freezes the members; plan.yaml is written last, so that a plan is whole or absent.
-
-        overrides: None is the difference of each member from `base`.
-        """
+        """Freezes the members; plan.yaml is written last, so that a plan is whole or absent."""
         inside(path, "plan").mkdir()
         plan = cls(path, {}, {}, metric)
-        plan.add(members, overrides or {name: changes(base, config) for name, config in members.items()})
+        plan.add(members, overrides)
         return plan
 
     def add(self, members: Mapping[str, Config], overrides: Mapping[str, Any]) -> None:
