@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dlx.data.loader import DeviceStore, DeviceTensors
+from dlx.data.dataset import Source
+from dlx.data.loader import DeviceLoader, DeviceStore, DeviceTensors, Entries
 from dlx.data.splits import Split
 from dlx.tasks.spec import normalize
-
-if TYPE_CHECKING:
-    from dlx.data.dataset import Source
-    from dlx.data.loader import DeviceLoader, Entries
-    from dlx.tasks.system import Batch
+from dlx.tasks.system import Batch
 
 AT_ONCE = 1 << 22  # bytes of batches that are taken from the data together
 

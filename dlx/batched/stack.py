@@ -8,7 +8,7 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,17 +20,14 @@ from dlx.batched.vmapped import NotBatchable, VmappedSystem
 from dlx.data.dataset import Dataset
 from dlx.data.loader import DeviceLoader
 from dlx.random import reseed
+from dlx.tasks.system import Batch, System
+from dlx.tracking.recorder import Display
 from dlx.training.clock import Clock
 from dlx.training.evaluate import counters, evaluate
 from dlx.training.interval import Due, Interval
-from dlx.training.loop import Diverged
+from dlx.training.loop import Diverged, Loop
 from dlx.training.signals import Signals
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, System
-    from dlx.tracking.recorder import Display
-    from dlx.training.loop import Loop
-    from dlx.training.trainer import Trainer
+from dlx.training.trainer import Trainer
 
 REBUILD_SHARE = 0.25  # share of members that have ended, from which the stack is made anew without them
 

@@ -10,7 +10,7 @@ import copy
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,8 @@ from torch.func import functional_call, vmap
 
 from dlx.batched.fx_passes import optimize_graph
 from dlx.batched.random_replay import Draw, RecordRandom, ReplayRandom
-
-if TYPE_CHECKING:
-    from dlx.regularization.regularizer import Regularizer
-    from dlx.tasks.system import Batch, Statistics, System
-
+from dlx.regularization.regularizer import Regularizer
+from dlx.tasks.system import Batch, Statistics, System
 
 Passes = Callable[..., tuple[list[str], list[Tensor]]]  # of stacked parameters, buffers, batch and draws
 Trace = tuple[list[str], Callable[..., list[Tensor]]]  # names of what is logged or summed; what is run

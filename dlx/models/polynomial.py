@@ -8,7 +8,7 @@ Shapes: N samples, D outputs, P = degree + 1 coefficients.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,7 @@ from torch import Tensor
 from dlx.config import checks
 from dlx.tasks.spec import RegressionReals
 from dlx.tasks.supervised import Supervised, training_samples
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Objective
+from dlx.tasks.system import Objective
 
 
 def legendre(x_B: Tensor, degree: int) -> Tensor:

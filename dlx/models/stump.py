@@ -8,16 +8,14 @@ Shapes: N samples, F features, K outputs.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlx.tasks.classification import soft_labels
 from dlx.tasks.supervised import AnySamples, Supervised, training_samples
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Objective
+from dlx.tasks.system import Objective
 
 FLOOR = 1e-6  # of a class's probability, so that its logarithm is finite
 SORTED_AT_ONCE = 1 << 24  # numbers: features are looked at in parts of so many

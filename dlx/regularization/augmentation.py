@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Boxes, Image, Label, Mask
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from dlx.tasks.system import Batch, System
+from dlx.tasks.system import Batch, System
 
 VISIBLE = 0.3  # share of a box's area that must stay in the picture
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
 from dlx.tasks.classification import soft_labels
-from dlx.tasks.spec import Label
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dlx.tasks.spec import Spec
-    from dlx.tasks.system import Batch
+from dlx.tasks.spec import Label, Spec
+from dlx.tasks.system import Batch
 
 
 def soft_targets(batch: Batch, spec: Spec) -> Batch:

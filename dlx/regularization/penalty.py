@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.parameters import check_kinds, params_of_kind
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from dlx.tasks.system import System
+from dlx.tasks.system import System
 
 
 class NormPenalty(Regularizer):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dlx.config.errors import first_line
 from dlx.config.groups import closest
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
 
 
 def check_plain(arch: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,9 +25,10 @@ from dlx.config.errors import UserError, reason_of
 from dlx.config.keys import flatten
 from dlx.config.screen import note
 from dlx.runs.checkpoint import latest_checkpoint, step_of
-from dlx.runs.folder import ENDED
+from dlx.runs.folder import ENDED, RunFolder
+from dlx.sweeps.executors.execution import Execution, OnResult
 from dlx.sweeps.executors.inprocess import run_members
-from dlx.sweeps.plan import SEARCH, Interrupted
+from dlx.sweeps.plan import SEARCH, Interrupted, Plan
 from dlx.sweeps.search.pruning import should_prune_of
 from dlx.tracking.recorder import Recorder
 from dlx.training.distributed import Dist
@@ -39,11 +40,6 @@ from dlx.training.run import build_loop, open_folder, open_session
 from dlx.training.session import Result, Session
 from dlx.training.signals import Signals, exit_code
 from dlx.training.threads import choose_threads
-
-if TYPE_CHECKING:
-    from dlx.runs.folder import RunFolder
-    from dlx.sweeps.executors.execution import Execution, OnResult
-    from dlx.sweeps.plan import Plan
 
 OWN_GROUPS = ("seed", "name", "output_root", "tracker", "scheduler")
 OWN_DATA = ("fold", "folds", "bootstrap", "split_seed", "subset", "weights", "targets")
