@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.reading import curve, mean_and_error, mean_curve
+from dlx.claims.common import curve, draw_guessing, guessing, legend_beside, mean_and_error, mean_curve
 from dlx.config import Config, build, build_shared, compose
 from dlx.config.checks import at_least
 from dlx.random import reseed

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import guessing
-from dlx.claims.reading import finals, mean_and_error, plus_minus
+from dlx.claims.common import finals, guessing, mean_and_error, plus_minus
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.training.sharpness import Landscape, sharpness

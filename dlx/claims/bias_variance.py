@@ -10,10 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import mean_and_error
+from dlx.claims.common import legend_beside, mean_and_error
 from dlx.config import Config
-from dlx.config.checks import at_least
+from dlx.config.checks import at_least, rising
 from dlx.methods.bias_variance import noise_of, plot_fits
 from dlx.methods.decomposition import measure_error, squared
 from dlx.methods.predictions import predict_split_by_runs
@@ -39,12 +38,10 @@ class BiasVarianceTradeoff(Claim):
         replicates: int = 20,
         mlp_samples: int = 40,
     ) -> None:
-        for name, values in {"degrees": degrees, "widths": widths}.items():
-            if len(values) < 3 or list(values) != sorted(set(values)) or values[0] < 1:
-                raise ValueError(f"{name} must be at least 3, rising from 1, got {list(values)}")
+        rising(3, degrees=degrees, widths=widths)
         at_least(2, replicates=replicates)
-        self.capacities = {"polynomial": degrees, "mlp": widths}
         at_least(10, mlp_samples=mlp_samples)
+        self.capacities = {"polynomial": degrees, "mlp": widths}
         self.seeds, self.mlp_samples = replicates, mlp_samples
 
     def variants(self, base: Config) -> Variants:
@@ -64,14 +61,15 @@ class BiasVarianceTradeoff(Claim):
             parts = found[family] = {}
             for capacity in capacities:
                 test = predict_split_by_runs(runs[f"{family}-{capacity}"], "test", trust=base.trust)
-                split = squared(test.output, test.truth)
-                drawn = measure_error(test.output, test.truth, noise, generator(base["seed"], "test_noise", capacity))
+                _, bias2_N, variance_N = squared(test.output, test.truth)
+                rng = generator(base["seed"], "test_noise", capacity)
+                error, rest, standard_error = measure_error(test.output, test.truth, noise, rng)
                 distance_M = (test.output - test.truth).double().square().mean((1, 2))
                 parts[str(capacity)] = {
-                    "bias2": float(split.bias2.mean()),
-                    "variance": float(split.variance.mean()),
-                    "error": drawn.error,
-                    "off": drawn.rest / drawn.standard_error if noise else 0.0,
+                    "bias2": float(bias2_N.mean()),
+                    "variance": float(variance_N.mean()),
+                    "error": error,
+                    "off": rest / standard_error if noise else 0.0,
                     "expected": (distance_M + noise**2).tolist(),
                     "fits": test.output[:DRAWN, ::5, 0].tolist(),
                     "mean": test.output[:, ::5, 0].mean(0).tolist(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
-from dlx.claims.drawing import legend_beside
+from dlx.claims.common import legend_beside
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.random import reseed

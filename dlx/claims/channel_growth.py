@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
-from dlx.claims.drawing import legend_beside
+from dlx.claims.common import legend_beside
 from dlx.config import Config, build, compose
 from dlx.tasks.summary import summarize
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.reading import curve, mean_and_error, mean_curve
+from dlx.claims.common import curve, draw_guessing, guessing, legend_beside, mean_and_error, mean_curve
 from dlx.config import Config
 from dlx.config.checks import at_least
 

@@ -11,8 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import guessing, legend_beside
-from dlx.claims.reading import mean_and_error, plus_minus
+from dlx.claims.common import guessing, legend_beside, mean_and_error, plus_minus
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 from dlx.methods.bagging import growing_errors

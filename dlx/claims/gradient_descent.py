@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.claims.reading import curve
+from dlx.claims.common import curve, draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.config import Config, build, build_shared
 from dlx.config.checks import at_least
 

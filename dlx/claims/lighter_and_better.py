@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.reading import finals, mean_and_error, plus_minus
+from dlx.claims.common import finals, mean_and_error, plus_minus
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.tasks.spec import Image, Label, LabeledImages

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import mean_and_error
+from dlx.claims.common import legend_beside, mean_and_error
 from dlx.config import Config, build, build_shared
 from dlx.config.checks import at_least
 from dlx.training.trained import evaluate_run, open_run

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import draw_guessing, finals, guessing, legend_beside, mean_curve
 from dlx.claims.descent import descent_path, make_optimizer, momentum_path, optimizer_path
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.reading import finals, mean_curve
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 

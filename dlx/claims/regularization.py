@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.reading import mean_and_error
+from dlx.claims.common import mean_and_error
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.training.trained import evaluate_run

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import finals
+from dlx.claims.common import finals, legend_beside
 from dlx.config import Config, build, compose
-from dlx.config.checks import at_least
+from dlx.config.checks import at_least, rising
 from dlx.data.function1d import FUNCTIONS
 from dlx.training.trained import open_run
 
@@ -44,9 +43,7 @@ class UniversalApproximation(Claim):
     ) -> None:
         if not functions or not set(functions) <= set(FUNCTIONS):
             raise ValueError(f"functions must be some of {', '.join(FUNCTIONS)}, got {list(functions)}")
-        for name, values in {"widths": widths, "knots": knots}.items():
-            if len(values) < 2 or list(values) != sorted(set(values)) or values[0] < 1:
-                raise ValueError(f"{name} must be at least 2, rising from 1, got {list(values)}")
+        rising(2, widths=widths, knots=knots)
         at_least(1, seeds=seeds)
         self.functions, self.widths, self.seeds, self.knots = functions, widths, seeds, knots
 

@@ -74,29 +74,23 @@ def noise_of(base: Config) -> float | None:
 def of_targets(output_MND: Tensor, target_ND: Tensor, noise: float | None, seed: int) -> tuple[dict[str, float], str]:
     """bias2, variance, noise (sigma^2) and error, with the standard error of the error (of its test noise); where the
     noise is not known it is in `bias2_noise`, and all add up exactly."""
-    parts = squared(output_MND, target_ND)
-    bias2, variance = float(parts.bias2.mean()), float(parts.variance.mean())
+    error, bias2, variance = (float(part_N.mean()) for part_N in squared(output_MND, target_ND))
     if noise is None:
-        error = float(parts.error.mean())
         text = f"bias² and noise {bias2:.4g} + variance {variance:.4g} = error {error:.4g}"
         return {"bias2_noise": bias2, "variance": variance, "error": error}, text
-    found = measure_error(output_MND, target_ND, noise, generator(seed, "test_noise"))
+    error, _, standard_error = measure_error(output_MND, target_ND, noise, generator(seed, "test_noise"))
     total = bias2 + variance + noise**2
     text = (
         f"bias² {bias2:.4g} + variance {variance:.4g} + noise {noise**2:.4g} = {total:.4g}; "
-        f"measured error {found.error:.4g} ± {found.standard_error:.2g} (standard error)"
+        f"measured error {error:.4g} ± {standard_error:.2g} (standard error)"
     )
-    parts_found = {"bias2": bias2, "variance": variance, "noise": noise**2}
-    return {**parts_found, "error": found.error, "error_standard_error": found.standard_error}, text
+    parts = {"bias2": bias2, "variance": variance, "noise": noise**2}
+    return {**parts, "error": error, "error_standard_error": standard_error}, text
 
 
 def of_labels(label_MN: Tensor, truth_N: Tensor) -> tuple[dict[str, float], str]:
-    parts = zero_one(label_MN, truth_N)
-    columns = {"bias": parts.bias, "variance": parts.variance, "variance_unbiased": parts.unbiased}
-    metrics = {name: float(column.mean()) for name, column in columns.items()}
-    metrics["variance_biased"] = float(parts.biased.mean())
+    metrics = {name: float(part_N.mean()) for name, part_N in zero_one(label_MN, truth_N).items()}
     metrics["net_variance"] = metrics["variance_unbiased"] - metrics["variance_biased"]
-    metrics["error"] = float(parts.error.mean())
     return metrics, (
         f"bias {metrics['bias']:.4f} + variance where it costs {metrics['variance_unbiased']:.4f} "
         f"- where it helps {metrics['variance_biased']:.4f} = error {metrics['error']:.4f}"

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlx.tasks.classification import soft_labels
 from dlx.tasks.supervised import AnySamples, Supervised, training_samples
@@ -52,15 +52,11 @@ class Stump(Supervised):
     """Classifiers: logits are the logarithms of the class shares of the side that a sample falls on. Regressors: the
     side's mean. Images are taken as their pixels."""
 
-    feature: Tensor
-    threshold: Tensor
-    leaves: Tensor
-
     def __init__(self, *, spec: AnySamples) -> None:
         super().__init__(spec=spec)
-        self.register_buffer("feature", torch.zeros(1, dtype=torch.int64))
-        self.register_buffer("threshold", torch.zeros(1))
-        self.register_buffer("leaves", torch.zeros(2, self.num_outputs))  # left, right
+        self.feature = nn.Buffer(torch.zeros(1, dtype=torch.int64))
+        self.threshold = nn.Buffer(torch.zeros(1))
+        self.leaves = nn.Buffer(torch.zeros(2, self.num_outputs))  # left, right
 
     def objectives(self, stage: int = 0) -> list[Objective]:
         return []

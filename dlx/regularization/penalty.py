@@ -36,6 +36,7 @@ class NormPenalty(Regularizer):
         self._places: list[tuple[nn.Module, str]] = []
 
     def defines(self, hook: str) -> bool:
+        """The form says which of its two hooks is called."""
         unused = "after_step" if self.form == "loss" else "penalty"
         return hook != unused and super().defines(hook)
 
@@ -58,28 +59,22 @@ class L2(NormPenalty):
     """strength / 2 times the squared norm. For SGD both forms are one; for adaptive optimizers they are not
     (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
 
-    def penalty(self, system: System) -> Tensor | float:
-        if self.form == "decoupled":
-            return 0.0
+    def penalty(self, system: System) -> Tensor:
         return 0.5 * self.strength * torch.stack([w.square().sum() for w in self.weights(system)]).sum()
 
     @torch.no_grad()
     def after_step(self, system: System, lr: float) -> None:
-        if self.form == "decoupled":
-            torch._foreach_mul_(self.weights(system), 1 - lr * self.strength)
+        torch._foreach_mul_(self.weights(system), 1 - lr * self.strength)
 
 
 class L1(NormPenalty):
     """strength times the sum of absolute values. Only the decoupled form, soft thresholding, makes exact zeros; the
     gradient's sign on the loss steps over them."""
 
-    def penalty(self, system: System) -> Tensor | float:
-        if self.form == "decoupled":
-            return 0.0
+    def penalty(self, system: System) -> Tensor:
         return self.strength * torch.stack([w.abs().sum() for w in self.weights(system)]).sum()
 
     @torch.no_grad()
     def after_step(self, system: System, lr: float) -> None:
-        if self.form == "decoupled":
-            for w in self.weights(system):
-                w.copy_(torch.nn.functional.softshrink(w, lr * self.strength))
+        for w in self.weights(system):
+            w.copy_(torch.nn.functional.softshrink(w, lr * self.strength))

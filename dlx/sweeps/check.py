@@ -51,7 +51,7 @@ def check_start(points: Sequence[Point], execution: Execution) -> Checked:
                 f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
                 "it takes inprocess, or --jobs 1"
             )
-    checked = check_points(points, here=execution.here)
+    checked = check_points(points, here=execution.executor not in ("ray", "slurm"))
     check_folder(points[0].config, sweep_name(points[0].config))
     return checked
 

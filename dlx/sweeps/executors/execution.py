@@ -46,11 +46,6 @@ class Execution:
     slurm: tuple[str, ...] = ()
     quiet: bool = False
 
-    @property
-    def here(self) -> bool:
-        """Whether members run on this machine."""
-        return self.executor not in ("ray", "slurm")
-
 
 def parse_seconds(text: str) -> float | None:
     """The seconds of a time such as 90s, 10min or 2h; None for other texts."""
