@@ -12,7 +12,7 @@ In `hyper` a value is a number where the members agree and a float64 tensor [M] 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +77,9 @@ class Step:
         """The running mean keep * old + (1 - keep) * x."""
         return torch.lerp(self.s[slot], x, self.k(1 - keep))
 
-    def betas(self) -> tuple[Number, Number]:
-        beta1, beta2 = self.h["betas"].T if isinstance(self.h["betas"], Tensor) else self.h["betas"]
-        return beta1, beta2
+    def betas(self) -> Iterable[Any]:
+        """Both betas, each a number or [M]."""
+        return self.h["betas"].T if isinstance(self.h["betas"], Tensor) else self.h["betas"]
 
 
 def _is_zero(value: Any) -> bool:

@@ -60,19 +60,14 @@ def check_batchable(trainer: Trainer, loop: Loop) -> None:
             raise NotBatchable(reason)
 
 
-def _labels_vary(loop: Loop) -> bool:
-    """True if some batches have soft labels and others do not."""
-    shares = [sum(part.soft_labels for part in place) / len(place) for place in loop.batch_hooks]
-    return any(shares) and 1 not in shares
-
-
 class Stack:
     """Members at the same step. A member that ended keeps its row until the stack is rebuilt. Raises NotBatchable."""
 
     def __init__(self, trainer: Trainer, loops: Sequence[Loop], program: VmappedSystem | None = None) -> None:
         for loop in loops:
             check_batchable(trainer, loop)
-        if len({loop.seed for loop in loops}) > 1 and _labels_vary(loops[0]):
+        shares = [sum(part.soft_labels for part in parts) / len(parts) for parts in loops[0].batch_hooks]
+        if len({loop.seed for loop in loops}) > 1 and any(shares) and 1 not in shares:
             raise NotBatchable("labels are soft in some batches only, and in others of each member")
         self.trainer, self.loops = trainer, list(loops)
         self.active = [True] * len(loops)
@@ -110,7 +105,9 @@ class Stack:
             for name in noted[0]
         }
 
-    def _give_pending(self, row: int) -> None:
+    def _write_back(self, row: int) -> None:
+        """The member's loop has the state that it would have alone."""
+        self.optimizer.write_back(row)
         self.loops[row].state.pending = {name: [own[row] for own in noted] for name, noted in self.pending.items()}
 
     @property
@@ -232,8 +229,7 @@ class Stack:
         """Saves a checkpoint of each member. Returns those whose weights are not finite."""
         diverged = {}
         for row, loop in self.members:
-            self.optimizer.write_back(row)
-            self._give_pending(row)
+            self._write_back(row)
             try:
                 loop.save()
             except Diverged as error:
@@ -244,8 +240,7 @@ class Stack:
     def release(self, row: int) -> Loop:
         """Gives a member its own tensors back; its row in the stack is unused from then on."""
         loop = self.loops[row]
-        self._give_pending(row)
-        self.optimizer.write_back(row)
+        self._write_back(row)
         self.optimizer.release(row)
         for name, tensor in named_tensors(loop.system):
             if name in self.buffers:
@@ -256,8 +251,7 @@ class Stack:
     def rebuilt(self) -> Stack:
         """A stack of the members that have not ended."""
         for row, _ in self.members:
-            self.optimizer.write_back(row)
-            self._give_pending(row)
+            self._write_back(row)
         return Stack(self.trainer, [loop for _, loop in self.members], self.program)
 
 

@@ -76,9 +76,12 @@ class SweepResult:
     @property
     def summary(self) -> dict[str, Any]:
         """The entries that summary.json and --json share."""
-        members = [vars(row) for row in self.rows]
-        best = self.best.name if self.best else None
-        return {"metric": self.metric, "best": best, **self.findings, "members": members}
+        return {
+            "metric": self.metric,
+            "best": self.best.name if self.best else None,
+            **self.findings,
+            "members": [vars(row) for row in self.rows],
+        }
 
 
 def start_sweep(points: Sequence[Point], execution: Execution, *, metric: str | None = None) -> SweepResult:

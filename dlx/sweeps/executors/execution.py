@@ -64,5 +64,4 @@ def make_executor(execution: Execution) -> Executor:
         raise UserError("--slurm needs --executor slurm")
     if execution.time_limit is not None and execution.executor in ("inprocess", "batched", "auto"):
         raise UserError("--time-limit needs --executor processes, ray or slurm")
-    executor: Executor = pkgutil.resolve_name(EXECUTORS[execution.executor])(execution)
-    return executor
+    return pkgutil.resolve_name(EXECUTORS[execution.executor])(execution)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial
 
 from dlx.config.monitor import Monitor
 from dlx.runs.draw import Figure, subplots
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 
 def plot_search(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[str, float], sweep: str) -> Figure:
