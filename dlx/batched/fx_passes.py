@@ -42,7 +42,7 @@ OF_ANY_STRIDES = (
     aten.gather.default,
     aten.bmm.default,
     aten.transpose.int,
-)  # whose results lie in memory as they would whatever the strides of [M, B, C] are
+)  # the strides of their results do not depend on those of [M, B, C]
 
 
 def optimize_graph(program: GraphModule) -> GraphModule:

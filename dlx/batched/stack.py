@@ -29,7 +29,7 @@ from dlx.training.loop import Diverged, Loop
 from dlx.training.signals import Signals
 from dlx.training.trainer import Trainer
 
-REBUILD_SHARE = 0.25  # share of members that have ended, from which the stack is made anew without them
+REBUILD_SHARE = 0.25  # share of ended members from which the stack is rebuilt without them
 
 
 def check_batchable(trainer: Trainer, loop: Loop) -> None:

@@ -35,7 +35,7 @@ class _Loss(nn.Module):
         self.system, self.penalties = system.train(), penalties
         (self.objective,) = system.objectives()
         for regularizer in penalties:
-            regularizer.penalty(system)  # which finds what it looks for, while parameters are parameters
+            regularizer.penalty(system)  # it looks up its parameters while they are nn.Parameters
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, logs = self.system.training_loss(batch, self.objective)
@@ -136,7 +136,7 @@ def _named(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, T
 def _trace(
     passes: Passes, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
 ) -> Trace:
-    """Raises NotBatchable with what torch says: a call that vmap cannot follow, or only by a loop over members."""
+    """Raises NotBatchable with torch's message for a call that vmap cannot follow, or only by a loop over members."""
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -161,7 +161,7 @@ def _trace(
 
 
 def _why(text: str) -> str:
-    """What torch says, in a line; of a call that it cannot stack its name alone."""
+    """The first line of torch's message, or the name of the operation that vmap has no rule for."""
     if missing := re.search(r"batching rule for (aten::\w+)", text):
         return f"torch cannot stack {missing[1]}"
     return text.strip().splitlines()[0]

@@ -1,6 +1,6 @@
 """k-fold cross-validation (Stone 1974): each part of the training data validates once a network trained on the others.
 
-The folds are stratified by class and differ by at most one sample (dlx/data/view.py). The test split is in none.
+The folds are stratified by class and differ by at most one sample (dlx/data/splits.py). The test split is in none.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def find_split(x_NF: Tensor, target_NK: Tensor, weight_N: Tensor) -> tuple[int, 
         top = float(gain_NF.max()) if gain_NF.numel() else -math.inf
         if top > best + least:
             best = top
-            feature, place = (int(n) for n in torch.ge(gain_NF.T, best - least).nonzero()[0])
-            low, high = value_NF[place, feature], value_NF[place + 1, feature]
+            feature, row = (int(n) for n in torch.ge(gain_NF.T, best - least).nonzero()[0])
+            low, high = value_NF[row, feature], value_NF[row + 1, feature]
             middle = low / 2 + high / 2
             found = start + feature, float(middle if middle < high else low)  # neighbours in float32
     return found

@@ -77,7 +77,7 @@ def refused(arch: str, shape: tuple[int, ...], error: Exception) -> ValueError:
 
 
 def check_forward(net: nn.Module, shape: tuple[int, ...], arch: str, smallest: int = 0) -> None:
-    """Runs one sample through a network on the meta device; what fails is said as a ValueError.
+    """Runs one sample through a network on the meta device. Raises ValueError if that fails.
 
     smallest: the size of images that the architecture is known to need, for the message.
     """
