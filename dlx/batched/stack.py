@@ -141,7 +141,7 @@ class Stack:
             members.append([draw() for draw in draws])
         return [torch.stack(tensors) for tensors in zip(*members, strict=True)]
 
-    def step(self, batch: Batch, step: int, total: int, logging: bool) -> dict[int, Diverged]:
+    def step(self, batch: Batch, step: int, logging: bool) -> dict[int, Diverged]:
         """One optimizer step of all members. Returns those whose loss or gradient is not finite, by row; they did not
         step. (On a GPU they are found when a row is logged.)"""
         for loop in self.loops:
@@ -300,7 +300,7 @@ def fit_stack(stack: Stack, ended: Ended, display: Display) -> int:
             for _ in range(min(per_epoch - position, total - step)):
                 batch = clock.next(batches)
                 logging = (step + 1) % trainer.log_every == 0 or step + 1 == total
-                diverged = stack.step(batch, step, total, logging)
+                diverged = stack.step(batch, step, logging)
                 rows: list[dict[str, float]] = []
                 if logging:
                     rows, found = stack.read_pending()

@@ -76,11 +76,12 @@ class Degradation(Claim):
             rate: {name: mean_and_error(found["error"])[0] for name, found in networks.items()}
             for rate, networks in measured.items()
         }
-        error, best = {}, {}
-        for name in next(iter(measured.values())):
-            last = {rate: networks[name]["loss"]["y"][-1] for rate, networks in measured.items()}
-            best[name] = min(last, key=lambda rate: last[rate])
-            error[name] = errors[best[name]][name]
+        last = {
+            name: {rate: networks[name]["loss"]["y"][-1] for rate, networks in measured.items()}
+            for name in next(iter(measured.values()))
+        }
+        best = {name: min(by_rate, key=by_rate.__getitem__) for name, by_rate in last.items()}
+        error = {name: errors[rate][name] for name, rate in best.items()}
         shallow, deep = self.depths
         rise = {kind: error[f"{kind} {deep}"] - error[f"{kind} {shallow}"] for kind in KINDS}
         chosen = ", ".join(f"{name} {error[name]:.1%} (lr {rate})" for name, rate in best.items())

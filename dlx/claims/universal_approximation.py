@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -153,9 +153,7 @@ def interpolate(layers: nn.Sequential, f: Any, low: float = -1.0, high: float = 
     """Sets the weights of linear, ReLU, linear with K units so that it is f at K + 1 even knots and straight between:
     f(x_0) + sum over k of (slope after x_k - slope before it) relu(x - x_k). Returns the knots [K + 1, 1].
     """
-    hidden, _, output = layers
-    assert isinstance(hidden, nn.Linear)
-    assert isinstance(output, nn.Linear)
+    hidden, _, output = cast(tuple[nn.Linear, nn.Module, nn.Linear], tuple(layers))
     units = hidden.out_features
     knots_K1 = torch.linspace(low, high, units + 1, dtype=hidden.weight.dtype).unsqueeze(1)
     values_K1 = f(knots_K1)

@@ -47,18 +47,13 @@ class Ending:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.lost: list[str] = []
-        self._status, self._reason = "failed", "it did not come to its end"
+        self.outcome: tuple[str, str | None] = ("failed", "it did not come to its end")  # status and reason
         self._written: tuple[Any, ...] = ()
-
-    @property
-    def reason(self) -> str | None:
-        """The status's reason, with what was lost."""
-        return "; ".join([*([self._reason] if self._reason else []), *self.lost]) or None
 
     def finish(self, summary: Mapping[str, Any], reason: str | None = None) -> None:
         with Signals():
             self.attempt("summary.json not written", lambda: self.folder.write_summary(dict(summary)))
-            self.end("finished", reason)
+            self.outcome = ("finished", reason)
             self.write()
 
     def draw(self, name: str, draw: Callable[[], Figure], folder: RunFolder | None = None) -> None:
@@ -78,12 +73,10 @@ class Ending:
         except Exception as error:
             self.lost.append(f"{failure}: {cause_of(error)}")
 
-    def end(self, status: str, reason: str | None) -> None:
-        self._status, self._reason = status, reason or ""
-
     def write(self) -> None:
-        """Writes the status if it changed."""
-        status = self._status, self.reason
+        """Writes the status, and the reason with what was lost, if they changed."""
+        name, reason = self.outcome
+        status = name, "; ".join(filter(None, [reason, *self.lost])) or None
         if status != self._written:
             self.attempt("status.json not written", lambda: self.folder.write_status(*status))
             self._written = status
@@ -104,10 +97,10 @@ def track_status(folder: RunFolder) -> Iterator[Ending]:
                 yield ending
         except (Interrupted, KeyboardInterrupt) as error:  # the latter while nothing trains
             stop = error if isinstance(error, Interrupted) else Interrupted(exit_code(signal_of(error)))
-            ending.end("interrupted", str(stop))
+            ending.outcome = ("interrupted", str(stop))
             raise stop from None
         except BaseException as error:
-            ending.end("failed", reason_of(error))
+            ending.outcome = ("failed", reason_of(error))
             raise
         finally:
             ending.write()

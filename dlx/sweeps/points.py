@@ -61,6 +61,9 @@ class Points:
 
     def __init__(self, points: Iterable[Point], metric: str | None = None) -> None:
         self.points, self.metric = list(points), metric
+        groups = ("model", "dataset", "method")
+        kinds = {tuple(str(point.config.choices.get(group)) for group in groups) for point in self.points}
+        self.are_alike = len(kinds) == 1  # they have the same metrics
 
     @property
     def total(self) -> int:
@@ -72,9 +75,7 @@ class Points:
 
     def on_point_end(self, point: Point, status: str, metrics: Mapping[str, float]) -> None:
         """Raises UserError if a finished point lacks the metric and so will all others: they are of the same kind."""
-        groups = ("model", "dataset", "method")
-        kinds = {tuple(str(other.config.choices.get(group)) for group in groups) for other in self.points}
-        if self.metric and status == "finished" and len(kinds) == 1:
+        if self.metric and status == "finished" and self.are_alike:
             check_metric(self.metric, metrics, point.name)
 
     def findings(self) -> dict[str, Any]:
