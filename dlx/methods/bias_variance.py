@@ -97,13 +97,20 @@ def of_labels(label_MN: Tensor, truth_N: Tensor) -> tuple[dict[str, float], str]
     )
 
 
-def plot_fits(axes: Axes, x: Sequence[float], fits: Sequence[Sequence[float]], **lines: Sequence[float]) -> None:
-    """The fit of each replicate, the `truth` and the `mean` of all."""
+def plot_fits(
+    axes: Axes,
+    x: Sequence[float],
+    fits: Sequence[Sequence[float]],
+    *,
+    truth: Sequence[float],
+    mean: Sequence[float],
+) -> None:
+    """The fit of each replicate, the truth and the mean of the fits, all at the points x."""
     for fit in fits:
         axes.plot(x, fit, color="tab:blue", alpha=0.3, linewidth=0.8)
-    axes.plot(x, lines["truth"], color="black", linewidth=1.5, label="truth")
-    axes.plot(x, lines["mean"], color="tab:orange", linewidth=3, label="mean of the fits")
-    low, high = min(lines["truth"]), max(lines["truth"])
+    axes.plot(x, truth, color="black", linewidth=1.5, label="truth")
+    axes.plot(x, mean, color="tab:orange", linewidth=3, label="mean of the fits")
+    low, high = min(truth), max(truth)
     axes.set(xlabel="x", ylim=(low - (high - low), high + (high - low)))
 
 
