@@ -52,9 +52,8 @@ def check_batchable(trainer: Trainer, loop: Loop) -> None:
         "a dataset that acts": type(loop.loaders.dataset).prepare is not Dataset.prepare,
         "data that do not stay on the device": not isinstance(loader, DeviceLoader),
     }
-    parts = {name: loop.hooks[name] for name in ("around_loss", "on_gradients", "after_step")}
-    for name, part in loop.regularizers.items():
-        reasons[f"regularization.{name}"] = any(part in parts[hook] for hook in parts)
+    alone = [part for hook in ("around_loss", "on_gradients", "after_step") for part in loop.hooks[hook]]
+    reasons |= {f"regularization.{name}": part in alone for name, part in loop.regularizers.items()}
     for reason, holds in reasons.items():
         if holds:
             raise NotBatchable(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dlx.config import Config, build
@@ -38,6 +39,11 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """The mean and its standard error (0 for a single value)."""
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return statistics.fmean(values), error
+
+
+def falls(values: Sequence[float]) -> bool:
+    """True if each value is below the one before."""
+    return all(after < before for before, after in pairwise(values))
 
 
 def plus_minus(pair: tuple[float, float], digits: int = 4) -> str:

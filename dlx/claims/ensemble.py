@@ -7,11 +7,10 @@ members that are weak and stable; small networks are neither, and what it does f
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.common import guessing, legend_beside, mean_and_error, plus_minus
+from dlx.claims.common import falls, guessing, legend_beside, mean_and_error, plus_minus
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 from dlx.methods.bagging import growing_errors
@@ -98,7 +97,6 @@ class EnsembleSize(Claim):
         }
         means = [mean_and_error(values)[0] for values in zip(*measured["bagging"], strict=True)]
         some = [means[0], means[(self.seeds - 1) // 2], means[-1]]
-        falls = all(after < before for before, after in pairwise(some))
         change, error = less["bagging"]
         last = {kind: mean_and_error([errors[-1] for errors in measured[kind]])[0] for kind in KINDS}
         each = ", ".join(f"{label} {last[kind]:.4f} (change {plus_minus(less[kind])})" for kind, label in KINDS.items())
@@ -106,7 +104,7 @@ class EnsembleSize(Claim):
         grown = ", ".join(f"{value:.4f} with {size}" for value, size in zip(some, sizes, strict=True))
         beats = less["boosting"][0] < -2 * less["boosting"][1]
         return Verdict(
-            falls and change < -2 * error,
+            falls(some) and change < -2 * error,
             f"test error of one network {mean_and_error(alone)[0]:.4f}; of {self.seeds} together {each}; bagging "
             f"{grown} members; boosting "
             f"{'beats' if beats else 'does not beat'} one network by more than two standard errors",

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
-from dlx.claims.common import finals, legend_beside
+from dlx.claims.common import falls, finals, legend_beside
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least, rising
 from dlx.data.function1d import FUNCTIONS
@@ -126,8 +126,8 @@ class UniversalApproximation(Claim):
         held, lines = True, []
         for function, found in measured["learned"].items():
             best, middle = ([of(errors) for errors in found["mse"].values()] for of in (min, statistics.median))
-            held &= _falls(best)
-            rises = "" if _falls(middle) else " (the median of the trainings does not always fall)"
+            held &= falls(best)
+            rises = "" if falls(middle) else " (the median of the trainings does not always fall)"
             lines.append(f"{function} {_at(best, self.widths)} units{rises}")
         written = measured["written"].values()
         held &= all(found["largest"] <= found["bound"] and found["at_knots"] < 1e-12 for found in written)
@@ -143,10 +143,6 @@ def _at(values: Sequence[float | str], sizes: Sequence[int]) -> str:
     """`0.43 with 2, 0.31 with 4`."""
     texts = [value if isinstance(value, str) else f"{value:.3g}" for value in values]
     return ", ".join(f"{text} with {size}" for text, size in zip(texts, sizes, strict=True))
-
-
-def _falls(values: list[float]) -> bool:
-    return all(after < before for before, after in pairwise(values))
 
 
 def interpolate(layers: nn.Sequential, f: Any, low: float = -1.0, high: float = 1.0) -> Tensor:

@@ -35,7 +35,10 @@ def check_sweep(points: Sequence[Point], execution: Execution, metric: str | Non
     """Raises UserError for anything that would stop the sweep before its members run, and for a metric, such as
     val/accuracy:max, that no point will have. Nothing is written."""
     checked = check_start(points, execution)
-    _check_names(checked.members)
+    names = Counter(point.member(short) for point, members in checked.members.items() for short in members)
+    for name, count in names.items():
+        if count > 1 or not (is_member_name(name) or name == ""):  # an only point has no name
+            raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is not a folder name'}")
     _check_seeds(checked.members)
     if metric and all(checked.metrics):
         check_metric(metric, set().union(*checked.metrics))
@@ -102,14 +105,6 @@ def identity(config: Config, without: Collection[str] = ("name",)) -> str:
     """A text that is equal for configurations that differ in these keys only."""
     values = {**config.values, "choices": config.choices}
     return json.dumps({key: v for key, v in values.items() if key not in without}, sort_keys=True, default=str)
-
-
-def _check_names(made: Mapping[Point, Mapping[str, Config]]) -> None:
-    """Raises UserError for a member's name that is given twice or is not a folder name."""
-    names = Counter(point.member(short) for point, members in made.items() for short in members)
-    for name, count in names.items():
-        if count > 1 or not (is_member_name(name) or name == ""):  # an only point has no name
-            raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is not a folder name'}")
 
 
 def _check_seeds(made: Mapping[Point, Mapping[str, Config]]) -> None:
