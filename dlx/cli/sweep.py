@@ -89,8 +89,7 @@ def sweep(
         count = 20 if trials is None else trials
         settings = Settings(search, count, pruner or "none", metric or "", study, storage)
         settings.check()
-        from dlx.sweeps.search.search import draft_search
-        from dlx.sweeps.sweep import start_search
+        from dlx.sweeps.search.search import draft_search, start_search
 
         draft = draft_search(words, settings, execution, conf_dirs=folders, base=base)
         if dry_run:

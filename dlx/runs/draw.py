@@ -14,12 +14,14 @@ from dlx.runs.metric_info import goal_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
     from matplotlib.ft2font import FT2Font
 
     from dlx.runs.curves import Band
     from dlx.runs.media import Curve
+else:
+    Axes = Figure = Any  # other modules annotate with these; matplotlib is imported when something is drawn
 
 # Okabe and Ito's colours, which those who do not see red or green tell apart, without the yellow that white hides.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
