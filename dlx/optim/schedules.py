@@ -7,12 +7,10 @@ Fractions are of the whole training, so that a recipe keeps its shape when its l
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dlx.config import checks
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 class Schedule:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dlx.tasks.spec import RealSequence
-    from dlx.tasks.supervised import Supervised
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
 
 SHOWN = 4  # values of a step that a picture shows, a panel each
@@ -75,7 +74,7 @@ class NextValue:
         """next: the value after the last one, [B, F]."""
         return {"next": output[:, -1].float()}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         rows = predicted["next"].tolist()
         return [Answer(" ".join(f"{value:.6g}" for value in row), {"next": row}) for row in rows]
 

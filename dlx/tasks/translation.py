@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.tasks.spec import Entry
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
 AnyTexts = Translations | LabeledTokens
 """The specs of an encoder-decoder whose encoder can also classify texts."""
@@ -114,7 +114,7 @@ class Translation:
         weights_BLS = self.system.attention(batch["source"], made_BL[:, :-1])
         return found if weights_BLS is None else {**found, "attention": weights_BLS}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         answers = []
         for number, text in enumerate(self.tokens.draw(predicted["target"])):
             picture = None

@@ -275,6 +275,13 @@ def test_a_folder_from_before_the_package_was_renamed_opens(dlx_call):
     assert json.loads(call.out) == found
 
 
+def test_a_claim_whose_members_diverged_early_names_them(dlx_call):
+    words = ("experiment.seeds=1", "trainer.max_steps=5", "optim.lr=1e30")
+    call = dlx_call("train", "experiment=adam_epsilon", *words)
+    assert call.code == 1
+    assert "members diverged (eps-1e-08-0, eps-0.0001-0, eps-0.01-0), and without them nothing can be" in call.err
+
+
 def test_a_verdict_can_be_parsed():
     from dlx.claims.learning_rate import LearningRate
 

@@ -18,7 +18,7 @@ from dlx.training.signals import Signals
 @pytest.fixture
 def plan(here):
     base = compose(["model=mlp", "model.hidden=[8]", "trainer.epochs=100000"])
-    return Plan.write(here, {"a": base}, base)
+    return Plan.write(here, {"a": base}, {"a": {}})
 
 
 def written(plan):
@@ -57,6 +57,6 @@ def test_a_plan_that_cannot_be_read_is_a_failure_with_its_reason(plan):
 
 def test_a_member_that_was_killed_before_it_wrote_anything_begins_anew(here):
     base = compose(["model=mlp", "model.hidden=[8]", "trainer.max_steps=2"])
-    plan = Plan.write(here, {"a": base}, base)
+    plan = Plan.write(here, {"a": base}, {"a": {}})
     plan.run("a").media.mkdir(parents=True)
     assert run_member(plan, "a").status == "finished"
