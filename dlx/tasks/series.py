@@ -116,7 +116,9 @@ class NextValue:
         values = batch[self.input_name][0, :, 0].cpu().numpy()
         start = len(values) - self.ahead
         axes.plot(range(len(values)), values, ".-", color="0.6", linewidth=0.8, label="values")
-        axes.plot(range(start, len(values)), predicted_KF[:, 0].float().cpu().numpy(), color="tab:red", label="predicted")
+        axes.plot(
+            range(start, len(values)), predicted_KF[:, 0].float().cpu().numpy(), color="tab:red", label="predicted"
+        )
         axes.axvline(start - 0.5, color="0.3", linestyle="--", linewidth=1)
         axes.set(xlabel="step", ylabel="value", title=f"{self.ahead} steps ahead from the values before the line")
         figure.legend(loc="outside right upper", frameon=False)

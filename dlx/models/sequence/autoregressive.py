@@ -8,6 +8,7 @@ Shapes: B batch, L steps, E width of a step, n window, D = n E.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
-from dlx.models.sequence.steps import Steps
+from dlx.models.sequence.steps import Steps, require_longer
 from dlx.tasks.generation import Cache
 from dlx.tasks.sequence import SequenceModel
 from dlx.tasks.spec import RealSequence, Series, Streams
@@ -66,6 +67,7 @@ class Autoregressive(SequenceModel):
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden must hold widths of at least 1, got {list(hidden)}")
         self.given = window or 1
+        require_longer(spec, window=self.given)
         super().__init__(spec=spec, loss=loss)
         can_solve = isinstance(self.input, RealSequence) and not hidden and embedding is None and loss in (None, "mse")
         if by == "least_squares" and not can_solve:
@@ -74,7 +76,7 @@ class Autoregressive(SequenceModel):
         self.steps = Steps(self.input, embedding, default=EMBEDDING)
         self.window = window or max(1, self.steps.length - 1)
         widths = [self.window * self.steps.width, *hidden]
-        layers = [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        layers = [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(widths)]
         self.layers = nn.Sequential(*layers)
         fixed = self.by == "least_squares"
         self.out = FixedLinear(widths[-1], self.num_outputs) if fixed else self.make_head(widths[-1])
@@ -102,6 +104,7 @@ class Autoregressive(SequenceModel):
         """Least squares over all windows of the training split, by QR of the rows that were read so far."""
         if self.by != "least_squares":
             return
+        assert isinstance(self.out, FixedLinear)
         rows: list[Tensor] = []
         D = self.window * self.steps.width
         for batch in data.train.eval_batches():

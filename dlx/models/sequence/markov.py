@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
+from dlx.models.sequence.steps import require_longer
 from dlx.tasks.generation import Cache
 from dlx.tasks.sequence import SequenceModel
 from dlx.tasks.spec import Streams, Tokens
@@ -49,6 +50,7 @@ class Markov(SequenceModel):
         if not smoothing > 0:
             raise ValueError(f"smoothing must be above 0, or what is new would have no probability, got {smoothing}")
         self.given = max(1, order)
+        require_longer(spec, order=self.given)
         super().__init__(spec=spec, loss=loss)
         assert isinstance(self.input, Tokens)
         V = self.input.vocabulary

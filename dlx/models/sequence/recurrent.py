@@ -9,7 +9,8 @@ Shapes: B batch, L steps, D inputs, H hidden units, G gates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +28,14 @@ State = dict[str, Tensor]
 class Cell(nn.Module):
     """Base of all cells. torch_kind: the layer of torch.nn that holds the weights. states: names of what it carries."""
 
-    torch_kind: ClassVar[type[nn.RNNBase]]
+    torch_kind: ClassVar[Any]
     states: ClassVar[tuple[str, ...]] = ("h",)
     can_fuse: bool = True
 
     def __init__(self, in_features: int, width: int) -> None:
         super().__init__()
-        self.weights = self.make_weights(in_features, width)
+        self.weights: Any = self.torch_kind(in_features, width, batch_first=True)
         self.width = width
-
-    def make_weights(self, in_features: int, width: int) -> nn.RNNBase:
-        return self.torch_kind(in_features, width, batch_first=True)
 
     def start(self, x_BLD: Tensor) -> State:
         """The state before the first step: zeros."""
@@ -47,13 +45,22 @@ class Cell(nn.Module):
         """One step. a_BG: the input's part of all gates, W x + b, [B, G H]."""
         raise NotImplementedError(f"{type(self).__name__} defines no step")
 
+    @property
+    def parts(self) -> list[Tensor]:
+        """W [G H, D], U [G H, H], b and c [G H]: by name, since the layer's own list does not follow weights that are
+        exchanged (torch.func.functional_call)."""
+        layer = self.weights
+        return [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
+
     def recur(self, h_BH: Tensor) -> Tensor:
         """The former state's part of all gates, U h + c, [B, G H]."""
-        return F.linear(h_BH, self.weights.weight_hh_l0, self.weights.bias_hh_l0)
+        _, U, _, c = self.parts
+        return F.linear(h_BH, U, c)
 
     def forward(self, x_BLD: Tensor, state: State) -> tuple[Tensor, State]:
         """The outputs [B, L, H] and the state after the last step, one step after another."""
-        a_BLG = F.linear(x_BLD, self.weights.weight_ih_l0, self.weights.bias_ih_l0)  # waits for no step
+        W, _, b, _ = self.parts
+        a_BLG = F.linear(x_BLD, W, b)  # waits for no step
         outputs = []
         for a_BG in a_BLG.unbind(1):
             state = self.step(a_BG, state)
@@ -63,9 +70,7 @@ class Cell(nn.Module):
     def fused(self, x_BLD: Tensor, state: State) -> tuple[Tensor, State]:
         """The same as `forward` by one call."""
         before = tuple(state[name].unsqueeze(0) for name in self.states)  # torch puts the layer first
-        # By name, not by the layer's own list, which does not follow weights that are exchanged (functional_call).
-        weights = [getattr(self.weights, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        h_BLH, *after = self.kernel(x_BLD, before, weights)
+        h_BLH, *after = self.kernel(x_BLD, before, self.parts)
         return h_BLH, {name: value[0] for name, value in zip(self.states, after, strict=True)}
 
     def kernel(self, x: Tensor, before: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Tensor, ...]:
@@ -83,7 +88,7 @@ class RNNCell(Cell):
         super().__init__(in_features, width)
         self.activation = activation
         self.can_fuse = activation != "sigmoid"
-        nn.init.orthogonal_(self.weights.weight_hh_l0)
+        nn.init.orthogonal_(self.parts[1])
 
     def step(self, a_BG: Tensor, state: State) -> State:
         return {"h": getattr(torch, self.activation)(a_BG + self.recur(state["h"]))}
@@ -106,8 +111,8 @@ class LSTMCell(Cell):
     def __init__(self, in_features: int, width: int, forget_bias: float = 1.0) -> None:
         super().__init__(in_features, width)
         with torch.no_grad():  # of its two biases, one
-            self.weights.bias_ih_l0[width : 2 * width] = forget_bias
-            self.weights.bias_hh_l0[width : 2 * width] = 0
+            for bias, value in zip(self.parts[2:], (forget_bias, 0.0), strict=True):
+                bias[width : 2 * width] = value
 
     def step(self, a_BG: Tensor, state: State) -> State:
         i, f, g, o = (a_BG + self.recur(state["h"])).chunk(4, -1)
@@ -138,7 +143,7 @@ class GRUCell(Cell):
             r, z = (a_r + u_r).sigmoid(), (a_z + u_z).sigmoid()
             n = (a_n + r * u_n).tanh()
             return {"h": (1 - z) * n + z * h}
-        U, c = self.weights.weight_hh_l0, self.weights.bias_hh_l0
+        _, U, _, c = self.parts
         r, z = (a_BG[:, : 2 * H] + F.linear(h, U[: 2 * H], c[: 2 * H])).sigmoid().chunk(2, -1)
         n = (a_BG[:, 2 * H :] + F.linear(r * h, U[2 * H :], c[2 * H :])).tanh()
         return {"h": (1 - z) * h + z * n}
@@ -150,9 +155,9 @@ class GRUCell(Cell):
 class Recurrent(SequenceModel):
     """Base of rnn, lstm and gru: a stack of cells over the steps, and the head.
 
-    make_cell: (inputs, width) -> a cell. hidden: units of each layer. embedding: width of the tokens' vectors (null: as `hidden`), or of a linear map of the
-    other inputs (null: none). dropout: rate between layers and before the head. fused: one call for each layer instead
-    of one for each step; null: where torch has one for this cell.
+    make_cell: (inputs, width) -> a cell. hidden: units of each layer. embedding: width of the tokens' vectors (null: as
+    `hidden`), or of a linear map of the other inputs (null: none). dropout: rate between layers and before the head.
+    fused: one call for each layer instead of one for each step; null: where torch has one for this cell.
     """
 
     def __init__(
@@ -172,7 +177,7 @@ class Recurrent(SequenceModel):
         checks.between("[0, 1)", dropout=dropout)
         self.steps = Steps(self.input, embedding, default=hidden)
         widths = [self.steps.width, *[hidden] * num_layers]
-        self.cells = nn.ModuleList(make_cell(*pair) for pair in zip(widths[:-1], widths[1:], strict=True))
+        self.cells: Any = nn.ModuleList(make_cell(*pair) for pair in pairwise(widths))
         can_fuse = all(cell.can_fuse for cell in self.cells)
         if fused and not can_fuse:
             raise ValueError("fused must be false or null: torch has no kernel for this form of the cell")
@@ -183,7 +188,6 @@ class Recurrent(SequenceModel):
     def features(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         h_BLH = self.steps(x)
         for number, cell in enumerate(self.cells):
-            assert isinstance(cell, Cell)
             names = {name: f"{name}.{number}" for name in cell.states}
             if cache and names["h"] in cache:
                 state = {name: cache[key] for name, key in names.items()}

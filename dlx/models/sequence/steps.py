@@ -15,7 +15,7 @@ from dlx.config import checks
 from dlx.tasks.spec import Image, RealSequence, Tokens
 
 if TYPE_CHECKING:
-    from dlx.tasks.spec import Entry
+    from dlx.tasks.spec import Entry, Spec
 
 
 class Steps(nn.Module):
@@ -48,3 +48,11 @@ class Steps(nn.Module):
             x = x.transpose(1, 2).flatten(2)  # a row holds all of its channels
         vectors: Tensor = self.embedding(x)
         return vectors
+
+
+def require_longer(spec: Spec, **values: int) -> None:
+    """Raises ValueError naming the argument that is as long as the longest sequence of the data, or longer."""
+    (entry,) = spec.inputs.values()
+    for name, value in values.items():
+        if value >= entry.shape[0]:
+            raise ValueError(f"{name} must be below {entry.shape[0]}, the steps of the data's sequences, got {value}")
