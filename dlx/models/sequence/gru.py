@@ -13,7 +13,8 @@ from dlx.tasks.sequence import AnySequences
 
 
 class GRU(Recurrent):
-    """reset_after: false for the paper's form, true for nn.GRU's. The other arguments are those of `Recurrent`."""
+    """reset_after: false for the paper's form, true for nn.GRU's. keep_bias: where the bias of the gate begins that
+    keeps the state; 0: as torch draws it. The other arguments are those of `Recurrent`."""
 
     def __init__(
         self,
@@ -22,12 +23,13 @@ class GRU(Recurrent):
         hidden: int = 128,
         num_layers: int = 1,
         reset_after: bool = False,
+        keep_bias: float = 0.0,
         embedding: int | None = None,
         dropout: float = 0.0,
         fused: bool | None = None,
         loss: str | None = None,
     ) -> None:
         super().__init__(
-            spec=spec, make_cell=partial(GRUCell, reset_after=reset_after), hidden=hidden, num_layers=num_layers,
-            embedding=embedding, dropout=dropout, fused=fused, loss=loss,
+            spec=spec, make_cell=partial(GRUCell, reset_after=reset_after, keep_bias=keep_bias), hidden=hidden,
+            num_layers=num_layers, embedding=embedding, dropout=dropout, fused=fused, loss=loss,
         )  # fmt: skip

@@ -78,17 +78,17 @@ class Cell(nn.Module):
 
 
 class RNNCell(Cell):
-    """h' = f(W x + b + U h + c), f tanh, relu or sigmoid (Elman 1990). U begins as an orthogonal matrix: it keeps the
-    length of h. torch has no kernel for the sigmoid."""
+    """h' = f(W x + b + U h + c), f tanh, relu or sigmoid (Elman 1990). U begins as `gain` times an orthogonal matrix,
+    which keeps the length of h. torch has no kernel for the sigmoid."""
 
     torch_kind = nn.RNN
 
-    def __init__(self, in_features: int, width: int, activation: str = "tanh") -> None:
+    def __init__(self, in_features: int, width: int, activation: str = "tanh", gain: float = 1.0) -> None:
         checks.one_of(("tanh", "relu", "sigmoid"), activation=activation)
         super().__init__(in_features, width)
         self.activation = activation
         self.can_fuse = activation != "sigmoid"
-        nn.init.orthogonal_(self.parts[1])
+        nn.init.orthogonal_(self.parts[1], gain)
 
     def step(self, a_BG: Tensor, state: State) -> State:
         return {"h": getattr(torch, self.activation)(a_BG + self.recur(state["h"]))}
@@ -128,13 +128,18 @@ class GRUCell(Cell):
 
     reset_after=False, the lecture's: n = tanh(W x + b + U (r h) + c), h' = (1 - z) h + z n.
     reset_after=True, nn.GRU's and cuDNN's: n = tanh(W x + b + r (U h + c)), h' = (1 - z) n + z h; z means the opposite.
+    keep_bias: where the bias of the gate begins that keeps h; 0: wherever torch lets it begin.
     """
 
     torch_kind = nn.GRU
 
-    def __init__(self, in_features: int, width: int, reset_after: bool = False) -> None:
+    def __init__(self, in_features: int, width: int, reset_after: bool = False, keep_bias: float = 0.0) -> None:
         super().__init__(in_features, width)
         self.reset_after = self.can_fuse = reset_after
+        if keep_bias:
+            with torch.no_grad():
+                for bias, value in zip(self.parts[2:], (keep_bias if reset_after else -keep_bias, 0.0), strict=True):
+                    bias[width : 2 * width] = value
 
     def step(self, a_BG: Tensor, state: State) -> State:
         h, H = state["h"], self.width

@@ -15,7 +15,8 @@ from dlx.tasks.sequence import AnySequences
 
 
 class RNN(Recurrent):
-    """activation: f. The other arguments are those of `Recurrent`."""
+    """activation: f. gain: the matrix between states begins as this times an orthogonal one. The other arguments are
+    those of `Recurrent`."""
 
     def __init__(
         self,
@@ -24,13 +25,15 @@ class RNN(Recurrent):
         hidden: int = 128,
         num_layers: int = 1,
         activation: Literal["tanh", "relu", "sigmoid"] = "tanh",
+        gain: float = 1.0,
         embedding: int | None = None,
         dropout: float = 0.0,
         fused: bool | None = None,
         loss: str | None = None,
     ) -> None:
+        checks.above(0, gain=gain)
         checks.one_of(("tanh", "relu", "sigmoid"), activation=activation)
         super().__init__(
-            spec=spec, make_cell=partial(RNNCell, activation=activation), hidden=hidden, num_layers=num_layers,
-            embedding=embedding, dropout=dropout, fused=fused, loss=loss,
+            spec=spec, make_cell=partial(RNNCell, activation=activation, gain=gain), hidden=hidden,
+            num_layers=num_layers, embedding=embedding, dropout=dropout, fused=fused, loss=loss,
         )  # fmt: skip
