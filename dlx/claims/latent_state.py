@@ -1,6 +1,6 @@
 """What a fixed window discards: the nll of AR-n against n, beside a latent autoregressive model of all of the past.
 
-AR-n is an MLP on the embeddings of n tokens (Bengio et al. 2003); the latent model's state is h_t = g(h_{t-1}, x_{t-1}).
+AR-n is an MLP on the embeddings of n tokens (Bengio et al. 2003); the latent model is h_t = g(h_{t-1}, x_{t-1}).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dlx.tasks.system import Objective
 
-MOST = 2**26  # entries of the table: 256 MiB
+MOST = 2**27  # entries of the table: 512 MiB; order 3 of 96 letters has 85 million
 
 
 class Markov(SequenceModel):
@@ -109,13 +109,13 @@ class Markov(SequenceModel):
             return
         assert isinstance(self.input, Tokens)
         V = self.table.shape[1]
-        counts = torch.zeros(self.table.numel(), dtype=torch.float64)
+        counts = self.table.detach().cpu().zero_().flatten()
         for batch in data.train.eval_batches():
             tokens_BL = batch[self.input_name].cpu()
             next_BL = tokens_BL[:, self.given :]
             rows_BL = self.contexts(tokens_BL, self.order)[:, :-1]
-            weight_BL = self.input.valid(next_BL).double()
+            weight_BL = self.input.valid(next_BL).float()
             if "weight" in batch:
-                weight_BL = weight_BL * batch["weight"].cpu().double().unsqueeze(1)
+                weight_BL = weight_BL * batch["weight"].cpu().unsqueeze(1)
             counts.index_add_(0, (rows_BL * V + next_BL).flatten(), weight_BL.flatten())
         self.table.copy_(counts.view_as(self.table))

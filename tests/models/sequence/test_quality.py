@@ -10,7 +10,7 @@ import torch
 from dlx.models.sequence.gru import GRU
 from dlx.models.sequence.lstm import LSTM
 from dlx.models.sequence.rnn import RNN
-from dlx.tasks.spec import RealSequence, Reals, RegressionSequences
+from dlx.tasks.spec import Reals, RealSequence, RegressionSequences
 
 pytestmark = pytest.mark.slow
 
