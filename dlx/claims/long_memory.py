@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TASKS = ("adding", "copy")
+LENGTH = {"adding": "length", "copy": "delay"}  # the setting of each dataset
 
 
 class LongMemory(Claim):
@@ -49,7 +50,7 @@ class LongMemory(Claim):
     def variants(self, base: Config) -> Variants:
         return {
             f"{task}-{model}-{length}": [
-                f"data={task}", f"data.length={length}", f"model={model}",
+                f"data={task}", f"data.{LENGTH[task]}={length}", f"model={model}",
                 *([f"model.hidden={self.hidden}"] if model in ("rnn", "lstm", "gru") else []),
             ]
             for task, model, length in product(TASKS, self.models, self.lengths)

@@ -119,3 +119,12 @@ def trusted(trust: list[str] | None) -> tuple[str, ...]:
 def again(trust: Sequence[str] | None) -> str:
     """--trust flags for the suggested next command (trust is never stored)."""
     return "".join(f" --trust {name}" for name in trust or ())
+
+
+def existing_file(word: str) -> Path | None:
+    """The file of that name; None for a text, however long, and for `~` of nobody."""
+    try:
+        path = Path(word).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):
+        return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, existing_file, trusted
 from dlx.cli.output import print_json, save_medium, say
 from dlx.config.errors import LOST, UserError
 
@@ -17,17 +18,46 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Answer, Batch, System
 
 AT_ONCE = 64  # samples
+FEW = 4  # texts that have a picture each unless --pictures asks for more
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a file, which is a text."""
+
+    file: Path
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.number}"
+
+
+Given = Path | str | Line
 
 
 def predict(
     run: Run,
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="FILE...", help="Images, .csv or .npy rows, texts: what the run reads; or folders."),
-    ],
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A text to answer to (repeatable).")] = None,
+    lines: Annotated[
+        bool | None,
+        typer.Option(
+            "--lines/--whole",
+            help="A text in each line of a file, or one text; without it, a text file is "
+            "read by lines, but by a language model as one text.",
+        ),
+    ] = None,
     pictures: Annotated[
-        bool, typer.Option(help="For each answer that has one, a picture, into the run's media/.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help=f"For each answer that has one, a picture, into the run's media/; of texts the first {FEW} "
+            "have one by themselves."
+        ),
+    ] = None,
     trust: Trust = None,
     json: Json = False,
     root: Root = DEFAULT_ROOT,
@@ -37,19 +67,29 @@ def predict(
 
     folder = find_trained(run, root)
 
-    from dlx.tasks.spec import Reals
+    from dlx.tasks.spec import Reals, Tokens
     from dlx.training.load import load_system
 
     system = load_system(folder, trust=trusted(trust))
     name = _input_of(system)
     is_rows = isinstance(system.spec.entries[name], Reals)
-    sources = _sources(files, system, name)
+    is_text = isinstance(system.spec.entries[name], Tokens)
+    if not is_text and (text or lines is not None):
+        raise UserError(f"{'--text' if text else '--lines'}: {type(system).__name__} reads no texts; it reads {name}")
+    sources: list[Given] = [*(text or ()), *_sources(files or (), system, name)]
+    if is_text and (lines if lines is not None else bool(system.spec.targets)):
+        sources = [part for source in sources for part in (_lines(source) if isinstance(source, Path) else [source])]
+    if not sources:
+        raise UserError(
+            f"dlx predict: nothing is given; {'--text TEXT or ' if is_text else ''}files that the run reads"
+        )
     found: list[dict[str, Any]] = []
     lost = False
     bad: list[UserError] = []
     means: list[Any] = []
     for source, batch, answers in _answered(system, name, sources, bad):
-        lost |= _report(folder, source, answers, found, json, pictures, is_rows=is_rows)
+        few = not is_text or len(found) < FEW
+        lost |= _report(folder, source, answers, found, json, few if pictures is None else pictures, is_rows=is_rows)
         if batch[name].dim() == 4:
             means.append(batch[name].mean((1, 2, 3), keepdim=True))
     _warn_of_brightness(folder, name, means)
@@ -88,6 +128,18 @@ def _input_of(system: System) -> str:
     return inputs[0]
 
 
+def _lines(path: Path) -> list[Given]:
+    """The lines of a text file that are not empty. Raises UserError where it cannot be read or holds none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no text that can be read ({error})") from None
+    found: list[Given] = [Line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise UserError(f"{path}: holds no text")
+    return found
+
+
 def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str]:
     """The files, and those in folders. A system of tokens takes a word that is not a file as a text."""
     from dlx.tasks.spec import Tokens
@@ -95,14 +147,14 @@ def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str
     found: list[Path | str] = []
     missing = []
     for word in words:
-        path = Path(word).expanduser()
-        if path.is_dir():
+        if file := existing_file(word):
+            found.append(file)
+        elif _is_folder(word):
+            path = Path(word).expanduser()
             inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
             if not inside:
                 raise UserError(f"{word}: the folder holds no files")
             found += inside
-        elif path.is_file():
-            found.append(path)
         elif isinstance(system.spec.entries[name], Tokens):
             found.append(word)
         else:
@@ -112,15 +164,22 @@ def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str
     return found
 
 
+def _is_folder(word: str) -> bool:
+    try:
+        return Path(word).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 def _answered(
-    system: System, name: str, sources: Sequence[Path | str], bad: list[Any]
-) -> Iterator[tuple[Path | str, Batch, list[Answer]]]:
+    system: System, name: str, sources: Sequence[Given], bad: list[Any]
+) -> Iterator[tuple[Given, Batch, list[Answer]]]:
     """Each source with its answers, predicted in batches. Errors of sources that cannot be read go to `bad`."""
     import torch
 
-    waiting: list[tuple[Path | str, Batch]] = []
+    waiting: list[tuple[Given, Batch]] = []
 
-    def flush() -> Iterator[tuple[Path | str, Batch, list[Answer]]]:
+    def flush() -> Iterator[tuple[Given, Batch, list[Answer]]]:
         batch = {key: torch.cat([own[key] for _, own in waiting]) for key in waiting[0][1]}
         batch["index"] = torch.arange(len(batch[name]))
         with torch.no_grad():
@@ -134,9 +193,9 @@ def _answered(
 
     for source in sources:
         try:
-            own = system.spec.read(name, source)
+            own = system.spec.read(name, source.text if isinstance(source, Line) else source)
         except UserError as error:
-            bad.append(error)
+            bad.append(UserError(f"{source}: {error}") if isinstance(source, Line) else error)
             continue
         alike = not waiting or own[name].shape[1:] == waiting[0][1][name].shape[1:]
         if waiting and (not alike or sum(len(b[name]) for _, b in waiting) >= AT_ONCE):
@@ -148,7 +207,7 @@ def _answered(
 
 def _report(
     folder: RunFolder,
-    source: Path | str,
+    source: Given,
     answers: Sequence[Answer],
     found: list[dict[str, Any]],
     json: bool,
@@ -165,11 +224,13 @@ def _report(
         return False
     lost = False
     for answer in answers:
-        entry = {"file": str(source), **answer.json}
+        entry = {"file": str(source.file if isinstance(source, Line) else source), **answer.json}
+        if isinstance(source, Line):
+            entry |= {"line": source.number, "input": source.text}
         found.append(entry)
         say(f"{source}: {answer.line}", json)
         if pictures and answer.picture is not None:
-            title = source.name if isinstance(source, Path) else source
+            title = source.name if isinstance(source, Path) else source.text if isinstance(source, Line) else source
             path = save_medium(folder, _picture_name(source, found), answer.picture(title))
             entry["picture"] = path
             lost |= path is None
@@ -178,11 +239,12 @@ def _report(
     return lost
 
 
-def _picture_name(source: Path | str, found: Sequence[dict[str, Any]]) -> str:
+def _picture_name(source: Given, found: Sequence[dict[str, Any]]) -> str:
     """A name for a source's picture; sources with the same stem are numbered."""
     from dlx.runs.folder import slug
 
-    stem = f"predict-{slug(Path(source).stem)}"
+    text = source.text if isinstance(source, Line) else source
+    stem = f"predict-{slug(text.stem if isinstance(text, Path) else text)[:40]}"
     taken = {Path(entry["picture"]).name.partition(".")[0] for entry in found if entry.get("picture")}
     name, number = stem, 1
     while name in taken:

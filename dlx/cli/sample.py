@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, pairs, trusted
+from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, existing_file, pairs, trusted
 from dlx.cli.output import print_json, save_medium, say
-from dlx.config.errors import LOST, UserError
+from dlx.config.errors import LOST, UserError, plain
 from dlx.config.groups import nearest
 from dlx.config.overrides import convert_text
 from dlx.config.signature import read, read_method
 
 if TYPE_CHECKING:
+    from dlx.tasks.spec import Spec
     from dlx.tasks.system import System
+
+COUNT = 16  # pictures; of texts, which are read one after another, one
 
 
 def sample(
     run: Run,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 16,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", min=1, help="How many; by default 16 pictures or one text.")
+    ] = None,
     given: Given = None,
     prompt: Annotated[str | None, typer.Option(help="The same as --given prompt=TEXT.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
@@ -29,7 +33,7 @@ def sample(
     json: Json = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Make new data with a run's best weights: pictures into its media/, texts on the screen."""
+    """Make new data with a run's best weights: pictures into its media/, texts on the screen, one as it is written."""
     from dlx.runs.find import find_trained
 
     words = pairs(given, "--given")
@@ -53,8 +57,8 @@ def sample(
     reseed(seed, "sample")
     files, lost = [], False
     with torch.no_grad():
-        made = system.sample(count, **arguments)
-        media, texts = drawn(system, made, lambda text: say(text, json))
+        made = system.sample(count or (1 if is_text(system.spec) else COUNT), **arguments)
+        media, texts = drawn(system, made, json)
     for name, medium in media.items():
         path = save_medium(folder, f"sample-{name}-{seed}", medium)
         lost |= path is None
@@ -83,29 +87,63 @@ def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[st
         entry = name if name in alike else alike[0] if len(alike) == 1 else None
         if entry is None:
             raise UserError(f"--given {name}: {type(system).__name__} reads no such entry ({', '.join(entries)})")
-        path = Path(text).expanduser()
-        found[name] = system.spec.entries[entry].read(path if path.is_file() else text)
+        found[name] = system.spec.entries[entry].read(existing_file(text) or text)
     return found
 
 
-def drawn(system: System, made: Any, say: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Media and texts by entry; texts are printed as they come."""
+def is_text(spec: Spec) -> bool:
+    """Whether what a system of that spec makes is read: tokens, and no images."""
+    from dlx.tasks.spec import Image, Tokens
+
+    return bool(spec.of_kind(Tokens)) and not spec.of_kind(Image)
+
+
+class Stream:
+    """Prints a text as it grows. A letter that is not whole yet, and a text that does not go on from what is printed
+    already, wait for the end."""
+
+    def __init__(self, json: bool) -> None:
+        self.shown, self.json = "", json
+
+    def grow(self, text: str) -> None:
+        text = plain(text.rstrip("\ufffd"))
+        if text.startswith(self.shown):
+            typer.echo(text[len(self.shown) :], nl=False, err=self.json)
+            self.shown = text
+
+    def end(self, text: str) -> None:
+        text = plain(text)
+        is_more = text.startswith(self.shown)
+        typer.echo(text[len(self.shown) :] if is_more else f"\n{text}", err=self.json)
+
+
+def drawn(system: System, made: Any, json: bool) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Media and texts by entry. Of an iterator the last batch is the result: pictures become a film, one text is
+    printed as it grows; several are printed at the end, with a line between."""
     import numpy as np
 
     from dlx.runs.media import Animation, grid
+    from dlx.tasks.spec import Tokens
 
     batches = [made] if isinstance(made, dict) else made
     frames: dict[str, list[Any]] = {}
     texts: dict[str, list[str]] = {}
+    streams: dict[str, Stream] = {}
     for batch in batches:
         for name in [name for name in batch if name in system.spec.entries]:
             value = system.spec.entries[name].draw(batch[name])
             if isinstance(value, list):
-                texts.setdefault(name, []).extend(value)
-                for text in value:
-                    say(text)
+                texts[name] = value
+                if len(value) == 1:
+                    streams.setdefault(name, Stream(json)).grow(value[0])
             else:
                 frames.setdefault(name, []).append(grid(value))
+    for name, written in texts.items():
+        if name in streams:
+            streams[name].end(written[0])
+        else:
+            between = "\n----\n" if isinstance(system.spec.entries[name], Tokens) else "\n"
+            say(between.join(written), json)
     media: dict[str, Any] = {name: found[-1] for name, found in frames.items()}
     for name, found in frames.items():
         if len(found) > 1 and len({frame.shape for frame in found}) == 1:

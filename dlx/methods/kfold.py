@@ -61,7 +61,7 @@ class KFold(Method):
         metrics, details = spread(runs)
         figures: dict[str, Callable[[], Figure]] = {"spread": partial(plot_members, details)}
         first = load_system(next(iter(runs.values())), trust=base.trust)
-        if not isinstance(first, Supervised):
+        if not isinstance(first, Supervised) or not first.answers_once:
             return MethodResult(metrics, details, figures)
         found = [predict_split(run, "val", trust=base.trust) for run in runs.values()]
         folds = [int(name.removeprefix("fold-")) for name in runs]

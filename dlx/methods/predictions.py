@@ -60,7 +60,7 @@ def predict_split_by_member(ensemble: RunFolder, split: str, *, trust: tuple[str
 
 @torch.no_grad()
 def _predict(system: System, loader: Loader, forward: Callable[[Tensor], Tensor]) -> Predictions:
-    if not isinstance(system, Supervised):
+    if not isinstance(system, Supervised) or not system.answers_once:
         raise UserError(f"method: it is for classifiers and regressors; {type(system).__name__} is neither")
     x, y = system.input_name, system.target_name
     parts = [(batch["index"], batch[x], batch[y], forward(batch[x]).float()) for batch in loader.eval_batches()]

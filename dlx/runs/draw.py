@@ -164,6 +164,11 @@ def drawable(text: str) -> str:
     return "".join(letters).replace("$", r"\$")
 
 
+def visible(text: str) -> str:
+    """A piece of a text as it is drawn alone: spaces, tabs and new lines are seen, and so is a piece that is empty."""
+    return drawable(text.translate({ord(" "): "·", ord("\t"): "→", ord("\n"): "⏎", ord("\r"): "␍"})) or "□"
+
+
 @cache
 def _font() -> FT2Font:
     from matplotlib.font_manager import FontProperties, findfont, get_font

@@ -44,7 +44,7 @@ def check_unset(base: Config, *keys: str) -> None:
 
 def check_supervised(method: str, system: System) -> Supervised:
     """Raises ConfigError for a system that is neither a classifier nor a regressor."""
-    if not isinstance(system, Supervised):
+    if not isinstance(system, Supervised) or not system.answers_once:
         why = f"{method} joins the answers of classifiers and regressors; {type(system).__name__} is neither"
         raise ConfigError([Problem("method", why)])
     return system

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.runs.draw import subplots
+from dlx.runs.draw import drawable, subplots, visible
 from dlx.tasks.system import Answer, Report
 
 if TYPE_CHECKING:
@@ -128,22 +128,21 @@ def draw_surprisal(pieces: Sequence[str], bits: Sequence[float], title: str = ""
     """The tokens of a text in lines, each on a ground that is darker the more bits it takes; at most SHOWN."""
     from matplotlib import colormaps
 
-    from dlx.runs.draw import drawable
-
     lines: list[list[tuple[int, str, float]]] = [[]]
     column = 0
     for piece, number in list(zip(pieces, bits, strict=True))[:SHOWN]:
-        text = piece.replace("\t", "    ")
-        shown = drawable(text.replace("\n", "⏎")) or "·"
-        if column + len(shown) > COLUMNS and column:
+        shown = visible(piece)
+        if lines[-1] and (lines[-1][-1][1].endswith("⏎") or column + len(shown) > COLUMNS):
             lines.append([])
             column = 0
-        lines[-1].append((column, shown, number))
-        column += len(shown)
-        if text.endswith("\n"):
-            lines.append([])
-            column = 0
-    most = max(8.0, max(bits, default=0.0))
+        for start in range(0, len(shown), COLUMNS):  # a piece that is longer than a line goes on in the next
+            if start:
+                lines.append([])
+                column = 0
+            part = shown[start : start + COLUMNS]
+            lines[-1].append((column, part, number))
+            column += len(part)
+    most = max(8.0, max(bits[:SHOWN], default=0.0))
     height = 0.24 * len(lines) + 0.7
     figure, axes = subplots(size=(8.5, height))
     colors = colormaps["YlOrRd"]
@@ -161,7 +160,9 @@ def draw_surprisal(pieces: Sequence[str], bits: Sequence[float], title: str = ""
     axes.set_axis_off()
     bar = figure.colorbar(_scale(colors, most), ax=axes, location="right", fraction=0.02, pad=0.01)
     bar.set_label("bits")
-    axes.set_title(f"{title}: surprisal of each token" if title else "surprisal of each token", fontsize=9)
+    rest = f", the first {SHOWN} of {len(pieces):,}" if len(pieces) > SHOWN else ""
+    name = drawable(title if len(title) <= COLUMNS else f"{title[:COLUMNS]}…")
+    axes.set_title(f"{name}{': ' if name else ''}surprisal of each token{rest}", fontsize=9)
     return figure
 
 

@@ -119,8 +119,12 @@ class SequenceModel(Supervised):
     def evaluate(self, batch: Batch) -> Statistics:
         statistics = super().evaluate(batch)
         if isinstance(self.target, NextValue):
-            known_BTF = batch[self.input_name][:, : -self.target.ahead]
-            statistics |= self.target.statistics_ahead(self.rollout(known_BTF, self.target.ahead), batch)
+            x_BTF, ahead = batch[self.input_name], self.target.ahead
+            parts = [
+                self.target.statistics_ahead(self.rollout(x_BTF[:, :origin], ahead), batch, origin)
+                for origin in self.target.origins
+            ]
+            statistics |= {name: sum(part[name] for part in parts) for name in parts[0]}
         return statistics
 
     def next_logits(self, tokens: Tensor, cache: Cache | None) -> Tensor:

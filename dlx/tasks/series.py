@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from dlx.runs.draw import subplots
+from dlx.runs.draw import drawable, subplots
 from dlx.tasks.regression import LOSSES
 from dlx.tasks.system import Answer, Report
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 HORIZONS = (1, 4, 16, 64)  # steps ahead
+SHOWN = 4  # values of a step that a picture shows, a panel each
 
 
 class NextValue:
@@ -70,12 +71,18 @@ class NextValue:
 
     @property
     def ahead(self) -> int:
-        """How many of a window's last steps are predicted from those before them alone."""
+        """How many steps are predicted from those before them alone."""
         return self.horizons[-1]
 
-    def statistics_ahead(self, predicted_BKF: Tensor, batch: Batch) -> Statistics:
-        """Sums for mse_K. predicted_BKF: the last K = `ahead` steps of each window, without their values."""
-        error_BKF = (predicted_BKF.double() - batch[self.input_name][:, -self.ahead :].double()).square()
+    @property
+    def origins(self) -> range:
+        """The steps of a window before which its values are known; as many as give no step twice."""
+        return range(self.series.length - self.ahead, self.given - 1, -self.ahead)
+
+    def statistics_ahead(self, predicted_BKF: Tensor, batch: Batch, origin: int) -> Statistics:
+        """Sums for mse_K. predicted_BKF: the K = `ahead` steps from the origin on, without their values."""
+        value_BKF = batch[self.input_name][:, origin : origin + self.ahead].double()
+        error_BKF = (predicted_BKF.double() - value_BKF).square()
         count = torch.tensor(error_BKF[:, 0].numel(), device=error_BKF.device)
         return {"ahead": error_BKF.sum((0, 2)), "ahead_count": count}
 
@@ -101,13 +108,17 @@ class NextValue:
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:
         """One window: its values, and each as it was predicted from those before it."""
         predicted_TF, value_TF = (part[0].float().cpu() for part in self._pairs(output[:1], batch))
-        figure, axes = subplots(size=(8, 3.5))
+        shown = min(SHOWN, value_TF.shape[1])
+        figure, panels = subplots(shown, 1, size=(8, 2.2 * shown + 1), sharex=True, squeeze=False)
         steps = range(self.given, self.given + len(value_TF))
-        values = batch[self.input_name][0, :, 0].cpu().numpy()
-        axes.plot(range(len(values)), values, ".", color="0.6", label="values")
-        axes.plot(steps, predicted_TF[:, 0].numpy(), color="tab:blue", label="one step ahead")
-        axes.set(xlabel="step", ylabel="value", title="each value predicted from those before it")
-        figure.legend(loc="outside right upper", frameon=False)
+        for number, axes in enumerate(panels[:, 0]):
+            values = batch[self.input_name][0, :, number].float().cpu().numpy()
+            axes.plot(range(len(values)), values, ".", color="0.6", label="values")
+            axes.plot(steps, predicted_TF[:, number].numpy(), color="tab:blue", label="predicted one step ahead")
+            axes.set_ylabel(drawable(self.series.names[number]) if self.series.names else "value")
+        panels[0, 0].set_title("each value predicted from those before it")
+        panels[-1, 0].set_xlabel("step")
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         return {"one_step": figure}
 
     def draw_ahead(self, predicted_KF: Tensor, batch: Batch) -> Figure:

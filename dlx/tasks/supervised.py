@@ -90,6 +90,11 @@ class Supervised(System):
         return self.num_outputs > 0 and isinstance(self.target, Classification)
 
     @property
+    def answers_once(self) -> bool:
+        """Whether it answers each sample with one class or one vector of numbers, which methods can join."""
+        return isinstance(getattr(self, "target", None), Classification | Regression)
+
+    @property
     def num_features(self) -> int:
         """Numbers of one input."""
         return math.prod(self.input.shape)

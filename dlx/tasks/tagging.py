@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.runs.draw import visible
 from dlx.runs.media import Table
+from dlx.tasks.spec import Tokens
 from dlx.tasks.system import Answer, Report
 
 if TYPE_CHECKING:
@@ -75,10 +77,17 @@ class Tagging:
         return {self.target_name: output.argmax(-1)}
 
     def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+        """The class of each token that is text."""
+        assert isinstance(self.input, Tokens)
         answers = []
-        for row in predicted[self.target_name].tolist():
-            names = [self.labels.classes[label] for label in row]
-            answers.append(Answer(" ".join(names), {self.target_name: names}))
+        for tokens, labels in zip(batch[self.input_name].tolist(), predicted[self.target_name].tolist(), strict=True):
+            text = [
+                (token, label) for token, label in zip(tokens, labels, strict=True) if token not in self.input.marks
+            ]
+            pieces = [self.input.draw(torch.tensor([[token]]))[0] for token, _ in text]
+            names = [self.labels.classes[label] for _, label in text]
+            line = " ".join(f"{visible(piece)}/{name}" for piece, name in zip(pieces, names, strict=True))
+            answers.append(Answer(line, {self.input_name: pieces, self.target_name: names}))
         return answers
 
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:

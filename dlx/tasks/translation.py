@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dlx.config import checks
 from dlx.config.extras import require
-from dlx.runs.draw import drawable, subplots
+from dlx.runs.draw import drawable, subplots, visible
 from dlx.runs.media import Table
 from dlx.tasks.generation import Cache, beam_search, without_marks
 from dlx.tasks.spec import LabeledTokens, Tokens, Translations
@@ -143,7 +143,7 @@ class Translation:
         for token in row.tolist():
             if token == tokens.pad:
                 break
-            found.append(names.get(token) or drawable(tokens.draw(torch.tensor([[token]]))[0]) or "·")
+            found.append(names.get(token) or visible(tokens.draw(torch.tensor([[token]]))[0]))
             if token == tokens.end:
                 break
         return found
@@ -220,7 +220,7 @@ class Translator(Supervised):
         if not isinstance(self.target, Translation):
             return super().output(batch)
         if "target" not in batch:
-            return batch["source"].new_empty(0)
+            return torch.empty(0)
         return self.decode(batch["target"][:, :-1], self.encode(batch["source"]))
 
     def next_logits(self, tokens: Tensor, cache: Cache | None) -> Tensor:

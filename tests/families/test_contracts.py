@@ -336,8 +336,8 @@ def test_pictures_under_one_seed_show_the_same_latents(call):
 
 def test_a_text_is_a_medium(call):
     told = trained(call, "model=toy_language")
-    (text,) = (Path(told["run"]) / "media").glob("text-00000012.txt")
-    assert set(text.read_text()) <= set("abcdefgh\n")
+    (text,) = (Path(told["run"]) / "media").glob("samples-00000012.txt")
+    assert set(text.read_text()) <= set("abcdefgh\n-")
 
 
 # Parts

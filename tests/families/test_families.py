@@ -48,8 +48,11 @@ FAMILIES = {
     "segmenter": Family(("loss", "miou"), export=None, batched="torch cannot stack aten::"),
     "rcnn": Family(("accuracy",), batched="a fit after the training"),
     "sentence": Family(("loss", "accuracy", "nll"), predict="abcdefgha", export=None),
-    "language": Family(("loss", "perplexity"), sample=("--prompt", "abc"), batched="do not stay on the device"),
-    "seq2seq": Family(("loss", "exact_match"), predict="abc", batched="similar length"),
+    "language": Family(
+        ("loss", "perplexity", "bits_per_byte"), predict="abc", sample=("--prompt", "abc"),
+        batched="do not stay on the device", export=None,
+    ),
+    "seq2seq": Family(("loss", "accuracy", "exact_match"), predict="abc", batched="similar length"),
     "masked": Family(("loss",), batched="do not stay on the device"),
     "finetuned": Family(
         ("loss", "accuracy", "nll"), first=("masked", "model.body_from=masked"), predict="abcdefgha", export=None

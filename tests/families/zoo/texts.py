@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -53,7 +55,7 @@ class Sentences(Dataset):
 class Backwards(Dataset):
     """Words of two to seven letters, and the same backwards: padded, of different lengths."""
 
-    spec: Translations = Translations(source=tokens(7), target=tokens(9))
+    spec: Translations = Translations(source=tokens(7), target=replace(tokens(9), begin=BEGIN, end=END))
 
     def splits(self) -> dict[str, Source]:
         rng = generator(0, "backwards")

@@ -140,7 +140,7 @@ def test_errors_ahead_are_those_of_a_rollout_by_hand():
     for t in range(1, 8):
         x[:, t] = 0.9 * x[:, t - 1] + 1
     x *= torch.tensor([1.0, 2.0, -1.0]).view(3, 1, 1)
-    ahead, errors = x[:, 3], []
+    ahead, errors = x[:, 3], []  # the windows hold 8 steps, of which each is predicted once: from there on alone
     for t in range(4, 8):
         ahead = 0.8 * ahead + 1
         errors.append((ahead - x[:, t]).square().mean().item())
