@@ -23,6 +23,8 @@ from dlx.data.dataset import Dataset, TensorSource
 STEPS = ("trainer.max_steps=4", "trainer.log_every=1", "trainer.validate_every=2", "data.batch_size=8")
 ELSEWHERE = {
     ("model", "ensemble"): "is made of other runs: models/test_ensemble.py",
+    ("model", "markov"): "is fitted in closed form, without steps: models/sequence/test_markov.py",
+    ("model", "autoregressive"): "is fitted in closed form, without steps: models/sequence/test_autoregressive.py",
     ("model", "stump"): "is fitted in closed form, without steps: models/test_stump.py",
     ("model", "polynomial"): "is fitted in closed form, without steps: models/test_polynomial.py",
 }

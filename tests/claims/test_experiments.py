@@ -43,6 +43,13 @@ SMALL = {
         "trainer.epochs=2", "trainer.validate_every=2", "data.samples=40", "experiment.degrees=[1,3,9]",
         "experiment.widths=[1,2,4]", "experiment.replicates=3", "experiment.mlp_samples=10",
     ],
+    "vanishing_gradients": ["experiment.steps=5", "experiment.hidden=8", "experiment.seeds=2"],
+    "latent_state": [
+        "trainer.max_steps=2", "data.size=3000", "experiment.windows=[1,2]", "experiment.width=8", "experiment.seeds=1",
+    ],
+    "long_memory": [
+        "trainer.max_steps=2", "data.samples=60", "experiment.lengths=[4,6]", "experiment.hidden=4",
+    ],
     "ensemble": [*QUICK, "experiment.members=3", "experiment.sets=2"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip

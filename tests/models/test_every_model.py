@@ -10,6 +10,9 @@ from dlx.config import compose
 from dlx.config.groups import options
 from dlx.models.linear import Linear
 from dlx.models.mlp import MLP
+from dlx.models.sequence.gru import GRU
+from dlx.models.sequence.lstm import LSTM
+from dlx.models.sequence.rnn import RNN
 from dlx.models.vision.alexnet import AlexNet
 from dlx.models.vision.cnn import CNN
 from dlx.models.vision.densenet import DenseNet
@@ -41,6 +44,9 @@ MODELS = {
     "densenet": partial(DenseNet, depth=16),
     "densenet-BC": partial(DenseNet, depth=22, bottleneck=True, memory_efficient=True),
     "torchvision": partial(Torchvision, arch="resnet18"),
+    "rnn": RNN,
+    "lstm": partial(LSTM, hidden=64, num_layers=2),
+    "gru": GRU,
 }
 # The loss is a sum of losses of one size: GoogLeNet adds two at 0.3.
 TERMS = {"googlenet": 1.6}
@@ -49,7 +55,10 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 WITHOUT = {
+    "Autoregressive": "reads no images",
     "Ensemble": "is made of other runs",
+    "LatentAutoregressive": "reads no images",
+    "Markov": "reads no images",
     "Polynomial": "reads real numbers",
     "Stump": "has no gradient",
     "Timm": "is an extra, with tests of its own",
