@@ -128,7 +128,7 @@ class Translation:
         """The source across, what was written down: the darker, the more that step read of a token."""
         columns, rows = self._pieces(self.source, source_S), self._pieces(self.tokens, made_L[1:])[: len(weights_LS)]
         figure, axes = subplots(size=(0.2 * len(columns) + 2, 0.2 * len(rows) + 1.5))
-        axes.imshow(weights_LS[: len(rows), : len(columns)].float().cpu().numpy(), cmap="Blues", vmin=0, vmax=1)
+        axes.imshow(weights_LS[: len(rows), : len(columns)].detach().float().cpu().numpy(), cmap="Blues", vmin=0, vmax=1)
         axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
         axes.set_yticks(range(len(rows)), rows, fontsize=8)
         axes.grid(visible=False)
