@@ -44,6 +44,9 @@ SMALL = {
         "experiment.widths=[1,2,4]", "experiment.replicates=3", "experiment.mlp_samples=10",
     ],
     "ensemble": [*QUICK, "experiment.members=3", "experiment.sets=2"],
+    "teacher_forcing": [
+        "trainer.max_steps=2", "data.samples=300", "model.hidden=8", "experiment.shares=[0,1]", "experiment.seeds=2",
+    ],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 
