@@ -85,9 +85,14 @@ def test_each_exception_is_an_option():
     assert set(SMALLER) <= set(options("model"))
 
 
-def test_every_model_has_a_bar_that_make_quality_measures():
+def test_every_model_has_a_bar_that_make_quality_measures(alone):
+    """That of a model of sequences is in its own file of tests."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
-    assert set(options("model")) == set(BARS) | without
+    targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
+    sequences = {name: target.split(".")[-2] for name, target in targets.items() if ".sequence." in target}
+    assert set(options("model")) - set(sequences) == set(BARS) | without
+    folder = Path(__file__).parent / "models" / "sequence"
+    assert all("mark.slow" in (folder / f"test_{module}.py").read_text() for module in sequences.values())
 
 
 def test_every_method_has_a_file_of_tests():

@@ -51,6 +51,9 @@ SMALL = {
         "trainer.max_steps=2", "data.samples=60", "experiment.lengths=[4,6]", "experiment.hidden=4",
     ],
     "ensemble": [*QUICK, "experiment.members=3", "experiment.sets=2"],
+    "teacher_forcing": [
+        "trainer.max_steps=2", "data.samples=300", "model.hidden=8", "experiment.shares=[0,1]", "experiment.seeds=2",
+    ],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 
