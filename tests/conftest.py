@@ -22,15 +22,19 @@ from dlx.config.groups import GROUPS
 from dlx.tasks.system import System
 
 TESTS = Path(__file__).parent
-TOGETHER = ("sweeps/test_ray.py", "sweeps/test_slurm.py", "training/test_distributed.py", "tests/test_installed.py")
+TOGETHER = (
+    "sweeps/test_ray.py", "sweeps/test_slurm.py", "training/test_distributed.py", "tests/test_installed.py",
+    "dashboard/test_page.py",
+)  # fmt: skip
 torch.set_num_threads(1)
+os.fsync = lambda descriptor: None  # no test cuts the power, and a training waits 40 ms for the disk
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5  # not 5 s, for a loader's worker that does not end by itself
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to the next free process, but those of a file in TOGETHER to one, so that what they share (a
-    cluster, an environment) is made once.
+    """Each test goes to the next free process, but those of a file in TOGETHER to one, and first, so that what they
+    share (a cluster, an environment, a browser) is made once.
 
     What `--dist loadgroup` is for; that of pytest-xdist 3.8 groups nothing with pytest 9.2.
     """
@@ -75,6 +79,12 @@ def compose_once(request, monkeypatch, compositions):
         return copy.deepcopy(compositions[words])
 
     monkeypatch.setattr(module, "_compose_choices", once)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """A training of a few steps takes less time than drawing what it predicts, which most tests do not look at."""
+    monkeypatch.setattr("dlx.tasks.supervised.Supervised.showcase", lambda self, batch: {})
 
 
 @dataclass
