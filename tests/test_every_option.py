@@ -55,11 +55,13 @@ def data(here, monkeypatch):
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at):
+def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at, request):
     if (group, name) in ELSEWHERE:
         pytest.skip(ELSEWHERE[group, name])
     if name == "timm":
         pytest.importorskip("timm")
+    if group not in ("model", "dataset"):  # others have no pictures of their own
+        request.getfixturevalue("no_pictures")
     words = [*alone(group, name), *SMALLER.get(name, ()), *STEPS]
     if "model=mlp" in words:
         words.append("model.hidden=[8]")

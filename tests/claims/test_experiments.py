@@ -152,7 +152,7 @@ def test_its_members_run_by_the_executor_that_is_asked_for(how, dlx_call, monkey
         raise AssertionError("it runs in this process, alone")
 
     monkeypatch.setattr(training, "train", not_here)
-    words = ("experiment=learning_rate", *QUICK, "experiment.rates=[1e-3,0.01,0.1]")
+    words = ("experiment=adam_epsilon", *SMALL["adam_epsilon"])
     call = dlx_call("train", *words, *how, "--json")
     assert call.code == 0, call.err
     folder = Path(json.loads(call.out)["run"])
@@ -185,10 +185,10 @@ def failing(monkeypatch):
 
 
 def test_a_failed_member_is_said_by_the_exit_code(dlx_call, failing):
-    failing("adam-0")
-    call = dlx_call("train", "experiment=optimizers", *QUICK, "experiment.seeds=2")
+    failing("lr-0.1")
+    call = dlx_call("train", "experiment=learning_rate", *SMALL["learning_rate"])
     assert call.code == 1, call.err
-    assert "failed          adam-0: OSError: the disk is full" in call.out
+    assert "failed          lr-0.1: OSError: the disk is full" in call.out
     folder = Path(re.search(r"1 of \d+ members failed; dlx resume (\S+) tries them again", call.out)[1])
     assert re.fullmatch(r"1 of \d+ members failed", RunFolder(folder).status()["reason"])
 

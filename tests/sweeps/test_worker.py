@@ -1,6 +1,7 @@
 """What a worker does beside running its member: it ends in time, and says what became of it."""
 
 import json
+import math
 import os
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from dlx.config import compose
 from dlx.runs.checkpoint import latest_checkpoint
 from dlx.sweeps.executors.inprocess import run_member
+from dlx.sweeps.executors.pool import written_result
 from dlx.sweeps.executors.worker import run
 from dlx.sweeps.plan import Plan
 from dlx.training.session import Result
@@ -60,3 +62,12 @@ def test_a_member_that_was_killed_before_it_wrote_anything_begins_anew(here):
     plan = Plan.write(here, {"a": base}, {"a": {}})
     plan.run("a").media.mkdir(parents=True)
     assert run_member(plan, "a").status == "finished"
+
+
+def test_metrics_that_are_no_numbers_come_back(here):
+    base = compose(["model=mlp", "data=function1d", "optim=sgd", "optim.lr=1e30", "trainer.max_steps=1"])
+    plan = Plan.write(here, {"a": base}, base)
+    run(plan.path, "a")
+    result = written_result(plan, "a")
+    assert result.status == "finished"
+    assert not math.isfinite(result.metrics["val/loss"])

@@ -333,9 +333,11 @@ def test_a_server_that_refuses_costs_nothing(dlx_call, only_run, tiny, no_key, m
 IMPATIENT = """
 import sys
 import dlx.cli
+from dlx.tasks.supervised import Supervised
 from dlx.tracking import wandb_status
 import dlx.tracking.wandb as tracking
 wandb_status.PROBE_SECONDS, tracking.INIT_SECONDS, tracking.Wandb.finish_seconds = 1, 2, 2
+Supervised.showcase = lambda self, batch: {}
 dlx.cli.main()
 """
 
