@@ -25,8 +25,9 @@ class MarkovSource(Dataset):
 
     symbols: how many letters. concentration: of the Dirichlet distribution that each row of the table is drawn from;
     the smaller, the fewer letters are probable after a context. size: letters to train on; a quarter of that validates
-    and another tests. length: letters of a window; neighbours share one. marks: tokens 0 to 3 are padding, begin, end and
-    mask, as BERT needs them; windows hold none. data_seed: draws the table and the letters, whatever the run's seed.
+    and another tests. length: letters of a window; neighbours share one. marks: tokens 0 to 3 are padding, begin, end
+    and mask, as BERT needs them; windows hold none. data_seed: draws the table and the letters, whatever the run's
+    seed.
 
     No model's mean loss can be below `entropy` but by chance.
     """

@@ -6,13 +6,24 @@ import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.data.text import MARKED
+from dlx.data.tokenizing import make_tokenizer
+from dlx.tasks.tokenizer import Characters
+
+if TYPE_CHECKING:
+    from dlx.tasks.tokenizer import Tokenizer
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 """A new line and printable ASCII, whatever the interpreter's version."""
 LEFT_OUT = {"antigravity", "ensurepip", "encodings", "idlelib", "lib2to3", "pydoc_data", "test", "this", "turtledemo"}
 """Modules that are tests, tables, or programs of their own."""
+MODULES = (
+    "argparse", "asyncio", "email", "http", "logging", "multiprocessing", "tarfile", "typing", "unittest", "xml",
+)  # fmt: skip
+"""Large ones of different matters, which every version has."""
 
 
 def plain(text: str) -> str:
@@ -49,3 +60,11 @@ def modules() -> dict[str, tuple[Path, ...]]:
 def source(module: str) -> str:
     """The source of a module's files, one after the other, in the fixed alphabet."""
     return "\n".join(plain(path.read_text(encoding="utf-8", errors="ignore")) for path in modules()[module])
+
+
+def marked_tokenizer(tokens: str, vocabulary: int, root: Path) -> Tokenizer:
+    """The tokenizer of `stdlib_modules` and `sentence_pairs`: one for both, so that a model of the one reads the other;
+    the marks padding, [CLS], [SEP] and [MASK] come first."""
+    if tokens == "characters":
+        return Characters(ALPHABET, len(MARKED))
+    return make_tokenizer(tokens, [source(name) for name in MODULES], vocabulary, len(MARKED), root=root)

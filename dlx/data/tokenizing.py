@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.extras import require
 from dlx.data.files import data_root, make_folder
 from dlx.runs.files import atomic_file
-from dlx.tasks.tokenizer import Bytes, Characters, Subwords
+from dlx.tasks.tokenizer import Bytes, Characters, Subwords, Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,22 +36,31 @@ def is_file(kind: str) -> bool:
 
 def check_tokens(tokens: str, vocabulary: int, first: int = 0) -> None:
     """Raises ValueError for a setting of a dataset that no tokenizer can be made of."""
-    if tokens not in ("characters", "bytes", *MARKS) and not is_file(tokens):
-        raise ValueError(f"tokens must be characters, bytes, bpe, wordpiece or a tokenizer's .json, got {tokens!r}")
-    least = {"bpe": BYTES + first, "wordpiece": first + 2}.get(tokens, 1)
+    if tokens not in ("characters", "bytes", "words", *MARKS) and not is_file(tokens):
+        raise ValueError(
+            f"tokens must be characters, bytes, words, bpe, wordpiece or a tokenizer's .json, got {tokens!r}"
+        )
+    least = {"bpe": BYTES + first, "wordpiece": first + 2, "words": first + 2}.get(tokens, 1)
     if vocabulary < least:
         raise ValueError(f"vocabulary must be at least {least} for tokens={tokens}, got {vocabulary}")
 
 
 def make_tokenizer(
-    kind: str, texts: Sequence[str], vocabulary: int = 1024, first: int = 0, *, root: Path | str | None = None
+    kind: str,
+    texts: Sequence[str],
+    vocabulary: int = 1024,
+    first: int = 0,
+    *,
+    lower: bool = False,
+    root: Path | str | None = None,
 ) -> Tokenizer:
     """The tokenizer of some texts.
 
-    kind: characters (sorted, of these texts), bytes, bpe (byte-level, Radford et al. 2019: it can tell every text),
-    wordpiece (Schuster & Nakajima 2012, as BERT uses it, lower-cased), or the path of a `tokenizer.json` of the
-    tokenizers library. vocabulary: the most tokens that subwords may have, marks included. first: how many marks come
-    before the text's tokens. root: where trained tokenizers are kept, by the hash of texts and settings.
+    kind: characters (sorted, of these texts), bytes, words (the most frequent, with spaces between), bpe (byte-level,
+    Radford et al. 2019: it can tell every text), wordpiece (Schuster & Nakajima 2012, as BERT uses it, lower-cased), or
+    the path of a `tokenizer.json` of the tokenizers library. vocabulary: the most tokens that words and subwords may
+    have, marks included. first: how many marks come before the text's tokens. lower: bpe reads all in lower case. root:
+    where trained tokenizers are kept, by the hash of texts and settings.
 
     Raises UserError where the library is missing or a file is not its.
     """
@@ -58,23 +68,27 @@ def make_tokenizer(
         return Characters("".join(sorted(set().union(*texts))), first)
     if kind == "bytes":
         return Bytes(first)
+    if kind == "words":
+        counts = Counter(word for text in texts for word in text.split())
+        by_count = sorted(counts, key=lambda word: (-counts[word], word))
+        return Words(by_count[: vocabulary - first - 1], first)
     if is_file(kind):
         return _read(Path(kind).expanduser(), first)
     require(f"dataset.tokens={kind}", "nlp", "tokenizers")
-    digest = hashlib.sha256(f"{_FORMAT} {kind} {vocabulary} {first}".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {kind} {vocabulary} {first} {lower}".encode())
     for text in texts:
         digest.update(b"\0" + text.encode(errors="surrogatepass"))
     path = data_root(root) / "tokenizers" / f"{digest.hexdigest()[:32]}.json"
     if path.is_file():
         return Subwords(path.read_text(encoding="utf-8"), first)
-    content = train(kind, texts, vocabulary, first)
+    content = train(kind, texts, vocabulary, first, lower)
     make_folder(path.parent)
     with atomic_file(path) as partial:
         partial.write_text(content, encoding="utf-8")
     return Subwords(content, first)
 
 
-def train(kind: str, texts: Iterable[str], vocabulary: int, first: int) -> str:
+def train(kind: str, texts: Iterable[str], vocabulary: int, first: int, lower: bool = False) -> str:
     """A trained tokenizer of the `tokenizers` library, as its JSON."""
     # A worker that is forked after the library used threads would warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -83,9 +97,11 @@ def train(kind: str, texts: Iterable[str], vocabulary: int, first: int) -> str:
     marks = list(MARKS[kind][:first])
     if kind == "bpe":
         library = Tokenizer(models.BPE())
+        if lower:
+            library.normalizer = normalizers.Lowercase()
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         library.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
+        trainer: Any = trainers.BpeTrainer(
             vocab_size=vocabulary, special_tokens=marks, show_progress=False,
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         )  # fmt: skip
