@@ -191,17 +191,35 @@ def tiny():
     return TINY
 
 
+FILES = {
+    "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
+}  # fmt: skip
+"""What datasets of a person's own files are pointed to."""
+MODEL_OF = {
+    "mlp": ("function1d",),
+    "lstm": (
+        "stdlib_text", "text_file", "tinyshakespeare", "wikitext", "markov_source", "copy", "parity", "adding",
+        "ar_process", "noisy_sine", "labeled_text", "stdlib_modules",
+    ),
+    "seq2seq": ("dates", "reverse", "parallel_text", "multi30k"),
+    "bert": ("sentence_pairs",),
+}  # fmt: skip
+"""A model that reads a dataset, where the default one does not."""
+
+
 @pytest.fixture(scope="session")
 def alone():
     """The overrides that choose one option, with what it cannot be without: alone(group, option)."""
 
     def words(group: str, option: str) -> list[str]:
         model = {"function1d": ["model=mlp"], "stochastic_depth": ["model=resnet"]}.get(option, [])
+        if group == "dataset":
+            model = [f"model={name}" for name, read in MODEL_OF.items() if option in read]
         if group == "regularization" and not model:
             model = ["model=mlp"]
-        on_files = option == "image_folder" or (group == "experiment" and option.endswith("_imagenet"))
+        files = FILES.get(option) or ("photos" if group == "experiment" and option.endswith("_imagenet") else None)
         choice = f"{group}=[{option}]" if GROUPS[group].many else f"{group}={option}"
         of_runs = ["model.members_from=[a]"] if option == "ensemble" and group == "model" else []
-        return [*model, choice, *of_runs, *(["data.path=photos"] if on_files else [])]
+        return [*model, choice, *of_runs, *([f"data.path={files}"] if files else [])]
 
     return words

@@ -82,8 +82,8 @@ class ParallelPairs(TextPairs):
 
 
 class ParallelText(ParallelPairs):
-    """path: a file whose lines have a source, a tab and a target; or, with `target`, a file of sources. target: the file
-    of their targets, line by line. The other settings are those of every parallel text."""
+    """path: a file whose lines have a source, a tab and a target; or, with `target`, a file of sources. target: the
+    file of their targets, line by line. The other settings are those of every parallel text."""
 
     def __init__(
         self,

@@ -99,10 +99,7 @@ class SentencePairsText(Dataset):
     @cached_property
     def documents(self) -> list[list[str]]:
         """Lines that follow each other, at least two a document. Raises UserError where there are too few."""
-        if self.path is None:
-            texts = docstrings()
-        else:
-            texts = read_text(self.path).split("\n\n")
+        texts = docstrings() if self.path is None else read_text(self.path).split("\n\n")
         documents = []
         for text in texts:
             lines = [line.strip() for line in text.split("\n")]

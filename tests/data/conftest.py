@@ -1,6 +1,8 @@
+import os
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +27,13 @@ def serve():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    """Words of a command that make the small models of tests/families known to it."""
+    families = Path(__file__).parents[1] / "families"
+    monkeypatch.syspath_prepend(str(families))
+    monkeypatch.setenv("PYTHONPATH", str(families), prepend=os.pathsep)
+    monkeypatch.setenv("DLX_TRUST", "zoo")
+    return "--conf-dir", str(families / "conf")

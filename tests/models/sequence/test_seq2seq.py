@@ -1,5 +1,6 @@
 """Seq2seq: sizes of the papers, padding that changes nothing, decoding at once and by steps, what it learns."""
 
+import json
 import math
 
 import pytest
@@ -300,3 +301,12 @@ def test_it_writes_8_to_12_letters_backwards(seed):
         hits += (row[:size].argmax(-1) == torch.arange(size - 1, -1, -1)).sum().item()
         total += size
     assert hits / total > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_dates_become_iso(seed, dlx_call):
+    """What `dlx train model=seq2seq` does by itself."""
+    call = dlx_call("train", "model=seq2seq", f"seed={seed}", "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/exact_match"] >= 0.98
