@@ -96,15 +96,16 @@ def test_the_rule_written_out(optimizer_class, rule, settings):
         [{"params": group, **own} for group, own in zip(groups, settings, strict=True)], lr=settings[0]["lr"]
     )
     flat = [(p, own) for group, own in zip(groups, settings, strict=True) for p in group]
-    started, seen = [p.detach().clone() for p, _ in flat], [[] for _ in flat]
+    seen = [[] for _ in flat]
+    rules = [rule(p.detach().clone(), gradients, **own) for (p, own), gradients in zip(flat, seen, strict=True)]
     views = {}
     for step in range(STEPS):
         for (p, _), gradients in zip(flat, seen, strict=True):
             p.grad = gradient(p.detach(), step, generator)
             gradients.append(p.grad.clone())
         optimizer.step()
-        for (p, own), start, gradients in zip(flat, started, seen, strict=True):
-            *_, (expected, view) = rule(start, gradients, **own)
+        for (p, own), written in zip(flat, rules, strict=True):
+            expected, view = next(written)
             assert (p.detach() - expected).abs().max() <= 1e-12, (p.shape, own, step)
             views.setdefault(min(p.dim(), 2), []).append(view)
     # All that can happen did, and never to a vector or a scalar.
