@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -84,8 +85,6 @@ def test_training_gives_the_same_in_any_process(kind):
         "import hashlib; from dlx.data.tokenizing import train; "
         f"print(hashlib.sha256(train({kind!r}, {TEXTS!r}, 290, 4).encode()).hexdigest())"
     )
-    import hashlib
-
     here = hashlib.sha256(train(kind, TEXTS, 290, 4).encode()).hexdigest()
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert here == there
