@@ -33,7 +33,8 @@ def test_the_root_of_one_coefficient_is_itself():
 @pytest.mark.parametrize(
     ("given", "name"),
     [({"coefficients": (1.0,)}, "coefficients"), ({"coefficients": (0.5, 0.6)}, "coefficients"),
-     ({"coefficients": ()}, "coefficients"), ({"noise": 0}, "noise"), ({"size": 319}, "size"), ({"length": 1}, "length")],
+     ({"coefficients": ()}, "coefficients"), ({"noise": 0}, "noise"), ({"size": 319}, "size"),
+     ({"length": 1}, "length")],
 )  # fmt: skip
 def test_values_out_of_range_name_their_argument(given, name):
     with pytest.raises(ValueError, match=rf"^{name} "):

@@ -64,5 +64,5 @@ def test_too_few_documents_are_refused(tmp_path):
     (tmp_path / "text").write_text("one\n\ntwo\n")
     with pytest.raises(UserError, match="0 documents of two lines or more"):
         SentencePairsText(path=tmp_path / "text").splits()
-    with pytest.raises(ValueError, match="^length "):
+    with pytest.raises(ValueError, match=r"^length "):
         SentencePairsText(length=7)

@@ -37,12 +37,12 @@ def test_texts_lie_between_marks():
 
 
 def test_a_toy_is_trained_on_it(dlx_call, here, toys):
-    words = ["model=toy_sentence", "data=stdlib_modules", "data.lines=30", "trainer.max_steps=4", "--json"]
+    words = ["model=toy_language", "data=stdlib_modules", "data.lines=30", "trainer.max_steps=4", "--json"]
     call = dlx_call("train", *toys, *words)
     assert call.code == 0, call.err
     assert json.loads(call.out.splitlines()[-1])["metrics"]
 
 
 def test_values_out_of_range_name_their_argument():
-    with pytest.raises(ValueError, match="^lines "):
+    with pytest.raises(ValueError, match=r"^lines "):
         StdlibModules(lines=9)

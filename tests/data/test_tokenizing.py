@@ -105,7 +105,7 @@ def test_a_file_of_the_library_is_read(make, tmp_path):
 
 
 def test_settings_that_no_tokenizer_has_name_their_argument():
-    with pytest.raises(ValueError, match="^tokens must be"):
+    with pytest.raises(ValueError, match=r"^tokens must be"):
         check_tokens("syllables", 100)
-    with pytest.raises(ValueError, match="^vocabulary must be at least 260 "):
+    with pytest.raises(ValueError, match=r"^vocabulary must be at least 260 "):
         check_tokens("bpe", 259, 4)

@@ -51,7 +51,7 @@ def test_the_answer_is_the_value_after_the_last():
 
 
 def test_wrong_settings():
-    with pytest.raises(ValueError, match="^loss must be"):
+    with pytest.raises(ValueError, match=r"^loss must be"):
         head("cross_entropy")
     with pytest.raises(ValueError, match="longer than the 4 steps that are given, got 4"):
         head(given=4)
