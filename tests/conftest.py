@@ -22,15 +22,24 @@ from dlx.config.groups import GROUPS
 from dlx.tasks.system import System
 
 TESTS = Path(__file__).parent
-TOGETHER = ("sweeps/test_ray.py", "sweeps/test_slurm.py", "training/test_distributed.py", "tests/test_installed.py")
+TOGETHER = (
+    "sweeps/test_ray.py", "sweeps/test_slurm.py", "training/test_distributed.py", "tests/test_installed.py",
+    "dashboard/test_page.py",
+)  # fmt: skip
+BLANK = ("cli", "data", "families", "models", "optim", "regularization", "tracking", "training")
+DRAWN = (
+    "cli/test_eval_command.py", "cli/test_predict_command.py", "cli/test_report_command.py", "cli/test_words.py",
+    "training/test_report.py", "training/test_sharpness.py",
+)  # fmt: skip
 torch.set_num_threads(1)
+os.fsync = lambda descriptor: None  # no test cuts the power, and a training waits 40 ms for the disk
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5  # not 5 s, for a loader's worker that does not end by itself
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Each test goes to the next free process, but those of a file in TOGETHER to one, so that what they share (a
-    cluster, an environment) is made once.
+    """Each test goes to the next free process, but those of a file in TOGETHER to one, and first, so that what they
+    share (a cluster, an environment, a browser) is made once.
 
     What `--dist loadgroup` is for; that of pytest-xdist 3.8 groups nothing with pytest 9.2.
     """
@@ -75,6 +84,21 @@ def compose_once(request, monkeypatch, compositions):
         return copy.deepcopy(compositions[words])
 
     monkeypatch.setattr(module, "_compose_choices", once)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """A training of a few steps takes less time than drawing what it predicts, which most tests do not look at."""
+    monkeypatch.setattr("dlx.tasks.supervised.Supervised.showcase", lambda self, batch: {})
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(request, monkeypatch):
+    """Figures are made and saved, but left blank, where they are not what is tested: matplotlib takes longer for one
+    than a training of a few steps."""
+    file = request.path.relative_to(TESTS)
+    if file.parts[0] in BLANK and file.as_posix() not in DRAWN:
+        monkeypatch.setattr("matplotlib.figure.Figure.draw", lambda self, renderer: None)
 
 
 @dataclass

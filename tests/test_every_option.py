@@ -23,6 +23,8 @@ from dlx.data.dataset import Dataset, TensorSource
 STEPS = ("trainer.max_steps=4", "trainer.log_every=1", "trainer.validate_every=2", "data.batch_size=8")
 ELSEWHERE = {
     ("model", "ensemble"): "is made of other runs: models/test_ensemble.py",
+    ("model", "markov"): "is fitted in closed form, without steps: models/sequence/test_markov.py",
+    ("model", "autoregressive"): "is fitted in closed form, without steps: models/sequence/test_autoregressive.py",
     ("model", "stump"): "is fitted in closed form, without steps: models/test_stump.py",
     ("model", "polynomial"): "is fitted in closed form, without steps: models/test_polynomial.py",
 }
@@ -72,11 +74,13 @@ def data(here, monkeypatch):
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at):
+def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at, request):
     if (group, name) in ELSEWHERE:
         pytest.skip(ELSEWHERE[group, name])
     if name == "timm":
         pytest.importorskip("timm")
+    if group not in ("model", "dataset"):  # others have no pictures of their own
+        request.getfixturevalue("no_pictures")
     words = [*alone(group, name), *SMALLER.get(name, ()), *STEPS]
     if "model=mlp" in words:
         words.append("model.hidden=[8]")
@@ -102,9 +106,14 @@ def test_each_exception_is_an_option():
     assert set(SMALLER) <= {*options("model"), *options("dataset")}
 
 
-def test_every_model_has_a_bar_that_make_quality_measures():
+def test_every_model_has_a_bar_that_make_quality_measures(alone):
+    """That of a model of sequences is in its own file of tests."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
-    assert set(options("model")) == set(BARS) | without
+    targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
+    sequences = {name: target.split(".")[-2] for name, target in targets.items() if ".sequence." in target}
+    assert set(options("model")) - set(sequences) == set(BARS) | without
+    folder = Path(__file__).parent / "models" / "sequence"
+    assert all("mark.slow" in (folder / f"test_{module}.py").read_text() for module in sequences.values())
 
 
 def test_every_method_has_a_file_of_tests():

@@ -42,19 +42,19 @@ OF_ANY_STRIDES = (
     aten.gather.default,
     aten.bmm.default,
     aten.transpose.int,
-)  # whose results lie in memory as they would whatever the strides of [M, B, C] are
+)  # the strides of their results do not depend on those of [M, B, C]
 
 
 def optimize_graph(program: GraphModule) -> GraphModule:
     """Optimizes the graph in place. In a graph with in-place operations only redundant views are removed."""
     graph = program.graph
-    pure = not any(_is_mutable(node) for node in graph.nodes)
+    targets = (node.target for node in graph.nodes)
+    pure = not any(isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable for target in targets)
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
         if (same := _unchanged(node, pure)) is not None:
-            node.replace_all_uses_with(same)
-            graph.erase_node(node)
+            _replace(node, same)
         elif pure and _is_transpose(node):
             _transpose(node)
         elif pure and node.target is aten.add.Tensor:
@@ -70,8 +70,17 @@ def optimize_graph(program: GraphModule) -> GraphModule:
     return program
 
 
-def _is_mutable(node: Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+def _call(before: Node, target: Any, args: tuple[Any, ...], value: Tensor, **kwargs: Any) -> Node:
+    """A new operation before a node. value: a tensor of the shape and strides of its result."""
+    with before.graph.inserting_before(before):
+        node = before.graph.call_function(target, args, kwargs)
+    node.meta["val"] = value
+    return node
+
+
+def _replace(node: Node, by: Node) -> None:
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
 
 
 def _is_function_of_its_input(node: Node) -> bool:
@@ -111,32 +120,22 @@ def _adds_axes(node: Node) -> bool:
 
 
 def _is_transpose(node: Node) -> bool:
-    if node.target is not aten.transpose.int or _ndim(node) != 3:
+    if node.target is not aten.transpose.int or node.meta["val"].ndim != 3:
         return False
     axes: Any = node.args[1:]
     return {axis % 3 for axis in axes} == {1, 2}
 
 
-def _ndim(node: Node) -> int:
-    return node.meta["val"].ndim
-
-
 def _transpose(node: Node) -> None:
     """(AB)ᵀ = BᵀAᵀ, and Aᵀᵀ = A."""
     source: Any = node.args[0]
-    graph = node.graph
     if _is_transpose(source):
-        node.replace_all_uses_with(source.args[0])
-        graph.erase_node(node)
+        _replace(node, source.args[0])
     elif source.target is aten.bmm.default and len(source.users) == 1:
         left, right = source.args
-        with graph.inserting_before(node):
-            factors = [_transposed(graph, factor) for factor in (right, left)]
-            product = graph.call_function(aten.bmm.default, tuple(factors))
-        product.meta["val"] = node.meta["val"].contiguous()
-        node.replace_all_uses_with(product)
-        graph.erase_node(node)
-        graph.erase_node(source)
+        factors = _transposed(node, right), _transposed(node, left)
+        _replace(node, _call(node, aten.bmm.default, factors, node.meta["val"].contiguous()))
+        source.graph.erase_node(source)
 
 
 def _add_product(node: Node) -> None:
@@ -147,45 +146,32 @@ def _add_product(node: Node) -> None:
         return
     (product,) = products
     (bias,) = (term for term in terms if term is not product)
-    if not isinstance(bias, Node) or _ndim(bias) != 3 or bias.meta["val"].dtype != product.meta["val"].dtype:
+    if not isinstance(bias, Node) or bias.meta["val"].ndim != 3 or bias.meta["val"].dtype != product.meta["val"].dtype:
         return
     if product.meta["val"].shape != node.meta["val"].shape:
         return
-    graph = node.graph
-    with graph.inserting_before(node):
-        both = graph.call_function(aten.baddbmm.default, (bias, *product.args))
-    both.meta["val"] = node.meta["val"]
-    node.replace_all_uses_with(both)
-    graph.erase_node(node)
-    graph.erase_node(product)
+    _replace(node, _call(node, aten.baddbmm.default, (bias, *product.args), node.meta["val"]))
+    product.graph.erase_node(product)
 
 
-def _transposed(graph: torch.fx.Graph, factor: Node) -> Node:
+def _transposed(before: Node, factor: Node) -> Node:
     if _is_transpose(factor):
         return factor.args[0]  # type: ignore[return-value]
-    node = graph.call_function(aten.transpose.int, (factor, 1, 2))
-    node.meta["val"] = factor.meta["val"].transpose(1, 2)
-    return node
+    return _call(before, aten.transpose.int, (factor, 1, 2), factor.meta["val"].transpose(1, 2))
 
 
 def _turn_softmax(node: Node) -> None:
     """Softmax over axis 2 of [M, B, C] as one over axis 1 of [M, C, B]."""
-    graph, forward = node.graph, node.target in SOFTMAX
-    softmax: Any = node.target
-    tensors: Any = node.args[: 1 if forward else 2]
+    tensors: Any = node.args[: 1 if node.target in SOFTMAX else 2]
     axis = node.args[len(tensors)]
     value = node.meta["val"]
     if axis not in (2, -1) or value.ndim != 3 or value.shape[2] > FEW or value.device.type != "cpu":
         return
     if not _may_be_strided(node):
         return
-    with graph.inserting_before(node):
-        turned = [_turned(graph, tensor) for tensor in tensors]
-        same = graph.call_function(softmax, (*turned, 1, *node.args[len(tensors) + 1 :]), node.kwargs)
-        same.meta["val"] = value.transpose(1, 2).contiguous()
-        back = _transposed(graph, same)
-    node.replace_all_uses_with(back)
-    graph.erase_node(node)
+    args = (*(_turned(node, tensor) for tensor in tensors), 1, *node.args[len(tensors) + 1 :])
+    same = _call(node, node.target, args, value.transpose(1, 2).contiguous(), **node.kwargs)
+    _replace(node, _transposed(node, same))
 
 
 def _may_be_strided(node: Node) -> bool:
@@ -195,29 +181,25 @@ def _may_be_strided(node: Node) -> bool:
     return all(user.target in OF_ANY_STRIDES or sums_inner_axes(user) for user in node.users)
 
 
-def _turned(graph: torch.fx.Graph, x: Node) -> Node:
+def _turned(before: Node, x: Node) -> Node:
     """[M, B, C] as [M, C, B], contiguous; a product is computed so at once."""
     if _is_transpose(x):
         return x.args[0]  # type: ignore[return-value]
     if x.target is not aten.baddbmm.default or not _may_be_strided(x):
-        return _contiguous(graph, _transposed(graph, x))
+        return _contiguous(before, _transposed(before, x))
     bias, left, right = cast(tuple[Node, ...], x.args)
-    with graph.inserting_before(x):
-        factors = [_transposed(graph, factor) for factor in (bias, right, left)]
-        turned = graph.call_function(aten.baddbmm.default, tuple(factors))
-        turned.meta["val"] = x.meta["val"].transpose(1, 2).contiguous()
-        back = _transposed(graph, turned)
-        plain = _contiguous(graph, back)
+    factors = _transposed(x, bias), _transposed(x, right), _transposed(x, left)
+    turned = _call(x, aten.baddbmm.default, factors, x.meta["val"].transpose(1, 2).contiguous())
+    back = _transposed(x, turned)
+    plain = _contiguous(x, back)
     x.replace_all_uses_with(plain, lambda user: user.target is aten.argmax.default)  # slow where they are strided
-    x.replace_all_uses_with(back)
-    graph.erase_node(x)
+    _replace(x, back)
     return turned
 
 
-def _contiguous(graph: torch.fx.Graph, x: Node) -> Node:
-    node = graph.call_function(aten.clone.default, (x,), {"memory_format": torch.contiguous_format})
-    node.meta["val"] = x.meta["val"].contiguous()
-    return node
+def _contiguous(before: Node, x: Node) -> Node:
+    value = x.meta["val"].contiguous()
+    return _call(before, aten.clone.default, (x,), value, memory_format=torch.contiguous_format)
 
 
 def _fold(program: GraphModule) -> None:
@@ -230,24 +212,20 @@ def _fold(program: GraphModule) -> None:
             continue
         if value.numel() > MAX_CONSTANT:
             continue
-        if (fill := _filled_with(node)) is not None:
+        target: Any = node.target
+        fill = node.args[2] if target is aten.new_full.default else FILLS.get(target)
+        if fill is not None:
             constants[node] = torch.full(value.shape, fill, dtype=value.dtype, device=value.device)
         elif all(used in constants for used in node.all_input_nodes):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda used: constants[used])
-            constants[node] = node.target(*args, **kwargs)
+            constants[node] = target(*args, **kwargs)
     for number, (node, constant) in enumerate(constants.items()):
         name = f"constant_{number}"
         program.register_buffer(name, constant, persistent=False)
         with graph.inserting_before(node):
             read = graph.get_attr(name)
         read.meta["val"] = node.meta["val"]
-        node.replace_all_uses_with(read)
-        graph.erase_node(node)
-
-
-def _filled_with(node: Node) -> Any:
-    target: Any = node.target
-    return node.args[2] if target is aten.new_full.default else FILLS.get(target)
+        _replace(node, read)
 
 
 def _share(program: GraphModule) -> None:
@@ -258,7 +236,6 @@ def _share(program: GraphModule) -> None:
             continue
         key = repr((node.target, node.args, sorted(node.kwargs.items())))
         if key in known:
-            node.replace_all_uses_with(known[key])
-            program.graph.erase_node(node)
+            _replace(node, known[key])
         else:
             known[key] = node

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dlx.data.loader import DeviceStore, DeviceTensors
+from dlx.data.dataset import Source
+from dlx.data.loader import DeviceLoader, DeviceStore, DeviceTensors, Entries
 from dlx.data.splits import Split
 from dlx.tasks.spec import normalize
-
-if TYPE_CHECKING:
-    from dlx.data.dataset import Source
-    from dlx.data.loader import DeviceLoader, Entries
-    from dlx.tasks.system import Batch
+from dlx.tasks.system import Batch
 
 AT_ONCE = 1 << 22  # bytes of batches that are taken from the data together
 
@@ -56,15 +52,13 @@ class StackedLoader:
         rows_MN = torch.stack([resident.row[position] for resident, position in pairs]).to(self.device)
         whole = (rows_MN.shape[1] - start * size) // size
         full_MKB = rows_MN[:, start * size : (start + whole) * size].unflatten(1, (whole, size))
-        for rows_MKB in full_MKB.split(self._at_once(residents, size), 1) if whole else ():
+        # Several batches are taken from the data together: for small samples a call costs more than its work.
+        sample = sum(tensor[:1].numel() * tensor.element_size() for tensor in residents[0].tensors.values())
+        at_once = max(1, AT_ONCE // (sample * size * len(residents)))
+        for rows_MKB in full_MKB.split(at_once, 1) if whole else ():
             yield from self._take_all(residents, rows_MKB.transpose(0, 1))
         if (start + whole) * size < rows_MN.shape[1]:
             yield from self._take_all(residents, rows_MN[None, :, (start + whole) * size :])
-
-    def _at_once(self, residents: Sequence[DeviceTensors], size: int) -> int:
-        """Batches that are taken from the data together: for small samples a call costs more than its work."""
-        sample = sum(tensor[:1].numel() * tensor.element_size() for tensor in residents[0].tensors.values())
-        return max(1, AT_ONCE // (sample * size * len(residents)))
 
     def _take_all(self, residents: Sequence[DeviceTensors], rows_KMB: Tensor) -> Iterator[Batch]:
         """K batches."""

@@ -40,13 +40,6 @@ def _filled(like: Tensor, name: str, *arguments: Any, **options: Any) -> Tensor:
     return getattr(torch.empty_like(like), name)(*arguments, **options)
 
 
-def _rate(arguments: Sequence[Any], options: Mapping[str, Any]) -> float:
-    """The rate of a dropout call; 0 if it is off."""
-    rate = options.get("p", arguments[1] if len(arguments) > 1 else 0.5)
-    training = options.get("training", arguments[2] if len(arguments) > 2 else True)
-    return rate if training else 0.0
-
-
 class _Random(TorchFunctionMode):
     """Passes each random call to `draw`. If the result also depends on tensors, `draw` gets the call for the random
     numbers alone, and the result is computed from them as torch does."""
@@ -57,10 +50,7 @@ class _Random(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
         if func in _DROPOUT:
-            x = args[0] if args else options["input"]
-            rate = _rate(args, options)
-            # Like the input in memory too: the mask is drawn in that order.
-            return x * self.draw(Draw(func, (torch.ones_like(x), rate, True))) if rate else x
+            return self._dropout(func, *args, **options)
         if func in _LIKE:
             return self.draw(Draw(func, (torch.empty_like(args[0]), *args[1:]), options))
         if func in _FRESH:
@@ -77,6 +67,12 @@ class _Random(TorchFunctionMode):
             F.scaled_dot_product_attention: self._attention,
         }.get(func)
         return func(*args, **options) if special is None else special(*args, **options)
+
+    def _dropout(
+        self, call: Any, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
+        """The mask is drawn in the order in which the input lies in memory."""
+        return input * self.draw(Draw(call, (torch.ones_like(input), p, True))) if p and training else input
 
     def _bernoulli(self, input: Tensor, *more: Any, **options: Any) -> Tensor:
         """1 where a uniform number is below the probability."""

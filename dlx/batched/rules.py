@@ -1,23 +1,19 @@
-"""Update rules for M networks at once: parameters stacked on a leading axis, and settings that differ by member.
+"""Update rules for M networks at once: their parameters are rows of one matrix MP, and their settings may differ.
 
 A rule is the step of one optimizer class, the same to rounding, without a loop over members:
 
-    rule = RULES["torch.optim.Adam"]
-    hyper = rule.stack_settings([{"lr": 1e-3}, {"lr": 1e-2, "betas": (0.5, 0.999)}])   # of two optimizer blocks
-    state = rule.init(params, hyper)                                          # params: {name: [M, ...]}
-    params, state = rule.update(params, grads, state, hyper, mask)            # nothing that was given is changed
+    rule, hyper = RULES[Adam], stack_settings([optimizer.param_groups[0] for optimizer in optimizers])
+    state = rule.init(w_MP, hyper)
+    w_MP, state = rule.update(w_MP, g_MP, state, hyper, like, mask)            # nothing that was given is changed
 
-`hyper` has the constructor's argument names; a value is a number where the members agree and a float64 tensor [M] where
-they differ (`betas`: a pair, or [M, 2]). A schedule sets `hyper | {"lr": hyper["lr"] * factor}`. Parameters without
-decay are a second call with `hyper | {"weight_decay": 0.0}`. Inside, M members with P numbers each are one matrix MP.
+In `hyper` a value is a number where the members agree and a float64 tensor [M] where they differ (`betas`: a pair, or
+[M, 2]). A schedule sets `hyper | {"lr": lr}`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,8 +27,7 @@ State = dict[str, Tensor]
 """`step` [M] and, under the names that the optimizer gives them, running means and sums [M, P]."""
 Number = float | Tensor
 
-# How a step is computed, not which step it is.
-_IGNORED = ("foreach", "fused", "capturable")
+_IGNORED = ("params", "foreach", "fused", "capturable")  # how a step is computed, not which step it is
 _REFUSED = ("maximize", "amsgrad", "differentiable")
 
 
@@ -45,6 +40,19 @@ def split(x_MP: Tensor, like: Stacked) -> dict[str, Tensor]:
     """Views of the matrix with the names and shapes of `like`: of parameters, or of a slot of the state."""
     parts = x_MP.split([tensor[0].numel() for tensor in like.values()], 1)
     return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
+
+
+def stack_settings(groups: Sequence[Mapping[str, Any]], device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The settings of the members' parameter groups, stacked. Raises ValueError, beginning with its name, for one that
+    no rule follows."""
+    stacked = {}
+    for name in groups[0].keys() - _IGNORED:
+        first, *rest = (tuple(value) if isinstance(value, list) else value for value in (g[name] for g in groups))
+        if name in _REFUSED and any((first, *rest)):
+            raise ValueError(f"{name} is not supported when members train together")
+        same = all(value == first for value in rest)
+        stacked[name] = first if same else torch.tensor([first, *rest], dtype=torch.float64, device=device)
+    return stacked
 
 
 @dataclass
@@ -69,9 +77,9 @@ class Step:
         """The running mean keep * old + (1 - keep) * x."""
         return torch.lerp(self.s[slot], x, self.k(1 - keep))
 
-    def betas(self) -> tuple[Number, Number]:
-        beta1, beta2 = self.h["betas"].T if isinstance(self.h["betas"], Tensor) else self.h["betas"]
-        return beta1, beta2
+    def betas(self) -> Iterable[Any]:
+        """Both betas, each a number or [M]."""
+        return self.h["betas"].T if isinstance(self.h["betas"], Tensor) else self.h["betas"]
 
 
 def _is_zero(value: Any) -> bool:
@@ -197,97 +205,60 @@ def _sgdp(at: Step) -> tuple[Tensor, State]:
 class Rule:
     """The step of one optimizer class.
 
-    slots: names of what its state holds, with the setting that a slot is for (None: always there). fixed: settings
-    that the class has without an argument.
+    slots: names of what its state holds, with the setting that a slot is for (None: always there).
     """
 
-    optimizer: type[Optimizer]
     step: Callable[[Step], tuple[Tensor, State]]
     slots: Mapping[str, str | None]
-    fixed: Mapping[str, Any] | None = None
 
-    @cached_property
-    def defaults(self) -> dict[str, Any]:
-        """The class's settings, all but the parameters."""
-        arguments = list(inspect.signature(self.optimizer).parameters.values())[1:]
-        return {argument.name: argument.default for argument in arguments}
-
-    def _complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        defaults = self.defaults
-        for name, value in settings.items():
-            if name not in defaults:
-                raise ValueError(f"{name} is no setting of {self.optimizer.__name__}; it has {', '.join(defaults)}")
-            if name in _REFUSED and value != defaults[name]:
-                raise ValueError(f"{name} is not supported when members train together, got {value!r}")
-        left_out = (*_IGNORED, *_REFUSED)
-        return {name: value for name, value in {**defaults, **settings}.items() if name not in left_out}
-
-    def stack_settings(
-        self, members: Sequence[Mapping[str, Any]], device: torch.device | str = "cpu"
-    ) -> dict[str, Any]:
-        """The members' settings, stacked. Raises ValueError, beginning with its name, for one that no rule follows."""
-        stacked = {}
-        complete = [self._complete({k: v for k, v in member.items() if k != "_target_"}) for member in members]
-        for name in complete[0]:
-            first, *rest = (tuple(value) if isinstance(value, list) else value for value in (m[name] for m in complete))
-            same = all(value == first for value in rest)
-            stacked[name] = first if same else torch.tensor([first, *rest], dtype=torch.float64, device=device)
-        return stacked
-
-    def init(self, params: Stacked, hyper: Mapping[str, Any]) -> State:
+    def init(self, w_MP: Tensor, hyper: Mapping[str, Any]) -> State:
         """The state before the first step. A momentum of 0, of all members, needs no buffer."""
-        h = self._complete(hyper)
-        first = next(iter(params.values()))
-        size = sum(tensor[0].numel() for tensor in params.values())
-        state = {"step": torch.zeros(len(first), dtype=torch.float64, device=first.device)}
+        state = {"step": torch.zeros(len(w_MP), dtype=torch.float64, device=w_MP.device)}
         for slot, needs in self.slots.items():
-            if needs is None or not _is_zero(h[needs]):
-                state[slot] = first.new_zeros(len(first), size, requires_grad=False)
-        start = h.get("initial_accumulator_value", 0.0)
+            if needs is None or not _is_zero(hyper[needs]):
+                state[slot] = torch.zeros_like(w_MP)
+        start = hyper.get("initial_accumulator_value", 0.0)
         if not _is_zero(start):
-            state["sum"] += start.to(first.dtype).unsqueeze(1) if isinstance(start, Tensor) else start
+            state["sum"] += start.to(w_MP.dtype).unsqueeze(1) if isinstance(start, Tensor) else start
         return state
 
     @torch.no_grad()
     def update(
         self,
-        params: Stacked,
-        grads: Stacked,
+        w_MP: Tensor,
+        g_MP: Tensor,
         state: State,
         hyper: Mapping[str, Any],
+        like: Stacked,
         mask: Tensor | None = None,
-    ) -> tuple[dict[str, Tensor], State]:
-        """Parameters and state after one step of the members in `mask` (bool [M], None: all).
+    ) -> tuple[Tensor, State]:
+        """Weights and state after one step of the members in `mask` (bool [M], None: all).
 
-        The others keep theirs, also where their gradients are not finite. The parameters returned are views of one
-        matrix [M, P].
+        The others keep theirs, also where their gradients are not finite. like: the stacked parameters, for their
+        shapes.
         """
-        h = {**self._complete(hyper), **(self.fixed or {})}
-        w, g, t = flatten(params), flatten({name: grads[name] for name in params}), state["step"] + 1
-        new_w, new = self.step(Step(w, g, state, h, t, params))
-        new = {"step": t, **new}
+        t = state["step"] + 1
+        new_MP, slots = self.step(Step(w_MP, g_MP, state, dict(hyper), t, like))
+        new = {"step": t, **slots}
         if mask is not None:
-            new_w = torch.where(mask.unsqueeze(1), new_w, w)
+            new_MP = torch.where(mask.unsqueeze(1), new_MP, w_MP)
             new = {
                 slot: torch.where(mask if x.dim() == 1 else mask.unsqueeze(1), x, state[slot])
                 for slot, x in new.items()
             }
-        return split(new_w, params), new
+        return new_MP, new
 
 
 _MOMENTS = {"exp_avg": None, "exp_avg_sq": None}
 
-RULES: dict[str, Rule] = {
-    "torch.optim.SGD": Rule(SGD, _sgd, {"momentum_buffer": "momentum"}),
-    "torch.optim.Adagrad": Rule(Adagrad, _adagrad, {"sum": None}),
-    "torch.optim.Adadelta": Rule(Adadelta, _adadelta, {"square_avg": None, "acc_delta": None}),
-    "torch.optim.RMSprop": Rule(
-        RMSprop, _rmsprop, {"square_avg": None, "grad_avg": "centered", "momentum_buffer": "momentum"}
-    ),
-    "torch.optim.Adam": Rule(Adam, _adam, _MOMENTS),
-    "torch.optim.AdamW": Rule(AdamW, _adam, _MOMENTS, {"decoupled_weight_decay": True}),
-    "torch.optim.RAdam": Rule(RAdam, _radam, _MOMENTS),
-    "dlx.optim.adamp.AdamP": Rule(AdamP, _adamp, _MOMENTS),
-    "dlx.optim.adamp.SGDP": Rule(SGDP, _sgdp, {"momentum_buffer": None}),
+RULES: dict[type[Optimizer], Rule] = {
+    SGD: Rule(_sgd, {"momentum_buffer": "momentum"}),
+    Adagrad: Rule(_adagrad, {"sum": None}),
+    Adadelta: Rule(_adadelta, {"square_avg": None, "acc_delta": None}),
+    RMSprop: Rule(_rmsprop, {"square_avg": None, "grad_avg": "centered", "momentum_buffer": "momentum"}),
+    Adam: Rule(_adam, _MOMENTS),
+    AdamW: Rule(_adam, _MOMENTS),
+    RAdam: Rule(_radam, _MOMENTS),
+    AdamP: Rule(_adamp, _MOMENTS),
+    SGDP: Rule(_sgdp, {"momentum_buffer": None}),
 }
-"""By the class's path, as a configuration's `_target_` names it."""

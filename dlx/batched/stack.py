@@ -8,7 +8,7 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,19 +20,17 @@ from dlx.batched.vmapped import NotBatchable, VmappedSystem
 from dlx.data.dataset import Dataset
 from dlx.data.loader import DeviceLoader
 from dlx.random import reseed
+from dlx.tasks.system import Batch, System
+from dlx.tracking.recorder import Display
 from dlx.training.clock import Clock
+from dlx.training.diverged import Diverged
 from dlx.training.evaluate import counters, evaluate
 from dlx.training.interval import Due, Interval
-from dlx.training.loop import Diverged
+from dlx.training.loop import Loop
 from dlx.training.signals import Signals
+from dlx.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, System
-    from dlx.tracking.recorder import Display
-    from dlx.training.loop import Loop
-    from dlx.training.trainer import Trainer
-
-REBUILD_SHARE = 0.25  # share of members that have ended, from which the stack is made anew without them
+REBUILD_SHARE = 0.25  # share of ended members from which the stack is rebuilt without them
 
 
 def check_batchable(trainer: Trainer, loop: Loop) -> None:
@@ -55,18 +53,11 @@ def check_batchable(trainer: Trainer, loop: Loop) -> None:
         "a dataset that acts": type(loop.loaders.dataset).prepare is not Dataset.prepare,
         "data that do not stay on the device": not isinstance(loader, DeviceLoader),
     }
-    parts = {name: loop.hooks[name] for name in ("around_loss", "on_gradients", "after_step")}
-    for name, part in loop.regularizers.items():
-        reasons[f"regularization.{name}"] = any(part in parts[hook] for hook in parts)
+    alone = [part for hook in ("around_loss", "on_gradients", "after_step") for part in loop.hooks[hook]]
+    reasons |= {f"regularization.{name}": part in alone for name, part in loop.regularizers.items()}
     for reason, holds in reasons.items():
         if holds:
             raise NotBatchable(reason)
-
-
-def _labels_vary(loop: Loop) -> bool:
-    """True if some batches have soft labels and others do not."""
-    shares = [sum(part.soft_labels for part in place) / len(place) for place in loop.batch_hooks]
-    return any(shares) and 1 not in shares
 
 
 class Stack:
@@ -75,7 +66,8 @@ class Stack:
     def __init__(self, trainer: Trainer, loops: Sequence[Loop], program: VmappedSystem | None = None) -> None:
         for loop in loops:
             check_batchable(trainer, loop)
-        if len({loop.seed for loop in loops}) > 1 and _labels_vary(loops[0]):
+        shares = [sum(part.soft_labels for part in parts) / len(parts) for parts in loops[0].batch_hooks]
+        if len({loop.seed for loop in loops}) > 1 and any(shares) and 1 not in shares:
             raise NotBatchable("labels are soft in some batches only, and in others of each member")
         self.trainer, self.loops = trainer, list(loops)
         self.active = [True] * len(loops)
@@ -83,39 +75,23 @@ class Stack:
         first = loops[0]
         self.device, self.is_cpu = first.dist.device, first.dist.device.type == "cpu"
         self.program = program or VmappedSystem(first.system, first.hooks["penalty"])
+        names = {p: name for name, p in first.system.named_parameters()}
         try:
-            self.optimizer = StackedOptimizer([loop.optimizers[0] for loop in loops], first.state.step)
+            self.optimizer = StackedOptimizer([loop.optimizers[0] for loop in loops], names, first.state.step)
         except ValueError as error:
             raise NotBatchable(str(error)) from None
-        place = {
-            p: (g, name)
-            for g, group in enumerate(self.optimizer.groups)
-            for p, name in zip(group.params[0], group.views, strict=True)
-        }
-        self.params: dict[str, Tensor] = {}
-        self._place: list[tuple[int, str]] = []
-        frozen = []
-        for name, p in first.system.named_parameters():
-            if p not in place:
-                frozen.append(name)
-                continue
-            number, key = place[p]
-            self.params[name] = self.optimizer.groups[number].views[key]
-            self._place.append((number, key))
-        names = [*(name for name, _ in first.system.named_buffers()), *frozen]
-        self.buffers = {name: self._stack_unchanged(name) for name in names}
+        trained = {name: view for group in self.optimizer.groups for name, view in group.views.items()}
+        self.params = {name: trained[name] for name in names.values() if name in trained}
+        tensors = [dict(named_tensors(loop.system)) for loop in loops]
+        self.buffers: dict[str, Tensor] = {}  # and parameters that are not trained; the members' own become views
+        for name in [name for name in tensors[0] if name not in trained]:
+            self.buffers[name] = torch.stack([own[name].detach() for own in tensors])
+            for own, row in zip(tensors, self.buffers[name], strict=True):
+                own[name].data = row
         self.loader = StackedLoader([cast(DeviceLoader, loop.loaders.train) for loop in loops])
         self.pending = self._take_pending()
         self.finite = torch.ones(len(loops), dtype=torch.bool, device=self.device)
         self.bad_step = torch.zeros(len(loops), dtype=torch.int64, device=self.device)
-
-    def _stack_unchanged(self, name: str) -> Tensor:
-        """Stacks a buffer or frozen parameter; the members' own become views of the stack."""
-        own: list[Tensor] = [dict(named_tensors(loop.system))[name] for loop in self.loops]
-        stacked = torch.stack([tensor.detach() for tensor in own])
-        for buffer, row in zip(own, stacked, strict=True):
-            buffer.data = row
-        return stacked
 
     def _take_pending(self) -> dict[str, list[Tensor]]:
         """Takes over the scalars that the members noted since their last row (a checkpoint can hold some)."""
@@ -129,7 +105,9 @@ class Stack:
             for name in noted[0]
         }
 
-    def _give_pending(self, row: int) -> None:
+    def _write_back(self, row: int) -> None:
+        """The member's loop has the state that it would have alone."""
+        self.optimizer.write_back(row)
         self.loops[row].state.pending = {name: [own[row] for own in noted] for name, noted in self.pending.items()}
 
     @property
@@ -144,9 +122,7 @@ class Stack:
         """Applies each member's regularizers to its batch."""
         if not self.loops[0].batch_hooks:
             return batch
-        changed = []
-        for row, loop in enumerate(self.loops):
-            changed.append(loop.regularized(self.own(batch, row)))
+        changed = [loop.regularized(self.own(batch, row)) for row, loop in enumerate(self.loops)]
         return {name: torch.stack([own[name] for own in changed]) for name in changed[0]}
 
     def counters(self, *, evaluating: bool = False) -> Batch:
@@ -165,14 +141,15 @@ class Stack:
             members.append([draw() for draw in draws])
         return [torch.stack(tensors) for tensors in zip(*members, strict=True)]
 
-    def step(self, batch: Batch, step: int, total: int, logging: bool) -> dict[int, Diverged]:
+    def step(self, batch: Batch, step: int, logging: bool) -> dict[int, Diverged]:
         """One optimizer step of all members. Returns those whose loss or gradient is not finite, by row; they did not
         step. (On a GPU they are found when a row is logged.)"""
         for loop in self.loops:
             loop.set_lr()
         batch = {**self.regularized(batch), **self.counters()}
         losses, logs, grads = self.program.gradients(self.params, self.buffers, batch, self.drawn(batch))
-        matrices = self._matrices(grads)
+        named = dict(zip(self.params, grads, strict=True))
+        matrices = [flatten({name: named[name] for name in group.views}) for group in self.optimizer.groups]
         norms = None
         if logging or self.clip_norm is not None:
             norms = torch.stack([matrix.square().sum(1) for matrix in matrices]).sum(0).sqrt()
@@ -187,13 +164,6 @@ class Stack:
         diverged = self._check(losses, norms, batch["index"], step)
         self.optimizer.step(matrices, None if self.is_cpu else self.finite)
         return diverged
-
-    def _matrices(self, grads: Sequence[Tensor]) -> list[Tensor]:
-        named: list[dict[str, Tensor]] = [{} for _ in self.optimizer.groups]
-        for (number, key), grad in zip(self._place, grads, strict=True):
-            named[number][key] = grad
-        groups = zip(self.optimizer.groups, named, strict=True)
-        return [flatten({key: own[key] for key in group.views}) for group, own in groups]
 
     def _note(self, name: str, values: Tensor) -> None:
         self.pending.setdefault(f"train/{name}", []).append(values.detach())
@@ -259,8 +229,7 @@ class Stack:
         """Saves a checkpoint of each member. Returns those whose weights are not finite."""
         diverged = {}
         for row, loop in self.members:
-            self.optimizer.write_back(row)
-            self._give_pending(row)
+            self._write_back(row)
             try:
                 loop.save()
             except Diverged as error:
@@ -271,8 +240,7 @@ class Stack:
     def release(self, row: int) -> Loop:
         """Gives a member its own tensors back; its row in the stack is unused from then on."""
         loop = self.loops[row]
-        self._give_pending(row)
-        self.optimizer.write_back(row)
+        self._write_back(row)
         self.optimizer.release(row)
         for name, tensor in named_tensors(loop.system):
             if name in self.buffers:
@@ -283,8 +251,7 @@ class Stack:
     def rebuilt(self) -> Stack:
         """A stack of the members that have not ended."""
         for row, _ in self.members:
-            self.optimizer.write_back(row)
-            self._give_pending(row)
+            self._write_back(row)
         return Stack(self.trainer, [loop for _, loop in self.members], self.program)
 
 
@@ -333,7 +300,7 @@ def fit_stack(stack: Stack, ended: Ended, display: Display) -> int:
             for _ in range(min(per_epoch - position, total - step)):
                 batch = clock.next(batches)
                 logging = (step + 1) % trainer.log_every == 0 or step + 1 == total
-                diverged = stack.step(batch, step, total, logging)
+                diverged = stack.step(batch, step, logging)
                 rows: list[dict[str, float]] = []
                 if logging:
                     rows, found = stack.read_pending()

@@ -10,7 +10,7 @@ import copy
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,8 @@ from torch.func import functional_call, vmap
 
 from dlx.batched.fx_passes import optimize_graph
 from dlx.batched.random_replay import Draw, RecordRandom, ReplayRandom
-
-if TYPE_CHECKING:
-    from dlx.regularization.regularizer import Regularizer
-    from dlx.tasks.system import Batch, Statistics, System
-
+from dlx.regularization.regularizer import Regularizer
+from dlx.tasks.system import Batch, Statistics, System
 
 Passes = Callable[..., tuple[list[str], list[Tensor]]]  # of stacked parameters, buffers, batch and draws
 Trace = tuple[list[str], Callable[..., list[Tensor]]]  # names of what is logged or summed; what is run
@@ -38,7 +35,7 @@ class _Loss(nn.Module):
         self.system, self.penalties = system.train(), penalties
         (self.objective,) = system.objectives()
         for regularizer in penalties:
-            regularizer.penalty(system)  # which finds what it looks for, while parameters are parameters
+            regularizer.penalty(system)  # it looks up its parameters while they are nn.Parameters
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, logs = self.system.training_loss(batch, self.objective)
@@ -139,7 +136,7 @@ def _named(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, T
 def _trace(
     passes: Passes, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch, draws: Sequence[Tensor]
 ) -> Trace:
-    """Raises NotBatchable with what torch says: a call that vmap cannot follow, or only by a loop over members."""
+    """Raises NotBatchable with torch's message for a call that vmap cannot follow, or only by a loop over members."""
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -164,7 +161,7 @@ def _trace(
 
 
 def _why(text: str) -> str:
-    """What torch says, in a line; of a call that it cannot stack its name alone."""
+    """The first line of torch's message, or the name of the operation that vmap has no rule for."""
     if missing := re.search(r"batching rule for (aten::\w+)", text):
         return f"torch cannot stack {missing[1]}"
     return text.strip().splitlines()[0]

@@ -5,22 +5,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.reading import curve, mean_and_error, mean_curve
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import curve, draw_guessing, guessing, legend_beside, mean_and_error, mean_curve
 from dlx.config import Config, build, build_shared, compose
 from dlx.config.checks import at_least
 from dlx.random import reseed
 from dlx.tasks.spec import normalize
 from dlx.tasks.system import System
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 BATCH = 256  # samples whose gradients are measured
 

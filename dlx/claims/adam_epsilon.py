@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import draw_guessing, finals, guessing, legend_beside, mean_and_error, mean_curve, ordered_colors
 from dlx.claims.descent import make_optimizer
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.claims.reading import finals, mean_and_error, mean_curve
 from dlx.config import Config
-from dlx.config.checks import at_least
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from dlx.config.checks import at_least, rising
 
 SIZES = [10.0**exponent for exponent in range(-10, 3)]  # of gradients
 
@@ -25,8 +19,7 @@ class AdamEpsilon(Claim):
     claim = "With a large epsilon Adam's step is no longer of one size, but follows the gradient; training slows"
 
     def __init__(self, *, values: tuple[float, ...] = (1e-8, 1e-4, 1e-2, 1.0), seeds: int = 3) -> None:
-        if list(values) != sorted(set(values)) or values[0] <= 0:
-            raise ValueError(f"values must be rising and above 0, got {list(values)}")
+        rising(1, values=values)
         at_least(1, seeds=seeds)
         self.values, self.seeds = values, seeds
 

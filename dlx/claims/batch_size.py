@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import guessing
-from dlx.claims.reading import finals, mean_and_error, plus_minus
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import finals, guessing, mean_and_error, plus_minus
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.training.sharpness import Landscape, sharpness
 from dlx.training.trained import open_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 VALIDATE_EVERY = 500  # samples between two readings of the training loss, so that all stop near the target
 

@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import mean_and_error
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import legend_beside, mean_and_error
 from dlx.config import Config
-from dlx.config.checks import at_least
-from dlx.methods.bias_variance import noise_of
+from dlx.config.checks import at_least, rising
+from dlx.methods.bias_variance import noise_of, plot_fits
 from dlx.methods.decomposition import measure_error, squared
-from dlx.methods.predictions import predict_split
+from dlx.methods.predictions import predict_split_by_runs
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FAMILIES = {"polynomial": "degree", "mlp": "width"}
 DRAWN = 10  # fits, at every fifth test point
@@ -44,12 +38,10 @@ class BiasVarianceTradeoff(Claim):
         replicates: int = 20,
         mlp_samples: int = 40,
     ) -> None:
-        for name, values in {"degrees": degrees, "widths": widths}.items():
-            if len(values) < 3 or list(values) != sorted(set(values)) or values[0] < 1:
-                raise ValueError(f"{name} must be at least 3, rising from 1, got {list(values)}")
+        rising(3, degrees=degrees, widths=widths)
         at_least(2, replicates=replicates)
-        self.capacities = {"polynomial": degrees, "mlp": widths}
         at_least(10, mlp_samples=mlp_samples)
+        self.capacities = {"polynomial": degrees, "mlp": widths}
         self.seeds, self.mlp_samples = replicates, mlp_samples
 
     def variants(self, base: Config) -> Variants:
@@ -68,21 +60,21 @@ class BiasVarianceTradeoff(Claim):
         for family, capacities in self.capacities.items():
             parts = found[family] = {}
             for capacity in capacities:
-                replicates = [predict_split(run, "test", trust=base.trust) for run in runs[f"{family}-{capacity}"]]
-                one, output_MN1 = replicates[0], torch.stack([replicate.output for replicate in replicates])
-                split = squared(output_MN1, one.truth)
-                drawn = measure_error(output_MN1, one.truth, noise, generator(base["seed"], "test_noise", capacity))
-                distance_M = (output_MN1 - one.truth).double().square().mean((1, 2))
+                test = predict_split_by_runs(runs[f"{family}-{capacity}"], "test", trust=base.trust)
+                _, bias2_N, variance_N = squared(test.output, test.truth)
+                rng = generator(base["seed"], "test_noise", capacity)
+                error, rest, standard_error = measure_error(test.output, test.truth, noise, rng)
+                distance_M = (test.output - test.truth).double().square().mean((1, 2))
                 parts[str(capacity)] = {
-                    "bias2": float(split.bias2.mean()),
-                    "variance": float(split.variance.mean()),
-                    "error": drawn.error,
-                    "off": drawn.rest / drawn.standard_error if noise else 0.0,
+                    "bias2": float(bias2_N.mean()),
+                    "variance": float(variance_N.mean()),
+                    "error": error,
+                    "off": rest / standard_error if noise else 0.0,
                     "expected": (distance_M + noise**2).tolist(),
-                    "fits": output_MN1[:DRAWN, ::5, 0].tolist(),
-                    "mean": output_MN1[:, ::5, 0].mean(0).tolist(),
+                    "fits": test.output[:DRAWN, ::5, 0].tolist(),
+                    "mean": test.output[:, ::5, 0].mean(0).tolist(),
                 }
-                found |= {"x": one.inputs[::5, 0].tolist(), "truth": one.truth[::5, 0].tolist()}
+                found |= {"x": test.inputs[::5, 0].tolist(), "truth": test.truth[::5, 0].tolist()}
         return found
 
     def draw(self, measured: Measured, figure: Figure) -> None:
@@ -96,15 +88,9 @@ class BiasVarianceTradeoff(Claim):
         errors = [mean(part) for part in measured["polynomial"].values()]
         shown = [degrees[0], degrees[errors.index(min(errors))], degrees[-1]]
         for axes, degree in zip(below.subplots(1, 3, sharey=True), shown, strict=True):
-            part, x = measured["polynomial"][degree], measured["x"]
-            for fit in part["fits"]:
-                axes.plot(x, fit, color="tab:blue", alpha=0.4, linewidth=0.8)
-            axes.plot(x, measured["truth"], color="black", linewidth=1.5, label="truth")
-            axes.plot(x, part["mean"], color="tab:orange", linewidth=3, label=f"mean of {self.seeds} fits")
-            low, high = min(measured["truth"]), max(measured["truth"])
-            axes.set(
-                title=f"fits of degree {degree}", xlabel="x", ylim=(low - 0.8 * (high - low), high + 0.8 * (high - low))
-            )
+            part = measured["polynomial"][degree]
+            plot_fits(axes, measured["x"], part["fits"], truth=measured["truth"], mean=part["mean"])
+            axes.set_title(f"fits of degree {degree}")
         legend_beside(axes)
 
     def _draw_parts(self, axes: Any, family: str, measured: Measured) -> None:

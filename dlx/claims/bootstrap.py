@@ -8,22 +8,17 @@ and 0.632 of the other is between. 0.632+ (Efron, Tibshirani 1997) moves the wei
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import mean_and_error, plus_minus
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import legend_beside, mean_and_error, plus_minus
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.methods.bagging import drawn_indices
 from dlx.methods.predictions import predict_split
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 DRAWS = 5000
@@ -51,7 +46,7 @@ class Bootstrap(Claim):
 
     def measure(self, base: Config, runs: Runs) -> Measured:
         sizes = {str(n): mean_and_error(replicate_shares(n, DRAWS)) for n in SIZES}
-        estimates: dict[str, list[float]] = {name: [] for name in (*NAMES, "test")}
+        errors: list[dict[str, float]] = []
         of_replicates = []
         for number in range(self.sets):
             (whole,) = runs[f"set-{number}"]
@@ -67,11 +62,16 @@ class Bootstrap(Claim):
             training = train.score(train.output, train.truth)["error"]
             oob = left_out_error(torch.stack(wrong), torch.stack(left_out))
             guess = no_information(train.truth, train.output.argmax(1))
-            estimates["train"].append(training)
-            estimates["oob"].append(oob)
-            estimates["632"].append(0.368 * training + 0.632 * oob)
-            estimates["632+"].append(estimate_632_plus(training, oob, guess))
-            estimates["test"].append(test.score(test.output, test.truth)["error"])
+            errors.append(
+                {
+                    "train": training,
+                    "oob": oob,
+                    "632": 0.368 * training + 0.632 * oob,
+                    "632+": estimate_632_plus(training, oob, guess),
+                    "test": test.score(test.output, test.truth)["error"],
+                }
+            )
+        estimates = {name: [of_set[name] for of_set in errors] for name in errors[0]}
         return {"sizes": sizes, "share": mean_and_error(of_replicates), "n": len(train.index), **estimates}
 
     def draw(self, measured: Measured, figure: Figure) -> None:

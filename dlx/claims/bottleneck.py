@@ -5,21 +5,16 @@ It is not free: without a nonlinearity between, the two are one 3x3 convolution 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlx.claims.claim import Claim, Measured, Runs, Verdict
-from dlx.claims.drawing import legend_beside
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
+from dlx.claims.common import legend_beside
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.random import reseed
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Bottleneck(Claim):

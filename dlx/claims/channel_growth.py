@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
-from dlx.claims.claim import Claim, Measured, Runs, Verdict
-from dlx.claims.drawing import legend_beside
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
+from dlx.claims.common import legend_beside
 from dlx.config import Config, build, compose
 from dlx.tasks.summary import summarize
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class ChannelGrowth(Claim):

@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from dlx.config import Config, compose
 from dlx.config.diff import changes
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import GROUPS
 from dlx.config.signature import read
+from dlx.runs.draw import Figure
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult
 from dlx.sweeps.plan import Interrupted
 from dlx.training.session import Result
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Variants = dict[str, list[str]]
 """Overrides by the name of a variant, which is a file's."""
@@ -127,9 +125,10 @@ class Claim(Method):
     ) -> MethodResult:
         """Measures and decides. A diverged member may be what the claim is about, so only a failed one is a failure.
 
-        Raises UserError where nothing can be measured because members failed.
+        Raises UserError if nothing can be measured because members failed or diverged.
         """
         failed = [name for name, result in results.items() if result.status == "failed"]
+        diverged = [name for name, result in results.items() if result.status == "diverged"]
         count = f"{len(failed)} of {len(results)} members failed"
         variants: dict[str, list[RunFolder]] = {}
         for name, run in runs.items():
@@ -138,12 +137,12 @@ class Claim(Method):
             measured = self.measure(base, variants)
             verdict = self.verdict(measured)
         except Exception as error:
-            if not failed or isinstance(error, Interrupted):
+            if not (failed or diverged) or isinstance(error, Interrupted):
                 raise
-            wrong = UserError(
-                f"{count} ({', '.join(failed[:3])}), and without them nothing can be measured; "
-                f"dlx resume {folder} tries them again"
-            )
+            why = count if failed else f"{len(diverged)} of {len(results)} members diverged"
+            again = f"; dlx resume {folder} tries them again" if failed else ""
+            names = ", ".join((failed or diverged)[:3])
+            wrong = UserError(f"{why} ({names}), and without them nothing can be measured{again}")
             wrong.exit_code = 1  # nothing was wrong with the request
             raise wrong from error
         details = {

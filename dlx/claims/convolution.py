@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.claims.claim import Claim, Measured, Runs, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
 from dlx.config import Config, build
 from dlx.config.checks import at_least
 from dlx.random import generator
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KERNELS = {
     "blur": [[1 / 16, 2 / 16, 1 / 16], [2 / 16, 4 / 16, 2 / 16], [1 / 16, 2 / 16, 1 / 16]],
@@ -91,7 +88,7 @@ class Convolution(Claim):
                     text = f"{round(16 * value)}/16" if name == "blur" else f"{value:g}"
                     axes.text(j, i, text, ha="center", va="center", fontsize=9)
             axes.set_title(name)
-        for row, image, number in zip(rows[1:-2], images, range(len(images)), strict=True):
+        for number, (row, image) in enumerate(zip(rows[1:-2], images, strict=True)):
             row[0].imshow(image, cmap="gray", vmin=0, vmax=1)
             for axes, (name, maps) in zip(row[1:], filtered.items(), strict=True):
                 if name in ("blur", "sharpen"):
@@ -129,9 +126,6 @@ def convolved(f: Tensor, g: Tensor) -> Tensor:
     result = torch.zeros(height - rows + 1, width - columns + 1, dtype=f.dtype)
     for i in range(rows - 1, height):
         for j in range(columns - 1, width):
-            total = 0.0
-            for a in range(i - rows + 1, i + 1):
-                for b in range(j - columns + 1, j + 1):
-                    total += float(f[a, b] * g[i - a, j - b])
-            result[i - rows + 1, j - columns + 1] = total
+            positions = product(range(i - rows + 1, i + 1), range(j - columns + 1, j + 1))
+            result[i - rows + 1, j - columns + 1] = sum(float(f[a, b] * g[i - a, j - b]) for a, b in positions)
     return result

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.reading import curve, mean_and_error, mean_curve
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import curve, draw_guessing, guessing, legend_beside, mean_and_error, mean_curve
 from dlx.config import Config
 from dlx.config.checks import at_least
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = {"plain": "none", "residual": "identity"}  # and their shortcuts
 
@@ -71,7 +66,7 @@ class Degradation(Claim):
                 )
             draw_guessing(axes, found["guessing"])
             axes.set(yscale="log", xlabel="epoch", title=f"training loss with lr {rate}")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="x", integer=True)
             legend_beside(axes)
         panels[0].set_ylabel("training loss")
 
@@ -81,11 +76,12 @@ class Degradation(Claim):
             rate: {name: mean_and_error(found["error"])[0] for name, found in networks.items()}
             for rate, networks in measured.items()
         }
-        error, best = {}, {}
-        for name in next(iter(measured.values())):
-            last = {rate: networks[name]["loss"]["y"][-1] for rate, networks in measured.items()}
-            best[name] = min(last, key=lambda rate: last[rate])
-            error[name] = errors[best[name]][name]
+        last = {
+            name: {rate: networks[name]["loss"]["y"][-1] for rate, networks in measured.items()}
+            for name in next(iter(measured.values()))
+        }
+        best = {name: min(by_rate, key=by_rate.__getitem__) for name, by_rate in last.items()}
+        error = {name: errors[rate][name] for name, rate in best.items()}
         shallow, deep = self.depths
         rise = {kind: error[f"{kind} {deep}"] - error[f"{kind} {shallow}"] for kind in KINDS}
         chosen = ", ".join(f"{name} {error[name]:.1%} (lr {rate})" for name, rate in best.items())

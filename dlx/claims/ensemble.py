@@ -6,29 +6,20 @@ members that are weak and stable; small networks are neither, and what it does f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import guessing, legend_beside
-from dlx.claims.reading import mean_and_error, plus_minus
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import falls, guessing, legend_beside, mean_and_error, plus_minus
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
 from dlx.methods.bagging import growing_errors
-from dlx.methods.predictions import Predictions, predict_split
+from dlx.methods.predictions import Predictions, predict_split_by_runs
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.plan import Interrupted
 from dlx.sweeps.points import Point
 from dlx.sweeps.sweep import Row, resume_sweep, start_sweep
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 KINDS = {"seeds": "other seeds, averaged", "bagging": "bagging", "boosting": "boosting (SAMME)"}
 
@@ -64,8 +55,9 @@ class EnsembleSize(Claim):
         ended = []
         for number in range(self.sets):
             for kind in ("seeds", "bagging"):
-                members = [predict_split(run, "test", trust=base.trust) for run in runs[f"set-{number}-{kind}"]]
-                found[kind].append(growth(members))
+                found[kind].append(
+                    growth(predict_split_by_runs(runs[f"set-{number}-{kind}"], "test", trust=base.trust))
+                )
             words = ["method=boosting", f"method.members={self.seeds}", f"data.split_seed={number}"]
             boosting = compose([*words, f"seed={number * self.seeds}"], base=base)
             details = run_method(boosting, folder, f"set-{number}-boosting").details
@@ -76,8 +68,6 @@ class EnsembleSize(Claim):
         return {**found, "ended": ended, "guessing": guessing(base)}
 
     def draw(self, measured: Measured, figure: Figure) -> None:
-        from matplotlib.ticker import MaxNLocator
-
         guess = measured["guessing"]
         chance = f" (guessing: {1 - 1 / guess['classes']:.4g})" if guess else ""
         axes = figure.subplots()
@@ -96,7 +86,7 @@ class EnsembleSize(Claim):
             ylim=(0, None),
             title=f"test error with more members{chance}",
         )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params(axis="x", integer=True)
         legend_beside(axes)
 
     def verdict(self, measured: Measured) -> Verdict:
@@ -107,7 +97,6 @@ class EnsembleSize(Claim):
         }
         means = [mean_and_error(values)[0] for values in zip(*measured["bagging"], strict=True)]
         some = [means[0], means[(self.seeds - 1) // 2], means[-1]]
-        falls = all(after < before for before, after in pairwise(some))
         change, error = less["bagging"]
         last = {kind: mean_and_error([errors[-1] for errors in measured[kind]])[0] for kind in KINDS}
         each = ", ".join(f"{label} {last[kind]:.4f} (change {plus_minus(less[kind])})" for kind, label in KINDS.items())
@@ -115,18 +104,17 @@ class EnsembleSize(Claim):
         grown = ", ".join(f"{value:.4f} with {size}" for value, size in zip(some, sizes, strict=True))
         beats = less["boosting"][0] < -2 * less["boosting"][1]
         return Verdict(
-            falls and change < -2 * error,
+            falls(some) and change < -2 * error,
             f"test error of one network {mean_and_error(alone)[0]:.4f}; of {self.seeds} together {each}; bagging "
             f"{grown} members; boosting "
             f"{'beats' if beats else 'does not beat'} one network by more than two standard errors",
         )
 
 
-def growth(members: Sequence[Predictions]) -> list[float]:
-    """The error of 1, 2, ... members averaged, as the mean over which member comes first."""
-    one, output_MNK = members[0], torch.stack([member.output for member in members])
-    turned = [output_MNK.roll(shift, 0) for shift in range(len(members))]
-    errors = [growing_errors(one, output, "average") for output in turned]
+def growth(samples: Predictions) -> list[float]:
+    """The error of 1, 2, ... members averaged, as the mean over which member comes first. samples: of all members."""
+    turned = [samples.output.roll(shift, 0) for shift in range(len(samples.output))]
+    errors = [growing_errors(samples, output, "average") for output in turned]
     return [mean_and_error(values)[0] for values in zip(*errors, strict=True)]
 
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.claims.reading import curve
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import curve, draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.config import Config, build, build_shared
 from dlx.config.checks import at_least
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LABELS = {"one": "one sample a step", "mini_batch": "mini-batches of 32", "full_batch": "the full batch"}
 

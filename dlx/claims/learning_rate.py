@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside, ordered_colors
-from dlx.claims.reading import curve
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import curve, draw_guessing, guessing, legend_beside, ordered_colors
 from dlx.config import Config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from dlx.config.checks import rising
 
 
 class LearningRate(Claim):
@@ -20,8 +17,7 @@ class LearningRate(Claim):
     claim = "A learning rate that is too small learns slowly, one that is too large diverges or stays bad"
 
     def __init__(self, *, rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)) -> None:
-        if len(rates) < 3 or list(rates) != sorted(set(rates)):
-            raise ValueError(f"rates must be at least 3, rising, got {list(rates)}")
+        rising(3, rates=rates)
         self.rates = rates
 
     def variants(self, base: Config) -> Variants:

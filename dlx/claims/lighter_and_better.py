@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.reading import finals, mean_and_error, plus_minus
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import finals, mean_and_error, plus_minus
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.tasks.spec import Image, Label, LabeledImages
 from dlx.tasks.summary import summarize
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # The paper's network of each model, and the top-5 accuracy on ImageNet, one crop, of torchvision's weights
 # IMAGENET1K_V1 for it.

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import mean_and_error
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import legend_beside, mean_and_error
 from dlx.config import Config, build, build_shared
 from dlx.config.checks import at_least
 from dlx.training.trained import evaluate_run, open_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLORS = {"identity": "tab:blue", "relu": "tab:orange"}  # by activation
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import draw_guessing, finals, guessing, legend_beside, mean_curve
 from dlx.claims.descent import descent_path, make_optimizer, momentum_path, optimizer_path
-from dlx.claims.drawing import draw_guessing, guessing, legend_beside
-from dlx.claims.reading import finals, mean_curve
 from dlx.config import Config, compose
 from dlx.config.checks import at_least
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NAMES = (
     "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "radam", "adamp", "sgdp",

@@ -5,18 +5,13 @@ The receptive field is measured: the positions of the input at which an output's
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
-from dlx.claims.claim import Claim, Measured, Runs, Verdict
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.random import reseed
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 STACKS = {"one 5x5": (5,), "two 3x3": (3, 3), "one 7x7": (7,), "three 3x3": (3, 3, 3)}
 SIDE = 11  # of the input; its center is (5, 5)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.reading import mean_and_error
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import mean_and_error
 from dlx.config import Config
 from dlx.config.checks import at_least
 from dlx.training.trained import evaluate_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 METHODS = {
     "early_stopping": ["reg.early_stopping.monitor=val/loss:min"],

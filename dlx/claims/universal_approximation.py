@@ -9,22 +9,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from itertools import pairwise, product
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import finals
+from dlx.claims.claim import Claim, Figure, Measured, Runs, Variants, Verdict
+from dlx.claims.common import falls, finals, legend_beside
 from dlx.config import Config, build, compose
-from dlx.config.checks import at_least
+from dlx.config.checks import at_least, rising
 from dlx.data.function1d import FUNCTIONS
 from dlx.training.trained import open_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 POINTS = 1001  # at which fits are drawn
 CURVATURE = (3 * math.pi) ** 2  # the largest |f''| of sin(3 pi x)
@@ -47,9 +43,7 @@ class UniversalApproximation(Claim):
     ) -> None:
         if not functions or not set(functions) <= set(FUNCTIONS):
             raise ValueError(f"functions must be some of {', '.join(FUNCTIONS)}, got {list(functions)}")
-        for name, values in {"widths": widths, "knots": knots}.items():
-            if len(values) < 2 or list(values) != sorted(set(values)) or values[0] < 1:
-                raise ValueError(f"{name} must be at least 2, rising from 1, got {list(values)}")
+        rising(2, widths=widths, knots=knots)
         at_least(1, seeds=seeds)
         self.functions, self.widths, self.seeds, self.knots = functions, widths, seeds, knots
 
@@ -132,8 +126,8 @@ class UniversalApproximation(Claim):
         held, lines = True, []
         for function, found in measured["learned"].items():
             best, middle = ([of(errors) for errors in found["mse"].values()] for of in (min, statistics.median))
-            held &= _falls(best)
-            rises = "" if _falls(middle) else " (the median of the trainings does not always fall)"
+            held &= falls(best)
+            rises = "" if falls(middle) else " (the median of the trainings does not always fall)"
             lines.append(f"{function} {_at(best, self.widths)} units{rises}")
         written = measured["written"].values()
         held &= all(found["largest"] <= found["bound"] and found["at_knots"] < 1e-12 for found in written)
@@ -151,17 +145,11 @@ def _at(values: Sequence[float | str], sizes: Sequence[int]) -> str:
     return ", ".join(f"{text} with {size}" for text, size in zip(texts, sizes, strict=True))
 
 
-def _falls(values: list[float]) -> bool:
-    return all(after < before for before, after in pairwise(values))
-
-
 def interpolate(layers: nn.Sequential, f: Any, low: float = -1.0, high: float = 1.0) -> Tensor:
     """Sets the weights of linear, ReLU, linear with K units so that it is f at K + 1 even knots and straight between:
     f(x_0) + sum over k of (slope after x_k - slope before it) relu(x - x_k). Returns the knots [K + 1, 1].
     """
-    hidden, _, output = layers
-    assert isinstance(hidden, nn.Linear)
-    assert isinstance(output, nn.Linear)
+    hidden, _, output = cast(tuple[nn.Linear, nn.Module, nn.Linear], tuple(layers))
     units = hidden.out_features
     knots_K1 = torch.linspace(low, high, units + 1, dtype=hidden.weight.dtype).unsqueeze(1)
     values_K1 = f(knots_K1)

@@ -31,7 +31,7 @@ from dlx.cli import (
     train,
 )
 from dlx.cli.interrupt import interruptible
-from dlx.config.errors import UserError, plain
+from dlx.config.errors import UserError, plain, reason_of
 
 app = typer.Typer(
     name="dlx",
@@ -93,8 +93,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        said = plain(f"{type(error).__name__}: {error}")
-        print(f"failed: {said} (--debug shows where)", file=sys.stderr)  # noqa: T201
+        print(f"failed: {reason_of(error)} (--debug shows where)", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, complete_run
+from dlx.cli.output import print_json, say, write_output
+from dlx.cli.tables import STATUS_STYLES, Cell, console, printable, show_table
+from dlx.config.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +53,6 @@ def compare(
 
     dlx compare @last --plot curves.png --html report.html
     """
-    from dlx.cli.output import print_json, say, write_output
-    from dlx.config.errors import UserError
     from dlx.runs.compare import compare as compare_runs
     from dlx.runs.compare import select
     from dlx.runs.tables import as_csv, as_data, as_latex, as_markdown
@@ -91,7 +92,6 @@ def _page(comparison: Comparison, runs: Sequence[str], root: Path, axis: str) ->
 
 
 def _picture(comparison: Comparison, file: str, axis: str) -> bytes:
-    from dlx.config.errors import UserError
     from dlx.runs.compare import curve_panels
     from dlx.runs.draw import draw_curves, picture, style
 
@@ -106,7 +106,6 @@ def _picture(comparison: Comparison, file: str, axis: str) -> bytes:
 
 
 def _show(comparison: Comparison, axis: str, curves: bool | None) -> None:
-    from dlx.cli.tables import STATUS_STYLES, Cell, console, show_table
     from dlx.runs.tables import columns_of, summary_rows
 
     screen = console()
@@ -136,7 +135,6 @@ def _show_curves(comparison: Comparison, axis: str) -> None:
 
     from rich.text import Text
 
-    from dlx.cli.tables import console, printable
     from dlx.runs.compare import curve_panels
     from dlx.runs.plot_text import LETTERS, plot_text
 

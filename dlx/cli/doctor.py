@@ -1,4 +1,4 @@
-"""dlx doctor: whether dlx works here."""
+"""dlx doctor: checks that dlx works on this machine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def doctor(json: Json = False, root: Root = DEFAULT_ROOT) -> None:
     from dlx.tracking.wandb_status import has_key
     from dlx.training import doctor as looks
 
-    versions, devices, places = looks.versions(), looks.devices(), looks.places(root)
+    versions, devices, places = looks.versions(), looks.devices(), looks.check_dirs(root)
     key, extras = has_key(), looks.extras()
     for name, version in versions.items():
         say(f"{name:<16}{version or 'missing'}", json)
     for name, device in devices.items():
         say(f"{name:<16}{_device(device)}", json)
-    for name, place in places.items():
-        say(f"{name:<16}{_place(place)}", json)
+    for name, folder in places.items():
+        say(f"{name:<16}{_folder(folder)}", json)
     say(f"{'W&B':<16}{'a key is there' if key else 'no key: tracker=wandb keeps runs for `dlx sync`'}", json)
     for extra, packages in extras.items():
         remedy = "" if all(packages.values()) else f": pip install 'dlx[{extra}]'"
@@ -58,11 +58,10 @@ def _device(device: dict[str, Any]) -> str:
     return ", ".join([*parts, "bf16" if device["bf16"] else "no bf16 of its own"])
 
 
-def _place(place: dict[str, Any]) -> str:
-    state = "" if place["exists"] else ", made when needed"
-    return (
-        f"{place['path']}: {'writable' if place['writable'] else 'NOT writable'}, {place['free_gib']} GiB free{state}"
-    )
+def _folder(folder: dict[str, Any]) -> str:
+    state = "" if folder["exists"] else ", made when needed"
+    access = "writable" if folder["writable"] else "NOT writable"
+    return f"{folder['path']}: {access}, {folder['free_gib']} GiB free{state}"
 
 
 def _training(training: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, pairs, trusted
-from dlx.cli.output import print_json, save_medium, say, table
+from dlx.cli.output import print_json, save_medium, say, say_values, table
 from dlx.config.errors import LOST, UserError
 
 SHOWN_ROWS = 20
@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run's best weights: metrics, what else its kind shows (of classifiers each class's), and pictures."""
     from dlx.runs.find import find_trained
-    from dlx.training.evaluation_report import SplitReport, analyse_run, report_run
+    from dlx.training.evaluation_report import analyse_run, report_run
     from dlx.training.trained import open_run
 
     if epsilon <= 0:
@@ -47,12 +47,10 @@ def evaluate(
         raise UserError(f"{others[0]}: dlx eval takes data.KEY=VALUE, and with --analysis its arguments")
     folder = find_trained(run, root)
     if analysis is not None:
-        told = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
-        data = dict(told.data)
-        report = SplitReport(data.pop("metrics", {}), told.tables, told.media, data)
+        report = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
     else:
         report = report_run(folder, split, trust=trusted(trust), overrides=overrides)
-    metrics, data = dict(report.metrics), dict(report.data)
+    metrics = dict(report.metrics)
     drawn = {name if split == "test" else f"{name}-{split}": medium for name, medium in report.media.items()}
     if sharpness:
         from dlx.training import sharpness as flatness
@@ -60,18 +58,14 @@ def evaluate(
         landscape = flatness.Landscape(*open_run(folder, "train", trust=trusted(trust)))
         metrics["train/sharpness"] = flatness.sharpness(landscape, epsilon=epsilon)
         drawn["landscape"] = flatness.draw(flatness.slices(landscape), folder.name)
-    width = max([14, *map(len, metrics)]) + 2
-    for name, value in metrics.items():
-        say(f"{name:<{width}}{value:.4f}", json)
+    say_values({name: f"{value:.4f}" for name, value in metrics.items()}, json)
     if not metrics and not report.tables:
         say("metrics         none: this system is not evaluated", json)
     for name, rows in report.tables.items():
         say(_table(name, rows), json)
-    pictures = [path for name, medium in drawn.items() if (path := save_medium(folder, name, medium))]
-    for picture in pictures:
-        say(f"{'picture':<16}{picture}", json)
+    pictures = [path for name, medium in drawn.items() if (path := save_medium(folder, name, medium, json))]
     if json:
-        print_json({"run": str(folder.path), "metrics": metrics, **data, "pictures": pictures})
+        print_json({"run": str(folder.path), "metrics": metrics, **report.data, "pictures": pictures})
     raise typer.Exit(0 if len(pictures) == len(drawn) else LOST)
 
 

@@ -1,4 +1,4 @@
-"""Signals to a command that trains: while there is no run yet that could say `interrupted`, and when all is done."""
+"""Handles signals before a run exists, and while Python shuts down after the command."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 @functools.cache
 def _stay_to_the_end() -> None:
-    """Python takes a second to end, in which SIGTERM would make of a finished run a process that was killed. It takes
-    its own handlers away before that second; what is ignored stays so. Ctrl-C ends it still."""
+    """Ignores SIGTERM and SIGUSR while Python shuts down (1 s): a finished run would otherwise exit as killed. Python
+    removes its own handlers before that, but keeps ignored signals ignored. Ctrl-C still ends it."""
 
     def ignore() -> None:
         for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):

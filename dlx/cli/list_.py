@@ -1,4 +1,4 @@
-"""dlx list: what can be chosen."""
+"""dlx list: the groups and their options."""
 
 from __future__ import annotations
 

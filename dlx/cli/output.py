@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,15 @@ def say(text: str, json: bool = False) -> None:
     typer.echo(plain(text), err=json)
 
 
+def say_values(values: Mapping[str, object], json: bool = False) -> None:
+    """Names and values in two columns."""
+    width = max([14, *map(len, values)]) + 2
+    for name, value in values.items():
+        say(f"{name:<{width}}{value}", json)
+
+
 def print_json(value: Any) -> None:
     typer.echo(json.dumps(encode_nonfinite(value), allow_nan=False))
-
-
-def make_folder_of(option: str, file: str) -> None:
-    """Makes the folder that a file is to lie in."""
-    try:
-        Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{option} {file}: cannot be written ({error.strerror})") from None
 
 
 def write_output(option: str, file: str, content: str | bytes) -> None:
@@ -56,11 +56,11 @@ def table(rows: list[list[str]], header: list[str]) -> str:
     return "\n".join(lines)
 
 
-def save_medium(folder: RunFolder, name: str, medium: Any) -> str | None:
+def save_medium(folder: RunFolder, name: str, medium: Any, json: bool) -> str | None:
     """Writes a picture, text, curve, table or animation (dlx/runs/media.py) into the run's media/, whole or not at all;
-    one of that name is replaced. Returns its path.
+    one of that name is replaced. Prints and returns its path.
 
-    What the disk refuses is said on stderr and gives None: the numbers are worth more, and the command ends with LOST.
+    If the disk refuses, warns on stderr and returns None: the numbers are worth more, and the command ends with LOST.
     """
     from dlx.runs.media import encode
 
@@ -72,4 +72,5 @@ def save_medium(folder: RunFolder, name: str, medium: Any) -> str | None:
     except OSError as error:
         say(f"warning: {path} not written: {error.strerror}", json=True)
         return None
+    say(f"{'picture':<16}{path}", json)
     return str(path)

@@ -231,11 +231,9 @@ def _report(
         say(f"{source}: {answer.line}", json)
         if pictures and answer.picture is not None:
             title = source.name if isinstance(source, Path) else source.text if isinstance(source, Line) else source
-            path = save_medium(folder, _picture_name(source, found), answer.picture(title))
+            path = save_medium(folder, _picture_name(source, found), answer.picture(title), json)
             entry["picture"] = path
             lost |= path is None
-            if path:
-                say(f"{'picture':<16}{path}", json)
     return lost
 
 
@@ -246,8 +244,4 @@ def _picture_name(source: Given, found: Sequence[dict[str, Any]]) -> str:
     text = source.text if isinstance(source, Line) else source
     stem = f"predict-{slug(text.stem if isinstance(text, Path) else text)[:40]}"
     taken = {Path(entry["picture"]).name.partition(".")[0] for entry in found if entry.get("picture")}
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}"
-    return name
+    return next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, len(taken) + 3))) if name not in taken)

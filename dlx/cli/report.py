@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run
-from dlx.cli.output import make_folder_of, print_json, say, write_output
+from dlx.cli.output import print_json, say, write_output
 from dlx.config.errors import UserError
 
 
@@ -36,7 +36,10 @@ def report(
     file = out or f"report-{folder.name}.html"
     if file != "-" and (file.endswith("/") or Path(file).expanduser().is_dir()):
         file = str(Path(file) / f"report-{folder.name}.html")
-        make_folder_of("--out", file)
+        try:
+            Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {file}: cannot be written ({error.strerror})") from None
     write_output("--out", file, content)
     if json:
         print_json({"run": str(folder.path), "report": file})

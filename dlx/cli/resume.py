@@ -1,4 +1,4 @@
-"""dlx resume: a run that was cut off goes on."""
+"""dlx resume: continues an interrupted run."""
 
 from __future__ import annotations
 

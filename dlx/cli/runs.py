@@ -45,8 +45,8 @@ def runs(
     dlx runs 'model == resnet and test/accuracy > 0.9 and not status == failed' --sort test/accuracy
     """
     from dlx.runs.catalog import Catalog
-    from dlx.runs.expression import check_orders, parse
-    from dlx.runs.find import began, chronological, find_run
+    from dlx.runs.expression import check_orders, keys_of, parse
+    from dlx.runs.find import chronological, find_run
 
     one = find_run(where, root) if where is not None and is_run(where) else None
     wanted = parse(where) if where is not None and one is None else None
@@ -54,10 +54,10 @@ def runs(
         raise UserError(f"--root {root}: there is no such folder")
     catalog = Catalog(root)
     catalog.refresh()
-    begun = {name: began(entry.path) for name, entry in catalog.entries.items() if entry.plan is None}
-    everything = [catalog.entries[name] for name in chronological(catalog.entries, begun)]
+    paths = {name: entry.path for name, entry in catalog.entries.items()}
+    everything = [catalog.entries[name] for name in chronological(paths)]
     keys = [key.strip() for key in columns.split(",") if key.strip()] if columns else []
-    check_keys([*(wanted.keys() if wanted else ()), *([sort] if sort else []), *keys], everything)
+    check_keys([*(keys_of(wanted) if wanted else ()), *([sort] if sort else []), *keys], everything)
     if wanted:
         check_orders(wanted, everything)
     found = [entry for entry in everything if wanted is None or wanted.matches(entry)]
@@ -92,17 +92,17 @@ def is_run(where: str) -> bool:
 
 def _sorted(entries: Sequence[Entry], key: str, reverse: bool) -> list[Entry]:
     """Numbers before texts; those without the key are last either way."""
-    places: dict[str, tuple[int, float, str]] = {}
+    rank_keys: dict[str, tuple[int, float, str]] = {}
     for entry in entries:
         value = next(iter(lookup(entry, key)), None)
         if isinstance(value, (int, float)) and value == value:
-            places[entry.id] = (0, float(value), "")
+            rank_keys[entry.id] = (0, float(value), "")
         elif isinstance(value, str):
-            places[entry.id] = (1, 0.0, text_of(value))
+            rank_keys[entry.id] = (1, 0.0, text_of(value))
     there = sorted(
-        (entry for entry in entries if entry.id in places), key=lambda entry: places[entry.id], reverse=reverse
+        (entry for entry in entries if entry.id in rank_keys), key=lambda entry: rank_keys[entry.id], reverse=reverse
     )
-    return [*there, *(entry for entry in entries if entry.id not in places)]
+    return [*there, *(entry for entry in entries if entry.id not in rank_keys)]
 
 
 def _main_metric(entry: Entry) -> tuple[str | None, float | None]:

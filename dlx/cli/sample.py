@@ -1,4 +1,4 @@
-"""dlx sample: what a trained run makes."""
+"""dlx sample: new data from a trained run."""
 
 from __future__ import annotations
 
@@ -55,19 +55,14 @@ def sample(
         raise UserError(f"dlx sample: {type(system).__name__} makes nothing{remedy}")
     arguments = read_given(system, config["model"]["_target_"], words)
     reseed(seed, "sample")
-    files, lost = [], False
     with torch.no_grad():
         made = system.sample(count or (1 if is_text(system.spec) else COUNT), **arguments)
         media, texts = drawn(system, made, json)
-    for name, medium in media.items():
-        path = save_medium(folder, f"sample-{name}-{seed}", medium)
-        lost |= path is None
-        if path:
-            files.append(path)
-            say(f"{'picture':<16}{path}", json)
+    saved = [save_medium(folder, f"sample-{name}-{seed}", medium, json) for name, medium in media.items()]
+    files = [path for path in saved if path is not None]
     if json:
         print_json({"run": str(folder.path), "seed": seed, "pictures": files, "texts": texts})
-    raise typer.Exit(LOST if lost else 0)
+    raise typer.Exit(0 if len(files) == len(saved) else LOST)
 
 
 def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Completion in bash, zsh and fish: what is asked of dlx is the line up to the cursor, what it answers is whole words.
+"""Completion in bash, zsh and fish: dlx gets the line up to the cursor and answers with whole words.
 
 Typer answers (in the form it has for fish); its own scripts for bash and zsh cannot complete behind a `=`.
 """

@@ -9,7 +9,7 @@ import typer
 
 from dlx.cli.options import DEFAULT_ROOT, ConfDirs, Json, Root, Trust, complete_run_or_override, trusted
 from dlx.cli.output import print_json, say, table
-from dlx.config import Config, build, build_shared, compose
+from dlx.config import build, build_shared, compose
 from dlx.config.errors import UserError
 from dlx.config.groups import option_names, options
 
@@ -38,7 +38,7 @@ def show(
     """Show a model layer by layer, of a configuration or a run: dlx show model=resnet model.depth=50"""
     words, allowed = list(overrides or ()), trusted(trust)
     folder = _run_of(words.pop(0), root) if words and "=" not in words[0] and words[0][:1] != "~" else None
-    base = Config.load(folder.config_path, trust=allowed) if folder else None
+    base = folder.load_config(trust=allowed) if folder else None
     config = compose(words, conf_dirs=conf_dir or (), trust=allowed, base=base)
 
     from dlx.tasks.summary import summarize

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, Trust, address, again, begin, trusted
+from dlx.cli.output import print_json, say, say_values, table
+from dlx.config.errors import UserError
+from dlx.runs.keys import shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,8 +69,6 @@ def sweep(
 
     Or search: dlx sweep optim.lr='tag(log, interval(1e-4, 1e-1))' --search tpe --trials 20
     """
-    from dlx.cli.output import say
-    from dlx.config.errors import UserError
     from dlx.config.monitor import Monitor
     from dlx.sweeps.grid import combine, compose_points, read_axes
 
@@ -88,8 +89,7 @@ def sweep(
         count = 20 if trials is None else trials
         settings = Settings(search, count, pruner or "none", metric or "", study, storage)
         settings.check()
-        from dlx.sweeps.search.search import draft_search
-        from dlx.sweeps.sweep import start_search
+        from dlx.sweeps.search.search import draft_search, start_search
 
         draft = draft_search(words, settings, execution, conf_dirs=folders, base=base)
         if dry_run:
@@ -121,7 +121,6 @@ def make_execution(
     quiet: bool = False,
 ) -> Execution:
     """The options of a plan, checked before anything is written."""
-    from dlx.config.errors import UserError
     from dlx.sweeps.executors.execution import Execution, make_executor, parse_seconds
 
     seconds = None if time_limit is None else parse_seconds(time_limit)
@@ -141,7 +140,6 @@ def check_one_run(executor: str, jobs: int | None, time_limit: str | None, slurm
 
 def refuse_options(given: Mapping[str, object], reason: str) -> None:
     """Raises UserError for an option that was given: that is not None, False or empty."""
-    from dlx.config.errors import UserError
 
     for option, value in given.items():
         if value is not None and value is not False and value != []:
@@ -166,7 +164,6 @@ def run_points(
 
 
 def _print_space(draft: Draft) -> None:
-    from dlx.cli.output import say, table
     from dlx.sweeps.sweep import parent_dir
 
     settings = draft.settings
@@ -179,7 +176,6 @@ def _print_space(draft: Draft) -> None:
 
 def _print_plan(points: Sequence[Point], execution: Execution, metric: str | None) -> None:
     """Prints the runs of each point; of a chain, those that can start at once."""
-    from dlx.cli.output import say, table
     from dlx.sweeps.check import check_sweep
     from dlx.sweeps.sweep import expand, parent_dir
 
@@ -192,14 +188,11 @@ def _print_plan(points: Sequence[Point], execution: Execution, metric: str | Non
 
 
 def _setting(values: Mapping[str, object], key: str) -> str:
-    from dlx.runs.keys import shown_text
-
     return shown_text(values[key]) if key in values else ""
 
 
 def report_sweep(result: SweepResult, json: bool, flags: str = "") -> None:
     """Prints the table, the best point and the next commands, with those flags; exits with the sweep's code."""
-    from dlx.cli.output import print_json, say, table
 
     if len(result.rows) == 1 and not result.rows[0].name:  # the only point, of a method
         _say_answer(result.rows[0], json)
@@ -247,17 +240,11 @@ def shown_columns(result: SweepResult) -> list[str]:
 
 
 def _say_answer(row: Row, json: bool) -> None:
-    from dlx.cli.output import say
 
     if row.reason:
         say(f"{row.status:<16}{row.reason}", json)
-    names = [name for name in row.metrics if not name.endswith("_std")]
-    width = max([14, *map(len, names)]) + 2
-    for name in names:
-        say(f"{name:<{width}}{_metric_text(row.metrics, name)}", json)
-    for name, value in row.details.items():
-        if isinstance(value, str):
-            say(f"{name:<{width}}{value}", json)
+    metrics = {name: _metric_text(row.metrics, name) for name in row.metrics if not name.endswith("_std")}
+    say_values({**metrics, **{name: value for name, value in row.details.items() if isinstance(value, str)}}, json)
 
 
 def _metric_text(metrics: Mapping[str, float], name: str) -> str:

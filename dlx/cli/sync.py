@@ -43,17 +43,17 @@ def sync(
 
     if mode not in ("online", "offline"):
         raise UserError(f"--mode {mode}: must be online or offline")
-    parcels, failed = pack_all(_chosen(runs, everything, root), project, entity)
-    if failed and not parcels and not everything:
+    pending, failed = pack_all(_chosen(runs, everything, root), project, entity)
+    if failed and not pending and not everything:
         raise UserError("\n".join(f"{one.run.name}: {one.reason}" for one in failed))
     if dry_run:
-        sent = [*failed, *(would_send(parcel) for parcel in parcels)]
+        sent = [*failed, *(would_send(waiting) for waiting in pending)]
     else:
-        needs_server = mode == "online" and any(parcel.waits for parcel in parcels)
+        needs_server = mode == "online" and any(waiting.waits for waiting in pending)
         if needs_server and (lacks := missing()):
             remedy = "; `wandb login` or WANDB_API_KEY gives one" if "key" in lacks else ""
             raise UserError(f"{lacks}{remedy}; nothing was sent")
-        sent = [*failed, *_send(parcels, mode)]
+        sent = [*failed, *_send(pending, mode)]
     for one in sent:
         _report(one, json)
     if json:
@@ -77,22 +77,22 @@ def _chosen(runs: list[str] | None, everything: bool, root: Path) -> list[RunFol
     return list({run.path.resolve(): run for run in found}.values())
 
 
-def _send(parcels: list[PendingRun], mode: Any) -> list[Sent]:
+def _send(pending: list[PendingRun], mode: Any) -> list[Sent]:
     from dlx.tracking.sync import send
     from dlx.training.progress import PlanProgress
 
     sent = []
-    with PlanProgress(len(parcels), quiet=not sys.stderr.isatty()) as progress:
-        for parcel in parcels:
-            sent.append(send(parcel, mode))
-            progress.step(f"{parcel.run.name}  {sent[-1].status}")
+    with PlanProgress(len(pending), quiet=not sys.stderr.isatty()) as progress:
+        for waiting in pending:
+            sent.append(send(waiting, mode))
+            progress.step(f"{waiting.run.name}  {sent[-1].status}")
     return sent
 
 
 def _report(sent: Sent, json: bool) -> None:
     if sent.status in ("sent", "written", "would be sent"):
-        said = f"{sent.rows} rows, {sent.pictures} pictures"
-        said += f"  {sent.url}" if sent.url else ""
+        text = f"{sent.rows} rows, {sent.pictures} pictures"
+        text += f"  {sent.url}" if sent.url else ""
     else:
-        said = sent.reason or ""
-    say(f"{sent.run.name}  {sent.status}  {said}".rstrip(), json)
+        text = sent.reason or ""
+    say(f"{sent.run.name}  {sent.status}  {text}".rstrip(), json)

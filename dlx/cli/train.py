@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlx.cli.options import ConfDirs, From, Json, OutputRoot, Overrides, Quiet, Trust, address, again, begin, trusted
-from dlx.cli.output import print_json, say
+from dlx.cli.output import print_json, say, say_values
 from dlx.cli.sweep import (
     Executor,
     Jobs,
@@ -89,10 +89,7 @@ def report(result: Result, json: bool, flags: str = "") -> None:
     """Prints the metrics, the folder and the next commands of a run; ends the process with the result's code."""
     if result.code in (0, LOST) or result.metrics:
         run = result.run
-        shown = {k: v for k, v in result.metrics.items() if k.startswith("test/")}
-        width = max([14, *map(len, shown)]) + 2
-        for name, value in shown.items():
-            say(f"{name:<{width}}{value:.4f}", json)
+        say_values({name: f"{value:.4f}" for name, value in result.metrics.items() if name.startswith("test/")}, json)
         if result.early:
             say(f"{'ended early':<16}{result.early}", json)
         say(f"{'run':<16}{run}", json)

@@ -6,18 +6,16 @@ import importlib
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import Any
 
 from dlx.config.check import is_allowed, refusal, trust_here
+from dlx.config.compose import Config
 from dlx.config.errors import ConfigError, Problem
-from dlx.config.groups import GROUPS, option_file, shown
-from dlx.config.origin import blamed
+from dlx.config.groups import GROUPS, shown_file
+from dlx.config.origin import is_typed, origin
 from dlx.config.parts import GROUPS_OF_PARTS, Part, part_of
 from dlx.config.signature import accepted_specs, missing_entries, read
-
-if TYPE_CHECKING:
-    from dlx.config.compose import Config
 
 # What torch.optim calls an argument that it refuses, and the range that it asks for.
 _TORCH_ARGUMENTS = {
@@ -153,8 +151,7 @@ def _from_value_error(error: ValueError, key: str, names: list[str], file: str |
 
 def file_of(config: Config, group: str, choice: Any = None) -> str | None:
     """The option file of a group's block, as messages name it."""
-    path = option_file(group, str(choice or config.choices.get(group)), config.conf_dirs)
-    return shown(path) if path else None
+    return shown_file(group, choice or config.choices.get(group), config.conf_dirs)
 
 
 def _shared_names(group: str) -> set[str]:
@@ -179,6 +176,21 @@ def _made(config: Config, block: dict[str, Any], base: str | type, key: str, fil
         return instantiate(block, base=base, trust=config.trust, key=key, file=file, **given)
     except ConfigError as error:
         raise blamed(config, error) from error.__cause__
+
+
+def blamed(config: Config, error: ConfigError) -> ConfigError:
+    """The same problems, each with the file and line of its value; a problem of a typed value names no file."""
+    problems = []
+    for problem in error.problems:
+        file = problem.file
+        if file is not None:
+            group, _, option = problem.key.partition(".")
+            is_part_typed = any(name.startswith(f"{problem.key}.") for name in config.typed)
+            is_choice_typed = group in config.typed and (not option or (GROUPS[group].many and "." not in option))
+            given = is_typed(problem.key, config.typed) or is_part_typed or is_choice_typed
+            file = None if given else origin(problem.key, config.choices, config.conf_dirs) or file
+        problems.append(replace(problem, file=file))
+    return ConfigError(problems)
 
 
 def build_all(config: Config, group: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dlx.config.groups import (
     option_names,
     package_of,
     params_of,
-    shown,
+    shown_file,
 )
 from dlx.config.keys import SHORT_NAMES, flatten, short_key
 from dlx.config.origin import is_typed, origin
@@ -85,7 +85,7 @@ class Checker:
                 what = "has no settings" if group.optional else "needs an option"
                 self._problem(name, f"{what}; {_available(name, self.conf_dirs)}")
             else:
-                file = self._file(name, self.choices.get(name))
+                file = shown_file(name, self.choices.get(name), self.conf_dirs)
                 self.values[name] = self._check_block(name, group, block, file)
         self._check_top()
         self._check_pair()
@@ -102,10 +102,6 @@ class Checker:
     def _problem(self, key: str, message: str, file: str | None = None) -> None:
         self.problems.append(Problem(key, message, self.origin or file))
 
-    def _file(self, group: str, choice: Any) -> str | None:
-        path = option_file(group, str(choice), self.conf_dirs) if choice else None
-        return shown(path) if path else None
-
     def _check_many(self, name: str, group: Group, blocks: Any) -> dict[str, Any]:
         if not isinstance(blocks, dict):
             self._problem(name, f"takes options, got {blocks!r}")
@@ -113,7 +109,7 @@ class Checker:
         checked = {}
         for key, block in blocks.items():
             if isinstance(block, dict) and "_target_" in block:
-                checked[key] = self._check_block(f"{name}.{key}", group, block, self._file(name, key))
+                checked[key] = self._check_block(f"{name}.{key}", group, block, shown_file(name, key, self.conf_dirs))
             elif key in option_names(name, self.conf_dirs):
                 self._problem(f"{name}.{key}", f"is set, but {key} is not chosen; add {short_key(name)}=[{key}]")
             else:
@@ -222,7 +218,7 @@ class Checker:
         """The file of the chosen regularization that sets a key of another group."""
         for name in self.choices.get("regularization") or ():
             if key in dict(flatten(global_content("regularization", name, self.conf_dirs))):
-                return self._file("regularization", name)
+                return shown_file("regularization", name, self.conf_dirs)
         return None
 
     def _convert(self, key: str, value: Any, param: Param, file: str | None) -> Any:
@@ -299,7 +295,6 @@ def check_choices(choices: Mapping[str, str | list[str] | None], conf_dirs: Sequ
 
 def global_content(group: str, option: str, conf_dirs: Sequence[Path | str]) -> dict[str, Any]:
     """The keys that an option sets in other groups (`# @package _global_`), without its defaults list."""
-
     path = option_file(group, option, conf_dirs)
     if path is None or package_of(read_text(path)) != "_global_":
         return {}

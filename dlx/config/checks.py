@@ -5,7 +5,7 @@ A value of None is not set, and passes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
@@ -33,6 +33,13 @@ def between(interval: str, **values: float | None) -> None:
         is_open_end = (value == low and interval[0] == "(") or (value == high and interval[-1] == ")")
         if not is_inside or is_open_end:
             raise ValueError(f"{name} must be in {interval}, got {value}")
+
+
+def rising(count: int, **values: Sequence[float]) -> None:
+    """`checks.rising(2, widths=widths)`: numbers above 0, each larger than the one before, `count` or more."""
+    for name, numbers in values.items():
+        if len(numbers) < count or list(numbers) != sorted(set(numbers)) or numbers[0] <= 0:
+            raise ValueError(f"{name} must be at least {count}, rising and above 0, got {list(numbers)}")
 
 
 def one_of(options: Collection[Any], **values: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dlx.config.check import TOP_LEVEL, is_allowed
 from dlx.config.errors import UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, option_names, params_of, picks
+from dlx.config.groups import GROUPS, conf_path, option_file, option_names, params_of, picked
 from dlx.config.keys import SHORT_NAMES, long_key
 from dlx.config.signature import Param, read
 from dlx.config.types import choices, members
@@ -65,15 +65,9 @@ def _chosen(group: str, earlier: Sequence[str], conf_dirs: Folders) -> list[str]
     if group not in ("model", "experiment"):
         for picker in ("experiment", "model"):
             for name in _chosen(picker, earlier, conf_dirs):
-                if picked := _picked(option_file(picker, name, conf_dirs), group):
-                    return picked
-    return _picked(conf_path() / "config.yaml", group)
-
-
-def _picked(path: Path | None, group: str) -> list[str]:
-    """The options that a file's defaults list picks for a group."""
-    choice = picks(path).get(group) or []
-    return choice if isinstance(choice, list) else [choice]
+                if found := picked(option_file(picker, name, conf_dirs), group):
+                    return found
+    return picked(conf_path() / "config.yaml", group)
 
 
 def _target(group: str, option: str, conf_dirs: Folders) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dlx.config.check import Checker, check_choices, global_content
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.groups import GROUPS, conf_path, option_file, option_roots, package_folders, picks
+from dlx.config.groups import GROUPS, conf_path, option_file, option_roots, package_folders, picked
 from dlx.config.keys import short_key
 from dlx.config.overrides import Overrides, Value, parse
 from dlx.config.root import ROOT, default_root
@@ -185,18 +185,12 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     assert isinstance(values, dict)
     choices = {str(name): choice for name, choice in runtime.items() if name in GROUPS and choice is not None}
     # Hydra does not report its choices for a group of several options.
-    recipe = _listed_by(choices.get("experiment"), conf_dirs)
+    experiment = choices.get("experiment")
+    recipe = option_file("experiment", experiment, conf_dirs) if experiment else None
     for name, group in GROUPS.items():
         if group.many:
-            choices[name] = list(chosen.get(name, recipe.get(name, [])))
+            choices[name] = list(chosen.get(name, picked(recipe, name)))
     return {str(key): value for key, value in values.items()}, choices
-
-
-def _listed_by(experiment: str | None, conf_dirs: Sequence[Path | str]) -> dict[str, list[str]]:
-    """The options that an experiment's file chooses for list groups."""
-    path = option_file("experiment", experiment, conf_dirs) if experiment else None
-    found = {name: choice for name, choice in picks(path).items() if name in GROUPS and GROUPS[name].many}
-    return {name: choice if isinstance(choice, list) else [choice] for name, choice in found.items()}
 
 
 def _onto(

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import dlx
 from dlx.config.errors import UserError
@@ -90,7 +89,7 @@ def package_folders() -> dict[str, Path]:
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         top, *rest = entry.value.split(".")
         spec = importlib.util.find_spec(top)
-        folders = [Path(place, *rest) for place in (spec.submodule_search_locations if spec else None) or ()]
+        folders = [Path(location, *rest) for location in (spec.submodule_search_locations if spec else None) or ()]
         existing = [folder for folder in folders if folder.is_dir()]
         if not existing:
             raise UserError(f"package {entry.name}: entry point {ENTRY_POINTS} names {entry.value}, which is no folder")
@@ -117,15 +116,23 @@ def shown(path: Path) -> str:
     return str(path)
 
 
+def shown_file(group: str, option: object, conf_dirs: Sequence[Path | str] = ()) -> str | None:
+    """An option's file as messages name it; None if there is none."""
+    path = option_file(group, str(option), conf_dirs)
+    return shown(path) if path else None
+
+
 _PACKAGE = re.compile(r"#\s*@package:?\s+(\S+)\s*")
 
 
-def picks(path: Path | None) -> dict[str, Any]:
-    """The choices in a file's defaults list, by group."""
+def picked(path: Path | None, group: str) -> list[str]:
+    """The options that a file's defaults list picks for a group."""
     content = read_yaml(path) if path else None
     entries = content.get("defaults") or () if isinstance(content, dict) else ()
     pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
-    return {key.removeprefix("override ").lstrip("/"): choice for key, choice in pairs}
+    choices = {key.removeprefix("override ").lstrip("/"): choice for key, choice in pairs}
+    choice = choices.get(group) or []
+    return choice if isinstance(choice, list) else [choice]
 
 
 def params_of(group: Group, signature: Signature | None) -> dict[str, Param]:
@@ -146,22 +153,21 @@ def package_of(text: str) -> str | None:
 
 def _description(path: Path) -> str:
     """The first paragraph of a file's first comment, without the commands below it."""
-
     try:
         lines = read_text(path).splitlines()
     except UserError as error:  # one file hides no other
         return str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: ")
-    said: list[str] = []
+    words: list[str] = []
     for line in lines:
         if _PACKAGE.fullmatch(line.strip()):
             continue
         text = line[1:] if line.startswith("#") else ""
         if not text.strip() or text.startswith("   "):
-            if said or not line.startswith("#"):
+            if words or not line.startswith("#"):
                 break
             continue
-        said.append(text.strip("# "))
-    return " ".join(said)
+        words.append(text.strip("# "))
+    return " ".join(words)
 
 
 def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
@@ -177,8 +183,5 @@ def option_names(group: str, conf_dirs: Sequence[Path | str] = ()) -> list[str]:
 
 def options(group: str, conf_dirs: Sequence[Path | str] = ()) -> dict[str, str]:
     """A group's options by name, with their descriptions."""
-    found = {}
-    for name in option_names(group, conf_dirs):
-        path = option_file(group, name, conf_dirs)
-        found[name] = _description(path) if path else ""
-    return found
+    names = option_names(group, conf_dirs)
+    return {name: _description(path) for name in names if (path := option_file(group, name, conf_dirs))}

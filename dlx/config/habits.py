@@ -1,10 +1,10 @@
-"""What users of Hydra type, and what it is called here."""
+"""Keys and flags of Hydra, and what dlx has instead."""
 
 from __future__ import annotations
 
 import re
 
-# The longest that fits is said.
+# By key; the longest that matches is shown.
 _KEYS = {
     "run": "output_root=DIR and name=NAME say where a run goes",
     "sweep": "output_root=DIR and name=NAME say where a sweep goes",
@@ -20,7 +20,7 @@ _KEYS = {
     "hydra_logging": "--quiet leaves the progress out, and log.txt in the run's folder has it",
     "help": "`dlx train --help`, `dlx list` and `dlx config` show what there is",
     "output_subdir": "config.yaml in the run's folder has the configuration",
-    "callbacks": "tracker=[...] says who is told of a run",
+    "callbacks": "tracker=[...] chooses where metrics go",
 }
 _FLAGS = {
     ("--cfg", "-c"): "`dlx config` prints the configuration",

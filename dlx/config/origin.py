@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dlx.config.errors import ConfigError, Problem, UserError
+from dlx.config.errors import UserError
 from dlx.config.groups import GROUPS, conf_path, option_file, package_of, shown
 from dlx.config.yaml import line_of, read_text, read_yaml
-
-if TYPE_CHECKING:
-    from dlx.config.compose import Config
 
 _LATER = ("experiment", "regularization", "model")  # groups whose files set keys of others, the last composed first
 
@@ -54,19 +50,3 @@ def _files(group: str, option: str, conf_dirs: Sequence[Path | str], depth: int 
             name = other.removeprefix(f"/{group}/")
             if not name.startswith("/"):
                 yield from _files(group, name, conf_dirs, depth - 1)
-
-
-def blamed(config: Config, error: ConfigError) -> ConfigError:
-    """The same problems; a problem of a typed value names no file."""
-    return ConfigError([_blame(config, problem) for problem in error.problems])
-
-
-def _blame(config: Config, problem: Problem) -> Problem:
-    if problem.file is None:
-        return problem
-    group, _, option = problem.key.partition(".")
-    is_part_typed = any(name.startswith(f"{problem.key}.") for name in config.typed)
-    is_choice_typed = group in config.typed and (not option or (GROUPS[group].many and "." not in option))
-    if is_typed(problem.key, config.typed) or is_part_typed or is_choice_typed:
-        return replace(problem, file=None)
-    return replace(problem, file=origin(problem.key, config.choices, config.conf_dirs) or problem.file)

@@ -11,11 +11,10 @@ from dlx.config.check import TOP_LEVEL, is_allowed
 from dlx.config.groups import GROUPS, Group, option_file, options, params_of
 from dlx.config.parts import part_of
 from dlx.config.signature import COMPUTED, REQUIRED, Param, read
-from dlx.config.types import choices, members
+from dlx.config.types import MAPPINGS, SEQUENCES, choices, members, type_name
 from dlx.config.yaml import read_yaml
 
 _TYPES = {"int": "integer", "float": "number", "str": "string", "Path": "string", "bool": "boolean", "None": "null"}
-_ARRAYS = {"list", "tuple", "Sequence", "List", "Tuple"}
 
 
 def json_schema(conf_dirs: Sequence[Path | str] = (), trust: Sequence[str] = ()) -> dict[str, Any]:
@@ -84,14 +83,14 @@ def _of(annotation: ast.expr | None) -> dict[str, Any]:
         return {}
     alternatives: list[dict[str, Any]] = []
     for member in members(annotation):
-        name = ast.unparse(member.value if isinstance(member, ast.Subscript) else member).rpartition(".")[2]
+        name = type_name(member)
         if fixed := choices(member):
             alternatives.append({"enum": fixed})
         elif name in _TYPES:
             alternatives.append({"type": _TYPES[name]})
-        elif name in _ARRAYS:
+        elif name in SEQUENCES:
             alternatives.append({"type": "array"})
-        elif name in ("dict", "Mapping", "Dict"):
+        elif name in MAPPINGS:
             alternatives.append({"type": "object"})
         elif len(members(annotation)) == 1:
             return {}

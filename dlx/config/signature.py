@@ -54,7 +54,6 @@ class Signature:
     path: str
     params: dict[str, Param]
     ancestors: tuple[str, ...]
-    doc: str
     spec: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
 
@@ -241,7 +240,7 @@ def read(dotted: str) -> Signature | None:
             kind = _dotted(statement.annotation)
             kind = kind if "|" in kind else _canonical(_absolute(kind, module))
             fields[ast.unparse(statement.target)] = kind
-    return Signature(path, params, ancestors, ast.get_docstring(node) or "", spec, fields)
+    return Signature(path, params, ancestors, spec, fields)
 
 
 def read_method(dotted: str, name: str) -> dict[str, Param] | None:

@@ -14,8 +14,9 @@ class Mismatch(Exception):
     """A value does not fit its annotation. The text says what is expected."""
 
 
-_SEQUENCES = {"list", "List", "tuple", "Tuple", "Sequence", "Iterable"}
-_MAPPINGS = {"dict", "Dict", "Mapping"}
+SEQUENCES = {"list", "List", "tuple", "Tuple", "Sequence", "Iterable"}
+MAPPINGS = {"dict", "Dict", "Mapping"}
+_KNOWN = {"int", "float", "str", "bool", "None", "Any", "Literal", "Path", *SEQUENCES, *MAPPINGS}
 
 
 def members(annotation: ast.expr) -> list[ast.expr]:
@@ -25,7 +26,7 @@ def members(annotation: ast.expr) -> list[ast.expr]:
     if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
         return [*members(annotation.left), *members(annotation.right)]
     if isinstance(annotation, ast.Subscript):
-        name = ast.unparse(annotation.value).rpartition(".")[2]
+        name = type_name(annotation)
         inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         if name == "Union":
             return [m for part in inner for m in members(part)]
@@ -43,7 +44,7 @@ _PLURALS = {"an integer": "integers", "a number": "numbers", "a string": "string
 
 def _describe_sequence(member: ast.Subscript) -> str:
     inner = member.slice.elts if isinstance(member.slice, ast.Tuple) else [member.slice]
-    is_tuple = ast.unparse(member.value).rpartition(".")[2] in ("tuple", "Tuple")
+    is_tuple = type_name(member) in ("tuple", "Tuple")
     count = f"{len(inner)} " if is_tuple and ast.unparse(inner[-1]) != "..." else ""
     item = describe(inner[0])
     return f"a list of {count}{_PLURALS[item]}" if item in _PLURALS else "a list"
@@ -59,14 +60,13 @@ def describe(annotation: ast.expr) -> str:
         elif name in _WORDS:
             texts.append(_WORDS[name])
         elif isinstance(member, ast.Subscript):
-            is_list = ast.unparse(member.value).rpartition(".")[2] in _SEQUENCES
-            texts.append(_describe_sequence(member) if is_list else "a mapping")
+            texts.append(_describe_sequence(member) if type_name(member) in SEQUENCES else "a mapping")
     return " or ".join(texts) or ast.unparse(annotation)
 
 
 def choices(member: ast.expr) -> list[Any]:
     """The values of a Literal; empty for any other annotation."""
-    if isinstance(member, ast.Subscript) and ast.unparse(member.value).rpartition(".")[2] == "Literal":
+    if isinstance(member, ast.Subscript) and type_name(member) == "Literal":
         inner = member.slice.elts if isinstance(member.slice, ast.Tuple) else [member.slice]
         return [ast.literal_eval(part) for part in inner]
     return []
@@ -80,7 +80,7 @@ def convert(value: Any, annotation: ast.expr | None, raw: str | None = None) -> 
     if annotation is None:
         return value
     alternatives = members(annotation)
-    known = [member for member in alternatives if _is_known(member)]
+    known = [member for member in alternatives if type_name(member) in _KNOWN]
     if not known:
         return value
     for member in known:
@@ -97,14 +97,14 @@ def convert(value: Any, annotation: ast.expr | None, raw: str | None = None) -> 
     raise Mismatch(f"must be {describe(annotation)}, got {value!r}{hint}")
 
 
-def _is_known(member: ast.expr) -> bool:
-    name = ast.unparse(member.value if isinstance(member, ast.Subscript) else member).rpartition(".")[2]
-    return name in {"int", "float", "str", "bool", "None", "Any", "Literal", "Path", *_SEQUENCES, *_MAPPINGS}
+def type_name(member: ast.expr) -> str:
+    """The last part of a type's name, without its arguments."""
+    return ast.unparse(member.value if isinstance(member, ast.Subscript) else member).rpartition(".")[2]
 
 
 def _convert_one(value: Any, member: ast.expr) -> tuple[bool, Any]:
     subscript = member if isinstance(member, ast.Subscript) else None
-    name = ast.unparse(subscript.value if subscript else member).rpartition(".")[2]
+    name = type_name(member)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if name == "Any":
         return True, value
@@ -122,7 +122,7 @@ def _convert_one(value: Any, member: ast.expr) -> tuple[bool, Any]:
         return isinstance(value, str) and bool(value), str(Path(str(value)).expanduser().absolute())
     if name == "Literal":
         return any(value == c and type(value) is type(c) for c in choices(member)), value
-    if name in _MAPPINGS:
+    if name in MAPPINGS:
         return isinstance(value, dict), value
     return _convert_sequence(value, subscript, is_tuple=name in ("tuple", "Tuple"))
 

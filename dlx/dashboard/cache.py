@@ -1,4 +1,4 @@
-"""What was read before, kept on disk: columns of metrics.jsonl and flattened configurations.
+"""Cache on disk: columns of metrics.jsonl and flattened configurations.
 
 Safe to delete at any time; a file that is damaged, or of another run, counts as not there, and a disk that cannot be
 written means a slower start, no more.
@@ -41,20 +41,20 @@ class ColumnCache:
         self.folder = folder
         self._saved: dict[Path, int] = {}  # bytes of metrics.jsonl that its file covers
 
-    def _place(self, path: Path) -> Path:
+    def _file(self, path: Path) -> Path:
         return self.folder / f"{_key(path)}.columns"
 
     def load(self, path: Path) -> Columns:
         """The columns of a metrics.jsonl as far as they are known, memory-mapped; `refresh` them before use."""
         columns = Columns(path)
-        place = self._place(path)
+        cached = self._file(path)
         try:
             inode = path.lstat().st_ino
-            header, arrays = _read(place)
+            header, arrays = _read(cached)
             if header["path"] != os.path.realpath(path) or header["inode"] != inode:
                 return columns
             columns.restore(arrays, inode=inode, offset=header["offset"], tail=bytes.fromhex(header["tail"]))
-            os.utime(place)
+            os.utime(cached)
             self._saved[path] = columns.offset
         except (OSError, ValueError, KeyError, TypeError, struct.error):
             return Columns(path)
@@ -72,19 +72,19 @@ class ColumnCache:
         parts: list[bytes] = []
         at = 0
         for name, arrays in columns.arrays().items():
-            places = []
+            spans = []
             for array in arrays:
                 kind = "i4" if array.dtype == np.int32 else "f8"
                 data = array.astype(TYPES[kind], copy=False).tobytes()
-                places.append([kind, at, len(array)])
+                spans.append([kind, at, len(array)])
                 parts.append(data + bytes(-len(data) % 8))
                 at += len(parts[-1])
-            header["arrays"].append([name, places])
+            header["arrays"].append([name, spans])
         head = json.dumps(header).encode()
         head += b" " * (-(len(head) + 4) % 8)
         body = b"".join([struct.pack("<I", len(head)), head, *parts])
         with contextlib.suppress(OSError):
-            _replace(self._place(columns.path), MAGIC + struct.pack("<QII", len(body), zlib.crc32(body), 0) + body)
+            _replace(self._file(columns.path), MAGIC + struct.pack("<QII", len(body), zlib.crc32(body), 0) + body)
             self._saved[columns.path] = columns.offset
             return True
         return False
@@ -97,21 +97,21 @@ class ColumnCache:
                     Path(item.path).unlink()
 
 
-def _read(place: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+def _read(cached: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """Raises ValueError or a similar error for a file that `save` did not write."""
-    with place.open("rb") as file:
+    with cached.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = len(MAGIC) + 16
     size, checksum, _ = struct.unpack_from("<QII", mapped, len(MAGIC))
     view = memoryview(mapped)
     if mapped[: len(MAGIC)] != MAGIC or len(mapped) != start + size or zlib.crc32(view[start:]) != checksum:
-        raise ValueError(f"{place}: not a cache of columns")
+        raise ValueError(f"{cached}: not a cache of columns")
     (length,) = struct.unpack_from("<I", mapped, start)
     body = start + 4 + length
     header = json.loads(mapped[start + 4 : body])
     arrays = {
-        name: [np.frombuffer(mapped, TYPES[kind], count, body + at) for kind, at, count in places]
-        for name, places in header["arrays"]
+        name: [np.frombuffer(mapped, TYPES[kind], count, body + at) for kind, at, count in spans]
+        for name, spans in header["arrays"]
     }
     return header, arrays
 
@@ -121,12 +121,12 @@ class ConfigCache:
     milliseconds. Called with the path of a config.yaml."""
 
     def __init__(self, folder: Path, root: Path) -> None:
-        self.place = folder / f"{_key(root)}.configs.json"
+        self.cached = folder / f"{_key(root)}.configs.json"
         self._root = root
         self._known: dict[str, tuple[list[int], dict[str, Value]]] = {}
         self._added = 0
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            found = json.loads(self.place.read_bytes())
+            found = json.loads(self.cached.read_bytes())
             if found["root"] == os.path.realpath(root):
                 self._known = {
                     str(name): (list(stamp), dict(config)) for name, (stamp, config) in found["runs"].items()
@@ -150,7 +150,7 @@ class ConfigCache:
         self._added = 0
         runs = {name: known for name, known in self._known.items() if (self._root / name).is_file()}
         with contextlib.suppress(OSError):
-            _replace(self.place, json.dumps({"root": os.path.realpath(self._root), "runs": runs}).encode())
+            _replace(self.cached, json.dumps({"root": os.path.realpath(self._root), "runs": runs}).encode())
 
 
 def _key(path: Path) -> str:

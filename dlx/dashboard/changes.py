@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from dlx.dashboard.answers import Problem, json_answer
 from dlx.dashboard.index import Index, one, run_json
 from dlx.dashboard.trash import restore, throw_away
-from dlx.runs.catalog import Entry, Notes, read_notes, write_notes
+from dlx.runs.catalog import Notes, read_notes, write_notes
 
 MAX_TAGS, MAX_TAG, MAX_NOTES = 100, 200, 100_000  # characters of one tag, of the notes
 
@@ -27,17 +28,11 @@ class Changes:
 
     def all(self) -> list[Route]:
         changes = {"/api/notes": self.notes, "/api/trash": self.trash, "/api/restore": self.restore}
-        return [Route(path, endpoint, methods=["POST"]) for path, endpoint in changes.items()]
+        return [Route(path, partial(_changed, change), methods=["POST"]) for path, change in changes.items()]
 
-    def _one(self, name: Any) -> Entry:
-        return one(self.index, name)
-
-    async def notes(self, request: Request) -> Response:
-        return await _changed(request, self._write_notes)
-
-    def _write_notes(self, body: dict[str, Any]) -> dict[str, Any]:
+    def notes(self, body: dict[str, Any]) -> dict[str, Any]:
         """before: what was there when the change was begun; what somebody else wrote since is not overwritten."""
-        entry = self._one(body.get("id"))
+        entry = one(self.index, body.get("id"))
         before = body.get("before")
         if not isinstance(before, dict) or not before.keys() >= {"tags", "notes"}:
             raise Problem(400, "before: the tags and notes that were there when the change was begun")
@@ -54,25 +49,19 @@ class Changes:
             except OSError as error:
                 raise Problem(409, f"not saved: {error.strerror}") from error
         self.index.look(within=0)
-        return {"run": run_json(self._one(entry.id))}
+        return {"run": run_json(one(self.index, entry.id))}
 
-    async def trash(self, request: Request) -> Response:
-        return await _changed(request, self._trash)
-
-    def _trash(self, body: dict[str, Any]) -> dict[str, Any]:
+    def trash(self, body: dict[str, Any]) -> dict[str, Any]:
         ids = body.get("ids")
         if not isinstance(ids, list) or not ids:
             raise Problem(400, "ids: a list of runs")
         self.index.look(within=0)  # a run may have been started again since
-        names = [self._one(name).id for name in ids]
+        names = [one(self.index, name).id for name in ids]
         key, gone = throw_away(self.index.root, self.index.entries, names)
         self.index.look(within=0)
         return {"undo": key, "gone": gone}
 
-    async def restore(self, request: Request) -> Response:
-        return await _changed(request, self._restore)
-
-    def _restore(self, body: dict[str, Any]) -> dict[str, Any]:
+    def restore(self, body: dict[str, Any]) -> dict[str, Any]:
         if not _is_text(body.get("undo"), 100):
             raise Problem(400, "undo: what the deletion answered")
         back = restore(self.index.root, body["undo"])
@@ -80,7 +69,8 @@ class Changes:
         return {"restored": back}
 
 
-async def _changed(request: Request, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Response:
+async def _changed(change: Callable[[dict[str, Any]], dict[str, Any]], request: Request) -> Response:
+    """Passes the JSON object of a request to `change`, and answers with its result."""
     try:
         body = json.loads(await request.body())
     except (ValueError, RecursionError):

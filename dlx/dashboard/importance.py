@@ -31,6 +31,7 @@ def importance(entries: Sequence[Entry], metric: str) -> dict[str, Any]:
     if len(runs) < FEWEST or not columns or len(columns) > MOST_KEYS * 10 or y.min() == y.max():
         return {"n": len(runs), "items": []}
 
+    from scipy.stats import spearmanr
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
@@ -43,8 +44,7 @@ def importance(entries: Sequence[Entry], metric: str) -> dict[str, Any]:
         {
             "key": key,
             "importance": float(share),
-            # Spearman's: the correlation of ranks
-            "correlation": float(np.corrcoef(_ranks(columns[key][0]), _ranks(y))[0, 1]) if columns[key][1] else None,
+            "correlation": float(spearmanr(columns[key][0], y).statistic) if columns[key][1] else None,
         }
         for key, share in zip(keys, shares, strict=True)
     ]
@@ -55,15 +55,5 @@ def _encoded(values: list[Value]) -> tuple[np.ndarray, bool]:
     """float64 codes, and whether they are the numbers themselves. Strings are numbered in order, None comes first."""
     if all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
         return np.array(values, dtype=np.float64), True
-    order = {text: code for code, text in enumerate(sorted({_text(value) for value in values}))}
-    return np.array([order[_text(value)] for value in values], dtype=np.float64), False
-
-
-def _text(value: Value) -> str:
-    return "" if value is None else str(value)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Equal values share their mean rank."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[which]
+    texts = ["" if value is None else str(value) for value in values]
+    return np.unique(texts, return_inverse=True)[1].astype(np.float64), False

@@ -26,8 +26,8 @@ HELD_RUNS = 400  # a mapped file takes a descriptor each
 
 @dataclass(eq=False)
 class Listener:
-    """What one page has not been told: everything after `version`, and the runs with new rows. `wake` is called, in the
-    index' thread, when there is something."""
+    """An open page: the version that it has, and the runs with new rows. `wake` is called in the index's thread when
+    there is news."""
 
     version: int
     wake: Callable[[], None]
@@ -77,7 +77,7 @@ class Index:
     # What changed
 
     def look(self, *, within: float = LOOK_SECONDS) -> None:
-        """Looks at the folders unless somebody did so `within` seconds."""
+        """Refreshes the catalog, unless that was done less than `within` seconds ago."""
         asked = time.monotonic()
         with self._looking:
             # One who waited here while another looked has what it asked for only if that look began later.

@@ -11,13 +11,12 @@ import json
 import math
 import os
 import secrets
-import stat
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlx.runs.files import encode_nonfinite
+from dlx.runs.files import encode_nonfinite, open_plain
 from dlx.runs.media import (
     BEGINNINGS,
     MAX_BYTES,
@@ -48,13 +47,10 @@ def read_inside(root: Path, path: Path, limit: int, offset: int = 0) -> tuple[by
     """
     if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(root)):
         raise FileNotFoundError(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise FileNotFoundError(path)
+    with os.fdopen(open_plain(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         file.seek(offset)
-        return file.read(limit), found.st_size
+        return file.read(limit), size
 
 
 class Media:

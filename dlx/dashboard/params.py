@@ -8,7 +8,7 @@ import math
 from starlette.requests import Request
 
 from dlx.dashboard.answers import Problem
-from dlx.runs.curves import AXES
+from dlx.runs.columns import AXES
 
 
 def metric_of(request: Request) -> str:

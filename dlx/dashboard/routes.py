@@ -1,4 +1,4 @@
-"""What the page can ask. Plain functions run in threads; ids are looked up among the known runs, never made a path."""
+"""Answers the GET requests of the page. Plain functions run in threads; an id is looked up, never made a path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Routes:
 
     def all(self) -> list[Route]:
         asked: dict[str, Callable[..., Any]] = {
-            "/": self.page, "/static/{name}": self.static, "/media/{key}": self.medium, "/api/runs": self.runs,
+            "/": self.static, "/static/{name}": self.static, "/media/{key}": self.medium, "/api/runs": self.runs,
             "/api/filter": self.filter, "/api/curves": self.curves, "/api/series": self.series,
             "/api/bands": self.bands, "/api/media": self.media, "/api/run": self.run, "/api/log": self.log,
             "/api/importance": self.importance, "/api/goals": self.goals, "/api/live": self.live,
@@ -42,11 +42,8 @@ class Routes:
 
     # The page and its files
 
-    def page(self, request: Request) -> Response:
-        return static_answer(request, "index.html")
-
     def static(self, request: Request) -> Response:
-        return static_answer(request, request.path_params["name"])
+        return static_answer(request, request.path_params.get("name", "index.html"))
 
     def medium(self, request: Request) -> Response:
         try:
@@ -72,12 +69,12 @@ class Routes:
         return raw_json(request, runs_json(version, runs, gone, str(self.index.root)))
 
     def filter(self, request: Request) -> Response:
-        from dlx.runs.expression import parse
+        from dlx.runs.expression import keys_of, parse
         from dlx.runs.keys import check_keys
 
         entries = self.index.entries
         expression = parse(request.query_params.get("where", ""))
-        check_keys(expression.keys(), entries.values())
+        check_keys(keys_of(expression), entries.values())
         return json_answer(request, {"ids": [name for name, entry in entries.items() if expression.matches(entry)]})
 
     def run(self, request: Request) -> Response:

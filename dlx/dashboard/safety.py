@@ -1,4 +1,4 @@
-"""Who may ask the dashboard, and what a browser may do with its answers.
+"""Decides which requests are answered, and sets the headers that restrict the browser.
 
 A page of any site can send requests to a server on this machine, so loopback alone protects nothing: the Host must be
 one of ours (against DNS rebinding), the Origin must equal it, and only JSON changes anything.

@@ -8,6 +8,7 @@ import secrets
 import time
 from pathlib import Path
 
+from dlx.dashboard.answers import Problem
 from dlx.runs.catalog import Entry
 from dlx.runs.files import is_folder, read_json, write_json
 from dlx.runs.find import plan_of
@@ -17,8 +18,11 @@ TRASH = ".trash"
 MANIFEST = "manifest.json"
 
 
-class Refused(Exception):
-    """Why nothing was moved: one line for a person."""
+class Refused(Problem):
+    """Nothing was moved, for a reason of one line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(409, text)
 
 
 def throw_away(root: Path, entries: dict[str, Entry], ids: list[str]) -> tuple[str, list[str]]:
@@ -37,13 +41,13 @@ def throw_away(root: Path, entries: dict[str, Entry], ids: list[str]) -> tuple[s
     if trash.is_symlink():
         raise Refused(f"{trash} is a link: nothing is moved through it")
     key = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
-    place = trash / key
+    folder = trash / key
     try:
-        place.mkdir(parents=True)
+        folder.mkdir(parents=True)
         # First of all, so that what a crash leaves half moved can still be restored.
-        write_json(place / MANIFEST, {"moved": dict(enumerate(chosen)), "time": time.time()})
+        write_json(folder / MANIFEST, {"moved": dict(enumerate(chosen)), "time": time.time()})
         for number, name in enumerate(chosen):
-            entries[name].path.rename(place / str(number))
+            entries[name].path.rename(folder / str(number))
     except OSError as error:
         with contextlib.suppress(Refused):
             restore(root, key)
@@ -68,36 +72,30 @@ def restore(root: Path, key: str) -> list[str]:
     trash = root / TRASH
     if not is_folder(trash) or key not in [item.name for item in trash.iterdir()] or not is_folder(trash / key):
         raise Refused("nothing to restore: it is not in the trash any more")
-    place = trash / key
+    folder = trash / key
     try:
-        moved = {str(number): str(name) for number, name in read_json(place / MANIFEST)["moved"].items()}
+        moved = {str(number): str(name) for number, name in read_json(folder / MANIFEST)["moved"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"{place / MANIFEST} cannot be read") from error
+        raise Refused(f"{folder / MANIFEST} cannot be read") from error
     # The trash may come from anywhere, as any folder: neither side may lead out of it.
     for number in moved:
-        if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or (place / number).is_symlink():
-            raise Refused(f"{place / MANIFEST} cannot be read: {number[:40]!r} is none of its folders")
+        if not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII) or (folder / number).is_symlink():
+            raise Refused(f"{folder / MANIFEST} cannot be read: {number[:40]!r} is none of its folders")
     back = []
     try:
         for number, name in moved.items():
             target = root / name
-            if not (place / number).exists():
+            if not (folder / number).exists():
                 continue
-            if not _is_inside(root, name) or target.exists():
+            parts = Path(name).parts
+            is_inside = parts and ".." not in parts and parts[0] != TRASH
+            if not is_inside or not target.resolve().is_relative_to(root.resolve()) or target.exists():
                 raise Refused(f"not restored: something is at {target} already")
             target.parent.mkdir(parents=True, exist_ok=True)
-            (place / number).rename(target)
+            (folder / number).rename(target)
             back.append(name)
-        (place / MANIFEST).unlink()
-        place.rmdir()
+        (folder / MANIFEST).unlink()
+        folder.rmdir()
     except OSError as error:
         raise Refused(f"not restored: {error.strerror}") from error
     return back
-
-
-def _is_inside(root: Path, name: str) -> bool:
-    """A manifest may come from anywhere."""
-    parts = Path(name).parts
-    if not parts or ".." in parts or parts[0] == TRASH:
-        return False
-    return (root / name).resolve().is_relative_to(root.resolve())

@@ -51,11 +51,11 @@ class CIFAR10(Dataset):
 
         own = self.root / self.folder
         unpacked = getattr(datasets, type(self).__name__).base_folder
-        for place in (own, self.root):
-            if (place / unpacked).is_dir():
-                return place
-            if (place / self.archive).is_file():
-                return place / self.archive
+        for found in (own, self.root):
+            if (found / unpacked).is_dir():
+                return found
+            if (found / self.archive).is_file():
+                return found / self.archive
         advice = f"Put it from {self.url}{self.archive} into {own}/, or say with dataset.root= where it is."
         return fetch(self.url, own / self.archive, self.md5, allowed=self.download, advice=advice)
 
@@ -64,20 +64,20 @@ class CIFAR10(Dataset):
         from torchvision import datasets
         from torchvision.datasets.utils import extract_archive
 
-        place = self._locate()
-        unpacked = place if place.is_dir() else into / "unpacked"
+        found = self._locate()
+        unpacked = found if found.is_dir() else into / "unpacked"
         try:
-            if unpacked != place:
-                extract_archive(str(place), str(unpacked))
+            if unpacked != found:
+                extract_archive(str(found), str(unpacked))
             for name in ("train", "test"):
                 data = getattr(datasets, type(self).__name__)(str(unpacked), train=name == "train", download=False)
                 np.save(into / f"{name}_image.npy", np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
                 np.save(into / f"{name}_label.npy", np.asarray(data.targets, np.int64))
         except (RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
             raise UserError(
-                f"dataset {self.folder}: {place} is damaged ({error}); delete it to fetch it anew"
+                f"dataset {self.folder}: {found} is damaged ({error}); delete it to fetch it anew"
             ) from error
-        if unpacked != place:
+        if unpacked != found:
             shutil.rmtree(unpacked)
 
     def splits(self) -> dict[str, Source]:

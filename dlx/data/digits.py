@@ -15,7 +15,7 @@ from dlx.tasks.spec import Image, Label, LabeledImages
 
 
 class Digits(Dataset):
-    """One source in the order of the file, which is by writer; the view holds out a stratified fifth as test."""
+    """One source in the order of the file, which is by writer; `SplitSettings` holds out a stratified fifth as test."""
 
     # Mean and standard deviation of all 1,797 images, over 16.
     spec: LabeledImages = LabeledImages(

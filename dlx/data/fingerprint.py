@@ -76,16 +76,16 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
             "new": [name for name in new if name not in old],
             "changed": [name for name in old if name in new and old[name] != new[name]],
         }
-        parts = [f"{len(names)} {word} ({_some(names)})" for word, names in found.items() if names]
+        parts = [
+            f"{len(names)} {word} ({', '.join(names[:LISTED])}{', ...' if len(names) > LISTED else ''})"
+            for word, names in found.items()
+            if names
+        ]
         return [f"of the run's {len(old)} samples: {', '.join(parts)}"] if parts else []
     counts = before.get("counts"), after.get("counts")
     if all(isinstance(count, dict) for count in counts) and counts[0] != counts[1]:
         return [f"the data had {_counts(counts[0])} samples, and have {_counts(counts[1])}"]
     return []
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def _counts(counts: Any) -> str:

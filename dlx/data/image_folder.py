@@ -11,8 +11,10 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
@@ -35,6 +37,7 @@ SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+HIDDEN = (".", "__MACOSX")  # what names begin with that are left out
 MAX_IMAGE_BYTES = 256 << 20  # of an archive's member
 MAX_UNPACKED_BYTES = 200 << 30  # of all of an archive's members together
 AT_ONCE_BYTES = 64 << 20  # of encoded images that are decoded together
@@ -79,7 +82,7 @@ class ImageFolder(Dataset):
     def _digest(self) -> str:
         """Of the content."""
         if self.path.is_dir():
-            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in self._listed)
+            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in self._listed[0])
             digest = hashlib.sha256(content.encode(errors="surrogateescape"))  # names need not be UTF-8
         elif self.path.is_file():
             with self.path.open("rb") as file:
@@ -90,8 +93,8 @@ class ImageFolder(Dataset):
         return digest.hexdigest()[:32]
 
     @cached_property
-    def _listed(self) -> list[tuple[str, int, int]]:
-        return _list_directory(self.path)
+    def _listed(self) -> tuple[list[tuple[str, int, int]], Seen]:
+        return _list_directory(self.path, seen := Seen()), seen
 
     @cached_property
     def _kept(self) -> Path:
@@ -133,19 +136,30 @@ class ImageFolder(Dataset):
         samples = [(f"{split}: {name}", content) for split, part in parts for name, content in part]
         return {"path": str(self.path.absolute()), "samples": dict(samples)}
 
-    def _decode(self, into: Path) -> None:
-        """Decodes all images to arrays, a few at a time: memory does not grow with their number."""
-        seen = Seen()
-        names = _names_of_archive(self.path, seen) if self.path.is_file() else [name for name, *_ in self._listed]
-        if self.path.is_dir():
-            seen = _look_around(self.path)
+    @contextmanager
+    def _naming_path(self) -> Iterator[None]:
+        """Turns a ValueError inside into a UserError that names the path."""
         try:
-            classes, splits = arrange(names)
-            check_classes(classes, splits, seen)
+            yield
         except ValueError as error:
             raise UserError(f"dataset.path: {self.path}: {error}") from error
+
+    def _decode(self, into: Path) -> None:
+        """Decodes all images to arrays, a few at a time: memory does not grow with their number."""
+        if self.path.is_dir():
+            files, seen = self._listed
+            names = [name for name, *_ in files]
+        else:
+            seen = Seen()
+            names = [name for name, _ in _read_archive(self.path) if seen.is_image(PurePosixPath(name))]
+        with self._naming_path():
+            classes, splits = arrange(names)
+            check_classes(classes, splits, seen)
         wanted = {name for members in splits.values() for name, _ in members}
-        sizes, content_of, bad = self._measure(wanted)
+        looked_at = list(self._each(wanted, "looking at images", image_size, check=True))
+        content_of = {name: checksum for name, checksum, _ in looked_at}
+        bad = {name: found for name, _, found in looked_at if isinstance(found, str)}
+        sizes = {found for _, _, found in looked_at if not isinstance(found, str)}
         notes = seen.notes()
         if bad and self.on_error == "raise":
             lines = [f"{name} cannot be decoded ({reason})" for name, reason in bad.items()]
@@ -157,14 +171,11 @@ class ImageFolder(Dataset):
                 f"{len(bad)} of {len(wanted)} images cannot be decoded and are left out, such as {next(iter(bad))}"
             )
             splits = {split: [m for m in members if m[0] not in bad] for split, members in splits.items()}
-            try:
+            with self._naming_path():
                 check_classes(classes, splits, seen)
-            except ValueError as error:
-                raise UserError(f"dataset.path: {self.path}: {error}") from error
-        size = self.size or _chosen_size(set(sizes.values()))
-        if self.size is None and (several := len(set(sizes.values()))) > 1:
-            chosen = f"{size[0]}x{size[1]}"
-            notes.append(f"photos of {several} sizes are scaled to {chosen} (dataset.size sets another)")
+        size = self.size or _chosen_size(sizes)
+        if self.size is None and len(sizes) > 1:
+            notes.append(f"photos of {len(sizes)} sizes are scaled to {size[0]}x{size[1]} (dataset.size sets another)")
         self._write_arrays(into, splits, size, set(bad))
         mean, std = channel_statistics(np.load(into / "train_image.npy", mmap_mode="r"))
         samples = {split: [(name, content_of[name]) for name, _ in members] for split, members in splits.items()}
@@ -174,18 +185,6 @@ class ImageFolder(Dataset):
             "notes": notes,
         }  # fmt: skip
         (into / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-
-    def _measure(self, wanted: set[str]) -> tuple[dict[str, tuple[int, int]], dict[str, str], dict[str, str]]:
-        """Sizes of the images, what tells their contents apart (bytes and a checksum), and those that cannot be decoded
-        with the reason: all at once, before the work begins."""
-        sizes, content, bad = {}, {}, {}
-        for name, checksum, found in self._each(wanted, "looking at images", image_size, check=True):
-            content[name] = checksum
-            if isinstance(found, str):
-                bad[name] = found
-            else:
-                sizes[name] = found
-        return sizes, content, bad
 
     def _write_arrays(
         self, into: Path, splits: dict[str, list[tuple[str, int]]], size: tuple[int, int], bad: set[str]
@@ -215,7 +214,10 @@ class ImageFolder(Dataset):
     ) -> Iterator[tuple[str, str, Any]]:
         """Names, bytes with a checksum, and what `look` gives, in the order of reading; a text where it fails. Threads
         pay for photographs: Pillow decodes beside the GIL. check: the images are decoded too."""
-        files = _read_archive(self.path, wanted) if self.path.is_file() else _read_directory(self.path, wanted)
+        if self.path.is_file():
+            files = (file for file in _read_archive(self.path, wanted) if file[0] in wanted)
+        else:
+            files = ((name, _read_file(self.path / name)) for name in sorted(wanted))
 
         def one(item: tuple[str, bytes]) -> tuple[str, str, Any]:
             name, content = item
@@ -264,8 +266,15 @@ def _text(name: str) -> str:
 class Seen:
     """Other things beside the images: files of other kinds by suffix, and folders without images."""
 
-    suffixes: dict[str, int] = field(default_factory=dict)
+    suffixes: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
+
+    def is_image(self, name: PurePosixPath) -> bool:
+        """True for an image; the kind of another file is counted."""
+        is_image = _is_image(name)
+        if name.suffix and not is_image and not any(part.startswith(HIDDEN) for part in name.parts):
+            self.suffixes[name.suffix.lower()] += 1
+        return is_image
 
     def notes(self) -> list[str]:
         notes = []
@@ -275,19 +284,6 @@ class Seen:
         if self.empty:
             notes.append(f"folders without images: {', '.join(map(_text, self.empty[:LISTED]))}")
         return notes
-
-
-def _look_around(path: Path) -> Seen:
-    seen = Seen()
-    for folder, inner, names in os.walk(path):
-        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
-        read = [name for name in names if _is_image(PurePosixPath(name))]
-        for name in set(names) - set(read):
-            if not name.startswith(".") and (suffix := PurePosixPath(name).suffix.lower()):
-                seen.suffixes[suffix] = seen.suffixes.get(suffix, 0) + 1
-        if not read and not inner and Path(folder) != path:
-            seen.empty.append(Path(folder).relative_to(path).as_posix())
-    return seen
 
 
 def check_classes(classes: list[str], splits: dict[str, list[tuple[str, int]]], seen: Seen) -> None:
@@ -373,10 +369,10 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
 
 
 def _is_image(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in name.parts)
+    return name.suffix.lower() in SUFFIXES and not any(part.startswith(HIDDEN) for part in name.parts)
 
 
-def _list_directory(path: Path) -> list[tuple[str, int, int]]:
+def _list_directory(path: Path, seen: Seen) -> list[tuple[str, int, int]]:
     """Relative name, bytes and modification time (ns) of each image below, by name; linked folders are followed.
 
     Raises UserError for what cannot be read: nothing is left out unsaid.
@@ -384,13 +380,14 @@ def _list_directory(path: Path) -> list[tuple[str, int, int]]:
     found = []
     try:
         for folder, inner, names in os.walk(path, onerror=_raise, followlinks=True):
-            inner[:] = [name for name in inner if not _leads_back(Path(folder, name))]
-            for name in names:
-                file = Path(folder, name)
-                relative = PurePosixPath(file.relative_to(path).as_posix())
-                if _is_image(relative):
-                    stat = file.stat()
-                    found.append((str(relative), stat.st_size, stat.st_mtime_ns))
+            inner[:] = [name for name in inner if not name.startswith(HIDDEN) and not _leads_back(Path(folder, name))]
+            here = PurePosixPath(Path(folder).relative_to(path).as_posix())
+            images = [name for name in names if seen.is_image(here / name)]
+            for name in images:
+                stat = Path(folder, name).stat()
+                found.append((str(here / name), stat.st_size, stat.st_mtime_ns))
+            if not images and not inner and here.parts:
+                seen.empty.append(str(here))
     except OSError as error:
         raise UserError(f"dataset.path: {error.filename}: cannot be read ({error.strerror})") from error
     return sorted(found)
@@ -405,54 +402,60 @@ def _leads_back(folder: Path) -> bool:
     return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.absolute().parents}
 
 
-def _read_directory(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    for name in sorted(wanted):
-        try:
-            content = (path / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"dataset.path: {path / name}: cannot be read ({error.strerror})") from error
-        yield name, content
-
-
-def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The files of an archive, in its order, each with a function that reads it; nothing is ever written to disk.
-
-    Raises UserError for an archive that is damaged, or has links, devices or names that lead out of it.
-    """
-    return _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
-
-
-def _zip_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _read_file(path: Path) -> bytes:
     try:
-        with zipfile.ZipFile(path) as archive:
-            total = 0
-            for member in archive.infolist():
-                name = PurePosixPath(member.filename)
-                if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
-                    raise UserError(f"dataset.path: {path}: refused, {member.filename!r} leads out of the archive")
-                if member.is_dir():
-                    continue
-                if member.external_attr >> 28 not in (0, 8):  # of what Unix wrote: no file
-                    raise UserError(
-                        f"dataset.path: {path}: refused, {member.filename!r} is a link or device, not a file"
-                    )
-                if not _is_image(name):
-                    yield str(name), bytes
-                    continue
-                total += member.file_size
-                if member.file_size > MAX_IMAGE_BYTES or total > MAX_UNPACKED_BYTES:
-                    raise UserError(
-                        f"dataset.path: {path}: refused, {member.filename!r} has {member.file_size:,} bytes"
-                    )
-                if member.flag_bits & 1:
-                    raise UserError(f"dataset.path: {path}: {member.filename!r} is encrypted")
-                yield str(name), partial(_read_zipped, archive, member)
-    except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, OSError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"dataset.path: {path}: cannot be read ({error.strerror})") from error
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of an archive. read: its content; nothing is ever written to disk."""
+
+    name: str
+    size: int
+    is_file: bool  # no link and no device
+    read: Callable[[], bytes]
+
+
+def _read_archive(path: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, bytes]]:
+    """The names of all files of an archive, in its order, each with its content if it is wanted.
+
+    Raises UserError for an archive that is damaged or too large, or has links, devices or names that lead out of it.
+    """
+    total = 0
+    try:
+        for member in _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path):
+            name, refused = PurePosixPath(member.name), f"dataset.path: {path}: refused, {member.name!r}"
+            if name.is_absolute() or ".." in name.parts or "\\" in member.name:
+                raise UserError(f"{refused} leads out of the archive")
+            if not member.is_file:
+                raise UserError(f"{refused} is a link or device, not a file")
+            if _is_image(name):
+                total += member.size
+                if member.size > MAX_IMAGE_BYTES or total > MAX_UNPACKED_BYTES:
+                    raise UserError(f"{refused} has {member.size:,} bytes")
+            yield member.name, member.read() if member.name in wanted else b""
+    except (*_DAMAGED, OSError) as error:
         raise UserError(f"dataset.path: {path}: not an archive that can be read to its end ({error})") from error
+
+
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
+
+
+def _zip_members(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                is_file = member.external_attr >> 28 in (0, 8)  # the type that Unix wrote
+                yield Member(member.filename, member.file_size, is_file, partial(_read_zipped, archive, member))
 
 
 def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """No more bytes than the directory says: a member may unpack to more."""
+    if member.flag_bits & 1:
+        raise UserError(f"dataset.path: {archive.filename}: {member.filename!r} is encrypted")
     with archive.open(member) as file:
         content = file.read(member.file_size + 1)
     if len(content) > member.file_size:
@@ -460,35 +463,9 @@ def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return content
 
 
-def _tar_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            total = 0
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise UserError(f"dataset.path: {path}: refused, {member.name!r} leads out of the archive")
-                if not (member.isfile() or member.isdir()):
-                    raise UserError(f"dataset.path: {path}: refused, {member.name!r} is a link or device, not a file")
-                total += member.size if _is_image(name) else 0
-                if (member.size > MAX_IMAGE_BYTES and _is_image(name)) or total > MAX_UNPACKED_BYTES:
-                    raise UserError(f"dataset.path: {path}: refused, {member.name!r} has {member.size:,} bytes")
-                if file := archive.extractfile(member):  # None for a folder
-                    yield str(name), file.read
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise UserError(f"dataset.path: {path}: not an archive that can be read to its end ({error})") from error
-
-
-def _names_of_archive(path: Path, seen: Seen) -> list[str]:
-    names = []
-    for name, _ in _members(path):
-        pure = PurePosixPath(name)
-        if _is_image(pure):
-            names.append(name)
-        elif pure.suffix and not any(part.startswith((".", "__MACOSX")) for part in pure.parts):
-            seen.suffixes[pure.suffix.lower()] = seen.suffixes.get(pure.suffix.lower(), 0) + 1
-    return names
-
-
-def _read_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    return ((name, read()) for name, read in _members(path) if name in wanted)
+def _tar_members(path: Path) -> Iterator[Member]:
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() else None
+            if not member.isdir():
+                yield Member(member.name, member.size, file is not None, file.read if file else bytes)

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ def _move(split: Split, entries: Entries, device: torch.device) -> DeviceTensors
     rows, row = split.index.unique(return_inverse=True)
     tensors: dict[str, Tensor] = {}
     raw: list[str] = []
-    budget = _float_budget(device)
+    budget = _free_memory(device) * MEMORY_SHARE if device.type == "cuda" else FLOAT_BUDGET
     padded = {entry.of for entry in entries.values() if isinstance(entry, Size)}
     for name, entry in entries.items():
         if (tensor := split.source.tensors.get(name)) is None:
@@ -337,10 +338,6 @@ def _free_memory(device: torch.device) -> int:
     return 4 << 30
 
 
-def _float_budget(device: torch.device) -> float:
-    return _free_memory(device) * MEMORY_SHARE if device.type == "cuda" else FLOAT_BUDGET
-
-
 def _fits(split: Split, entries: Entries, device: torch.device) -> bool:
     source = split.source
     if type(source) is not TensorSource:  # one that takes otherwise is asked
@@ -350,18 +347,26 @@ def _fits(split: Split, entries: Entries, device: torch.device) -> bool:
     return row_bytes * min(len(split), len(source)) <= _free_memory(device) * MEMORY_SHARE
 
 
-def evaluation_batch(view: SplitSettings, entries: Entries) -> int:
+def evaluation_batch(settings: SplitSettings, entries: Entries) -> int:
     """How many samples are evaluated at a time: `eval_batch_size`, or what memory suggests."""
-    if view.eval_batch_size is not None:
-        return view.eval_batch_size
+    if settings.eval_batch_size is not None:
+        return settings.eval_batch_size
     sample = sum(4 * math.prod(entry.shape) for entry in entries.values())
-    return max(view.batch_size, min(EVALUATED, EVALUATED_BYTES // max(1, sample)))
+    return max(settings.batch_size, min(EVALUATED, EVALUATED_BYTES // max(1, sample)))
+
+
+def check_shared(settings: SplitSettings, processes: int) -> None:
+    """Raises UserError for training batches that the processes cannot share evenly."""
+    if settings.batch_size % processes:
+        raise UserError(f"dataset.batch_size: {settings.batch_size} cannot be shared evenly by {processes} processes")
+    if processes > 1 and not settings.drop_last:
+        raise UserError("dataset.drop_last: several processes need full batches; set it to true")
 
 
 def make_loader(
     split: AnySplit,
     entries: Entries,
-    view: SplitSettings,
+    settings: SplitSettings,
     *,
     device: torch.device,
     seed: int = 0,
@@ -373,37 +378,35 @@ def make_loader(
 ) -> Loader:
     """The loader that suits a split: on the device where it fits and no workers were asked for.
 
-    training: batches are the view's; else they are as large as an evaluation takes. store: shared by the loaders of a
-    run. look: called while workers keep it waiting; what it raises ends the wait. Raises UserError for a training batch
-    that the processes cannot share evenly.
+    training: batches have the size of the settings; else that of an evaluation. store: shared by the loaders of a
+    run. look: called while workers keep it waiting; what it raises ends the wait. Raises as `check_shared`.
     """
-    if training and view.batch_size % world_size:
-        raise UserError(f"dataset.batch_size: {view.batch_size} cannot be shared evenly by {world_size} processes")
-    if training and world_size > 1 and not view.drop_last:
-        raise UserError("dataset.drop_last: several processes need full batches; set it to true")
+    if training:
+        check_shared(settings, world_size)
     store = store or DeviceStore()
     order: dict[str, Any] = {
-        "batch_size": view.batch_size if training else evaluation_batch(view, entries),
+        "batch_size": settings.batch_size if training else evaluation_batch(settings, entries),
         "seed": seed,
         "rank": rank,
         "world_size": world_size,
-        "drop_last": view.drop_last or isinstance(split, UnpairedSplit),  # both sides of a batch are equally many
+        "drop_last": settings.drop_last or isinstance(split, UnpairedSplit),  # both sides of a batch are equally many
     }
     if isinstance(split, UnpairedSplit):
-        view = copy.copy(view)
-        view.drop_last = True
-        same: dict[str, Any] = {"device": device, "training": training, "store": store, "look": look}
-        a = make_loader(split.a, entries, view, seed=seed, rank=rank, world_size=world_size, **same)
-        of_b = derive(seed, "side b")
-        b = make_loader(split.b, entries, view, seed=of_b, rank=rank, world_size=world_size, **same)
+        settings = copy.copy(settings)
+        settings.drop_last = True
+        side = partial(
+            make_loader, entries=entries, settings=settings, device=device, rank=rank, world_size=world_size,
+            training=training, store=store, look=look,
+        )  # fmt: skip
+        a, b = side(split.a, seed=seed), side(split.b, seed=derive(seed, "side b"))
         return UnpairedLoader(split, a, b, entries, **order)
     if isinstance(split.source, Proposed):
         split = replace(split, source=split.source.only(tuple(entries)))
-    if view.workers == 0 and isinstance(split.source, Windows):
+    if settings.workers == 0 and isinstance(split.source, Windows):
         return WindowsLoader(split, entries, device, store, **order)
-    if view.workers == 0 and _fits(split, entries, device):
+    if settings.workers == 0 and _fits(split, entries, device):
         return DeviceLoader(split, entries, device, store, **order)
-    return WorkerLoader(split, entries, device, view.workers, timeout=view.timeout, look=look, **order)
+    return WorkerLoader(split, entries, device, settings.workers, timeout=settings.timeout, look=look, **order)
 
 
 def not_finite(loader: Loader, step: int) -> str | None:

@@ -57,7 +57,7 @@ class MNIST(Dataset):
     )
     folder: ClassVar[str] = "mnist"
     url: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-    places: ClassVar[tuple[str, ...]] = ()
+    search_dirs: ClassVar[tuple[str, ...]] = ()
     files: ClassVar[tuple[Idx, ...]] = (
         Idx("train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
         Idx("train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
@@ -72,10 +72,10 @@ class MNIST(Dataset):
         """The file, downloaded if it is missing. Raises UserError that says which files to put where."""
         own = self.root / self.folder
         packed = f"{file.name}.gz"
-        for place in (own, self.root, *map(Path, self.places)):
+        for folder in (own, self.root, *map(Path, self.search_dirs)):
             for name in (file.name, packed):
-                if (place / name).is_file():
-                    return place / name
+                if (folder / name).is_file():
+                    return folder / name
         names = ", ".join(f"{file.name}.gz" for file in self.files)
         advice = f"Put {names} from {self.url} into {own}/, or say with dataset.root= where they are."
         return fetch(self.url, own / packed, file.packed, allowed=self.download, advice=advice)
@@ -100,7 +100,7 @@ class FashionMNIST(MNIST):
     )  # fmt: skip
     folder = "fashion_mnist"
     url = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-    places = ("/usr/share/datasets/fashion-mnist",)
+    search_dirs = ("/usr/share/datasets/fashion-mnist",)
     files = (
         Idx("train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
         Idx("train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),

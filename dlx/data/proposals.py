@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +59,7 @@ class SlidingWindows(Proposer):
         stride: float = 0.5,
         most: int = 200,
     ) -> None:
-        for name, values in {"sizes": sizes, "ratios": ratios, "stride": (stride,)}.items():
-            if not values or min(values) <= 0:
-                raise ValueError(f"{name} must be above 0, got {list(values)}")
+        checks.above(0, sizes=min(sizes, default=0), ratios=min(ratios, default=0), stride=stride)
         checks.at_least(1, most=most)
         self.sizes, self.ratios, self.stride, self.most = sizes, ratios, stride, most
 
@@ -84,8 +83,6 @@ def _steps(last: int, stride: float) -> list[int]:
 
 def with_proposals(spec: Spec, proposer: Proposer | None) -> Spec:
     """The spec with the entry that a proposer adds. Raises UserError for data without images."""
-    from dataclasses import replace
-
     if proposer is None:
         return spec
     if not isinstance(spec, Images):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import Unpaired
 from dlx.data.proposals import Proposed, Proposer, with_proposals
@@ -106,14 +107,9 @@ class SplitSettings:
         timeout: float = 600.0,
         drop_last: bool = True,
     ) -> None:
-        least_of = {"batch_size": 1, "eval_batch_size": 1, "folds": 2, "bootstrap": 0, "workers": 0}
-        given = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "folds": folds, "bootstrap": bootstrap}
-        given["workers"] = workers
-        if timeout < 0:
-            raise ValueError(f"timeout must be at least 0, got {timeout}")
-        for name, least in least_of.items():
-            if (value := given[name]) is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        checks.at_least(0, bootstrap=bootstrap, workers=workers, timeout=timeout)
+        checks.at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        checks.at_least(2, folds=folds)
         if subset is not None and not (0 < subset <= 1 if isinstance(subset, float) else subset >= 2):
             raise ValueError(f"subset must be a number of samples (at least 2) or a fraction in (0, 1], got {subset}")
         if fold is not None and folds is None:
@@ -176,7 +172,7 @@ class SplitSettings:
         if self.folds is not None:
             if self.folds > len(pool):
                 raise UserError(f"dataset.folds: {self.folds} folds of {len(pool)} samples")
-            fold = assign_folds(labels[pool], self.folds, *self._order(pool, keys, "folds"))
+            fold = assign_folds(labels[pool], self.folds, *_order(pool, keys, self.split_seed, "folds"))
             val, train_index = Split(source, pool[fold == self.fold]), pool[fold != self.fold]
         elif "val" in given:
             val, train_index = _whole(given["val"]), pool
@@ -191,15 +187,10 @@ class SplitSettings:
             train_index = train_index[drawn]
         return {"train": Split(source, train_index, self._read_weights(source, train_index)), "val": val, "test": test}
 
-    def _order(self, pool: Tensor, keys: Keys, scope: str) -> tuple[torch.Generator, Tensor | None]:
-        """What draws, and of samples with names a number in [0, 1) for each of the pool."""
-        hashed = None if keys is None else hash_keys([keys[n] for n in pool.tolist()], self.split_seed, scope)
-        return generator(self.split_seed, scope), hashed
-
     def _hold_out(self, pool: Tensor, labels: Tensor, keys: Keys, parts: int, scope: str) -> tuple[Tensor, Tensor]:
         """A stratified part of the pool and the rest, each in the source's order. Of samples with names those whose
         number is below the part; else the part is exact, rounded up."""
-        rng, hashed = self._order(pool, keys, scope)
+        rng, hashed = _order(pool, keys, self.split_seed, scope)
         if hashed is not None:
             held = below(labels[pool], hashed, 1 / parts)
         else:
@@ -216,7 +207,7 @@ class SplitSettings:
                 f"dataset.subset: {self.subset} of {len(pool)} samples; "
                 f"from {least} (one of each class) to all of them can be taken"
             )
-        return pool[stratified_sample(labels[pool], count, *self._order(pool, keys, "subset"))]
+        return pool[stratified_sample(labels[pool], count, *_order(pool, keys, self.split_seed, "subset"))]
 
     def _retarget(self, source: Source, targets: Sequence[str], name: Path | str) -> Source:
         tensors = getattr(source, "tensors", {})
@@ -273,10 +264,15 @@ def train_probe(train: AnySplit, size: int, split_seed: int) -> AnySplit:
         assert isinstance(b, Split)
         return UnpairedSplit(train.source, a, b)
     labels = class_labels(train.source)[train.index]
-    keys = getattr(train.source, "keys", None)
-    hashed = None if keys is None else hash_keys([keys[n] for n in train.index.tolist()], split_seed, "probe")
-    taken = stratified_sample(labels, min(size, len(train)), generator(split_seed, "probe"), hashed)
+    order = _order(train.index, getattr(train.source, "keys", None), split_seed, "probe")
+    taken = stratified_sample(labels, min(size, len(train)), *order)
     return Split(train.source, train.index[taken])
+
+
+def _order(pool: Tensor, keys: Keys, split_seed: int, scope: str) -> tuple[torch.Generator, Tensor | None]:
+    """What draws, and of samples with names a number in [0, 1) for each of the pool."""
+    hashed = None if keys is None else hash_keys([keys[n] for n in pool.tolist()], split_seed, scope)
+    return generator(split_seed, scope), hashed
 
 
 def _whole(source: Source) -> Split:

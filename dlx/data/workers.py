@@ -46,7 +46,7 @@ class _Failure:
     """A worker's message instead of a batch; plain text can always be sent."""
 
     message: str
-    is_told: bool  # the source says it in words of its own
+    from_source: bool  # the message is the source's own
     trace: str
 
 
@@ -128,7 +128,7 @@ class Workers:
         for index in batches:
             raw = self._next(coming, index)
             if isinstance(raw, _Failure):
-                error = DataError(raw.message if raw.is_told else f"dataset: {raw.message}")
+                error = DataError(raw.message if raw.from_source else f"dataset: {raw.message}")
                 error.add_note(raw.trace)
                 raise error
             yield raw

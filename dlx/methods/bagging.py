@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,15 +22,12 @@ from dlx.config.errors import ConfigError, Problem
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
 from dlx.methods.predictions import Predictions, predict_split_by_member
 from dlx.methods.spread import spread
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Figure, subplots
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.system import System
 from dlx.tasks.vote import combine_votes
 from dlx.training.session import val_and_test
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Bagging(Method):
@@ -107,8 +104,6 @@ def growing_errors(samples: Predictions, output_MNK: Tensor, vote: Literal["aver
 
 
 def _draw(found: Mapping[str, Any], what: str) -> Figure:
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = subplots(size=(7.5, 4))
     alone, together = found["member_test_error"], found["test_error"]
     count = range(1, len(together) + 1)
@@ -118,6 +113,6 @@ def _draw(found: Mapping[str, Any], what: str) -> Figure:
     if found["oob_error"] is not None:
         axes.axhline(found["oob_error"], color="tab:orange", linestyle="--", label="out of bag, all members")
     axes.set(xlabel="members", ylabel=f"test {what}", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.locator_params(axis="x", integer=True)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)  # on the data it would hide them
     return figure

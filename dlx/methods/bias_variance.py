@@ -6,28 +6,24 @@ The error is the distance of the mean prediction (bias), the spread of predictio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor
 
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.decomposition import measure_error, squared, zero_one
-from dlx.methods.predictions import Predictions, predict_split
+from dlx.methods.predictions import Predictions, predict_split_by_runs
 from dlx.methods.spread import spread
 from dlx.random import generator
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Axes, Figure, subplots
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised, check_unset
 from dlx.tasks.system import System
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class BiasVariance(Method):
@@ -58,15 +54,14 @@ class BiasVariance(Method):
     def aggregate(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> MethodResult:
         if len(runs) < 2:
             return MethodResult({}, {"decomposition": "fewer than two trainings finished, so there is no variance"})
-        found = [predict_split(run, "test", trust=base.trust) for run in runs.values()]
-        samples, output_MND = found[0], torch.stack([one.output for one in found])
+        samples = predict_split_by_runs(runs.values(), "test", trust=base.trust)
         if samples.are_labels:
-            metrics, text = of_labels(output_MND.argmax(-1), samples.truth)
+            metrics, text = of_labels(samples.output.argmax(-1), samples.truth)
         else:
-            metrics, text = of_targets(output_MND, samples.truth, noise_of(base), base["seed"])
+            metrics, text = of_targets(samples.output, samples.truth, noise_of(base), base["seed"])
         figures: dict[str, Callable[[], Figure]] = {"decomposition": partial(_bars, metrics)}
         if samples.inputs.shape[1:] == (1,) and samples.truth.shape[1:] == (1,):
-            figures["fits"] = partial(draw_fits, samples, output_MND)
+            figures["fits"] = partial(_draw_fits, samples)
         metrics = {f"test/{name}": value for name, value in metrics.items()}
         return MethodResult(metrics, {"decomposition": text, **spread(runs)[1]}, figures)
 
@@ -79,48 +74,53 @@ def noise_of(base: Config) -> float | None:
 def of_targets(output_MND: Tensor, target_ND: Tensor, noise: float | None, seed: int) -> tuple[dict[str, float], str]:
     """bias2, variance, noise (sigma^2) and error, with the standard error of the error (of its test noise); where the
     noise is not known it is in `bias2_noise`, and all add up exactly."""
-    parts = squared(output_MND, target_ND)
-    bias2, variance = float(parts.bias2.mean()), float(parts.variance.mean())
+    error, bias2, variance = (float(part_N.mean()) for part_N in squared(output_MND, target_ND))
     if noise is None:
-        error = float(parts.error.mean())
         text = f"bias² and noise {bias2:.4g} + variance {variance:.4g} = error {error:.4g}"
         return {"bias2_noise": bias2, "variance": variance, "error": error}, text
-    found = measure_error(output_MND, target_ND, noise, generator(seed, "test_noise"))
+    error, _, standard_error = measure_error(output_MND, target_ND, noise, generator(seed, "test_noise"))
     total = bias2 + variance + noise**2
     text = (
         f"bias² {bias2:.4g} + variance {variance:.4g} + noise {noise**2:.4g} = {total:.4g}; "
-        f"measured error {found.error:.4g} ± {found.standard_error:.2g} (standard error)"
+        f"measured error {error:.4g} ± {standard_error:.2g} (standard error)"
     )
-    parts_found = {"bias2": bias2, "variance": variance, "noise": noise**2}
-    return {**parts_found, "error": found.error, "error_standard_error": found.standard_error}, text
+    parts = {"bias2": bias2, "variance": variance, "noise": noise**2}
+    return {**parts, "error": error, "error_standard_error": standard_error}, text
 
 
 def of_labels(label_MN: Tensor, truth_N: Tensor) -> tuple[dict[str, float], str]:
-    parts = zero_one(label_MN, truth_N)
-    columns = {"bias": parts.bias, "variance": parts.variance, "variance_unbiased": parts.unbiased}
-    metrics = {name: float(column.mean()) for name, column in columns.items()}
-    metrics["variance_biased"] = float(parts.biased.mean())
+    metrics = {name: float(part_N.mean()) for name, part_N in zero_one(label_MN, truth_N).items()}
     metrics["net_variance"] = metrics["variance_unbiased"] - metrics["variance_biased"]
-    metrics["error"] = float(parts.error.mean())
     return metrics, (
         f"bias {metrics['bias']:.4f} + variance where it costs {metrics['variance_unbiased']:.4f} "
         f"- where it helps {metrics['variance_biased']:.4f} = error {metrics['error']:.4f}"
     )
 
 
-def draw_fits(samples: Predictions, output_MND: Tensor) -> Figure:
-    """The truth, the fit of each replicate, and their mean."""
+def plot_fits(
+    axes: Axes,
+    x: Sequence[float],
+    fits: Sequence[Sequence[float]],
+    *,
+    truth: Sequence[float],
+    mean: Sequence[float],
+) -> None:
+    """The fit of each replicate, the truth and the mean of the fits, all at the points x."""
+    for fit in fits:
+        axes.plot(x, fit, color="tab:blue", alpha=0.3, linewidth=0.8)
+    axes.plot(x, truth, color="black", linewidth=1.5, label="truth")
+    axes.plot(x, mean, color="tab:orange", linewidth=3, label="mean of the fits")
+    low, high = min(truth), max(truth)
+    axes.set(xlabel="x", ylim=(low - (high - low), high + (high - low)))
+
+
+def _draw_fits(samples: Predictions) -> Figure:
     order = samples.inputs[:, 0].argsort()
-    x = samples.inputs[order, 0].numpy()
-    output_MN, truth_N = output_MND[:, order, 0], samples.truth[order, 0]
+    x, truth = samples.inputs[order, 0].tolist(), samples.truth[order, 0].tolist()
+    output_MN = samples.output[:, order, 0]
     figure, axes = subplots(size=(7.5, 4))
-    for number, output_N in enumerate(output_MN):
-        label = None if number else f"{len(output_MN)} trainings"
-        axes.plot(x, output_N.numpy(), color="tab:blue", alpha=0.3, linewidth=0.8, label=label)
-    axes.plot(x, truth_N.numpy(), color="black", linewidth=1.5, label="truth")
-    axes.plot(x, output_MN.mean(0).numpy(), color="tab:orange", linewidth=3, label="their mean")
-    low, high = float(truth_N.min()), float(truth_N.max())
-    axes.set(xlabel="x", ylabel="y", ylim=(low - (high - low), high + (high - low)))
+    plot_fits(axes, x, output_MN.tolist(), truth=truth, mean=output_MN.mean(0).tolist())
+    axes.set(ylabel="y", title=f"{len(output_MN)} trainings")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)  # on the data it would hide them
     return figure
 

@@ -14,8 +14,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from dlx.config.checks import above, at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.data.splits import class_labels
 from dlx.methods.ensemble import ENSEMBLE_NOTE, write_ensemble
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Figure, subplots
 from dlx.runs.files import inside, write_atomic
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_supervised
@@ -33,9 +34,6 @@ from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.prepare import Prepared, prepare
 from dlx.training.trained import open_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, Any]
 SPLITS = ("train", "val", "test")
@@ -85,15 +83,14 @@ class Boosting(Method):
             train = self._data(base).splits["train"]
             numbers = np.zeros(len(train.source))
             numbers[train.index.numpy()] = weight_N
-            return {name: _with_file(own, "weights", folder / "weights" / f"{name}.npy", numbers)}
-        numbers = self._residuals(base, runs)
-        return {name: _with_file(own, "targets", folder / "targets" / f"{name}.npy", numbers)}
+            return {name: _with_file(own, "weights", folder, name, numbers)}
+        return {name: _with_file(own, "targets", folder, name, self._residuals(base, runs))}
 
     def aggregate(self, base: Config, runs: Mapping[str, RunFolder], folder: Path) -> MethodResult:
         classes = self._classes(base)
         members = list(runs.values())
         chain = self._samme(base, members)[0] if classes else self._additive(base, members)
-        names = list(runs)[: len(chain.weights)]
+        kept = dict(islice(runs.items(), len(chain.weights)))
         staged: dict[str, list[float]] = {split: [] for split in SPLITS}
         metrics: dict[str, float] = {}
         for split in SPLITS:
@@ -109,17 +106,16 @@ class Boosting(Method):
                     truths = {system.target_name: torch.from_numpy(truth)}
                     scores = system.target.metrics(system.target.statistics(torch.from_numpy(output), truths))
                 metrics |= {f"{split}/{name}": value for name, value in scores.items()}
-        kept = {name: runs[name] for name in names}
         together = {"vote": "majority"} if classes else {"vote": "sum", "offset": chain.offset}
         write_ensemble(base, kept, folder, weights=chain.weights, **together)
         what = "error" if classes else "mean squared error"
         test = staged["test"]
         details = {
-            "boosting": f"test {what} {test[-1]:.4f} of {len(names)} together, {test[0]:.4f} after the first alone",
+            "boosting": f"test {what} {test[-1]:.4f} of {len(kept)} together, {test[0]:.4f} after the first alone",
             **({"ended": chain.ended} if chain.ended else {}),
             "ensemble": ENSEMBLE_NOTE,
             # The ensemble is a weighted vote, or offset + the sum of weight times output (regressors).
-            "weights": dict(zip(names, chain.weights, strict=True)),
+            "weights": dict(zip(kept, chain.weights, strict=True)),
             "offset": chain.offset,
             "member_errors": chain.errors,
             "staged": staged,
@@ -131,9 +127,7 @@ class Boosting(Method):
 
     def _data(self, base: Config) -> Prepared:
         if self._prepared is None:
-            prepared = prepare(base)
-            check_supervised("boosting", prepared.system)
-            self._prepared = prepared
+            self._prepared = prepare(base)
         return self._prepared
 
     def _classes(self, base: Config) -> int:
@@ -142,9 +136,7 @@ class Boosting(Method):
         return system.num_outputs if system.is_classifier else 0
 
     def _system(self, base: Config) -> Supervised:
-        system = self._data(base).system
-        assert isinstance(system, Supervised)
-        return system
+        return check_supervised("boosting", self._data(base).system)
 
     def _truth(self, base: Config, split: str) -> Array:
         """Labels int64 [N] or targets float64 [N, D] of a split, in its order."""
@@ -238,14 +230,14 @@ def samme(missed: Sequence[Array], weight_N: Array, classes: int, learning_rate:
     return chain, weight_N
 
 
-def _with_file(base: Config, key: str, path: Path, numbers: Array) -> Config:
-    """Writes the numbers to a file, and returns the configuration with it as `dataset.KEY`."""
+def _with_file(base: Config, key: str, folder: Path, name: str, numbers: Array) -> Config:
+    """Writes the numbers to folder/KEY/NAME.npy, and returns the configuration with that file as `dataset.KEY`."""
     content = io.BytesIO()
     np.save(content, numbers)
-    path = path.absolute()
-    inside(path.parent.parent, path.parent.name).mkdir(exist_ok=True)
-    write_atomic(path, content.getvalue())
-    return compose([f"dataset.{key}={path}"], base=base)
+    home = inside(folder.absolute(), key)
+    home.mkdir(exist_ok=True)
+    write_atomic(home / f"{name}.npy", content.getvalue())
+    return compose([f"dataset.{key}={home / name}.npy"], base=base)
 
 
 def _draw(staged: Mapping[str, list[float]], errors: list[float], what: str, guess: float | None) -> Figure:
@@ -261,6 +253,6 @@ def _draw(staged: Mapping[str, list[float]], errors: list[float], what: str, gue
         alone.axhline(guess, color="0.6", linestyle="--", label="a guess")
     alone.set(xlabel="member", ylabel=what, ylim=(0, None), title="alone")
     for axes in (together, alone):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)  # off the data
     return figure

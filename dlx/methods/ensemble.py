@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,24 @@ def write_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **se
     it was made of the same members, at the same steps.
     """
     folder = RunFolder(home / ENSEMBLE)
-    config = ensemble_config(base, list(runs.values()), **settings)
     made_of = {"best_steps": {name: run.summary().get("best_step") for name, run in runs.items()}, **settings}
     if folder.summary().get("made_of") == made_of:  # written last
         return folder
-    result = train(config, quiet=True, at=folder.path)
-    if result.status == "interrupted":
-        raise Interrupted(result.code)
-    folder.write_summary({**folder.summary(), "made_of": made_of})
-    return folder
-
-
-def ensemble_config(base: Config, runs: Sequence[RunFolder], **settings: Any) -> Config:
-    """The base with an ensemble of these runs as its model, and without settings of a training by gradients."""
     model = {
-        "_target_": "dlx.models.ensemble.Ensemble", "members_from": [str(run.path) for run in runs],
+        "_target_": "dlx.models.ensemble.Ensemble", "members_from": [str(run.path) for run in runs.values()],
         "vote": "average", "weights": None, "offset": None, **settings, "loss": None,
     }  # fmt: skip
     by_gradients = {"ema": None, "clip_norm": None, "accumulate": 1, "monitor": None, "init_from": None}
     blocks = {
         "model": model,
         "dataset": {**base["dataset"], "bootstrap": None},
-        "trainer": {**base["trainer"], **by_gradients},
+        "trainer": {**base["trainer"], **by_gradients},  # without settings of a training by gradients
         "regularization": {},
     }
     choices = {**base.choices, "model": ENSEMBLE, "regularization": []}
-    return replace(base, values={**base.values, **blocks}, choices=choices)
+    config = replace(base, values={**base.values, **blocks}, choices=choices)
+    result = train(config, quiet=True, at=folder.path)
+    if result.status == "interrupted":
+        raise Interrupted(result.code)
+    folder.write_summary({**folder.summary(), "made_of": made_of})
+    return folder

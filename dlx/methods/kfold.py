@@ -1,6 +1,6 @@
 """k-fold cross-validation (Stone 1974): each part of the training data validates once a network trained on the others.
 
-The folds are stratified by class and differ by at most one sample (dlx/data/view.py). The test split is in none.
+The folds are stratified by class and differ by at most one sample (dlx/data/splits.py). The test split is in none.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from dlx.config.checks import at_least
 from dlx.config.errors import ConfigError, Problem
 from dlx.methods.predictions import predict_split
 from dlx.methods.spread import plot_members, spread
+from dlx.runs.draw import Figure
 from dlx.runs.files import write_atomic
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.method import Method, MethodResult, check_unset
@@ -27,9 +27,6 @@ from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.load import load_system
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FILE = "out_of_fold.npz"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,12 @@ def predict_split(run: RunFolder, split: str, *, trust: tuple[str, ...], of: Run
     if of is not None:
         loader = open_run(of, split, trust=trust)[1]
     return _predict(system, loader, system)
+
+
+def predict_split_by_runs(runs: Iterable[RunFolder], split: str, *, trust: tuple[str, ...]) -> Predictions:
+    """Predicts a split with each of several runs: output is [M, N, K], the samples are those of the first."""
+    found = [predict_split(run, split, trust=trust) for run in runs]
+    return replace(found[0], output=torch.stack([one.output for one in found]))
 
 
 def predict_split_by_member(ensemble: RunFolder, split: str, *, trust: tuple[str, ...]) -> Predictions:

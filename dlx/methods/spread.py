@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dlx.runs.draw import subplots
+from dlx.runs.draw import Figure, subplots
 from dlx.runs.folder import RunFolder
 from dlx.training.session import val_and_test
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def spread(runs: Mapping[str, RunFolder]) -> tuple[dict[str, float], dict[str, Any]]:

@@ -6,15 +6,13 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
-
-if TYPE_CHECKING:
-    from dlx.tasks.spec import Image
+from dlx.tasks.spec import Image
 
 Norm = Literal["none", "batch", "layer", "group"]
 GROUPS = 8

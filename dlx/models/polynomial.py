@@ -8,17 +8,15 @@ Shapes: N samples, D outputs, P = degree + 1 coefficients.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.tasks.spec import RegressionReals
 from dlx.tasks.supervised import Supervised, training_samples
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Objective
+from dlx.tasks.system import Objective
 
 
 def legendre(x_B: Tensor, degree: int) -> Tensor:
@@ -34,17 +32,14 @@ class Polynomial(Supervised):
     polynomials, on the interval of the training data as [-1, 1], without the constant) is added to the mean squared
     error."""
 
-    interval: Tensor
-    coefficients: Tensor
-
     def __init__(self, *, spec: RegressionReals, degree: int = 5, penalty: float = 0.0) -> None:
         super().__init__(spec=spec)
         checks.at_least(0, degree=degree, penalty=penalty)
         if self.num_features != 1:
             raise ValueError(f"a polynomial is of one feature, the data have {self.num_features}")
         self.degree, self.penalty = degree, penalty
-        self.register_buffer("interval", torch.tensor([0.0, 1.0]))  # its middle and half its length
-        self.register_buffer("coefficients", torch.zeros(degree + 1, self.num_outputs))
+        self.interval = nn.Buffer(torch.tensor([0.0, 1.0]))  # its middle and half its length
+        self.coefficients = nn.Buffer(torch.zeros(degree + 1, self.num_outputs))
 
     def objectives(self, stage: int = 0) -> list[Objective]:
         return []

@@ -8,16 +8,14 @@ Shapes: N samples, F features, K outputs.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlx.tasks.classification import soft_labels
 from dlx.tasks.supervised import AnySamples, Supervised, training_samples
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Objective
+from dlx.tasks.system import Objective
 
 FLOOR = 1e-6  # of a class's probability, so that its logarithm is finite
 SORTED_AT_ONCE = 1 << 24  # numbers: features are looked at in parts of so many
@@ -43,8 +41,8 @@ def find_split(x_NF: Tensor, target_NK: Tensor, weight_N: Tensor) -> tuple[int, 
         top = float(gain_NF.max()) if gain_NF.numel() else -math.inf
         if top > best + least:
             best = top
-            feature, place = (int(n) for n in torch.ge(gain_NF.T, best - least).nonzero()[0])
-            low, high = value_NF[place, feature], value_NF[place + 1, feature]
+            feature, row = (int(n) for n in torch.ge(gain_NF.T, best - least).nonzero()[0])
+            low, high = value_NF[row, feature], value_NF[row + 1, feature]
             middle = low / 2 + high / 2
             found = start + feature, float(middle if middle < high else low)  # neighbours in float32
     return found
@@ -54,15 +52,11 @@ class Stump(Supervised):
     """Classifiers: logits are the logarithms of the class shares of the side that a sample falls on. Regressors: the
     side's mean. Images are taken as their pixels."""
 
-    feature: Tensor
-    threshold: Tensor
-    leaves: Tensor
-
     def __init__(self, *, spec: AnySamples) -> None:
         super().__init__(spec=spec)
-        self.register_buffer("feature", torch.zeros(1, dtype=torch.int64))
-        self.register_buffer("threshold", torch.zeros(1))
-        self.register_buffer("leaves", torch.zeros(2, self.num_outputs))  # left, right
+        self.feature = nn.Buffer(torch.zeros(1, dtype=torch.int64))
+        self.threshold = nn.Buffer(torch.zeros(1))
+        self.leaves = nn.Buffer(torch.zeros(2, self.num_outputs))  # left, right
 
     def objectives(self, stage: int = 0) -> list[Objective]:
         return []

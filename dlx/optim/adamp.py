@@ -8,19 +8,15 @@ is reduced. Shapes: K tensors of one shape, R rows (output channels) of each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from dlx.config import checks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch.optim.optimizer import ParamsT
-
 
 _LARGE = 2**15
 """Numbers in a tensor that is projected alone: stacking saves calls, and costs copies."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 
 from dlx.tasks.parameters import check_kinds, params_of_kind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from dlx.tasks.system import Objective, System
+from dlx.tasks.system import Objective, System
 
 
 class ParamGroups:

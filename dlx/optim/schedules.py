@@ -7,12 +7,10 @@ Fractions are of the whole training, so that a recipe keeps its shape when its l
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dlx.config import checks
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 class Schedule:
@@ -75,6 +73,33 @@ class WarmupCosine(Schedule):
         if step < rise:
             return (step + 1) / rise
         return self.cosine.factor(step - rise, total - rise)
+
+
+class WarmupLinear(Schedule):
+    """Linear from 1/W to 1 over the first W = warmup * total steps, then linear to `final` (Devlin et al. 2018)."""
+
+    def __init__(self, *, warmup: float = 0.1, final: float = 0.0) -> None:
+        checks.between("[0, 1]", warmup=warmup, final=final)
+        self.warmup, self.final = warmup, final
+
+    def factor(self, step: int, total: int) -> float:
+        rise = round(self.warmup * total)
+        if step < rise:
+            return (step + 1) / rise
+        return 1 - (1 - self.final) * min((step - rise) / max(total - rise, 1), 1.0)
+
+
+class WarmupInverseSqrt(Schedule):
+    """min(s / W, sqrt(W / s)) for step s from 1 and W = warmup * total steps (Vaswani et al. 2017, equation 3): linear
+    to 1 at step W, then down with the square root of the step. The paper's lr, the highest, is (D W)^-0.5."""
+
+    def __init__(self, *, warmup: float = 0.04) -> None:
+        checks.between("(0, 1]", warmup=warmup)
+        self.warmup = warmup
+
+    def factor(self, step: int, total: int) -> float:
+        rise = max(1.0, self.warmup * total)
+        return min((step + 1) / rise, math.sqrt(rise / (step + 1)))
 
 
 class Plateau(Schedule):

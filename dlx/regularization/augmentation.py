@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Boxes, Image, Label, Mask
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from dlx.tasks.system import Batch, System
+from dlx.tasks.system import Batch, System
 
 VISIBLE = 0.3  # share of a box's area that must stay in the picture
 
@@ -123,7 +118,7 @@ class Augmentation(Regularizer):
         return padded.permute(0, 2, 3, 1)[sample_B11, rows_BH1, columns_B1W].permute(0, 3, 1, 2)
 
     def _affine(self, x_BCHW: Tensor) -> Tensor:
-        """[B, 2, 3]: where each place of the new image is taken from, in coordinates from -1 to 1."""
+        """[B, 2, 3]: from where in the image each position of the new one is sampled, in coordinates from -1 to 1."""
         B, _, H, W = x_BCHW.shape
         angle_B, size_B, area_B, aspect_B = _uniform(4, B, x_BCHW)
         shift_B2, place_B2 = _uniform(2, B, x_BCHW, 2)
@@ -179,8 +174,8 @@ def _corners(boxes_BM5: Tensor) -> Tensor:
 def _moved_points(points_BM42: Tensor, matrix_B23: Tensor, height: int, width: int) -> Tensor:
     """The positions of an image's points in the image that `matrix_B23` samples from it, in pixels."""
     size = points_BM42.new_tensor([width, height])
-    place = points_BM42 / size * 2 - 1 - matrix_B23[:, None, None, :, 2]
-    moved = torch.linalg.solve(matrix_B23[:, None, :, :2].float(), place.transpose(-1, -2).float()).transpose(-1, -2)
+    offset = points_BM42 / size * 2 - 1 - matrix_B23[:, None, None, :, 2]
+    moved = torch.linalg.solve(matrix_B23[:, None, :, :2].float(), offset.transpose(-1, -2).float()).transpose(-1, -2)
     return (moved + 1) / 2 * size
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from dlx.config import checks
 from dlx.regularization.mixing import soft_targets
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Entry, Label
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, System
+from dlx.tasks.system import Batch, System
 
 
 class LabelSmoothing(Regularizer):

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
 from dlx.tasks.classification import soft_labels
-from dlx.tasks.spec import Label
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dlx.tasks.spec import Spec
-    from dlx.tasks.system import Batch
+from dlx.tasks.spec import Label, Spec
+from dlx.tasks.system import Batch
 
 
 def soft_targets(batch: Batch, spec: Spec) -> Batch:
     """A batch's targets in a form that can be mixed: class labels as distributions, numbers as they are."""
-    found = {}
-    for name in spec.targets:
-        entry = spec.entries[name]
-        found[name] = soft_labels(batch[name], len(entry.classes)) if isinstance(entry, Label) else batch[name]
-    return found
+    labels = {name: entry for name, entry in spec.of_kind(Label).items() if name in spec.targets}
+    soft = {name: soft_labels(batch[name], len(entry.classes)) for name, entry in labels.items()}
+    return {name: soft.get(name, batch[name]) for name in spec.targets}
 
 
 def mix_targets(batch: Batch, spec: Spec, partner: Tensor, share: float) -> Batch:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from dlx.config import checks
 from dlx.regularization.mixing import mix_targets
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Image, Label, Reals
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, System
+from dlx.tasks.system import Batch, System
 
 
 class Mixup(Regularizer):

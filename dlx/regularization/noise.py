@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from dlx.config import checks
 from dlx.regularization.regularizer import Regularizer
 from dlx.tasks.spec import Attributes, Entry, Image, Label, Proposals, Reals, Tokens
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dlx.tasks.system import Batch, System
+from dlx.tasks.system import Batch, System
 
 
 class InputNoise(Regularizer):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
 
 from dlx.tasks.spec import Entry, Label
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from dlx.tasks.system import Batch, System
+from dlx.tasks.system import Batch, System
 
 
 class Regularizer:
-    """Base of all regularizers. `order` sorts `on_batch`, whatever the order on the command line:
-    augmentation (0), input noise (1), mixup and CutMix (2), label smoothing (3). Two of one order are alternatives: a
-    coin is thrown for each batch. Those of order 9 all apply."""
+    """Base of all regularizers. `order` sorts `on_batch`, not the order on the command line: augmentation (0), input
+    noise (1), mixup and CutMix (2), label smoothing (3). Of two with the same order one is drawn for each batch; those
+    of order 9 all apply."""
 
     order: ClassVar[int] = 9
     monitor: str | None = None
@@ -28,10 +25,10 @@ class Regularizer:
     """True if it needs a metric that defines "best"."""
 
     needs: ClassVar[tuple[type[Entry], ...]] = ()
-    """Of `on_batch`: kinds of entries one of which must be there: of inputs, or where `needs_target` of targets."""
+    """Of `on_batch`: the system must read an entry of one of these kinds."""
 
     needs_target: ClassVar[bool] = False
-    """Of `on_batch`: whether it changes the target (too), so that there must be one."""
+    """Of `on_batch`: True if it changes the target, so that there must be one."""
 
     keeps_inputs: ClassVar[tuple[type[Entry], ...]] = ()
     keeps_targets: ClassVar[tuple[type[Entry], ...]] = ()
@@ -80,8 +77,11 @@ class Regularizer:
         """Changes weights in place, after the optimizer took its step with learning rate `lr` (proximal steps)."""
 
     def on_validation(self, history: list[dict[str, float]], monitor: tuple[str, str] | None) -> bool:
-        """Told all validations of the stage so far (`step` and metrics such as `val/loss`, the newest last) and what
-        "best" means, such as ("val/loss", "min"); True ends the training."""
+        """Called after each validation; True ends the training.
+
+        history: all validations of the stage so far, the newest last: `step` and metrics such as `val/loss`. monitor:
+        what "best" means, such as ("val/loss", "min").
+        """
         return False
 
     def state(self) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Entry:
 class Catalog:
     """The entries below `root`, oldest first. `refresh` looks again and reads only what changed since.
 
-    read: how a config.yaml is read, for one who keeps what was read before.
+    read: reads a config.yaml, such as through a cache; by default `read_config`.
     """
 
     def __init__(self, root: str | Path, read: Callable[[Path], dict[str, Value]] | None = None) -> None:
@@ -116,13 +116,6 @@ class Catalog:
         """A value that changes whenever the metrics.jsonl of that run changed."""
         return self._seen[name][WATCHED.index("metrics.jsonl")]
 
-    def _newest(self, name: str, path: Path) -> dict[str, float]:
-        from dlx.runs.columns import Columns
-
-        columns = self._growing.setdefault(name, Columns(path))
-        columns.refresh()
-        return columns.newest()
-
     def _read(self, name: str, path: Path, files: Files, before: Entry | None) -> Entry:
         for file, item in files.items():  # a reader would follow a link, and wait for a pipe
             if not item.is_file(follow_symlinks=False):
@@ -143,17 +136,21 @@ class Catalog:
         status, summary = folder.status(), folder.summary()
         metrics = _metrics(summary)
         if not summary and not entry.is_plan:
-            metrics = self._newest(name, folder.metrics_path)
+            from dlx.runs.columns import Columns
+
+            columns = self._growing.setdefault(name, Columns(folder.metrics_path))
+            columns.refresh()
+            metrics = columns.newest()
         if summary or status["status"] != "running":
             self._growing.pop(name, None)
         return replace(
             entry,
             is_plan=folder.is_plan,
             status=status["status"],
-            reason=_said(status.get("reason")),
+            reason=_as_text(status.get("reason")),
             metrics=metrics,
-            monitor=_said(summary.get("monitor")),
-            verdict=_said(summary.get("verdict")),
+            monitor=_as_text(summary.get("monitor")),
+            verdict=_as_text(summary.get("verdict")),
             notes=read_notes(path),
         )
 
@@ -164,8 +161,7 @@ def _is_settled(entry: Entry) -> bool:
 
 
 def read_entry(path: Path) -> Entry:
-    """What is known of one run folder; its id is its name. Raises UserError, with the file's name, where it cannot be
-    read."""
+    """The entry of one run folder; its id is the folder's name. Raises UserError naming what cannot be read."""
     try:
         return Catalog(path.parent)._read(path.name, path, _files(os.scandir(path)), None)
     except (OSError, ValueError) as error:
@@ -213,7 +209,7 @@ def read_config(path: Path) -> dict[str, Value]:
     return values
 
 
-def _said(value: Any) -> str | None:
+def _as_text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 

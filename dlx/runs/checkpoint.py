@@ -2,9 +2,9 @@
 
 `checkpoints/step-00000123/` holds `last.safetensors` (the weights in training), `best.safetensors` (the weights that
 the run is judged by), `state.pt` (optimizers, schedule, counters; loadable with weights_only=True) and, written last,
-`manifest.json` with sizes and SHA-256. The folder is written beside its place and renamed; `latest` names it. Of a step
-that is saved twice the first folder is put aside as `.old-step-00000123` for as long as the second is renamed: a kill
-between the two renames leaves it there, and readers take it for the checkpoint of its step.
+`manifest.json` with sizes and SHA-256. The folder is written under another name and renamed; `latest` names it. If a
+step is saved twice, the first folder is `.old-step-00000123` until the second has its name: after a kill between the
+two renames, readers use it as the checkpoint of its step.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ import numpy as np
 from dlx.config.groups import GROUPS
 from dlx.config.monitor import Goal
 from dlx.runs.catalog import Catalog, Entry, Value, read_entry
+from dlx.runs.columns import Columns, Curve
 from dlx.runs.config_diff import REPEATS, comparable, differing, short_names, signature
-from dlx.runs.curves import Band, Columns, Curve, band, decimate
+from dlx.runs.curves import Band, band, decimate
 from dlx.runs.find import find_run
 from dlx.runs.keys import shown_text, text_of
 from dlx.runs.mask import mask
@@ -204,11 +205,8 @@ def _labels(groups: Sequence[Sequence[Entry]], keys: Sequence[str]) -> list[str]
 def _label(differs: str, group: Sequence[Entry], names: set[str]) -> str:
     """The given name of the runs, if it is unique to this row, and the keys that differ."""
     name = next(iter(names)) if len(names) == 1 else ""
-    return f"{name} ({differs})" if name and differs else name or differs or _name(group)
-
-
-def _name(group: Sequence[Entry]) -> str:
-    return group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+    first = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+    return f"{name} ({differs})" if name and differs else name or differs or first
 
 
 def _stats(group: Sequence[Entry], name: str) -> MetricStats | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-import importlib.resources
 from typing import Any
 
 import numpy as np
 
-from dlx.config.extras import require
 from dlx.runs import page
 from dlx.runs.compare import MAX_CURVES, Comparison, curve_panels
 from dlx.runs.curves import Band
@@ -44,12 +42,6 @@ function draw() {
 draw();
 dark.addEventListener("change", draw);
 """
-
-
-def plotly_script() -> str:
-    """plotly's own JavaScript, from its wheel. Raises UserError where that is not installed."""
-    require("--html", "dashboard", "plotly")
-    return (importlib.resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 def comparison_table(comparison: Comparison, *, sortable: bool = False) -> Html:
@@ -108,7 +100,7 @@ def comparison_page(comparison: Comparison, title: str, axis: str = "step") -> s
         ),
         *([page.data_block("charts", charts)] if drawn else []),
     ]
-    scripts = [page.SORT, *([plotly_script(), DRAW] if drawn else [])]
+    scripts = [page.SORT, *([page.plotly_script("--html"), DRAW] if drawn else [])]
     return page.page(title, page.join(body, "\n"), scripts)
 
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlx.runs.columns import AXES, Columns, Curve
-
-__all__ = ["AXES", "Band", "Columns", "Curve", "band", "decimate", "smooth", "thinned"]
+from dlx.runs.columns import Curve
 
 
 def decimate(curve: Curve, points: int) -> Curve:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,14 @@ from dlx.runs.metric_info import goal_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
     from matplotlib.ft2font import FT2Font
 
     from dlx.runs.curves import Band
     from dlx.runs.media import Curve
+else:
+    Axes = Figure = Any  # other modules annotate with these; matplotlib is imported when something is drawn
 
 # Okabe and Ito's colours, which those who do not see red or green tell apart, without the yellow that white hides.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
@@ -78,7 +80,9 @@ def draw_curves(
 ) -> Figure:
     """One panel a metric, that of training samples dashed in the panel of the validation's. labels: of all panels, in
     order, so that a run has one colour."""
-    training = {name: found for name in panels if (found := _on_training(name, panels))}
+    # The training metric that is drawn in the panel of a validation metric.
+    training = {name: f"train/{name.removeprefix('val/')}" for name in panels if name.startswith("val/")}
+    training = {name: other for name, other in training.items() if other in panels}
     joined = set(training.values())
     drawn = {name: panel for name, panel in panels.items() if name not in joined}
     names = list(dict.fromkeys([*labels, *(label for panel in panels.values() for label in panel)]))
@@ -87,12 +91,12 @@ def draw_curves(
     size = (4.6 * columns if columns > 1 else 6.4, 3 * lines)
     figure, all_axes = subplots(lines, columns, size=size, squeeze=False)
     grid = list(all_axes.flat)
+    palette = ON_DARK if dark else COLOURS
     for (metric, panel), axes in zip(drawn.items(), grid, strict=False):
         train = panels[training[metric]] if metric in training else {}
         log = is_log(metric, dict(panel) | {f"train {label}": band for label, band in train.items()})
         for label, band in panel.items():
             number = names.index(label)
-            palette = ON_DARK if dark else COLOURS
             colour, dash = palette[number % len(palette)], DASHES[number // len(palette) % len(DASHES)]
             # So few points that a line would hide where they are.
             marker = "o" if len(band.x) <= FEW else None
@@ -100,7 +104,6 @@ def draw_curves(
             if np.any(band.count > 1):
                 axes.fill_between(band.x, *edges(band, log=log), color=colour, alpha=0.18, linewidth=0)
         for label, band in train.items():
-            palette = ON_DARK if dark else COLOURS
             colour = palette[names.index(label) % len(palette)]
             axes.plot(band.x, band.mean, linestyle=(0, (4, 2)), color=colour, linewidth=1, alpha=0.6)
         title = f"{metric.removeprefix('val/')}: validation, and dashed training" if train else metric
@@ -109,12 +112,6 @@ def draw_curves(
         axes.set_axis_off()
     _legend(figure, names, columns, grid[-1] if len(drawn) < len(grid) else None)
     return figure
-
-
-def _on_training(metric: str, panels: Collection[str]) -> str | None:
-    """The training metric that is drawn in the panel of a validation metric."""
-    name = f"train/{metric.removeprefix('val/')}"
-    return name if metric.startswith("val/") and name in panels else None
 
 
 def draw_lines(curve: Curve, names: Sequence[str], *, dark: bool = False) -> Figure:
@@ -147,13 +144,13 @@ def _legend(figure: Figure, names: Sequence[str], columns: int, free: Axes | Non
     shown = [name for name in names if name in handles][:MAX_LABELS]
     texts = [drawable(name) for name in shown]
     rest = len(handles) - len(shown)
-    told = {"title": f"the first {len(shown)} of {len(handles)}" if rest else None, "frameon": False}
+    options = {"title": f"the first {len(shown)} of {len(handles)}" if rest else None, "frameon": False}
     if free is not None:
-        free.legend([handles[name] for name in shown], texts, loc="center", **told)
+        free.legend([handles[name] for name in shown], texts, loc="center", **options)
     else:
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + 0.22 * -(-len(shown) // columns) + 0.2)
-        figure.legend([handles[name] for name in shown], texts, loc="outside lower center", ncols=columns, **told)
+        figure.legend([handles[name] for name in shown], texts, loc="outside lower center", ncols=columns, **options)
 
 
 def drawable(text: str) -> str:

@@ -14,10 +14,11 @@ A key is status, reason, name, id, plan, tag or note, else a metric (val/accurac
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlx.config.errors import UserError
 from dlx.runs.keys import canonical, lookup, text_of
@@ -34,8 +35,8 @@ _PART = re.compile(
     re.DOTALL,
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf")
-_ORDER: dict[str, Callable[[int], bool]] = {
-    "<": lambda sign: sign < 0, "<=": lambda sign: sign <= 0, ">": lambda sign: sign > 0, ">=": lambda sign: sign >= 0,
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 OPERATORS = ("==", "!=", *_ORDER, "~", "in")
 
@@ -72,9 +73,6 @@ class Compare:
             return any(part in text_of(value).casefold() for value in found)
         return any(_ordered(value, self.operator, self.values[0]) for value in found)
 
-    def keys(self) -> set[str]:
-        return {self.key}
-
     def __str__(self) -> str:
         values = ", ".join(map(str, self.values))
         return f"{_plain(self.key)} {self.operator} {f'({values})' if self.operator == 'in' else values}"
@@ -86,9 +84,6 @@ class Not:
 
     def matches(self, entry: Entry) -> bool:
         return not self.part.matches(entry)
-
-    def keys(self) -> set[str]:
-        return self.part.keys()
 
     def __str__(self) -> str:
         return f"not ({self.part})" if isinstance(self.part, Joined) else f"not {self.part}"
@@ -105,9 +100,6 @@ class Joined:
         found = (part.matches(entry) for part in self.parts)
         return all(found) if self.word == "and" else any(found)
 
-    def keys(self) -> set[str]:
-        return set().union(*(part.keys() for part in self.parts))
-
     def __str__(self) -> str:
         is_and = self.word == "and"
         return f" {self.word} ".join(
@@ -123,17 +115,25 @@ def parse(text: str) -> Expression:
     return _Parser(text).whole()
 
 
+def comparisons(expression: Expression) -> list[Compare]:
+    """All comparisons of an expression, in its order."""
+    if isinstance(expression, Compare):
+        return [expression]
+    parts = (expression.part,) if isinstance(expression, Not) else expression.parts
+    return [found for part in parts for found in comparisons(part)]
+
+
+def keys_of(expression: Expression) -> list[str]:
+    return [found.key for found in comparisons(expression)]
+
+
 def check_orders(expression: Expression, entries: Collection[Entry]) -> None:
     """Raises UserError for an order of numbers and a text, such as `val/accuracy > 90%`, which no run could match."""
-    if isinstance(expression, Not):
-        check_orders(expression.part, entries)
-    elif isinstance(expression, Joined):
-        for part in expression.parts:
-            check_orders(part, entries)
-    elif expression.operator in _ORDER and expression.values[0].number is None:
-        kinds = {type(value) for entry in entries for value in lookup(entry, expression.key)}
-        if kinds and kinds <= {int, float}:
-            raise UserError(f"filter: {expression}: {expression.key} is a number, {expression.values[0]} is none")
+    for found in comparisons(expression):
+        if found.operator in _ORDER and found.values[0].number is None:
+            kinds = {type(value) for entry in entries for value in lookup(entry, found.key)}
+            if kinds and kinds <= {int, float}:
+                raise UserError(f"filter: {found}: {found.key} is a number, {found.values[0]} is none")
 
 
 def _equal(value: Value, literal: Literal) -> bool:
@@ -143,18 +143,11 @@ def _equal(value: Value, literal: Literal) -> bool:
     return text_of(value) == literal.text
 
 
-def _ordered(value: Value, operator: str, literal: Literal) -> bool:
-    left: float | str
-    right: float | str | None
-    if isinstance(value, str):
-        left, right = value, literal.text
-    elif value is None or isinstance(value, bool):
+def _ordered(value: Value, sign: str, literal: Literal) -> bool:
+    right = literal.text if isinstance(value, str) else literal.number
+    if value is None or isinstance(value, bool) or right is None:
         return False
-    else:
-        left, right = value, literal.number
-    if right is None or left != left:  # NaN is in no order
-        return False
-    return _ORDER[operator]((left > right) - (left < right))  # type: ignore[operator]
+    return _ORDER[sign](value, right)
 
 
 def _quoted(text: str) -> str:
@@ -214,10 +207,7 @@ class _Parser:
         return found
 
     def _any(self) -> Expression:
-        return self._joined(self._all, "or")
-
-    def _all(self) -> Expression:
-        return self._joined(self._one, "and")
+        return self._joined(lambda: self._joined(self._one, "and"), "or")
 
     def _joined(self, read: Callable[[], Expression], word: str) -> Expression:
         """Parts that are joined by the same word, in parentheses too, are parts of the whole."""
@@ -245,11 +235,11 @@ class _Parser:
 
     def _comparison(self) -> Compare:
         key = canonical(self._value("a key").text)
-        operator = self._take(*OPERATORS, "=")
-        if operator is None:
+        sign = self._take(*OPERATORS, "=")
+        if sign is None:
             self._fail(f"one of {' '.join(OPERATORS)} after {key}")
-        if operator != "in":
-            return Compare(key, "==" if operator == "=" else operator, (self._value(f"a value after {operator}"),))
+        if sign != "in":
+            return Compare(key, "==" if sign == "=" else sign, (self._value(f"a value after {sign}"),))
         if not self._take("("):
             self._fail("values in parentheses after in")
         values = [self._value("a value")]

@@ -91,8 +91,8 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    """A disk that fills up shows first as a short write."""
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes all of the data: a disk that fills up shows first as a short write."""
     rest = memoryview(data)
     while len(rest):
         rest = rest[os.write(descriptor, rest) :]
@@ -125,22 +125,29 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """As `atomic_file`, of content that is at hand."""
+    """Writes content through `atomic_file`."""
     with atomic_file(path) as partial:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            _write_all(descriptor, content.encode() if isinstance(content, str) else content)
+            write_all(descriptor, content.encode() if isinstance(content, str) else content)
         finally:
             os.close(descriptor)
 
 
+def open_to_append(path: Path, access: int = os.O_WRONLY) -> int:
+    """A descriptor that appends to a plain file, made if missing. Raises UserError for anything else."""
+    try:
+        return open_plain(path, access | os.O_APPEND | os.O_CREAT)
+    except NotPlain as error:
+        raise UserError(f"{path}: {error.strerror}; dlx appends to plain files only") from None
+
+
 def overwrite(path: Path, content: bytes) -> None:
-    """Writes a small file over the one that is there: on a full disk nothing can be written beside it, and its block is
-    its own already."""
+    """Overwrites a small file in place, which works on a full disk: the file already has its block."""
     assert len(content) <= BLOCK
     descriptor = open_plain(path, os.O_WRONLY)
     try:
-        _write_all(descriptor, content)
+        write_all(descriptor, content)
         os.ftruncate(descriptor, len(content))
         os.fsync(descriptor)
     finally:
@@ -148,7 +155,7 @@ def overwrite(path: Path, content: bytes) -> None:
 
 
 def no_room(path: Path, error: OSError) -> str:
-    """Why nothing can be written below a path: the system's reason, and the disk's free space where that is it."""
+    """The reason why a write below a path failed, with the free space of the disk if it is full."""
     reason = error.strerror or str(error)
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return reason
@@ -206,6 +213,15 @@ def read_json(path: Path) -> Any:
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
     return found
+
+
+def find_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; empty if the file is missing or damaged."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,9 +49,9 @@ def plan_of(name: str) -> str | None:
     return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
 
 
-def chronological(names: Iterable[str], begun: Mapping[str, float]) -> list[str]:
-    """Ids, oldest first: a plan's members, at whatever depth, follow it by name. begun: when, at least of those that
-    are no members."""
+def chronological(paths: Mapping[str, Path]) -> list[str]:
+    """The ids of run folders, oldest first: a plan's members, at whatever depth, follow it by name."""
+    begun = {name: _began(path) for name, path in paths.items() if plan_of(name) is None}
 
     def rank_key(name: str) -> tuple[float, str, str]:
         outermost = name
@@ -59,7 +59,7 @@ def chronological(names: Iterable[str], begun: Mapping[str, float]) -> list[str]
             outermost = plan
         return begun.get(outermost, 0.0), outermost.rpartition("/")[2], name
 
-    return sorted(names, key=rank_key)
+    return sorted(paths, key=rank_key)
 
 
 def created(path: Path) -> float:
@@ -72,7 +72,7 @@ def created(path: Path) -> float:
         return (path / "config.yaml").lstat().st_mtime
 
 
-def began(path: Path) -> float:
+def _began(path: Path) -> float:
     """As `created`, with fractions of a second from the time of the run's first file."""
     second = created(path)
     with suppress(OSError):
@@ -86,8 +86,7 @@ def all_runs(root: str | Path | None = None, *, members: bool = False) -> list[R
     members: also the runs inside a plan's folder (an experiment's, a sweep's), after it.
     """
     found = {name: path for name, path, _ in run_folders(runs_root(root))}
-    begun = {name: began(path) for name, path in found.items() if plan_of(name) is None}
-    return [RunFolder(found[name]) for name in chronological(found, begun) if members or name in begun]
+    return [RunFolder(found[name]) for name in chronological(found) if members or plan_of(name) is None]
 
 
 def find_run(run: str, root: str | Path | None = None) -> RunFolder:
@@ -105,7 +104,7 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
     runs = {name: RunFolder(found) for name, found, _ in run_folders(runs_root(root))}
     outer = [name for name in runs if plan_of(name) is None]
     if wanted == "@last" and outer:
-        return runs[chronological(outer, {name: began(runs[name].path) for name in outer})[-1]]
+        return runs[chronological({name: runs[name].path for name in outer})[-1]]
     matches = (
         [name for name in runs if f"/{name}".endswith(f"/{wanted}")]
         or [name for name in outer if wanted == runs[name].path.parent.name]

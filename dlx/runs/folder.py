@@ -26,12 +26,12 @@ from dlx.config.errors import UserError
 from dlx.runs.files import (
     BLOCK,
     decode_nonfinite,
+    find_object,
     inside,
     is_folder,
     no_room,
     open_plain,
     overwrite,
-    read_json,
     read_object,
     read_plain,
     write_atomic,
@@ -43,10 +43,8 @@ from dlx.runs.mask import masked_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dlx.config import Config
-
 STATUSES = ("running", "finished", "pruned", "failed", "diverged", "interrupted")
-ENDED = ("finished", "pruned", "diverged")  # by themselves: nothing is left to go on with
+ENDED = ("finished", "pruned", "diverged")  # there is nothing left to resume
 FILES = (
     "config.yaml", "status.json", "summary.json", "metrics.jsonl", "system.jsonl", "spec.json", "environment.json",
     "data.json.gz", "run.lock", "log.txt", "notes.json", "wandb.json", "plan.yaml", "points.yaml", "search.yaml",
@@ -73,6 +71,10 @@ class RunFolder:
         self.path = Path(path)
         self.lock = RunLock(self.path)
         self._made: list[Path] = []  # folders around it that were not there before
+        self.config_path = self.path / "config.yaml"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.media = self.path / "media"
+        self.checkpoints = self.path / "checkpoints"
 
     @classmethod
     def create(cls, output_root: str | Path, name: str, title: str) -> RunFolder:
@@ -92,14 +94,10 @@ class RunFolder:
         folder._made = [parent for parent in path.parents if not parent.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            folder._unmake_parents()
-            raise cannot_write(path.parent, error) from error
-        try:
             path.mkdir()
-        except FileExistsError:
-            raise
         except OSError as error:
+            if os.path.lexists(path):
+                raise
             folder._unmake_parents()
             raise cannot_write(path.parent, error) from error
         with folder.whole_or_gone():
@@ -109,8 +107,7 @@ class RunFolder:
 
     @contextmanager
     def whole_or_gone(self) -> Iterator[None]:
-        """Around all that is written before a new folder is a run's: where it fails, the folder is no more, and a disk
-        that refuses is named."""
+        """Wraps the first writes to a new folder: if one fails, deletes the folder; an OSError becomes a UserError."""
         try:
             yield
         except BaseException as error:
@@ -128,16 +125,16 @@ class RunFolder:
                 parent.rmdir()
 
     def take(self) -> None:
-        """Locks a folder that is there, to go on in it. Raises UserError for what is not as dlx made it: the folder may
-        come from anywhere, and what it links to is not the run's."""
+        """Locks an existing folder to resume its run. Raises UserError for links and files of a wrong kind: the folder
+        may come from elsewhere."""
         self.check_own()
         with self.released_on_error():
             self.lock.acquire()
 
     @contextmanager
     def released_on_error(self) -> Iterator[None]:
-        """Around all that is written before a folder that was taken is a run's again: where it fails, nobody stays at
-        it, and a disk that refuses is named."""
+        """Wraps the first writes to an existing folder: if one fails, releases the lock; an OSError becomes a
+        UserError."""
         try:
             yield
         except BaseException as error:
@@ -172,22 +169,6 @@ class RunFolder:
     def is_plan(self) -> bool:
         """True for the folder of a plan: it holds runs and is not one."""
         return (self.path / "plan.yaml").is_file()
-
-    @property
-    def config_path(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def media(self) -> Path:
-        return self.path / "media"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -258,14 +239,11 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """The content of status.json; `lost` for a running run whose process is gone."""
-        try:
-            status = read_json(self.path / "status.json")
-        except FileNotFoundError:
-            return {"status": "lost", "reason": "no status was written"}
-        except (OSError, ValueError):
-            return {"status": "lost", "reason": "status.json is damaged"}
-        if not isinstance(status, dict) or status.get("status") not in STATUSES:
-            return {"status": "lost", "reason": "status.json is damaged"}
+        path = self.path / "status.json"
+        status = find_object(path)
+        if status.get("status") not in STATUSES:
+            is_there = os.path.lexists(path)
+            return {"status": "lost", "reason": "status.json is damaged" if is_there else "no status was written"}
         reason = status.get("reason")
         status["reason"] = reason if reason is None or isinstance(reason, str) else str(reason)
         if status["status"] == "running" and not owner_is_alive(self.path):
@@ -276,11 +254,8 @@ class RunFolder:
         write_json(self.path / "summary.json", summary)
 
     def summary(self) -> dict[str, Any]:
-        try:
-            found = read_json(self.path / "summary.json")
-        except (OSError, ValueError):
-            return {}  # not there, or damaged: a list of runs must not end for one of them
-        return decode_nonfinite(found) if isinstance(found, dict) else {}
+        """The content of summary.json; empty if it is missing or damaged, so that one bad run ends no list of runs."""
+        return decode_nonfinite(find_object(self.path / "summary.json"))
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
@@ -290,7 +265,6 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 def load_frozen(path: Path, *, trust: Sequence[str] = ()) -> Config:
     """Loads the configuration of a run folder. Raises UserError, also for a link."""
-
     try:
         os.close(open_plain(path))
     except OSError as error:

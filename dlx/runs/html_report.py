@@ -20,7 +20,7 @@ from dlx.runs.compare_page import comparison_table, describe
 from dlx.runs.config_diff import differing
 from dlx.runs.curves import Band
 from dlx.runs.draw import draw_curves, draw_lines, picture, style
-from dlx.runs.files import open_plain, read_json
+from dlx.runs.files import find_object, open_plain
 from dlx.runs.find import MEMBERS, plan_folder
 from dlx.runs.folder import RunFolder, slug
 from dlx.runs.keys import canonical, text_of
@@ -60,11 +60,13 @@ Panels = Mapping[str, Mapping[str, Band]]
 def report(folder: RunFolder) -> str:
     """The page of a run, or of a sweep, method or experiment with its comparison."""
     entry = read_entry(folder.path)
-    environment, summary = _environment(folder.path), folder.summary()
+    environment, summary = find_object(folder.path / "environment.json"), folder.summary()
     comparison = compare(select([str(folder.path)]))
     results = _plan_results(entry, summary, comparison) if entry.is_plan else _run_results(entry)
     panels = curve_panels(comparison, comparison.curve_metrics) if entry.is_plan else _run_panels(comparison)
     labels = [row.label for row in comparison.rows] if entry.is_plan else []
+    name = str(entry.path) if plan_folder(entry.path) else entry.name  # other members may have the same name
+    repeat = "Again, with the same configuration: ", tag("code", f"dlx train --from {shlex.quote(name)}")
     media = [(entry.name, folder.path / "media")]
     if entry.is_plan and isinstance(best := summary.get("best"), str) and best == slug(best):
         media.append((best, folder.path / MEMBERS / best / "media"))
@@ -74,7 +76,7 @@ def report(folder: RunFolder) -> str:
         *_remarks(entry),
         tag("h2", "Command"),
         tag("pre", command(environment)),
-        *([] if entry.is_plan else [*_resumes(folder), _again(entry)]),
+        *([] if entry.is_plan else [*_resumes(folder), tag("p", *repeat, class_="soft")]),
         tag("h2", "Results"),
         *results,
         *([tag("h2", "Curves"), _curves(panels, labels)] if panels else []),
@@ -102,14 +104,6 @@ def _words(environment: Mapping[str, Any]) -> list[str] | None:
     return [str(word) for word in words[1:]] if isinstance(words, list) and words else None
 
 
-def _environment(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path / "environment.json")
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _facts(entry: Entry, summary: Mapping[str, Any]) -> Iterator[str]:
     if not entry.is_plan and entry.config.get("model"):
         yield f"{text_of(entry.config['model'])} on {text_of(entry.config.get('dataset'))}"
@@ -132,20 +126,13 @@ def _remarks(entry: Entry) -> Iterator[Html]:
         yield tag("p", entry.notes.notes)
 
 
-def _again(entry: Entry) -> Html:
-    # A member's name is that of others too.
-    name = str(entry.path) if plan_folder(entry.path) else entry.name
-    words = f"dlx train --from {shlex.quote(name)}"
-    return tag("p", "Again, with the same configuration: ", tag("code", words), class_="soft")
-
-
 def _resumes(folder: RunFolder) -> Iterator[Html]:
     """One line for each resume of the run, with the changed keys."""
     for event in read_resumes(folder.metrics_path):
         changed = event.get("changed")
         words = [f"{key}={value}" for key, value in changed.items()] if isinstance(changed, dict) else []
-        told = f"Resumed at step {event.get('step')}{', with ' if words else ''}{', '.join(words)}."
-        yield tag("p", told, class_="soft")
+        text = f"Resumed at step {event.get('step')}{', with ' if words else ''}{', '.join(words)}."
+        yield tag("p", text, class_="soft")
 
 
 def _run_results(entry: Entry) -> list[Html]:
@@ -153,15 +140,18 @@ def _run_results(entry: Entry) -> list[Html]:
     ranked = [name for name in ranked_metrics([entry]) if name.startswith(("val/", "test/"))]
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in ranked))
     splits = [split for split in ("val", "test") if any(name.startswith(f"{split}/") for name in ranked)]
-    rows = [[kind, *(_text(entry.metrics.get(f"{split}/{kind}")) for split in splits)] for kind in kinds]
+    texts = {name: metric_text(value) for name, value in entry.metrics.items()}
+    rows = [[kind, *(texts.get(f"{split}/{kind}", "") for split in splits)] for kind in kinds]
     costs = [(COST_NAMES.get(name, name), entry.metrics[name]) for name in COSTS if name in entry.metrics]
-    told = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
+    cost_rows = [(name, time_text(value) if name == "training time" else f"{value:,.0f}") for name, value in costs]
     if not rows:
-        metrics = [(name, _text(entry.metrics[name])) for name in metric_names([entry]) if name not in COSTS]
+        metrics = [(name, texts[name]) for name in metric_names([entry]) if name not in COSTS]
         return (
-            [page.pairs([*metrics, *told])] if metrics or told else [tag("p", "Nothing was measured.", class_="soft")]
+            [page.pairs([*metrics, *cost_rows])]
+            if metrics or cost_rows
+            else [tag("p", "Nothing was measured.", class_="soft")]
         )
-    columns = [page.table(["", *splits], rows, range(1, 1 + len(splits))), tag("div", page.pairs(told))]
+    columns = [page.table(["", *splits], rows, range(1, 1 + len(splits))), tag("div", page.pairs(cost_rows))]
     return [tag("div", *columns, class_="halves")]
 
 
@@ -175,14 +165,10 @@ def _plan_results(entry: Entry, summary: Mapping[str, Any], comparison: Comparis
     points = summary.get("members")
     if isinstance(points, list) and len(points) == 1 and isinstance(points[0], dict):
         details = points[0].get("details")
-        told = details.items() if isinstance(details, dict) else ()
-        lines = [(name, value) for name, value in told if isinstance(value, str)]
+        items = details.items() if isinstance(details, dict) else ()
+        lines = [(name, value) for name, value in items if isinstance(value, str)]
         parts += [page.pairs(lines)] if lines else []
     return parts
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else metric_text(value)
 
 
 def _run_panels(comparison: Comparison) -> Panels:
@@ -218,14 +204,14 @@ def _drawn(draw: Callable[[bool], Figure]) -> list[str]:
 def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
     """The newest medium of each name and kind: pictures, then texts and tables.
 
-    finished: seconds since 1970; what `dlx eval` drew of a run that then went on shows weights that are no more.
+    finished: seconds since 1970. Older media without a step are left out: they show weights from before a resume.
     """
     began = finished if isinstance(finished, (int, float)) else 0.0
     for owner, folder in folders:
         newest: dict[tuple[str, Kind], MediaFile] = {}
         for file in files_in(folder):
             before = newest.get((file.name, file.kind))
-            is_newer = before is None or _step(file) >= _step(before)
+            is_newer = before is None or before.step is None or (file.step is not None and file.step >= before.step)
             if is_newer and (file.step is not None or _modified(file.path) >= began):
                 newest[file.name, file.kind] = file
         found = [newest[key] for key in sorted(newest)]
@@ -236,10 +222,6 @@ def _media(folders: list[tuple[str, Path]], finished: Any) -> Iterator[Html]:
             if shown:
                 yield tag("h2", title + of_the_best)
                 yield tag("div", *shown, class_="pictures")
-
-
-def _step(file: MediaFile) -> int:
-    return -1 if file.step is None else file.step
 
 
 def _modified(path: Path) -> float:
@@ -285,13 +267,12 @@ def _curve(content: bytes, caption: str) -> Html:
 def _table(content: bytes, caption: str) -> Html:
     table = read_table(content)
     numbers, count = numeric_columns(table), len(table.rows)
-    rows = [[_cell_text(cell) for cell in row] for row in table.rows[:MAX_ROWS]]
+    rows = [
+        [metric_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell) for cell in row]
+        for row in table.rows[:MAX_ROWS]
+    ]
     counted = f"the first {len(rows)} of {count:,} rows" if len(rows) < count else f"{count} row{'s' * (count != 1)}"
     return page.titled(page.table(table.columns, rows, numbers), f"{caption}; {counted}")
-
-
-def _cell_text(cell: Any) -> str:
-    return metric_text(cell) if isinstance(cell, float) else "" if cell is None else text_of(cell)
 
 
 def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[Html]:
@@ -331,7 +312,7 @@ def _configuration(comparison: Comparison, environment: Mapping[str, Any]) -> It
 
 def _machine(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     versions = environment.get("versions")
-    told = {name: version for name, version in versions.items() if version} if isinstance(versions, dict) else {}
+    installed = {name: version for name, version in versions.items() if version} if isinstance(versions, dict) else {}
     known = {name: environment.get(name) for name in ("started", "git", "python", "platform", "cpus")}
-    rows = [(name, str(value)) for name, value in [*known.items(), *told.items()] if value is not None]
+    rows = [(name, str(value)) for name, value in [*known.items(), *installed.items()] if value is not None]
     return rows or [("environment", "not known")]

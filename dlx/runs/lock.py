@@ -36,8 +36,8 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process began, in the kernel's ticks: by it a process is told from another that has its number. Empty
-    where the system does not say."""
+    """The start of a process in the kernel's ticks, which differs for a later process with the same pid; empty if the
+    system does not say."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -45,7 +45,7 @@ def _started(pid: int) -> str:
 
 
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
-_said = threading.Event()  # that a file system has no flock
+_warned = threading.Event()  # that a file system has no flock
 
 
 def _let_go_in_child() -> None:
@@ -86,7 +86,7 @@ class RunLock:
         threading.Thread(target=self._beat, args=(self._stop,), daemon=True, name="run-lock").start()
 
     def _try(self) -> int | None:
-        """The lock's descriptor; None where the file went meanwhile, so that one looks again."""
+        """The descriptor of the locked file; None if the file was deleted or replaced meanwhile: try again."""
         flags = os.O_RDWR | os.O_CREAT
         try:
             descriptor, is_new = open_plain(self.path, flags | os.O_EXCL), True
@@ -124,8 +124,8 @@ class RunLock:
             except OSError as error:
                 if error.errno not in NO_FLOCK:
                     raise
-                if not _said.is_set():
-                    _said.set()
+                if not _warned.is_set():
+                    _warned.set()
                     note(
                         f"warning: {self.path.parent}: this file system has no flock ({error.strerror}); the run is "
                         "kept from other processes by the file run.lock alone"
@@ -144,10 +144,10 @@ class RunLock:
         return os.path.samestat(there, os.fstat(descriptor))
 
     def _take_over(self) -> None:
-        """Without flock: puts away a lock whose owner is gone. Raises RunInUse where it is not.
+        """Without flock: deletes a lock whose owner is gone. Raises RunInUse if the owner lives.
 
-        Only who has made the guard may unlink another's lock, and looks at it once more as it has it: the lock of
-        somebody who is gone can then not become another's between the look and the unlink.
+        Only the process that made the guard file may delete another's lock, and it reads the lock again first: so the
+        lock cannot get a new owner between the look and the deletion.
         """
         guard = self.path.with_name(".run.lock.guard")
         try:

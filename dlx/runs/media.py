@@ -311,7 +311,7 @@ def _draw_overlay(overlay: Overlay) -> Image.Image:
         x1, y1, x2, y2 = (factor * value for value in box)
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=2)
         if text:
-            place = (max(0.0, x1) + 3, max(0.0, y1) + 1)
-            draw.rectangle(draw.textbbox(place, text), fill=color)
-            draw.text(place, text, fill="white")
+            corner = (max(0.0, x1) + 3, max(0.0, y1) + 1)
+            draw.rectangle(draw.textbbox(corner, text), fill=color)
+            draw.text(corner, text, fill="white")
     return image

@@ -10,8 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dlx.config.errors import UserError
-from dlx.runs.files import NotPlain, encode_nonfinite, open_plain
+from dlx.runs.files import encode_nonfinite, open_plain, open_to_append, write_all
 
 MAX_ROW = 64 * 1024
 MAX_STEP = 1 << 53  # which a float still has exactly
@@ -25,10 +24,7 @@ class MetricsWriter:
         self.path = path
         self.lost = self.unsure = 0
         self._last_time = 0.0
-        try:
-            self._descriptor = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        except NotPlain as error:
-            raise UserError(f"{path}: {error.strerror}; rows are appended to plain files only") from None
+        self._descriptor = open_to_append(path, os.O_RDWR)
         try:
             self._end = self._whole()  # bytes, all of them whole rows
             self._cut_back()
@@ -61,9 +57,7 @@ class MetricsWriter:
         try:
             if self._is_torn:
                 self._cut_back()
-            written = os.write(self._descriptor, data)
-            while written < len(data):  # a disk that fills up first shows as a short write
-                written += os.write(self._descriptor, data[written:])
+            write_all(self._descriptor, data)
         except OSError:
             self.lost += 1
             self._is_torn = True

@@ -10,10 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import importlib.metadata
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from dlx.config.extras import require
 from dlx.runs.mask import mask
 
 STYLE = """
@@ -142,6 +145,13 @@ def data_block(name: str, value: Any) -> Html:
     """A JSON block for a script, which finds it by `name` as its id."""
     text = json.dumps(value, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return Html(f'<script type="application/json" id="{html.escape(name)}">{text}</script>')
+
+
+def plotly_script(feature: str) -> str:
+    """plotly's own JavaScript, from its wheel. Raises UserError naming the feature if plotly is not installed."""
+    require(feature, "dashboard", "plotly")
+    found = importlib.metadata.distribution("plotly").locate_file("plotly/package_data/plotly.min.js")
+    return Path(str(found)).read_text(encoding="utf-8")  # without importing plotly, which takes a second
 
 
 def page(title: str, body: Content, scripts: Sequence[str] = ()) -> str:

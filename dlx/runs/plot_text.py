@@ -43,10 +43,10 @@ def plot_text(
             cell = (row // 4, column // 2)
             bits[cell] |= DOTS[row % 4][column % 2]
             owner[cell] = number
-        end, place = round(down[-1]) // 4, round(across[-1]) // 2
-        while (end, place) in ends and place > 0:
-            place -= 1
-        ends[end, place] = number
+        end, column = round(down[-1]) // 4, round(across[-1]) // 2
+        while (end, column) in ends and column > 0:
+            column -= 1
+        ends[end, column] = number
     lines: Cells = []
     for row in range(height):
         named = {0: scale[0], height // 2: scale[1], height - 1: scale[2]}.get(row, "")

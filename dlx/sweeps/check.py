@@ -35,7 +35,10 @@ def check_sweep(points: Sequence[Point], execution: Execution, metric: str | Non
     """Raises UserError for anything that would stop the sweep before its members run, and for a metric, such as
     val/accuracy:max, that no point will have. Nothing is written."""
     checked = check_start(points, execution)
-    _check_names(checked.members)
+    names = Counter(point.member(short) for point, members in checked.members.items() for short in members)
+    for name, count in names.items():
+        if count > 1 or not (is_member_name(name) or name == ""):  # an only point has no name
+            raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is not a folder name'}")
     _check_seeds(checked.members)
     if metric and all(checked.metrics):
         check_metric(metric, set().union(*checked.metrics))
@@ -45,8 +48,13 @@ def check_sweep(points: Sequence[Point], execution: Execution, metric: str | Non
 def check_start(points: Sequence[Point], execution: Execution) -> Checked:
     """The checks that grids and searches share: processes, executor, points, folder."""
     refuse_torchrun()
-    _check_chains(points, execution)
-    checked = check_points(points, here=execution.here)
+    for point in points if execution.executor != "inprocess" and execution.jobs != 1 else ():
+        if (method := point.method) and method.is_chain:
+            raise UserError(
+                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
+                "it takes inprocess, or --jobs 1"
+            )
+    checked = check_points(points, here=execution.executor not in ("ray", "slurm"))
     check_folder(points[0].config, sweep_name(points[0].config))
     return checked
 
@@ -66,7 +74,8 @@ def check_points(points: Sequence[Point], *, here: bool = True) -> Checked:
             try:
                 checked.members[point] = point.first_members(Path(nowhere))
                 if (method := point.method) and method.check_all:
-                    check_members(checked.members[point], here=here)
+                    runs = [Point(name, config, {}) for name, config in checked.members[point].items()]
+                    check_points(runs, here=here)
                     checked.metrics.append(set())
                     continue
                 first = next(iter(checked.members[point].values()))
@@ -96,29 +105,6 @@ def identity(config: Config, without: Collection[str] = ("name",)) -> str:
     """A text that is equal for configurations that differ in these keys only."""
     values = {**config.values, "choices": config.choices}
     return json.dumps({key: v for key, v in values.items() if key not in without}, sort_keys=True, default=str)
-
-
-def check_members(members: Mapping[str, Config], *, here: bool = True) -> None:
-    """`check_points` for the runs of a claim."""
-    check_points([Point(name, config, {}) for name, config in members.items()], here=here)
-
-
-def _check_chains(points: Sequence[Point], execution: Execution) -> None:
-    alone = execution.executor == "inprocess" or execution.jobs == 1
-    for point in points:
-        if (method := point.method) and method.is_chain and not alone:
-            raise UserError(
-                f"--executor {execution.executor}: {point.config.choices['method']} trains one member after another; "
-                "it takes inprocess, or --jobs 1"
-            )
-
-
-def _check_names(made: Mapping[Point, Mapping[str, Config]]) -> None:
-    """Raises UserError for a member's name that is given twice or is not a folder name."""
-    names = Counter(point.member(short) for point, members in made.items() for short in members)
-    for name, count in names.items():
-        if count > 1 or not (is_member_name(name) or name == ""):  # an only point has no name
-            raise UserError(f"{name}: {'two members have this name' if count > 1 else 'is not a folder name'}")
 
 
 def _check_seeds(made: Mapping[Point, Mapping[str, Config]]) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from hydra.core.override_parser.types import Glob, RangeSweep
 
 from dlx.config import Config, compose
 from dlx.config.errors import ConfigError, Problem
@@ -24,9 +26,6 @@ from dlx.config.overrides import parse_override
 from dlx.runs.folder import slug
 from dlx.sweeps.check import identity
 from dlx.sweeps.points import Point
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import RangeSweep
 
 T = TypeVar("T")
 MAX_MEMBERS = 100_000
@@ -71,8 +70,6 @@ def read_each(arguments: Sequence[str], read: Callable[[str, str], T]) -> list[T
 
 def read_words(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> list[str]:
     """The overrides of a sweep's values. Raises ValueError for an interval, and for a sweep without values."""
-    from hydra.core.override_parser.types import Glob, RangeSweep
-
     try:
         parsed = parse_override(argument)
     except ValueError:

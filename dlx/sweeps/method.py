@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from dlx.config import Config
 from dlx.config.errors import ConfigError, Problem, reason_of
+from dlx.runs.draw import Figure
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.plan import Interrupted
 from dlx.tasks.supervised import Supervised
 from dlx.tasks.system import System
 from dlx.training.session import Result
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config import Config
-from dlx.config.diff import changes
 from dlx.config.errors import UserError, cause_of, reason_of
 from dlx.config.monitor import Monitor
 from dlx.config.yaml import dump_yaml, read_yaml
+from dlx.runs.draw import Figure
 from dlx.runs.files import inside, picture_bytes, write_atomic
 from dlx.runs.find import MEMBERS
 from dlx.runs.folder import RunFolder, load_frozen, slug
 from dlx.training.distributed import world_size
 from dlx.training.signals import Signals, exit_code, signal_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SEARCH = "search.yaml"  # in a plan's folder: the settings of a search
 
@@ -50,18 +47,13 @@ class Ending:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.lost: list[str] = []
-        self._status, self._reason = "failed", "it did not come to its end"
+        self.outcome: tuple[str, str | None] = ("failed", "it did not come to its end")  # status and reason
         self._written: tuple[Any, ...] = ()
-
-    @property
-    def reason(self) -> str | None:
-        """The status's reason, with what was lost."""
-        return "; ".join([*([self._reason] if self._reason else []), *self.lost]) or None
 
     def finish(self, summary: Mapping[str, Any], reason: str | None = None) -> None:
         with Signals():
             self.attempt("summary.json not written", lambda: self.folder.write_summary(dict(summary)))
-            self.end("finished", reason)
+            self.outcome = ("finished", reason)
             self.write()
 
     def draw(self, name: str, draw: Callable[[], Figure], folder: RunFolder | None = None) -> None:
@@ -81,12 +73,10 @@ class Ending:
         except Exception as error:
             self.lost.append(f"{failure}: {cause_of(error)}")
 
-    def end(self, status: str, reason: str | None) -> None:
-        self._status, self._reason = status, reason or ""
-
     def write(self) -> None:
-        """Writes the status if it changed."""
-        status = self._status, self.reason
+        """Writes the status, and the reason with what was lost, if they changed."""
+        name, reason = self.outcome
+        status = name, "; ".join(filter(None, [reason, *self.lost])) or None
         if status != self._written:
             self.attempt("status.json not written", lambda: self.folder.write_status(*status))
             self._written = status
@@ -107,10 +97,10 @@ def track_status(folder: RunFolder) -> Iterator[Ending]:
                 yield ending
         except (Interrupted, KeyboardInterrupt) as error:  # the latter while nothing trains
             stop = error if isinstance(error, Interrupted) else Interrupted(exit_code(signal_of(error)))
-            ending.end("interrupted", str(stop))
+            ending.outcome = ("interrupted", str(stop))
             raise stop from None
         except BaseException as error:
-            ending.end("failed", reason_of(error))
+            ending.outcome = ("failed", reason_of(error))
             raise
         finally:
             ending.write()
@@ -135,17 +125,13 @@ class Plan:
         cls,
         path: Path,
         members: Mapping[str, Config],
-        base: Config,
-        overrides: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any],
         metric: str | None = None,
     ) -> Plan:
-        """Freezes the members; plan.yaml is written last, so that a plan is whole or absent.
-
-        overrides: None is the difference of each member from `base`.
-        """
+        """Freezes the members; plan.yaml is written last, so that a plan is whole or absent."""
         inside(path, "plan").mkdir()
         plan = cls(path, {}, {}, metric)
-        plan.add(members, overrides or {name: changes(base, config) for name, config in members.items()})
+        plan.add(members, overrides)
         return plan
 
     def add(self, members: Mapping[str, Config], overrides: Mapping[str, Any]) -> None:

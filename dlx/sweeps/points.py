@@ -61,6 +61,9 @@ class Points:
 
     def __init__(self, points: Iterable[Point], metric: str | None = None) -> None:
         self.points, self.metric = list(points), metric
+        groups = ("model", "dataset", "method")
+        kinds = {tuple(str(point.config.choices.get(group)) for group in groups) for point in self.points}
+        self.are_alike = len(kinds) == 1  # they have the same metrics
 
     @property
     def total(self) -> int:
@@ -72,7 +75,7 @@ class Points:
 
     def on_point_end(self, point: Point, status: str, metrics: Mapping[str, float]) -> None:
         """Raises UserError if a finished point lacks the metric and so will all others: they are of the same kind."""
-        if self.metric and status == "finished" and len({_kind(other) for other in self.points}) == 1:
+        if self.metric and status == "finished" and self.are_alike:
             check_metric(self.metric, metrics, point.name)
 
     def findings(self) -> dict[str, Any]:
@@ -81,11 +84,6 @@ class Points:
 
     def draw(self, ending: Ending) -> None:
         """Draws the figures of all points, once the summary is written."""
-
-
-def _kind(point: Point) -> tuple[str, ...]:
-    """Points of one kind have the same metrics."""
-    return tuple(str(point.config.choices.get(group)) for group in ("model", "dataset", "method"))
 
 
 def check_metric(metric: str, known: Collection[str], point: str = "") -> None:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlx.config import Config
 from dlx.config.diff import changes
@@ -36,9 +36,6 @@ from dlx.sweeps.search.settings import Settings
 from dlx.training.prepare import prepare
 from dlx.training.progress import PlanProgress
 from dlx.training.session import Result
-
-if TYPE_CHECKING:
-    from dlx.sweeps.search.search import Draft
 
 POINTS = "points.yaml"
 
@@ -79,17 +76,18 @@ class SweepResult:
     @property
     def summary(self) -> dict[str, Any]:
         """The entries that summary.json and --json share."""
-        members = [vars(row) for row in self.rows]
-        best = self.best.name if self.best else None
-        return {"metric": self.metric, "best": best, **self.findings, "members": members}
+        return {
+            "metric": self.metric,
+            "best": self.best.name if self.best else None,
+            **self.findings,
+            "members": [vars(row) for row in self.rows],
+        }
 
 
-def start_sweep(
-    points: Sequence[Point], execution: Execution, *, metric: str | None = None, command: list[str] | None = None
-) -> SweepResult:
+def start_sweep(points: Sequence[Point], execution: Execution, *, metric: str | None = None) -> SweepResult:
     """Writes a plan of composed points and runs it. metric: such as val/accuracy:max; None is what they monitor."""
     made = check_sweep(points, execution, metric).members
-    folder = make_folder(points[0].config, [point.config for point in points], command)
+    folder = make_folder(points[0].config, [point.config for point in points], sys.argv)
     with folder.whole_or_gone():
         if any(point.group for point in points):
             _write_points(folder, points)
@@ -97,24 +95,8 @@ def start_sweep(
             if (method := point.method) and method.is_chain:  # its members read files of this folder
                 made[point] = point.first_members(point_dir(folder, point))
         members, overrides = expand(made)
-        plan = Plan.write(folder.path, members, points[0].base, overrides, metric)
+        plan = Plan.write(folder.path, members, overrides, metric)
     return run_sweep(folder, plan, Points(points, metric), execution, made)
-
-
-def start_search(draft: Draft, execution: Execution, *, command: list[str] | None = None) -> SweepResult:
-    from dlx.sweeps.search.search import begin_search
-    from dlx.sweeps.search.storage import redacted
-
-    first = draft.first
-    command = command or sys.argv
-    if draft.storage:  # the password is written nowhere
-        command = [word.replace(draft.storage, redacted(draft.storage)) for word in command]
-    folder = make_folder(first, [first], command)
-    with folder.whole_or_gone():
-        search = begin_search(draft, folder)
-        plan = Plan.write(folder.path, {}, first.without("method"), metric=search.settings.metric)
-    with search.storage_env():
-        return run_sweep(folder, plan, search, execution)
 
 
 def resume_sweep(
@@ -151,7 +133,7 @@ def parent_dir(first: Config) -> str:
     return f"{first['output_root']}/{slug(sweep_name(first))}"
 
 
-def make_folder(first: Config, configs: Sequence[Config], command: list[str] | None) -> RunFolder:
+def make_folder(first: Config, configs: Sequence[Config], command: list[str]) -> RunFolder:
     """A new folder, named after the claim, or the method and the models."""
     models = "-".join(sorted({str(config.choices["model"]) for config in configs}))[:40]
     point = Point("", first, {})
@@ -159,7 +141,7 @@ def make_folder(first: Config, configs: Sequence[Config], command: list[str] | N
     folder = RunFolder.create(first["output_root"], sweep_name(first), title)
     with folder.whole_or_gone():
         folder.write_config(first.to_yaml())
-        folder.write_environment(command or sys.argv)
+        folder.write_environment(command)
     return folder
 
 
@@ -224,8 +206,8 @@ class _Running:
         self.rows: list[Row] = []
         self._results: dict[str, Result] = {}
         self._answers: list[tuple[RunFolder, MethodResult]] = []  # of methods, whose figures are drawn last
-        # By member, its point with the names of all of the point's members; those of a chain are not known at first.
-        self._points: dict[str, tuple[Point, Method | None, list[str]]] = {}
+        # By member, its point, and the names of all of the point's members; those of a chain are not known at first.
+        self._points: dict[str, tuple[Point, Method | None, dict[str, str]]] = {}
 
     def names(self) -> Iterator[str]:
         for point in self.points:
@@ -237,30 +219,30 @@ class _Running:
                 continue
             made = self.made.get(point)
             names = self._add(point, point.first_members(point_dir(self.folder, point)) if made is None else made)
-            self._points |= dict.fromkeys(names, (point, method, names))
+            self._points |= dict.fromkeys(names.values(), (point, method, names))
             if not names:  # a claim that trains nothing
                 self._answer(point, method, names)
-            yield from names
+            yield from names.values()
 
     def _chain(self, point: Point, method: Method) -> Iterator[str]:
+        names: dict[str, str] = {}
         done: dict[str, RunFolder] = {}
-        names: list[str] = []
         while members := method.members(point.base, done, point_dir(self.folder, point)):
             added = self._add(point, members)
-            names += added
-            yield from added
-            done |= {short: self.plan.run(point.member(short)) for short in members}
-            if any(self._results[name].status != "finished" for name in added):
+            names |= added
+            yield from added.values()
+            if any(self._results[name].status != "finished" for name in added.values()):
                 break  # later members would be built on it
+            done = {short: self.plan.run(name) for short, name in names.items()}
         self._answer(point, method, names)
 
-    def _add(self, point: Point, made: Mapping[str, Config]) -> list[str]:
-        """Freezes the members that are not in the plan yet. Returns the names of all."""
+    def _add(self, point: Point, made: Mapping[str, Config]) -> dict[str, str]:
+        """Freezes the members that are not in the plan yet. Returns the names of all by their short names."""
         configs, overrides = expand({point: made})
         if new := {name: config for name, config in configs.items() if name not in self.plan.members}:
             self.plan.add(new, overrides)
             self.progress.expect(len(self.plan.members))
-        return list(configs)
+        return dict(zip(made, configs, strict=True))
 
     def on_result(self, name: str, result: Result) -> None:
         self._results[name] = result
@@ -268,28 +250,23 @@ class _Running:
         if name in self._points:
             self._answer(*self._points[name])
 
-    def _answer(self, point: Point, method: Method | None, names: Sequence[str]) -> None:
+    def _answer(self, point: Point, method: Method | None, names: Mapping[str, str]) -> None:
         """Makes the point's row, once all its members ended."""
-        if not all(name in self._results for name in names):
+        if not all(name in self._results for name in names.values()):
             return
-        results = {name: self._results[name] for name in names}
+        results = {short: self._results[name] for short, name in names.items()}
         if method is None:
             (result,) = results.values()
             row = Row(point.name, point.overrides, result.status, result.reason, dict(result.metrics))
         else:
-            row = self._row_of_method(point, method, results)
+            home = RunFolder(point_dir(self.folder, point))
+            runs = {short: self.plan.run(name) for short, name in names.items()}
+            found = method.conclude(point.base, runs, results, home.path)
+            self._answers.append((home, found))
+            status = "failed" if found.failure else "finished"
+            row = Row(point.name, point.overrides, status, found.failure, found.metrics, found.details)
         self.rows.append(row)
         self.points.on_point_end(point, row.status, row.metrics)
-
-    def _row_of_method(self, point: Point, method: Method, results: Mapping[str, Result]) -> Row:
-        home = RunFolder(point_dir(self.folder, point))
-        ended = {name.removeprefix(f"{point.name}-" if point.name else ""): name for name in results}
-        runs = {short: self.plan.run(name) for short, name in ended.items()}
-        of_runs = {short: results[name] for short, name in ended.items()}
-        found = method.conclude(point.base, runs, of_runs, home.path)
-        self._answers.append((home, found))
-        status = "failed" if found.failure else "finished"
-        return Row(point.name, point.overrides, status, found.failure, found.metrics, found.details)
 
     def draw(self, ending: Ending) -> None:
         """Draws the methods' figures. Called after the summary is written, which a failing figure cannot lose then."""

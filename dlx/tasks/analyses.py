@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
+from dlx.tasks.answer import Report
 from dlx.tasks.spec import Label
-from dlx.tasks.system import Report
 
 if TYPE_CHECKING:
     from dlx.tasks.system import System
@@ -26,8 +26,8 @@ def embedded(system: System, loader: Any, label: str) -> tuple[Tensor, Tensor]:
 def probe(run: Any, *, strength: float = 1.0, samples: int | None = None) -> Report:
     """A linear classifier on the frozen features: how much of the labels can be read off them (Alain and Bengio 2016).
 
-    run: an opened run (dlx/training/run.py). strength: of its L2 penalty, as scikit-learn's 1 / C. samples: training
-    samples at most.
+    run: an `Opened` run (dlx/training/trained.py). strength: of its L2 penalty, as scikit-learn's 1 / C.
+    samples: training samples at most.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -46,4 +46,4 @@ def probe(run: Any, *, strength: float = 1.0, samples: int | None = None) -> Rep
             classifier = LogisticRegression(C=1 / strength, max_iter=1000)
             classifier.fit(((features - mean) / std).numpy(), truth.numpy())
         found[f"probe_{split}/accuracy"] = float(classifier.score(((features - mean) / std).numpy(), truth.numpy()))
-    return Report(data={"metrics": found, "features": features.shape[1]})
+    return Report(data={"features": features.shape[1]}, metrics=found)

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.runs.draw import drawable
+from dlx.runs.draw import drawable, subplots
 from dlx.runs.media import Table
+from dlx.tasks import explain
+from dlx.tasks.confusion import draw_confusion, draw_mistakes, find_mistakes, per_class, worst
 from dlx.tasks.spec import Image, Label
 from dlx.tasks.system import Answer, Report
 
@@ -20,10 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.tasks.spec import Spec
-    from dlx.tasks.supervised import Supervised
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
-TOP5_CLASSES = 100  # from here on the top 5 are told too; among few classes they say little
+TOP5_CLASSES = 100  # from here on there is a top-5 error; among few classes it says little
 HUMAN_TOP5_ERROR = 0.051  # on ImageNet's 1,000 classes, by a trained annotator (Russakovsky et al. 2015, section 6.4)
 
 
@@ -89,17 +90,13 @@ class Classification:
         predicted_B = logits_BK.argmax(-1)
         cell_B = label_B * self.num_classes + predicted_B
         counts = torch.zeros(self.num_classes**2, dtype=torch.int64, device=label_B.device)
-        top5 = {}
+        found: Statistics = {}
         if self.num_classes >= TOP5_CLASSES:
-            top5["top5"] = (logits_BK.topk(5).indices == label_B.unsqueeze(1)).sum()
-        mistakes = {}
+            found["top5"] = (logits_BK.topk(5).indices == label_B.unsqueeze(1)).sum()
         if "report" in batch and isinstance(self.input, Image):
-            from dlx.tasks.confusion import find_mistakes
-
-            mistakes["mistakes"] = find_mistakes(logits_BK, label_B, batch["index"], batch[self.input_name])
+            found["mistakes"] = find_mistakes(logits_BK, label_B, batch["index"], batch[self.input_name])
         return {
-            **top5,
-            **mistakes,
+            **found,
             "loss": self._per_sample(logits_BK, label_B).double().sum(),
             "nll": F.cross_entropy(logits_BK, label_B, reduction="none").double().sum(),
             "confusion": counts.scatter_add(0, cell_B, torch.ones_like(cell_B)).view(self.num_classes, -1),
@@ -119,20 +116,19 @@ class Classification:
     def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {"label": output.argmax(-1), "probability": output.float().softmax(-1)}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         """The three most probable classes; the picture of an image shows what the network looked at."""
-        from dlx.tasks.explain import draw, explain, top_classes
 
         def picture(number: int, title: str) -> Figure:
             image_1CHW = batch[self.input_name][number : number + 1]
             assert isinstance(self.input, Image)
-            seen = explain(system, image_1CHW)
+            seen = explain.explain(system, image_1CHW)
             found = (seen[0], seen[1][0]) if seen else None
-            return draw(self.input, self.classes, image_1CHW[0], predicted["probability"][number], found, title)
+            return explain.draw(self.input, self.classes, image_1CHW[0], predicted["probability"][number], found, title)
 
         answers = []
         for number, probability_K in enumerate(predicted["probability"]):
-            top = top_classes(self.classes, probability_K, 3)
+            top = explain.top_classes(self.classes, probability_K, 3)
             line = "  ".join(f"{name} {probability:.1%}" for name, probability in top.items())
             drawn = partial(picture, number) if isinstance(self.input, Image) else None
             answers.append(Answer(line, {"classes": top}, drawn))
@@ -144,24 +140,18 @@ class Classification:
         wrong_first = (output.argmax(-1) == batch[self.target_name]).int().argsort(stable=True)[:32]
         predicted, label = output.argmax(-1)[wrong_first].tolist(), batch[self.target_name][wrong_first].tolist()
         inputs = batch[self.input_name][wrong_first]
+        names = [(self.classes[guess], self.classes[truth]) for guess, truth in zip(predicted, label, strict=True)]
         if not isinstance(self.input, Image):
-            texts = self.input.draw(inputs)
-            names = [(self.classes[guess], self.classes[truth]) for guess, truth in zip(predicted, label, strict=True)]
-            rows = [(text, *pair) for text, pair in zip(texts, names, strict=True)]
+            rows = [(text, *pair) for text, pair in zip(self.input.draw(inputs), names, strict=True)]
             return {"predictions": Table([self.input_name, "predicted", "true"], rows)}
-        titles, colors = [], []
-        for guess, truth in zip(predicted, label, strict=True):
-            name, right = self.classes[guess], guess == truth
-            titles.append(name if right else f"{name} ({self.classes[truth]})")
-            colors.append("black" if right else "firebrick")
+        titles = [guess if guess == truth else f"{guess} ({truth})" for guess, truth in names]
+        colors = ["black" if guess == truth else "firebrick" for guess, truth in names]
         images_BCHW = self.input.denormalize(inputs).clamp(0, 1).cpu()
         shown = "predicted classes; the wrong ones first, in red, with the true class"
         return {"predictions": sheet(images_BCHW, titles, colors, shown)}
 
     def report(self, statistics: Statistics) -> Report:
         """Precision, recall and F1 of each class, the confusion matrix, and of images the worst mistakes."""
-        from dlx.tasks.confusion import draw_confusion, draw_mistakes, per_class, worst
-
         confusion_KK = statistics["confusion"]
         media: dict[str, Any] = {"confusion": draw_confusion(confusion_KK, self.classes)}
         if isinstance(self.input, Image):
@@ -176,8 +166,6 @@ TITLE = 13  # letters that fit above an image
 def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], shown: str, columns: int = 8) -> Figure:
     """Images in rows, each with a title; `shown` above says what they are. As one picture with texts on it: 32 axes
     would take ten times as long to draw, and a small training less time than its picture."""
-    from matplotlib.figure import Figure
-
     count, channels, height, width = images_BCHW.shape
     titles = [text if len(text) <= TITLE else text.replace(" (", "\n(") for text in titles]
     title = 0.36 if any("\n" in text for text in titles) else 0.2  # in sides of an image
@@ -185,9 +173,10 @@ def sheet(images_BCHW: Tensor, titles: Sequence[str], colors: Sequence[str], sho
     step_y, step_x = round(height * (1 + title)), round(width * (1 + gap)) + 1
     canvas_HWC = torch.ones(rows * step_y, columns * step_x, channels)
     tall = 8 * rows * step_y / (columns * step_x)
-    figure = Figure(figsize=(8, tall + 0.3))
-    figure.text(0.5, 1 - 0.15 / (tall + 0.3), shown, fontsize=9, ha="center", va="center")
-    axes = figure.add_axes((0, 0, 1, tall / (tall + 0.3)))
+    figure, axes = subplots(size=(8, tall + 0.3))
+    figure.set_layout_engine("none")  # which takes as long as all the rest
+    axes.set_position((0, 0, 1, tall / (tall + 0.3)))
+    figure.suptitle(shown, fontsize=9, y=1 - 0.15 / (tall + 0.3), va="center")
     for number, (image_CHW, text, color) in enumerate(zip(images_BCHW, titles, colors, strict=True)):
         y, x = number // columns * step_y + step_y - height, number % columns * step_x
         canvas_HWC[y : y + height, x : x + width] = image_CHW.permute(1, 2, 0)

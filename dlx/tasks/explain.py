@@ -73,11 +73,8 @@ def _watched(system: System) -> Iterator[list[Tensor]]:
 
     trunk: Any = system.features
     if isinstance(trunk, nn.Module):
-        handle = trunk.register_forward_hook(lambda _module, _inputs, output: hold(output))
-        try:
+        with trunk.register_forward_hook(lambda _module, _inputs, output: hold(output)):
             yield seen
-        finally:
-            handle.remove()
     else:
         vars(system)["features"] = lambda *inputs: hold(trunk(*inputs))  # hides the class's method, on this object
         try:
@@ -148,10 +145,10 @@ def draw(
         panels[1].imshow(heat_HW, cmap="autumn_r", vmin=0, vmax=1, alpha=0.75 * heat_HW, interpolation="bilinear")
         panels[1].set_title(f"{name}: {names[0]}", fontsize=9)
     bars = panels[-1]
-    places = range(len(top))
-    drawn = bars.barh(places, list(top.values()), color=["tab:blue", *["0.75"] * (len(top) - 1)])
+    rows = range(len(top))
+    drawn = bars.barh(rows, list(top.values()), color=["tab:blue", *["0.75"] * (len(top) - 1)])
     bars.bar_label(drawn, [f"{value:.1%}" for value in top.values()], padding=3, fontsize=9)
-    bars.set_yticks(places, names)
+    bars.set_yticks(rows, names)
     bars.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability")
     bars.invert_yaxis()
     bars.set_title("most probable classes", fontsize=9)

@@ -141,10 +141,12 @@ def beam_search(
         was_done_BK = done_BK.gather(1, from_BK)
         count_BK = count_BK.gather(1, from_BK) + (~was_done_BK).float()
         done_BK = was_done_BK | (chosen_BK == end)
-        rows_N = (rows_B1 + from_BK).flatten()
-        tokens_NL = torch.cat([tokens_NL[rows_N], chosen_BK.view(-1, 1)], 1)
-        for name, value in cache.items():
-            cache[name] = value[rows_N]
+        if K > 1:  # of one beam none changes its row
+            rows_N = (rows_B1 + from_BK).flatten()
+            tokens_NL = tokens_NL[rows_N]
+            for name, value in cache.items():
+                cache[name] = value[rows_N]
+        tokens_NL = torch.cat([tokens_NL, chosen_BK.view(-1, 1)], 1)
         unread_NL = tokens_NL[:, -1:]
         if bool(done_BK.all()):
             break

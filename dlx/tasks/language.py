@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.tasks.spec import Tokens
-    from dlx.tasks.supervised import Supervised
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
 SHOWN = 400  # tokens of a text that a picture shows
 COLUMNS = 80  # letters of its lines
@@ -93,7 +92,7 @@ class NextToken:
         after_BV = output[torch.arange(len(output), device=output.device), last_B].float().softmax(-1)
         return {"surprisal": surprisal_BL, "next": after_BV}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         answers = []
         for tokens, surprisal_L, next_V in zip(
             batch[self.input_name], predicted["surprisal"], predicted["next"], strict=True

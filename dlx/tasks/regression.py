@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dlx.tasks.spec import Spec
-    from dlx.tasks.supervised import Supervised
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
@@ -73,7 +72,7 @@ class Regression:
     def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {"target": output.float()}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         rows = predicted["target"].tolist()
         return [Answer(" ".join(f"{value:.6g}" for value in row), {"values": row}) for row in rows]
 

@@ -37,7 +37,7 @@ from dlx.tasks.tagging import Tagging
 
 if TYPE_CHECKING:
     from dlx.tasks.spec import Spec
-    from dlx.tasks.system import Batch
+    from dlx.tasks.system import Batch, Statistics
 
 AnySequences = LabeledTokens | TaggedTokens | Streams | Series | RegressionSequences | LabeledImages
 """The specs of a model that reads any sequence, the first that fits: labels before the texts alone."""
@@ -105,6 +105,27 @@ class SequenceModel(Supervised):
     def embed(self, batch: Batch) -> Tensor:
         x = batch[self.input_name]
         return self.last(self.features(x), x)
+
+    def rollout(self, x_BTF: Tensor, count: int) -> Tensor:
+        """The `count` values after those of a series [B, T, F], [B, count, F]: each prediction is read as the next
+        value."""
+        cache: Cache = {}
+        predicted = []
+        for _ in range(count):
+            x_BTF = self.out(self.features(x_BTF, cache)[:, -1:])
+            predicted.append(x_BTF)
+        return torch.cat(predicted, 1)
+
+    def evaluate(self, batch: Batch) -> Statistics:
+        statistics = super().evaluate(batch)
+        if isinstance(self.target, NextValue):
+            x_BTF, ahead = batch[self.input_name], self.target.ahead
+            parts = [
+                self.target.statistics_ahead(self.rollout(x_BTF[:, :origin], ahead), batch, origin)
+                for origin in self.target.origins
+            ]
+            statistics |= {name: sum(part[name] for part in parts) for name in parts[0]}
+        return statistics
 
     def next_logits(self, tokens: Tensor, cache: Cache | None) -> Tensor:
         """Logits of the token after these, [B, V]; marks that no text holds are never next."""
@@ -195,4 +216,7 @@ class SequenceModel(Supervised):
             *_, made = self._sample(2, None, SAMPLED)
             tokens = self._tokens()
             media["samples"] = Text("\n----\n".join(tokens.draw(made[self.input_name])))
+        if isinstance(self.target, NextValue):
+            known_1TF = batch[self.input_name][:1, : -self.target.ahead]
+            media["ahead"] = self.target.draw_ahead(self.rollout(known_1TF, self.target.ahead)[0], batch)
         return media

@@ -14,11 +14,13 @@ from dlx.tasks.system import Answer, Report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
+
     from dlx.tasks.spec import RealSequence
-    from dlx.tasks.supervised import Supervised
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
 
+HORIZONS = (1, 4, 16, 64)  # steps ahead
 SHOWN = 4  # values of a step that a picture shows, a panel each
 
 
@@ -26,12 +28,12 @@ class NextValue:
     """The head of a model of series: mse, l1 or huber of each value given those before it, mean over values.
 
     given: so many steps at the beginning of a window are read and not predicted.
-    Metrics: loss, mse, and r2 (share of the values' variance that is explained).
+    Metrics: loss, mse, r2 (share of the values' variance that is explained), and mse_K, the error K steps ahead where
+    each prediction is read as if it were the value.
     """
 
     monitor = ("val/loss", "min")
     gaps: ClassVar[dict[str, int]] = {"loss": -1}
-    metric_names: tuple[str, ...] = ("loss", "mse", "r2")
 
     def __init__(self, series: RealSequence, input_name: str, loss: str, given: int = 1) -> None:
         if loss not in LOSSES:
@@ -39,6 +41,8 @@ class NextValue:
         if series.length <= given:
             raise ValueError(f"series must be longer than the {given} steps that are given, got {series.length}")
         self.series, self.input_name, self.name, self.given = series, input_name, loss, given
+        self.horizons = tuple(steps for steps in HORIZONS if steps <= series.length - given)
+        self.metric_names: tuple[str, ...] = ("loss", "mse", "r2", *(f"mse_{steps}" for steps in self.horizons))
 
     def _pairs(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Predictions and values, [B, T - given, F]."""
@@ -64,18 +68,39 @@ class NextValue:
             "count": torch.tensor(value_BTF.numel(), device=value_BTF.device),
         }
 
+    @property
+    def ahead(self) -> int:
+        """How many steps are predicted from those before them alone."""
+        return self.horizons[-1]
+
+    @property
+    def origins(self) -> range:
+        """The steps of a window before which its values are known; as many as give no step twice."""
+        return range(self.series.length - self.ahead, self.given - 1, -self.ahead)
+
+    def statistics_ahead(self, predicted_BKF: Tensor, batch: Batch, origin: int) -> Statistics:
+        """Sums for mse_K. predicted_BKF: the K = `ahead` steps from the origin on, without their values."""
+        value_BKF = batch[self.input_name][:, origin : origin + self.ahead].double()
+        error_BKF = (predicted_BKF.double() - value_BKF).square()
+        count = torch.tensor(error_BKF[:, 0].numel(), device=error_BKF.device)
+        return {"ahead": error_BKF.sum((0, 2)), "ahead_count": count}
+
     def metrics(self, statistics: Statistics) -> dict[str, float]:
         count = statistics["count"]
         steps = count / len(statistics["value"])
         variance = (statistics["value_squared"] / steps - (statistics["value"] / steps).square()).mean()
         mse = statistics["squared"] / count
-        return {"loss": float(statistics["loss"] / count), "mse": float(mse), "r2": float(1 - mse / variance)}
+        found = {"loss": float(statistics["loss"] / count), "mse": float(mse), "r2": float(1 - mse / variance)}
+        if "ahead" in statistics:
+            ahead = statistics["ahead"] / statistics["ahead_count"]
+            found |= {f"mse_{steps}": float(ahead[steps - 1]) for steps in self.horizons}
+        return found
 
     def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """next: the value after the last one, [B, F]."""
         return {"next": output[:, -1].float()}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         rows = predicted["next"].tolist()
         return [Answer(" ".join(f"{value:.6g}" for value in row), {"next": row}) for row in rows]
 
@@ -94,6 +119,20 @@ class NextValue:
         panels[-1, 0].set_xlabel("step")
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         return {"one_step": figure}
+
+    def draw_ahead(self, predicted_KF: Tensor, batch: Batch) -> Figure:
+        """The first window of a batch, and its last steps as they were predicted without their values."""
+        figure, axes = subplots(size=(8, 3.5))
+        values = batch[self.input_name][0, :, 0].cpu().numpy()
+        start = len(values) - self.ahead
+        axes.plot(range(len(values)), values, ".-", color="0.6", linewidth=0.8, label="values")
+        axes.plot(
+            range(start, len(values)), predicted_KF[:, 0].float().cpu().numpy(), color="tab:red", label="predicted"
+        )
+        axes.axvline(start - 0.5, color="0.3", linestyle="--", linewidth=1)
+        axes.set(xlabel="step", ylabel="value", title=f"{self.ahead} steps ahead from the values before the line")
+        figure.legend(loc="outside right upper", frameon=False)
+        return figure
 
     def report(self, statistics: Statistics) -> Report:
         return Report()

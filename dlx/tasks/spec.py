@@ -38,6 +38,8 @@ class Entry:
     files: ClassVar[tuple[str, ...]] = ()
     """Fields that are texts in files of their own beside spec.json: `NAME.FIELD`."""
 
+    dtype: ClassVar[torch.dtype] = torch.float32
+
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
         for field in fields(self):
@@ -48,10 +50,6 @@ class Entry:
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         raise NotImplementedError(f"{type(self).__name__} defines no shape")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         """A batch of the right dtype, shape and range, normalized."""
@@ -129,11 +127,8 @@ class Image(Entry):
         pixels, scale = fit_inside(Path(source), self.channels, (self.height, self.width), self.background)
         x_1CHW = self._normalized(pixels)
         height, width = x_1CHW.shape[-2:]
-        return (
-            torch.nn.functional.pad(x_1CHW, (0, self.width - width, 0, self.height - height)),
-            (height, width),
-            scale,
-        )
+        padded = torch.nn.functional.pad(x_1CHW, (0, self.width - width, 0, self.height - height))
+        return padded, (height, width), scale
 
     def _normalized(self, pixels: Any) -> Tensor:
         raw = torch.from_numpy(pixels).float().mul(self.scale / 255).round()
@@ -147,15 +142,10 @@ class Image(Entry):
 class Size(Entry):
     """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0."""
 
+    shape: ClassVar[tuple[int, ...]] = (2,)
+    dtype: ClassVar[torch.dtype] = torch.int64
+
     of: str = "image"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (2,)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int64
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         return torch.ones(count, 2, dtype=torch.int64, device=device)
@@ -165,15 +155,10 @@ class Size(Entry):
 class Label(Entry):
     """int64 [B], or float32 [B, K] once a regularizer mixed labels."""
 
+    shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar[torch.dtype] = torch.int64
+
     classes: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int64
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         return torch.arange(count, device=device) % len(self.classes)
@@ -273,6 +258,8 @@ class Boxes(Entry):
 class Mask(Entry):
     """int64 [B, H, W]: the class of each pixel of the image `of`; `void` marks pixels that do not count."""
 
+    dtype: ClassVar[torch.dtype] = torch.int64
+
     classes: tuple[str, ...]
     height: int
     width: int
@@ -282,10 +269,6 @@ class Mask(Entry):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.height, self.width)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int64
 
     def draw(self, value: Tensor) -> Tensor:
         """Each class in a color of its own, void black."""
@@ -322,6 +305,8 @@ class Tokens(Entry):
     ends with `end`, `mask` stands for a hidden token. Text is what lies between the marks.
     """
 
+    dtype: ClassVar[torch.dtype] = torch.int64
+
     vocabulary: int
     length: int
     pad: int | None = None
@@ -335,10 +320,6 @@ class Tokens(Entry):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int64
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -405,6 +386,8 @@ class Tokens(Entry):
 class TokenLabels(Entry):
     """int64 [B, L]: the class of each token of the entry `of`; `ignore` marks positions that do not count."""
 
+    dtype: ClassVar[torch.dtype] = torch.int64
+
     classes: tuple[str, ...]
     length: int
     ignore: int = -100
@@ -413,10 +396,6 @@ class TokenLabels(Entry):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int64
 
     def draw(self, value: Tensor) -> list[str]:
         return [" ".join(self.classes[label] for label in row if label != self.ignore) for row in value.tolist()]
@@ -439,13 +418,8 @@ class RealSequence(Entry):
 class Episode(Entry):
     """int64 [B]: the seed that an episode of an environment begins with; what an evaluation of a policy reads."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.int64
+    shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar[torch.dtype] = torch.int64
 
 
 S = TypeVar("S", bound="Spec")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
+
+from dlx.tasks.analyses import probe
+from dlx.tasks.answer import Answer as Answer
+from dlx.tasks.answer import Report as Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,26 +44,6 @@ class Objective:
         """Over the parameters of modules, as far as they train."""
         params = [p for module in modules for p in module.parameters() if p.requires_grad]
         return cls(name, list(dict.fromkeys(params)), every)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A prediction for one sample: a line for a person, plain values for scripts, and what makes a picture of it
-    (dlx/runs/media.py) with a title."""
-
-    line: str
-    json: dict[str, Any]
-    picture: Callable[[str], Any] | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `dlx eval` shows beside the metrics. tables: rows by name, each a mapping of columns; media: pictures by
-    name (dlx/runs/media.py); data: plain values for scripts."""
-
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    media: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
 
 
 class Trunk(Protocol):
@@ -212,8 +196,6 @@ class System(nn.Module):
     @property
     def analyses(self) -> Mapping[str, Callable[..., Report]]:
         """Functions of `dlx eval --analysis NAME` (dlx/tasks/analyses.py)."""
-        from dlx.tasks.analyses import probe
-
         return {"probe": probe} if self.defines("embed") else {}
 
     # What a person asks a trained system for.

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dlx.tasks.spec import Spec, TokenLabels
-    from dlx.tasks.supervised import Supervised
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
 
 class Tagging:
@@ -76,7 +75,7 @@ class Tagging:
     def predict(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {self.target_name: output.argmax(-1)}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         """The class of each token that is text."""
         assert isinstance(self.input, Tokens)
         answers = []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dlx.tasks.spec import Entry
-    from dlx.tasks.system import Batch, Statistics
+    from dlx.tasks.system import Batch, Statistics, System
 
 AnyTexts = Translations | LabeledTokens
 """The specs of an encoder-decoder whose encoder can also classify texts."""
@@ -114,7 +114,7 @@ class Translation:
         weights_BLS = self.system.attention(batch["source"], made_BL[:, :-1])
         return found if weights_BLS is None else {**found, "attention": weights_BLS}
 
-    def answer(self, system: Supervised, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+    def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         answers = []
         for number, text in enumerate(self.tokens.draw(predicted["target"])):
             picture = None
@@ -127,13 +127,20 @@ class Translation:
     def draw_attention(self, weights_LS: Tensor, source_S: Tensor, made_L: Tensor, title: str = "") -> Figure:
         """The source across, what was written down: the darker, the more that step read of a token."""
         columns, rows = self._pieces(self.source, source_S), self._pieces(self.tokens, made_L[1:])[: len(weights_LS)]
-        figure, axes = subplots(size=(0.2 * len(columns) + 2, 0.2 * len(rows) + 1.5))
-        axes.imshow(weights_LS[: len(rows), : len(columns)].float().cpu().numpy(), cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
+        width = max(3.6, 0.2 * len(columns) + 2)
+        figure, axes = subplots(size=(width, 0.2 * len(rows) + 1.5))
+        axes.imshow(
+            weights_LS[: len(rows), : len(columns)].detach().float().cpu().numpy(), cmap="Blues", vmin=0, vmax=1
+        )
+        axes.set_xticks(
+            range(len(columns)), columns, rotation=90 if max(map(len, columns), default=0) > 1 else 0, fontsize=8
+        )
         axes.set_yticks(range(len(rows)), rows, fontsize=8)
         axes.grid(visible=False)
         axes.set(xlabel="source", ylabel="written")
-        axes.set_title(drawable(title) or "what each step read", fontsize=9)
+        most = int(12 * width)  # letters, so that nothing is cut off
+        name = title if len(title) <= most else f"{title[:most]}…"
+        axes.set_title(drawable(name) or "what each step read", fontsize=9)
         return figure
 
     def _pieces(self, tokens: Tokens, row: Tensor) -> list[str]:

@@ -7,8 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dlx.config.errors import UserError, plain
-from dlx.runs.files import NotPlain, open_plain, write_atomic
+from dlx.config.errors import plain
+from dlx.runs.files import open_to_append, write_atomic
 from dlx.runs.media import encode
 from dlx.runs.metrics import MetricsWriter
 from dlx.tracking.guard import FINISH_SECONDS, Guard
@@ -71,7 +71,7 @@ class Recorder:
 
 class RunRecorder(Recorder):
     """Raises UserError or OSError where the folder cannot be written to. Once it is made, nothing that a disk, a
-    tracker or a picture refuses ends the training: it is lost, and said."""
+    tracker or a picture refuses ends the training: `lost` lists it."""
 
     def __init__(
         self,
@@ -83,11 +83,7 @@ class RunRecorder(Recorder):
         super().__init__()
         self.folder, self.display = folder, display
         self.metrics = MetricsWriter(folder.metrics_path)
-        path = folder.path / "log.txt"
-        try:
-            descriptor = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        except NotPlain as error:
-            raise UserError(f"{path}: {error.strerror}; lines are appended to plain files only") from None
+        descriptor = open_to_append(folder.path / "log.txt")
         self._log = os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
         self.system = SystemMonitor(folder.path / "system.jsonl")
         self.guards = [Guard(name, tracker, self.warn, self.lose) for name, tracker in trackers.items()]
@@ -149,8 +145,8 @@ class RunRecorder(Recorder):
         reason: str | None = None,
         interrupted: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Each part of it whatever becomes of the others. interrupted: the signal that the process received, or 0: one
-        that comes while a tracker finishes ends the waiting for it."""
+        """Ends each part even if another fails. interrupted: the signal that the process received, or 0; a signal that
+        comes now ends the waiting for trackers."""
         before, until = interrupted(), time.monotonic() + FINISH_SECONDS
 
         def finish() -> None:

@@ -1,4 +1,4 @@
-"""Runs sent to Weights & Biases later, from their own files: these are the truth, whatever its client left in wandb/.
+"""Sends runs to Weights & Biases later, from the run's own files, not from what W&B's client left in wandb/.
 
 A run has one id at W&B, which says how far its rows are there: what it has is not sent again. `wandb.json` in the run
 folder remembers what was sent, so that a run with nothing new is left alone without asking.
@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from dlx.config.errors import UserError
+from dlx.config.errors import UserError, reason_of
 from dlx.config.yaml import read_frozen
 from dlx.runs.catalog import Catalog, read_notes
-from dlx.runs.files import open_plain, read_json
+from dlx.runs.files import find_object, open_plain
 from dlx.runs.folder import RunFolder
 from dlx.runs.media import files_in
 from dlx.runs.metrics import read_metrics
@@ -103,7 +103,11 @@ def runs_of(folder: Path) -> list[RunFolder]:
 
 def pack(run: RunFolder, project: str | None = None, entity: str | None = None) -> PendingRun:
     """Prepares a run for sending, to the project that it was sent to before, else to that of its configuration."""
-    config, memory, notes, status = read_frozen(run.config_path), _memory(run), read_notes(run.path), run.status()
+    config, notes, status = read_frozen(run.config_path), read_notes(run.path), run.status()
+    found = find_object(run.path / MEMORY)
+    memory: dict[str, Any] = {
+        name: value for name, value in found.items() if isinstance(value, int if name == "step" else str)
+    }
     trackers = config.get("tracker") if isinstance(config, dict) else None
     if not isinstance(trackers, dict) or not all(isinstance(block, dict) for block in trackers.values()):
         raise UserError(f"{run.config_path}: not a configuration that dlx wrote")
@@ -134,52 +138,40 @@ def pack_all(
     runs: Iterable[RunFolder], project: str | None = None, entity: str | None = None
 ) -> tuple[list[PendingRun], list[Sent]]:
     """The pending runs, and the results of runs that cannot be read."""
-    parcels, failed = [], []
+    pending, failed = [], []
     for run in runs:
         try:
-            parcels.append(pack(run, project, entity))
+            pending.append(pack(run, project, entity))
         except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            failed.append(Sent(run.path, "failed", reason=f"cannot be read: {reason}"))
-    return parcels, failed
+            failed.append(Sent(run.path, "failed", reason=f"cannot be read: {reason_of(error)}"))
+    return pending, failed
 
 
-def _memory(run: RunFolder) -> dict[str, Any]:
-    try:
-        found = read_json(run.path / MEMORY)
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    kinds = {"step": int}  # all else is text
-    return {name: value for name, value in found.items() if isinstance(value, kinds.get(name, str))}
-
-
-def would_send(parcel: PendingRun) -> Sent:
+def would_send(pending: PendingRun) -> Sent:
     """The result that `send` would have, without sending."""
-    if not parcel.waits:
-        return send(parcel)
-    done = -1 if parcel.sent_to is None else parcel.sent_to
-    rows = [row for row in read_metrics(parcel.run.metrics_path) if row["step"] > done]
-    pictures = [file for file in files_in(parcel.run.media) if file.step is None or file.step > done]
-    return Sent(parcel.run.path, "would be sent", len(rows), len(pictures), run_id(parcel.run.path))
+    if not pending.waits:
+        return send(pending)
+    done = -1 if pending.sent_to is None else pending.sent_to
+    rows = [row for row in read_metrics(pending.run.metrics_path) if row["step"] > done]
+    pictures = [file for file in files_in(pending.run.media) if file.step is None or file.step > done]
+    return Sent(pending.run.path, "would be sent", len(rows), len(pictures), run_id(pending.run.path))
 
 
-def send(parcel: PendingRun, mode: SendMode = "online") -> Sent:
+def send(pending: PendingRun, mode: SendMode = "online") -> Sent:
     """Sends what W&B does not have yet. offline: writes all of it to the run's wandb/, which `wandb sync` can send, and
     remembers nothing. Whatever goes wrong is in the result; what was sent by then is found out the next time."""
-    run = parcel.run
-    if parcel.status["status"] == "running":
+    run = pending.run
+    if pending.status["status"] == "running":
         return Sent(run.path, "running", reason="it is sent when it has ended")
-    if parcel.is_sent and mode == "online":
+    if pending.is_sent and mode == "online":
         return Sent(run.path, "nothing new")
     with TemporaryDirectory(ignore_cleanup_errors=True) as nowhere:
-        replay = Replay(run.path if mode == "offline" else Path(nowhere), mode, **parcel.settings)
+        replay = Replay(run.path if mode == "offline" else Path(nowhere), mode, **pending.settings)
         try:
-            replay.start(run, parcel.config)
-            replay.finish(parcel.status["status"], run.summary(), parcel.status["reason"])
+            replay.start(run, pending.config)
+            replay.finish(pending.status["status"], run.summary(), pending.status["reason"])
             if mode == "online":
-                replay.remember(run, step=replay.newest, sent=parcel.digest)
+                replay.remember(run, step=replay.newest, sent=pending.digest)
         except Exception as error:  # whatever the client raises, the other runs are sent
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return Sent(run.path, "failed", id=run_id(run.path), reason=reason)

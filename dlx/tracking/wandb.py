@@ -1,7 +1,6 @@
 """Weights & Biases: online where there is a key and a network, else an offline run; `dlx sync` sends it later.
 
-Its steps are the training's. They only go up, so what it has already is not sent again: neither by a run that was
-resumed nor by `dlx sync`.
+A step of W&B is a step of the training. It only goes up, so neither a resumed run nor `dlx sync` sends a row twice.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ class Wandb(Tracker):
             project=self.project, entity=self.entity, mode=mode, dir=str(self.files_dir(run).absolute()),
             id=run_id(run.path), name=run.path.resolve().name, group=group,
             job_type=self.job_type or (_kind_of(plan) if plan else "train"), tags=masked(self.tags),
-            notes=masked(self.notes), config=redacted(config), resume="allow", reinit="create_new", settings=settings,
+            notes=masked(self.notes), config=masked(config), resume="allow", reinit="create_new", settings=settings,
         )  # fmt: skip
         self.newest = self.run.starting_step
         self.run.define_metric("*", step_metric="step")
@@ -133,27 +132,22 @@ class Wandb(Tracker):
         # A medium of a step that is not there (again) yet would take the place of its row.
         steps = range(self.newest, rows[-1]["step"] + 1 if rows else 0)
         dated = [(file, file.step) for file in files_in(run.media) if file.step is not None and file.step in steps]
-        events: list[tuple[int, Callable[[], None]]] = [(row["step"], partial(self._log_row, row)) for row in rows]
+        events: list[tuple[int, Callable[[], None]]] = []
+        for row in rows:
+            metrics = {name: value for name, value in decode_nonfinite(row).items() if name not in ("step", "time")}
+            events.append((row["step"], partial(self.log, row["step"], metrics, row["time"])))
         events += [(step, partial(self.log_media, step, file.name, str(file.path))) for file, step in dated]
         for _, event in sorted(events, key=lambda event: event[0]):
             event()
         return len(rows)
 
-    def _log_row(self, row: dict[str, Any]) -> None:
-        """A row of metrics.jsonl."""
-        metrics = {name: value for name, value in decode_nonfinite(row).items() if name not in ("step", "time")}
-        self._log(row["step"], metrics, row["time"])
-
-    def log(self, step: int, scalars: dict[str, float]) -> None:
-        self._log(step, scalars)
-
     def log_media(self, step: int, name: str, path: str) -> None:
         if self.run is not None:
-            self.send_medium(Path(path), lambda medium: self._log(step, {f"media/{name}": medium}, self._time))
+            self.send_medium(Path(path), lambda medium: self.log(step, {f"media/{name}": medium}, self._time))
 
     def send_medium(self, path: Path, send: Callable[[Any], None], *, charts: bool = True) -> None:
-        """What goes wrong with one is warned about, once for each name, and the tracking goes on: its file is damaged,
-        or it is a table, which W&B's client sends by way of an artifact, with requests of its own."""
+        """Sends one medium. An error becomes a warning, once for each name, and tracking goes on: the file may be
+        damaged, and W&B's client sends a table as an artifact, with requests of its own."""
         try:
             send(medium_of(path, charts=charts))
             self.media_sent += 1
@@ -163,16 +157,16 @@ class Wandb(Tracker):
                 self._media_lost.add(name)
                 self.warn(f"wandb: {path.name} is not sent: {error}".splitlines()[0])
 
-    def _log(self, step: int, values: dict[str, Any], at: float | None = None) -> None:
+    def log(self, step: int, scalars: dict[str, Any], at: float | None = None) -> None:
         """A row; what is logged at one step becomes one row of W&B. at: seconds since 1970; None is now."""
         if self.run is None or step < self.newest:
             return
-        for name in values:
+        for name in scalars:
             if name not in self._defined and name.startswith("val/") and (goal := goal_of(name)):
                 self.run.define_metric(name, step_metric="step", summary=goal)
             self._defined.add(name)
         self.newest, self._time = step, at or time.time()
-        self.run.log({"step": step, **values, "_timestamp": self._time}, step=step)
+        self.run.log({"step": step, **scalars, "_timestamp": self._time}, step=step)
 
     def finish(self, status: str, summary: dict[str, Any], reason: str | None = None) -> None:
         if self.run is None:
@@ -226,15 +220,13 @@ def medium_of(path: Path, *, charts: bool = True) -> Any:
     if kind is None or (size > MAX_BYTES[kind] and kind != "text"):
         raise ValueError(f"the file has {size / 1e6:,.0f} MB")
     with os.fdopen(open_plain(path), "rb") as file:
-        begins = file.read(8)
-    if kind in BEGINNINGS and not begins.startswith(BEGINNINGS[kind]):  # else PIL would look for whatever it may be
+        content = file.read(MAX_BYTES[kind])
+    if kind in BEGINNINGS and not content.startswith(BEGINNINGS[kind]):  # else PIL would look for whatever it may be
         raise ValueError(f"the file is no {kind}")
     if kind == "image":
         return wandb.Image(str(path))
     if kind == "animation":
         return wandb.Video(str(path))
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES[kind])
     if kind == "text":
         text = html.escape(read_text(content, size))
         return wandb.Html(f'<pre style="white-space: pre-wrap">{text}</pre>', data_is_not_path=True)
@@ -260,8 +252,3 @@ def _table(columns: list[str], rows: list[list[Any]]) -> Any:
 def _finite(cell: Any) -> Any:
     """W&B's tables have no other numbers."""
     return None if isinstance(cell, float) and not math.isfinite(cell) else cell
-
-
-def redacted(config: Any) -> Any:
-    """A configuration with *** in place of what looks secret: values under such keys, logins, keys of services."""
-    return masked(config)

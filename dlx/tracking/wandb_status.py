@@ -1,7 +1,6 @@
 """Checks for a key of and a connection to Weights & Biases without its client, which may prompt or wait for 103 s.
 
-Asking has one deadline for all of it: a name that is looked up for ever, or a server that drips a byte a second, is as
-good as none.
+The probe has one deadline for all of it, which a slow look-up of the name or a server that drips bytes cannot extend.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ def has_key() -> bool:
 
 
 def is_reachable() -> bool:
-    """Whether the server answers at the client's own door within PROBE_SECONDS, and with no error of its own. Its
-    answer is not looked at: without the key it may well be a refusal."""
+    """True if the server answers at the client's endpoint within PROBE_SECONDS, without a server error. A refusal
+    counts as an answer: the probe sends no key."""
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
     # A socket's own timeout is for each of its reads; nor does it bound the look-up of the name.
     threading.Thread(target=lambda: answers.put(_answers()), daemon=True, name="wandb-probe").start()

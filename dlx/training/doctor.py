@@ -6,12 +6,9 @@ import importlib.metadata
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +94,7 @@ def _computes_bf16(device: str) -> bool:
     return True
 
 
-def place(path: Path) -> dict[str, Any]:
+def check_dir(path: Path) -> dict[str, Any]:
     """Whether files can be made at `path`, tried where it is or would be made, and the free space in GiB."""
     path = path.expanduser().absolute()
     there = next(folder for folder in (path, *path.parents) if folder.exists())
@@ -110,49 +107,33 @@ def place(path: Path) -> dict[str, Any]:
     return {"path": str(path), "exists": path.exists(), "writable": writable, "free_gib": free}
 
 
-def places(root: Path) -> dict[str, dict[str, Any]]:
-    return {"runs": place(root), "data": place(data_root(None))}
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Ends a training inside by the signal that Slurm warns with: it stops after its step and says `interrupted`."""
-    over = threading.Event()
-
-    def end() -> None:
-        over.wait(seconds)
-        while not over.wait(0.05):
-            if signal.getsignal(signal.SIGUSR1) is not signal.SIG_IGN:  # now the loop listens
-                return os.kill(os.getpid(), signal.SIGUSR1)
-
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # harmless before the loop and after it
-    watch = threading.Thread(target=end, daemon=True)
-    watch.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watch.join()
-        signal.signal(signal.SIGUSR1, before)
+def check_dirs(root: Path) -> dict[str, dict[str, Any]]:
+    return {"runs": check_dir(root), "data": check_dir(data_root(None))}
 
 
 def try_training(seconds: float = SECONDS) -> dict[str, Any]:
-    """Trains a small network on digits, in a temporary folder. `ok`, and `reason` where it is not."""
-    told: dict[str, Any] = {"ok": False, "device": str(choose_device("auto"))}
+    """Trains a small network on digits, in a temporary folder. `ok`, and `reason` where it is not.
+
+    seconds: after which it ends at the next validation; there are ten.
+    """
+    deadline = time.monotonic() + seconds
+    found: dict[str, Any] = {"ok": False, "device": str(choose_device("auto"))}
     with tempfile.TemporaryDirectory(prefix="dlx-doctor-") as folder:
         words = ["model=mlp", "data=digits", "trainer.epochs=10"]
         try:
-            with _at_most(seconds):
-                result = train(compose([*words, f"output_root={folder}"]), quiet=True, command=["dlx", "doctor"])
+            result = train(
+                compose([*words, f"output_root={folder}"]), quiet=True, command=["dlx", "doctor"],
+                should_prune=lambda _: time.monotonic() > deadline,
+            )  # fmt: skip
             summary = RunFolder(result.run).summary()
         except Exception as error:  # whatever is wrong here is what is asked for
-            return {**told, "reason": f"{type(error).__name__}: {error}"}
-    if result.status == "interrupted":
-        return {**told, "reason": f"not done after {seconds:g} s, where 1 to 2 s are usual"}
+            return {**found, "reason": f"{type(error).__name__}: {error}"}
+    if result.status == "pruned":
+        return {**found, "reason": f"not done after {seconds:g} s, where 1 to 2 s are usual"}
     if result.code or not summary:
-        return {**told, "reason": f"{result.status}: {result.reason}"}
+        return {**found, "reason": f"{result.status}: {result.reason}"}
     accuracy = summary["test/accuracy"]
-    told |= {"accuracy": accuracy, "throughput": summary.get("train/throughput", 0.0), "seconds": summary["seconds"]}
+    found |= {"accuracy": accuracy, "throughput": summary.get("train/throughput", 0.0), "seconds": summary["seconds"]}
     if accuracy < GOOD_ACCURACY:
-        return {**told, "reason": f"accuracy {accuracy:.4f}, where {GOOD_ACCURACY} is the least to expect"}
-    return {**told, "ok": True}
+        return {**found, "reason": f"accuracy {accuracy:.4f}, where {GOOD_ACCURACY} is the least to expect"}
+    return {**found, "ok": True}

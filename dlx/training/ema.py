@@ -36,9 +36,3 @@ class EMA:
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(self.params, own)
-
-    def state(self) -> list[Tensor]:
-        return self.shadow
-
-    def load_state(self, shadow: list[Tensor]) -> None:
-        torch._foreach_copy_(self.shadow, shadow)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,21 +14,12 @@ if TYPE_CHECKING:
     from dlx.training.distributed import Dist
 
 BANK = 10_000  # training samples at most that an evaluation may look at
-SHOWN_NUMBERS = 1_000_000  # of a batch that is shown
 
 
 def counters(device: torch.device) -> Batch:
     """The counters of an evaluation's batch: `progress` is 1."""
     step = torch.zeros((), dtype=torch.int64, device=device)
     return {"step": step, "stage": step, "progress": torch.ones((), device=device)}
-
-
-def _join(total: Statistics, part: Statistics) -> None:
-    for name, value in part.items():
-        if name not in total:
-            total[name] = value
-        else:
-            total[name] = total[name] + value
 
 
 @torch.no_grad()
@@ -51,7 +41,8 @@ def collect(
             system.before_evaluation(bank, dist)
         for number, batch in enumerate(loader.eval_batches()):
             reseed(seed, "eval", number, dist.rank, device=dist.device)
-            _join(total, system.evaluate({**batch, **extra}))
+            for name, value in system.evaluate({**batch, **extra}).items():
+                total[name] = total[name] + value if name in total else value
     finally:
         system.train(was_training)
     for name, value in total.items():
@@ -63,29 +54,3 @@ def collect(
 def evaluate(system: System, loader: Loader, dist: Dist, seed: int = 0, bank: Loader | None = None) -> dict[str, float]:
     """The system's metrics on a whole split, over all processes; keeps its training mode."""
     return system.metrics(collect(system, loader, dist, seed, bank)) if system.defines("evaluate") else {}
-
-
-@torch.no_grad()
-def show(system: System, loader: Loader, seed: int, train: Loader) -> dict[str, Any]:
-    """The system's pictures of a split, always under the same random numbers; keeps its training mode.
-
-    What it was trained on is in the batch too, as `training/<entry>`, where it is few: a fit is drawn over its points.
-    """
-    was_training = system.training
-    system.eval()
-    try:
-        reseed(seed, "showcase", device=system.device)
-        trained = first_batch(train) if _is_small(train) else {}
-        own = {f"training/{name}": values for name, values in trained.items()}
-        return system.showcase({**first_batch(loader), **own, **counters(system.device)})
-    finally:
-        system.train(was_training)
-
-
-def first_batch(loader: Loader) -> Batch:
-    """The batch for a showcase: all of a small split, the first samples of a large one."""
-    return loader.first(len(loader.split) if _is_small(loader) else loader.batch_size)
-
-
-def _is_small(loader: Loader) -> bool:
-    return len(loader.split) * sum(math.prod(entry.shape) for entry in loader.entries.values()) <= SHOWN_NUMBERS

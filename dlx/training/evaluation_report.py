@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.config.overrides import convert_text
+from dlx.tasks.answer import Report
 from dlx.training.distributed import Dist
-from dlx.training.evaluate import collect, show
+from dlx.training.evaluate import collect
+from dlx.training.pictures import show
 from dlx.training.trained import open_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dlx.runs.folder import RunFolder
-    from dlx.tasks.system import Report
 
 
-@dataclass(frozen=True)
-class SplitReport:
-    """metrics: by name, with the split's prefix. report: what the system's kind shows beside them."""
-
-    metrics: dict[str, float]
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    media: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-def report_run(
-    folder: RunFolder, split: str, *, trust: tuple[str, ...] = (), overrides: Sequence[str] = ()
-) -> SplitReport:
+def report_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = (), overrides: Sequence[str] = ()) -> Report:
     """Evaluates a run's best weights on `train`, `val` or `test` of its data. overrides: as in `open_all`."""
     opened = open_all(folder, trust=trust, overrides=overrides)
     system, loader = opened.system, opened.loader(split)
     if not system.defines("evaluate"):
-        return SplitReport({}, media=show(system, loader, loader.seed, opened.loader("train")))
+        return Report(media=show(system, loader, loader.seed, opened.loader("train")))
     sums = collect(system, loader, Dist(system.device), loader.seed, opened.bank, report=True)
     found = system.report(sums)
     media = found.media or show(system, loader, loader.seed, opened.loader("train"))
     metrics = {f"{split}/{name}": value for name, value in system.metrics(sums).items()}
-    return SplitReport(metrics, found.tables, media, found.data)
+    return replace(found, media=media, metrics=metrics)
 
 
 def analyse_run(

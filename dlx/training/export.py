@@ -59,20 +59,18 @@ class Exporter:
         self.run = run
         self.system = load_system(run, self.config).requires_grad_(False)
         self.spec = self.system.spec
+        name = type(self.system).__name__
+        no_forward = UserError(f"{run.path}: {name} is no map of inputs to outputs that could be exported")
         if len(self.spec.inputs) != 1 or not has_forward(self.system):
-            raise self._no_forward()
+            raise no_forward
         ((self.input_name, self.input),) = self.spec.inputs.items()
         self.inputs = [self._sample(size) for size in CHECKED_SIZES]
         try:
             self.outputs = [self.system(x) for x in self.inputs]
         except (NotImplementedError, AttributeError, TypeError, RuntimeError) as error:
-            raise self._no_forward() from error
+            raise no_forward from error
         if not all(isinstance(output, Tensor) for output in self.outputs):
-            raise self._no_forward()
-
-    def _no_forward(self) -> UserError:
-        name = type(self.system).__name__
-        return UserError(f"{self.run.path}: {name} is no map of inputs to outputs that could be exported")
+            raise no_forward
 
     def _sample(self, size: int) -> Tensor:
         rng = generator(0, "export", size)
@@ -202,10 +200,10 @@ def _write_onnx(exporter: Exporter, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
-    told = exporter.describe()
+    described = exporter.describe()
     for key in ("run", "classes", "preprocessing"):
-        if key in told:
-            program.model.metadata_props[key] = told[key] if key == "run" else json.dumps(told[key])
+        if key in described:
+            program.model.metadata_props[key] = described[key] if key == "run" else json.dumps(described[key])
     program.save(path, external_data=False)  # one file
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dlx.config.errors import UserError
 from dlx.data.loader import DeviceStore, make_loader
 from dlx.data.splits import train_probe
 from dlx.training.evaluate import BANK
@@ -38,13 +37,10 @@ class Loaders:
 
 
 def make_loaders(prepared: Prepared, system: System, dist: Dist, store: DeviceStore | None = None) -> Loaders:
-    """store: of data that several runs share on a device. Raises UserError for splits smaller than the processes."""
-    view, splits = prepared.view, prepared.splits
-    for name, split in splits.items():
-        if len(split) < dist.size:
-            raise UserError(f"dataset: {name} has {len(split)} samples, too few for {dist.size} processes")
+    """store: of data that several runs share on a device."""
+    settings, splits = prepared.settings, prepared.splits
     loader = partial(
-        make_loader, entries=system.spec.entries, view=view, device=dist.device, seed=prepared.config["seed"],
+        make_loader, entries=system.spec.entries, settings=settings, device=dist.device, seed=prepared.config["seed"],
         rank=dist.rank, world_size=dist.size, store=store or DeviceStore(), look=Signals.overdue,
     )  # fmt: skip
     alone: dict[str, Any] = {"rank": 0, "world_size": 1, "training": False}
@@ -54,8 +50,8 @@ def make_loaders(prepared: Prepared, system: System, dist: Dist, store: DeviceSt
         train=loader(train),
         val=loader(splits["val"], training=False),
         test=loader(splits["test"], training=False),
-        probe=loader(train_probe(train, size, view.split_seed), training=False) if system.gaps else None,
-        bank=loader(train_probe(train, BANK, view.split_seed), **alone)
+        probe=loader(train_probe(train, size, settings.split_seed), training=False) if system.gaps else None,
+        bank=loader(train_probe(train, BANK, settings.split_seed), **alone)
         if system.defines("before_evaluation")
         else None,
         whole=loader(train, **alone) if system.defines("fit") and dist.size > 1 else None,

@@ -10,8 +10,8 @@ import signal
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from dlx.config.errors import UserError, reason_of
-from dlx.config.screen import note
 from dlx.data.dataset import Dataset
-from dlx.data.loader import not_finite
 from dlx.random import reseed
-from dlx.runs.checkpoint import assign, load_state, load_weights, save_checkpoint, snapshot
+from dlx.runs.checkpoint import assign, snapshot
 from dlx.tasks.spec import Image
 from dlx.training.clock import Clock
+from dlx.training.diverged import BAD_SAMPLES, BadStep, Diverged
 from dlx.training.ema import EMA
-from dlx.training.evaluate import evaluate, show
+from dlx.training.evaluate import evaluate
 from dlx.training.interval import Due, Interval
+from dlx.training.pictures import pictures_due, write_pictures
 from dlx.training.signals import Signals, Stopped
+from dlx.training.state import State, load_loop, naming, save_loop
 from dlx.training.trainer import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from dlx.data.loader import Loader
     from dlx.regularization.regularizer import Regularizer
     from dlx.tasks.system import Batch, Objective, System
     from dlx.tracking.recorder import Recorder
@@ -45,40 +45,8 @@ if TYPE_CHECKING:
     from dlx.training.loaders import Loaders
     from dlx.training.prepare import Prepared
 
-BAD_SAMPLES = 8  # indices that a message about a bad step names
-FILM_FRAMES = 20  # validations at which a film's pictures are made, about
 ShouldPrune = Callable[[list[dict[str, float]]], bool]  # of the validations so far
 HOOKS = ("around_loss", "penalty", "on_gradients", "after_step", "on_validation")
-
-
-class Diverged(Exception):
-    """A loss or a gradient is not finite. step: where it happened, counted from 1; 0 if no step was taken."""
-
-    def __init__(self, message: str, step: int = 0) -> None:
-        super().__init__(message)
-        self.step = step
-
-    def explained(self, train: Loader) -> Diverged:
-        """The same error with its cause: samples of that step that are not finite, or else what often helps."""
-        bad = not_finite(train, self.step - 1) if self.step else None
-        why = f"the data are not finite: {bad}" if bad else "a smaller optim.lr or trainer.clip_norm=1 often helps"
-        return Diverged(f"{self}; {why}", self.step)
-
-
-@dataclass
-class State:
-    """Where a training is. All of it goes into a checkpoint."""
-
-    step: int = 0
-    stage: int = 0
-    stages: list[int] = field(default_factory=lambda: [0])  # first step of each
-    stopped_of: int = 0  # total steps of a training that early stopping ended before them
-    best_value: float | None = None
-    best_step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)  # one row per validation of this stage
-    shown_step: int = 0  # when pictures were last made
-    pending: dict[str, list[Tensor]] = field(default_factory=dict)  # scalars since the last row
-    seconds: float = 0.0  # of training, over all sessions
 
 
 class Loop:
@@ -116,7 +84,7 @@ class Loop:
         self.state, saved = State(), {}
         if resume is not None:
             with naming(resume):
-                saved = self._load(resume)
+                saved = load_loop(self, resume)
         elif start is not None:
             assign(system, start)
         self.fresh_schedule = dict(self.schedule.state())
@@ -128,8 +96,8 @@ class Loop:
         self.scaler = torch.amp.GradScaler(dist.device.type) if trainer.precision == "fp16" else None
         # Reading a scalar on the CPU waits for nothing. On a GPU it stays there and is read with the next row.
         self.sync_on_cpu = dist.device.type == "cpu"
+        self.bad = BadStep(dist.device)
         zero = torch.zeros((), dtype=torch.int64, device=dist.device)
-        self.bad_step, self.bad_index = zero.clone(), zero.clone()  # step counted from 1; 0: none
         # Filled anew at each step, without a copy from the host.
         self.counters = {"step": zero.clone(), "stage": zero.clone(), "progress": torch.zeros((), device=dist.device)}
         self._begin_stage()
@@ -138,38 +106,12 @@ class Loop:
                 for optimizer, part in zip(self.optimizers, saved["optimizers"], strict=True):
                     optimizer.load_state_dict(part)
                 if self.ema:
-                    self.ema.load_state(saved["average"])
+                    torch._foreach_copy_(self.ema.shadow, saved["average"])
                 if self.scaler:
                     self.scaler.load_state_dict(saved["scaler"])
         recorder.begin(self.state.step, self.total, loaders.train.steps_per_epoch, self.shown_metrics)
 
     # Set up.
-
-    def _load(self, checkpoint: Path) -> dict[str, Any]:
-        """Loads states, weights and position; returns the saved training state, with the optimizers' still to load."""
-        saved = load_state(checkpoint)
-        own = self._own_state(saved["parts"])
-        for owner, part in self._stateful().items():
-            if owner in own:
-                part.load_state(_on_device(own[owner], self.dist.device))
-        assign(self.system, load_weights(checkpoint / "last.safetensors"))
-        self.best = load_weights(checkpoint / "best.safetensors") if self.evaluates else None
-        self.state = State(**saved["state"])
-        pending = self.state.pending.items()
-        self.state.pending = {name: [value.to(self.dist.device) for value in values] for name, values in pending}
-        return saved
-
-    def _own_state(self, saved: Any) -> dict[str, Any]:
-        """The states that this process saved. With another number of processes they are dealt anew, with a warning."""
-        ranks = saved if isinstance(saved, list) else [saved]
-        holds_any = any(own for rank in ranks for name, own in rank.items() if name != "schedule")
-        if len(ranks) != self.dist.size and holds_any and self.dist.is_main:
-            note(f"warning: the states of {len(ranks)} processes are dealt to {self.dist.size}")
-        return ranks[self.dist.rank % len(ranks)]
-
-    def _stateful(self) -> dict[str, Any]:
-        named = {f"regularizer/{name}": part for name, part in self.regularizers.items()}
-        return {"system": self.system, "dataset": self.loaders.dataset, "schedule": self.schedule, **named}
 
     def _begin_stage(self) -> None:
         """Makes the objectives, optimizers and EMA of the current stage. The EMA begins with the current weights."""
@@ -192,11 +134,9 @@ class Loop:
 
     def _loss_of(self, objective: Objective) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
         """The objective's loss as a function of a batch; under DDP it averages gradients as they come."""
-
-        def loss_of(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-            return self.system.training_loss(batch, objective)
-
-        loss = nn.parallel.DistributedDataParallel(_Loss(self.system, objective)) if self.uses_ddp else loss_of
+        loss: nn.Module = _Loss(self.system, objective)
+        if self.uses_ddp:
+            loss = nn.parallel.DistributedDataParallel(loss)
         return torch.compile(loss) if self.trainer.compile else loss
 
     @property
@@ -416,7 +356,7 @@ class Loop:
         for regularizer in self.hooks["on_gradients"]:
             regularizer.on_gradients(objective.params)
         norm = None
-        clip_norm = self.prepared.clip_norms.get(objective.name, self.trainer.clip_norm)
+        clip_norm = self.prepared.grouping.clip_norms.get(objective.name, self.trainer.clip_norm)
         if clip_norm is not None:
             norm = nn.utils.clip_grad_norm_(objective.params, clip_norm)
         elif logging:
@@ -428,9 +368,9 @@ class Loop:
             player = objective.name if self.several else ""
             self.check_finite(loss.item(), None if checked is None else checked.item(), batch["index"], player)
         else:
-            self._flag(loss, checked, batch["index"])
+            self.bad.flag(self.state.step + 1, loss, checked, batch["index"])
             if getattr(optimizer, "_step_supports_amp_scaling", False) and not self.scaler:
-                optimizer.found_inf = (self.bad_step > 0).float()  # type: ignore[attr-defined]
+                optimizer.found_inf = (self.bad.step > 0).float()  # type: ignore[attr-defined]
         if self.scaler:
             self.scaler.step(optimizer)
         else:
@@ -445,15 +385,6 @@ class Loop:
         who = f"{player}: " if player else ""
         raise Diverged(f"{who}{what} at step {step} (lr {self.lr:g}, samples {samples}...)", step)
 
-    def _flag(self, loss: Tensor, norm: Tensor | None, index: Tensor) -> None:
-        """Keeps the first bad step and its samples on the device, where they gate fused updates from then on."""
-        finite = torch.isfinite(loss) if norm is None else torch.isfinite(loss) & torch.isfinite(norm)
-        is_first = ~finite & (self.bad_step == 0)
-        self.bad_step = torch.where(is_first, self.state.step + 1, self.bad_step)
-        samples = index.flatten()[:BAD_SAMPLES]
-        samples = nn.functional.pad(samples, (0, BAD_SAMPLES - len(samples)), value=-1)  # a last batch may be smaller
-        self.bad_index = torch.where(is_first, samples, self.bad_index)
-
     # Rows.
 
     def _row_name(self, name: str, objective: Objective) -> str:
@@ -466,11 +397,9 @@ class Loop:
         """Means of the scalars since the last row, in one transfer. Raises Diverged if a step was flagged."""
         pending, self.state.pending = self.state.pending, {}
         means = [torch.stack(values).double().mean() for values in pending.values()]
-        *values, bad_step = torch.stack([*means, self.bad_step.double()]).tolist()
+        *values, bad_step = torch.stack([*means, self.bad.step.double()]).tolist()
         if bad_step:
-            samples = [number for number in self.bad_index.tolist() if number >= 0]
-            step = int(bad_step)
-            raise Diverged(f"a loss or gradient is not finite at step {step} (samples {samples}...)", step)
+            raise self.bad.error()
         return dict(zip(pending, values, strict=True))
 
     def log(self, scalars: dict[str, float], times: Times) -> None:
@@ -500,8 +429,11 @@ class Loop:
                 ends = self.on_validation(metrics, probe)
             else:  # the last weights are the best
                 self.best, self.state.best_step = None, self.state.step
-            if self._shows():
-                self._show()
+            if pictures_due(self):
+                state = self.state
+                state.shown_step = state.step
+                if self.dist.is_main:
+                    write_pictures(self, f"pictures at step {state.step}")
         return ends
 
     def on_validation(self, metrics: dict[str, float], probe: dict[str, float] | None) -> bool:
@@ -533,60 +465,13 @@ class Loop:
             self.pruned = self.should_prune(state.history)
         return ends or self.pruned
 
-    def _shows(self) -> bool:
-        """True if pictures are made at this validation. (`Session` makes those of the end.)"""
-        state, trainer = self.state, self.trainer
-        if state.step >= self.total or not self.system.defines("showcase"):
-            return False
-        if trainer.pictures_every is not None:
-            steps = Interval.parse(trainer.pictures_every, self.loaders.train.steps_per_epoch).steps
-            return steps is not None and state.step // steps > state.shown_step // steps
-
-        def frame(step: int) -> int:  # evenly spaced in the logarithm
-            return int(FILM_FRAMES * math.log(max(step, 1)) / math.log(max(self.total, 2)))
-
-        return self.system.film and (state.shown_step == 0 or frame(state.step) > frame(state.shown_step))
-
-    def _show(self) -> None:
-        """Writes the system's pictures, by process 0. A bug in them costs the training nothing."""
-        self.state.shown_step = self.state.step
-        if not self.dist.is_main:
-            return
-        loader = self.loaders.val if self.system.film else self.loaders.test
-        try:
-            media = show(self.system, loader, self.seed, self.loaders.train)
-        except Exception as error:  # whatever it is
-            self.recorder.lose(f"pictures at step {self.state.step} not made: {reason_of(error)}")
-            return
-        for name, medium in media.items():
-            self.recorder.media(self.state.step, name, medium)
-
     # Checkpoints, and the end.
 
     def save(self) -> None:
         """Saves a checkpoint of the current step. All processes call it: each has states of its own."""
-        parts = self.dist.all_gather([{owner: part.state() for owner, part in self._stateful().items()}])
-        if not self.dist.is_main:
-            return
-        pending = {name: [value.cpu() for value in values] for name, values in self.state.pending.items()}
-        saved = {
-            "state": {**vars(self.state), "pending": pending},
-            "parts": parts,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "average": self.ema.state() if self.ema else None,
-            "scaler": self.scaler.state_dict() if self.scaler else None,
-        }
-        weights = self.system.state_dict()
-        try:
-            save_checkpoint(self.checkpoints, self.state.step, weights, self._best_weights(), saved)
-        except OSError as error:
-            # A full disk ends no training: the old checkpoint stands, and the run says what it lost.
-            self.recorder.lose(f"checkpoint at step {self.state.step} not written: {error.strerror or error}")
-        except ValueError as error:
-            raise Diverged(f"at step {self.state.step} {error}") from None
-        self.recorder.sync()
+        save_loop(self)
 
-    def _best_weights(self) -> dict[str, Tensor]:
+    def best_weights(self) -> dict[str, Tensor]:
         """Those of the best validation; without an evaluation the newest, averaged if an EMA is kept."""
         if self.best is not None:
             return self.best
@@ -604,7 +489,7 @@ class Loop:
         last = snapshot(self.system)
         if self.system.defines("fit") and self.objectives:
             self.save()  # so that a failure of the closed-form stage does not lose what was trained
-        assign(self.system, self._best_weights())
+        assign(self.system, self.best_weights())
         if self.system.defines("fit"):
             with Signals(raises=self.dist.size == 1):  # several processes would have to leave together
                 self._fit()
@@ -639,7 +524,7 @@ class Loop:
 
 
 class _Loss(nn.Module):
-    """A module whose forward is the loss, for DDP."""
+    """An objective's loss as a function of a batch, in the form that DDP takes."""
 
     def __init__(self, system: System, objective: Objective) -> None:
         super().__init__()
@@ -661,22 +546,3 @@ def is_better(value: float, best: float | None, goal: str) -> bool:
     if best is None or math.isnan(best):
         return True
     return value <= best if goal == "min" else value >= best
-
-
-@contextmanager
-def naming(checkpoint: Path) -> Iterator[None]:
-    """Turns any error of a checkpoint that is whole, but of another run, into one line that names it."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{checkpoint}: does not fit this run ({type(error).__name__}: {reason[:200]})") from error
-
-
-def _on_device(value: Any, device: torch.device) -> Any:
-    """A state with its tensors on a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _on_device(item, device) for key, item in value.items()}
-    return [_on_device(item, device) for item in value] if isinstance(value, list) else value

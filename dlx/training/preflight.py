@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlx.config.errors import UserError
+from dlx.data.loader import check_shared
 from dlx.runs.folder import slug
 from dlx.training.distributed import choose_device, world_size
 
@@ -49,19 +50,17 @@ def check_processes(prepared: Prepared) -> None:
     for name, split in prepared.splits.items():
         if len(split) < size:
             raise UserError(f"dataset: {name} has {len(split)} samples, too few for {size} processes")
-    if prepared.view.batch_size % size:
-        raise UserError(f"dataset.batch_size: {prepared.view.batch_size} cannot be shared evenly by {size} processes")
-    if prepared.system.objectives() and not prepared.view.drop_last:
-        raise UserError("dataset.drop_last: several processes need full batches; set it to true")
+    check_shared(prepared.settings, size)
 
 
 def check_batch_norms(prepared: Prepared) -> None:
     """Raises UserError if a batch norm would get a single value, whose variance is undefined."""
-    view, count = prepared.view, prepared.trainer.accumulate
+    settings, count = prepared.settings, prepared.trainer.accumulate
     samples = len(prepared.splits["train"])
-    whole = view.batch_size // world_size()
-    last = 0 if view.drop_last else samples % view.batch_size
-    smallest = {size: min(_chunks(size, count)) for size in (whole, last) if size}
+    whole = settings.batch_size // world_size()
+    last = 0 if settings.drop_last else samples % settings.batch_size
+    parts_of = {size: -(-size // count) for size in (whole, last) if size}  # as `torch.chunk` cuts a batch
+    smallest = {size: size % part or part for size, part in parts_of.items()}
     if 1 not in smallest.values() or not prepared.system.objectives():
         return
     from dlx.tasks.summary import single_value_norms
@@ -75,18 +74,10 @@ def check_batch_norms(prepared: Prepared) -> None:
     raise UserError(f"dataset.batch_size: {which}{parts}, and {norms[0]} normalizes a batch of at least 2; {remedy}")
 
 
-def _chunks(size: int, count: int) -> list[int]:
-    """Sizes of the parts that `torch.chunk` cuts a batch into."""
-    step = -(-size // count)
-    return [min(step, size - start) for start in range(0, size, step)]
-
-
 def check_folder(config: Config, name: str) -> None:
     """Raises UserError if a run folder cannot be created in output_root."""
     path = Path(config["output_root"]).expanduser() / slug(name)
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
     if not there.is_dir():
         raise UserError(f"output_root: cannot write to {path} ({there} is no folder)")
     if not os.access(there, os.W_OK | os.X_OK):

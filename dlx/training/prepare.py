@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dlx.config import Config, build, build_all, build_shared, class_block, file_of, instantiate
+from dlx.config.build import blamed
 from dlx.config.errors import ConfigError, Problem, UserError
-from dlx.config.origin import blamed
 from dlx.data.dataset import only
 from dlx.data.fingerprint import check_classes
 from dlx.data.loader import count_batches
@@ -43,7 +43,7 @@ class Prepared:
     config: Config
     trainer: Trainer
     dataset: Dataset
-    view: SplitSettings
+    settings: SplitSettings
     splits: dict[str, AnySplit]
     regularizers: dict[str, Regularizer]
     schedule: Schedule
@@ -57,11 +57,6 @@ class Prepared:
     @property
     def total_steps(self) -> int:
         return self.trainer.total_steps(self.system, self.steps_per_epoch)
-
-    @property
-    def clip_norms(self) -> dict[str, float]:
-        """By player, for those that have their own."""
-        return self.grouping.clip_norms
 
     def make_optimizers(self, system: System, objectives: list[Objective]) -> list[torch.optim.Optimizer]:
         """One optimizer per objective."""
@@ -82,16 +77,25 @@ def prepare(
     """
     problems: list[Problem] = []
 
-    def attempt(make: Any, *arguments: Any, **given: Any) -> Any:
+    def attempt(make: Any, *arguments: Any, blame: str = "", **given: Any) -> Any:
+        """The output of `make`, or None and a problem. blame: the key of an error that names none."""
         try:
             return make(*arguments, **given)
         except ConfigError as error:
             problems.extend(error.problems)
-            return None
+        except (ValueError, UserError) as error:
+            if not blame:
+                raise
+            group, _, name = blame.partition(".")
+            if group == "regularization":
+                problems.append(Problem(blame, str(error), file_of(config, group, name)))
+            else:
+                problems.append(Problem(blame, str(error).removeprefix(f"{blame}: ").removeprefix(f"{name} ")))
+        return None
 
     trainer = attempt(build, config, "trainer")
     dataset = dataset or attempt(build, config, "dataset")
-    view = attempt(build_shared, config, "dataset")
+    settings = attempt(build_shared, config, "dataset")
     schedule = attempt(build, config, "scheduler")
     regularizers = attempt(build_all, config, "regularization") or {}
     trackers = attempt(build_all, config, "tracker")
@@ -100,82 +104,64 @@ def prepare(
         parameter = torch.zeros(1, requires_grad=True)
         attempt(_make_optimizer, config, class_block(config, "optimizer"), params=[parameter])
     system = None
-    spec = attempt(view.spec, dataset) if dataset is not None and view is not None else None
+    spec = attempt(settings.spec, dataset) if dataset is not None and settings is not None else None
     if spec is not None and run is not None:
         before = load_spec(run, trust=config.trust)
         check_classes(before, spec)
         spec = before
     if spec is not None and (built := attempt(build_meta, config, spec)) is not None:
         config, system = built
-    if system is not None and grouping is not None and (unknown := set(grouping.players) - set(system.players)):
-        known = ", ".join(system.players) or "it has one objective"
-        problems += [Problem(f"optimizer.players.{name}", f"no such player ({known})") for name in sorted(unknown)]
-    if system is not None and trainer is not None and view is not None:
-        problems += check_contract(system, trainer, view)
-    for name, regularizer in regularizers.items() if system is not None else ():
-        try:
-            regularizer.check(system)
-        except ValueError as error:
-            problems.append(Problem(f"regularization.{name}", str(error), file_of(config, "regularization", name)))
-    if trainer is not None and system is not None:
-        try:
-            trainer.monitored_of(system, regularizers)
-        except ValueError as error:
-            problems.append(Problem("trainer.monitor", str(error).removeprefix("monitor ")))
+    if system is not None:
+        for name in sorted(set(grouping.players) - set(system.players)) if grouping is not None else ():
+            known = ", ".join(system.players) or "it has one objective"
+            problems.append(Problem(f"optimizer.players.{name}", f"no such player ({known})"))
+        for name, regularizer in regularizers.items():
+            attempt(regularizer.check, system, blame=f"regularization.{name}")
+    if system is not None and trainer is not None:
+        problems += check_contract(system, trainer, settings)
+        attempt(trainer.monitored_of, system, regularizers, blame="trainer.monitor")
         if not system.objectives():
             problems += _check_closed_form(config, trainer)
-    if trainer is not None and system is not None and trainer.init_from is not None:
-        try:
-            load_into(system, trainer.init_from, config["output_root"])
-        except UserError as error:
-            problems.append(Problem("trainer.init_from", str(error).removeprefix("trainer.init_from: ")))
+        if trainer.init_from is not None:
+            attempt(load_into, system, trainer.init_from, config["output_root"], blame="trainer.init_from")
     if problems:
         raise blamed(config, ConfigError(problems))
-    splits = splits or view.split(dataset)
-    if not view.batch_size:
-        view.batch_size = suitable_batch(len(splits["train"]))
-        config = config.with_value("dataset", "batch_size", view.batch_size)
-    if view.batch_size % trainer.accumulate:
-        raise ConfigError(
-            [
-                Problem(
-                    "trainer.accumulate",
-                    f"must divide dataset.batch_size ({view.batch_size}), got {trainer.accumulate}",
-                )
-            ]
-        )
     assert system is not None
     assert dataset is not None
-    if not system.objectives():
-        view.drop_last = False  # what is fitted at once takes all samples
+    assert spec is not None
+    splits = splits or settings.split(dataset)
     size = len(splits["train"])
-    steps = count_batches(size, view.batch_size, view.drop_last)
+    if not settings.batch_size:
+        # A power of two, up to 128, that gives at least about 20 batches.
+        settings.batch_size = 1 << min(7, max(2, (size // 20).bit_length() - 1))
+        config = config.with_value("dataset", "batch_size", settings.batch_size)
+    if settings.batch_size % trainer.accumulate:
+        message = f"must divide dataset.batch_size ({settings.batch_size}), got {trainer.accumulate}"
+        raise ConfigError([Problem("trainer.accumulate", message)])
+    if not system.objectives():
+        settings.drop_last = False  # what is fitted at once takes all samples
+    steps = count_batches(size, settings.batch_size, settings.drop_last)
     if steps == 0:
         raise UserError(
-            f"dataset.batch_size: {view.batch_size} is more than the {size} training samples; "
+            f"dataset.batch_size: {settings.batch_size} is more than the {size} training samples; "
             "take at most that, or set dataset.drop_last=false"
         )
     _check_entries(config, dataset, splits, system)
+    total = trainer.total_steps(system, steps)
     try:
-        check_stages(
-            system.stage_starts(trainer.total_steps(system, steps)), trainer.total_steps(system, steps), system
-        )
+        stages = system.stage_starts(total)
+        if stages[:1] != [0] or any(a >= b for a, b in pairwise([*stages, max(total, 1)])):
+            raise ValueError(f"{type(system).__name__}: stages begin at {stages}, of {total} steps in all")
     except ValueError as error:
         raise ConfigError([Problem("model", str(error), file_of(config, "model"))]) from None
-    assert spec is not None
     prepared = Prepared(
-        config, trainer, dataset, view, splits, regularizers, schedule, trackers, grouping, spec, system, steps, []
+        config, trainer, dataset, settings, splits, regularizers, schedule, trackers, grouping, spec, system, steps, []
     )
     prepared.notes += [*dataset.notes(), *_notes(prepared)]
     return prepared
 
 
 FEW_STEPS = 20
-
-
-def suitable_batch(samples: int) -> int:
-    """The default batch size: a power of two, up to 128, that gives at least about 20 batches."""
-    return 1 << min(7, max(2, (samples // 20).bit_length() - 1))
 
 
 def _notes(prepared: Prepared) -> list[str]:
@@ -199,7 +185,7 @@ def _notes(prepared: Prepared) -> list[str]:
     return notes
 
 
-def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> list[Problem]:
+def check_contract(system: System, trainer: Trainer, settings: SplitSettings) -> list[Problem]:
     """Settings that this system does not support."""
     problems, name = [], type(system).__name__
     first = system.objectives()
@@ -216,7 +202,7 @@ def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> lis
         )
     if trainer.compile and not system.compiles:
         problems.append(Problem("trainer.compile", f"must be false: torch.compile cannot follow the loss of {name}"))
-    if view.weights is not None and (len(first) > 1 or "weight" not in system.takes):
+    if settings.weights is not None and (len(first) > 1 or "weight" not in system.takes):
         why = "has several objectives" if len(first) > 1 else "takes no sample weights"
         problems.append(Problem("dataset.weights", f"must be null: {name} {why}"))
     if system.views and (len(system.views) < 2 or not hasattr(system, "augmentation")):
@@ -224,12 +210,6 @@ def check_contract(system: System, trainer: Trainer, view: SplitSettings) -> lis
             Problem("model", f"{name} has views {', '.join(system.views)}, and no `augmentation` to make them")
         )
     return problems
-
-
-def check_stages(stages: list[int], total: int, system: System) -> None:
-    """Raises ValueError unless the stages begin at 0 and increase within the total."""
-    if stages[:1] != [0] or any(a >= b for a, b in pairwise([*stages, max(total, 1)])):
-        raise ValueError(f"{type(system).__name__}: stages begin at {stages}, of {total} steps in all")
 
 
 def _check_entries(config: Config, dataset: Dataset, splits: dict[str, AnySplit], system: System) -> None:
@@ -262,9 +242,9 @@ class Preparer:
 
     def __call__(self, config: Config) -> Prepared:
         blocks = class_block(config, "dataset"), config["dataset"]
-        data, view = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
-        prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(view))
-        self._datasets[data], self._splits[view] = prepared.dataset, prepared.splits
+        data, settings = (json.dumps(block, sort_keys=True, default=str) for block in blocks)
+        prepared = prepare(config, dataset=self._datasets.get(data), splits=self._splits.get(settings))
+        self._datasets[data], self._splits[settings] = prepared.dataset, prepared.splits
         return prepared
 
 
@@ -272,10 +252,8 @@ def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
     """Problems for settings that need gradient steps, which a closed-form system does not take."""
     model = config.choices["model"]
     why = f"does nothing for {model}, which is fitted in closed form, without gradient steps"
-    chosen = config.choices["regularization"]
-    keys = [*(["regularization"] if chosen else [])]
-    keys += [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None and not chosen]
-    problems = [Problem(key, why) for key in keys]
+    keys = [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None]
+    problems = [Problem(key, why) for key in (["regularization"] if config.choices["regularization"] else keys)]
     if world_size() > 1:
         problems.append(Problem("model", f"{model} is fitted in closed form, by one process, not under torchrun"))
     return problems

@@ -34,7 +34,7 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.figures: dict[str, float] = {}  # in the order of their first appearance
+        self.values: dict[str, float] = {}  # in the order of their first appearance
         self.shown: list[str] = []
         self.bar: Any = None
         self._last_line = 0.0
@@ -46,24 +46,23 @@ class Progress:
         self.start_step, self.started = step, time.monotonic()
         if self.quiet or not total or not sys.stderr.isatty():
             return
-        self.bar = _live_bar("epoch {task.fields[epoch]}", "step {task.completed}/{task.total}  {task.fields[figures]}")
+        self.bar = _live_bar("epoch {task.fields[epoch]}", "step {task.completed}/{task.total}  {task.fields[values]}")
         self.bar.start()
-        self.task = self.bar.add_task("", total=total, completed=step, epoch="0", figures="")
+        self.task = self.bar.add_task("", total=total, completed=step, epoch="0", values="")
 
     def row(self, step: int, epoch: float, scalars: dict[str, float]) -> None:
-        self.shown = self.shown or [name for name in scalars if name.startswith("val/")][:SHOWN_METRICS]
-        self.figures |= {
-            _SHORT.get(name, name.replace("val/", "val ")): value
-            for name, value in scalars.items()
-            if self._is_shown(name)
-        }
-        figures = "  ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
+        validated = [name for name in scalars if name.startswith("val/")]
+        self.shown = self.shown or validated[:SHOWN_METRICS]
+        for name, value in scalars.items():
+            if name in _SHORT or name in self.shown or (name.startswith("train/") and name.endswith("/loss")):
+                self.values[_SHORT.get(name, name.replace("val/", "val "))] = value
+        values = "  ".join(f"{name} {_short(value)}" for name, value in self.values.items())
         epochs = self.total / self.steps_per_epoch
         if self.bar:
-            self.bar.update(self.task, completed=step, epoch=f"{epoch:.1f}/{epochs:g}", figures=figures)
-        elif not self.quiet and any(name.startswith("val/") for name in scalars):
+            self.bar.update(self.task, completed=step, epoch=f"{epoch:.1f}/{epochs:g}", values=values)
+        elif not self.quiet and validated:
             if not self.total:  # in closed form
-                self.say(f"fitted  {figures}")
+                note(f"fitted  {values}")
                 return
             now = time.monotonic()
             if step < self.total and now - self._last_line < 2:
@@ -71,10 +70,7 @@ class Progress:
             self._last_line = now
             rate = (step - self.start_step) / max(now - self.started, 1e-9)
             left = (self.total - step) / max(rate, 1e-9)
-            self.say(f"epoch {epoch:.1f}/{epochs:g}  step {step}/{self.total}  {figures}  {left:.0f} s left")
-
-    def _is_shown(self, name: str) -> bool:
-        return name in _SHORT or name in self.shown or (name.startswith("train/") and name.endswith("/loss"))
+            note(f"epoch {epoch:.1f}/{epochs:g}  step {step}/{self.total}  {values}  {left:.0f} s left")
 
     def say(self, text: str) -> None:
         note(text)
@@ -107,9 +103,9 @@ class PlanProgress:
 
     def done(self, name: str, result: Result) -> None:
         """A run ended."""
-        figures = "  ".join(f"{k} {v:.4g}" for k, v in result.metrics.items() if k.startswith("test/"))
+        metrics = "  ".join(f"{k} {v:.4g}" for k, v in result.metrics.items() if k.startswith("test/"))
         how = "" if result.status == "finished" else f"  {result.status}"
-        self.step(f"{name}  {figures or result.reason or ''}{how}")
+        self.step(f"{name}  {metrics or result.reason or ''}{how}")
 
     def step(self, line: str) -> None:
         """Counts one more run as done, and shows the line."""

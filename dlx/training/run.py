@@ -21,13 +21,15 @@ from dlx.runs.find import plan_folder
 from dlx.runs.folder import RunFolder, load_frozen
 from dlx.runs.lock import owner_is_alive
 from dlx.training.distributed import Dist
+from dlx.training.diverged import Diverged
 from dlx.training.load import build_system, load_into, newest_checkpoint, without_weights
 from dlx.training.loaders import make_loaders
-from dlx.training.loop import Diverged, Loop, naming
-from dlx.training.preflight import preflight
+from dlx.training.loop import Loop
+from dlx.training.preflight import check_processes, preflight
 from dlx.training.prepare import prepare
 from dlx.training.session import EARLY, Result, Session
 from dlx.training.signals import Signals
+from dlx.training.state import naming
 from dlx.training.threads import choose_threads
 
 if TYPE_CHECKING:
@@ -116,56 +118,51 @@ def resume(
     run that has no step left to do.
     """
     with Signals(raises=True):
-        return _resume(folder, config, changed=changed, quiet=quiet, should_prune=should_prune)
-
-
-def _resume(
-    folder: RunFolder, config: Config, *, changed: dict[str, Any] | None, quiet: bool, should_prune: ShouldPrune | None
-) -> Result:
-    newest, _ = latest_checkpoint(folder.checkpoints)
-    prepared = prepare(without_weights(config) if newest else config, run=folder)
-    for line in changes(folder.data(), fingerprint(prepared.dataset)):
-        prepared.notes.append(f"the data changed since the run began: {line}")
-    if newest:
-        _check_boundaries(folder, newest, prepared)
-    if newest and step_of(newest) > prepared.total_steps:
-        raise UserError(
-            f"{folder.path}: {step_of(newest)} steps are done, more than the {prepared.total_steps} that are asked for"
-        )
-    longer = {"trainer.epochs", "trainer.max_steps"} & set(changed or ())
-    done = newest is not None and (not longer or step_of(newest) >= prepared.total_steps)
-    done = done and not _lost(folder, newest)
-    if folder.status()["status"] == "finished" and done:
-        raise UserError(_is_finished(folder, prepared))
-    if newest and longer and prepared.total_steps and (jump := _note_of_jump(folder, step_of(newest), prepared)):
-        prepared.notes.append(jump)
-    dist = Dist.init(prepared.trainer.device)
-    try:
-        with Signals():
-            if dist.is_main:
-                folder.take()
-            with folder.released_on_error():
-                # One process says which: on a shared file system others may not see the newest yet.
-                checkpoint, problems = dist.broadcast(latest_checkpoint(folder.checkpoints) if dist.is_main else None)
-                for problem in problems if dist.is_main else ():
-                    note(f"warning: {problem}")
-                if dist.is_main and (problems or checkpoint is None):
-                    where = f"the one before, {checkpoint.name}, is used" if checkpoint else "it begins anew"
-                    note(f"warning: {folder.path}: no newer checkpoint that is whole; {where}")
-                if dist.is_main and changed:
-                    folder.write_config(config.to_yaml())
-            return _run(
-                prepared,
-                folder,
-                dist,
-                quiet=quiet,
-                checkpoint=checkpoint,
-                resumed=True,
-                changed=changed,
-                should_prune=should_prune,
-            )
-    finally:
-        dist.destroy()
+        newest, _ = latest_checkpoint(folder.checkpoints)
+        prepared = prepare(without_weights(config) if newest else config, run=folder)
+        for line in changes(folder.data(), fingerprint(prepared.dataset)):
+            prepared.notes.append(f"the data changed since the run began: {line}")
+        step, total = step_of(newest) if newest else 0, prepared.total_steps
+        if newest:
+            _check_boundaries(folder, newest, prepared)
+        if step > total:
+            raise UserError(f"{folder.path}: {step} steps are done, more than the {total} that are asked for")
+        longer = {"trainer.epochs", "trainer.max_steps"} & set(changed or ())
+        done = newest is not None and (not longer or step >= total) and not _lost(folder, newest)
+        if folder.status()["status"] == "finished" and done:
+            raise UserError(f"{folder.path}: this run is finished{_how_to_go_on(folder, prepared)}")
+        if newest and longer and total and (jump := _note_of_jump(folder, step, prepared)):
+            prepared.notes.append(jump)
+        check_processes(prepared)
+        dist = Dist.init(prepared.trainer.device)
+        try:
+            with Signals():
+                if dist.is_main:
+                    folder.take()
+                with folder.released_on_error():
+                    # One process says which: on a shared file system others may not see the newest yet.
+                    checkpoint, problems = dist.broadcast(
+                        latest_checkpoint(folder.checkpoints) if dist.is_main else None
+                    )
+                    for problem in problems if dist.is_main else ():
+                        note(f"warning: {problem}")
+                    if dist.is_main and (problems or checkpoint is None):
+                        where = f"the one before, {checkpoint.name}, is used" if checkpoint else "it begins anew"
+                        note(f"warning: {folder.path}: no newer checkpoint that is whole; {where}")
+                    if dist.is_main and changed:
+                        folder.write_config(config.to_yaml())
+                return _run(
+                    prepared,
+                    folder,
+                    dist,
+                    quiet=quiet,
+                    checkpoint=checkpoint,
+                    resumed=True,
+                    changed=changed,
+                    should_prune=should_prune,
+                )
+        finally:
+            dist.destroy()
 
 
 def _note_of_jump(folder: RunFolder, step: int, prepared: Prepared) -> str | None:
@@ -190,16 +187,16 @@ def _note_of_jump(folder: RunFolder, step: int, prepared: Prepared) -> str | Non
     )
 
 
-def _is_finished(folder: RunFolder, prepared: Prepared) -> str:
-    """The error for a resume of a finished run: why it is finished, and which command continues it."""
+def _how_to_go_on(folder: RunFolder, prepared: Prepared) -> str:
+    """Why a run is finished, and which command continues it."""
     trainer, anew = prepared.trainer, f"`dlx train --from {folder.name}` starts it anew"
     if early := folder.summary().get(EARLY):
         fork = f"`dlx resume {folder.name} --fork reg=[]` goes on from its weights without it"
-        return f"{folder.path}: this run is finished: {early} ended it; {fork}, {anew}"
+        return f": {early} ended it; {fork}, {anew}"
     if not prepared.total_steps:
-        return f"{folder.path}: this run is finished; {anew}"
+        return f"; {anew}"
     longer = f"max_steps={2 * trainer.max_steps}" if trainer.max_steps else f"epochs={2 * trainer.epochs}"
-    return f"{folder.path}: this run is finished; trainer.{longer} goes on with it, {anew}"
+    return f"; trainer.{longer} goes on with it, {anew}"
 
 
 def _lost(folder: RunFolder, newest: Path | None) -> bool:
@@ -264,7 +261,7 @@ def _run(
 ) -> Result:
     trainer = prepared.trainer
     if dist.device.type == "cpu":
-        torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.view.batch_size))
+        torch.set_num_threads(trainer.threads or choose_threads(prepared.system, prepared.settings.batch_size))
     session = open_session(prepared, folder, dist, quiet=quiet, resumed=resumed)
     # --quiet leaves out how far a run is; what should be known of many members was said before they began.
     for line in prepared.notes if dist.is_main and not (quiet and plan_folder(folder.path)) else ():

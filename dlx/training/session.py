@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dlx.config.errors import LOST, UserError, cause_of, plain, reason_of
-from dlx.runs.media import MAX_BYTES, Animation, files_in, grid
 from dlx.tracking.recorder import Recorder, RunRecorder
-from dlx.training.evaluate import evaluate, show
-from dlx.training.loop import Diverged
+from dlx.training.diverged import Diverged
+from dlx.training.evaluate import evaluate
+from dlx.training.pictures import write_pictures
 from dlx.training.progress import Progress
 from dlx.training.signals import Signals, exit_code, signal_of
 
@@ -39,7 +39,6 @@ class Result:
     early: str | None = None  # what ended it before its last step, such as `early_stopping at step 40 of 120`
 
 
-TEST = "test"
 EARLY = "ended_early"  # the summary's key for what ended a training before its last step
 
 
@@ -48,7 +47,7 @@ class Session:
     outcomes and not raised; any other exception is written, then raised.
 
     What was trained is safe before anything else can fail: summary.json, then status.json, then the pictures, then the
-    trackers. What fails of these is said in the status, and stops none of the others.
+    trackers. A failure of one is written into the status and stops none of the others.
     """
 
     def __init__(self, prepared: Prepared, folder: RunFolder, dist: Dist, quiet: bool) -> None:
@@ -81,8 +80,9 @@ class Session:
             self._end("finished", 0)
             with Signals():
                 self._write()
-            if isinstance(loop.recorder, RunRecorder):
-                self._show(loop, loop.recorder)
+            if self.dist.is_main:
+                with Signals(raises=True):
+                    write_pictures(loop, films_in=self.folder)
 
     def _test(self, loop: Loop) -> dict[str, Any]:
         """Evaluates the best weights on the test split, once. A bug in it loses no training: `lacks` says that
@@ -94,24 +94,11 @@ class Session:
             test = {f"test/{name}": value for name, value in metrics.items()}
         except Exception as error:  # whatever it is
             self.recorder.lose(f"the test split is not evaluated: {reason_of(error)}")
-            return {**finished, "lacks": [TEST]}
+            return {**finished, "lacks": ["test"]}
         if test:
             row = partial(loop.recorder.row, loop.state.step, loop.epoch, test)
             self._attempt("the row of the test split not written", row)
         return {**test, **finished}
-
-    def _show(self, loop: Loop, recorder: RunRecorder) -> None:
-        """Writes the system's pictures. A bug in one loses nothing but the picture."""
-        system, loaders = loop.system, loop.loaders
-        with Signals(raises=True):
-            try:
-                held_out = loaders.val if system.film else loaders.test
-                for name, medium in show(system, held_out, loop.seed, loaders.train).items():
-                    recorder.media(loop.state.step, name, medium)
-                if system.film:
-                    make_films(recorder)
-            except Exception as error:
-                recorder.lose(f"pictures not made: {reason_of(error)}")
 
     def abandon(self, reason: str) -> None:
         """Leaves the run to another process, which goes on with it."""
@@ -156,9 +143,11 @@ class Session:
         if self._summary and not self._written:
             self._attempt("summary.json not written", lambda: self.folder.write_summary(self._summary))
         self._settle()
-        told = self.result.status, self.result.reason
-        if told != self._written and self._attempt("status.json not written", lambda: self.folder.write_status(*told)):
-            self._written = told
+        outcome = self.result.status, self.result.reason
+        if outcome != self._written and self._attempt(
+            "status.json not written", lambda: self.folder.write_status(*outcome)
+        ):
+            self._written = outcome
 
     def _attempt(self, failure: str, do: Callable[[], None]) -> bool:
         """Runs `do`; an error is recorded as lost. Returns True if it worked."""
@@ -205,28 +194,3 @@ def _ended_early(loop: Loop) -> str | None:
     may_end = {name: part for name, part in loop.regularizers.items() if part.defines("on_validation")}
     asked = [name for name, part in may_end.items() if part.on_validation(state.history, loop.monitored)]
     return f"{' and '.join(asked or may_end)} at step {state.step:,} of {state.stopped_of:,}"
-
-
-FRAMES_OF_STRIP = 8
-LEAST_FRAMES = 3
-
-
-def make_films(recorder: RunRecorder) -> None:
-    """Makes a film strip and an animation of each picture that exists for several steps."""
-    import numpy as np
-    from PIL import Image
-
-    found: dict[str, dict[int, Path]] = {}
-    for file in files_in(recorder.folder.media):
-        if file.kind == "image" and file.step is not None and file.path.stat().st_size <= MAX_BYTES["image"]:
-            found.setdefault(file.name, {})[file.step] = file.path
-    for name, paths in found.items():
-        step, *_ = sorted(paths, reverse=True)
-        # Only as what dlx writes: the folder may come from elsewhere.
-        frames = [np.asarray(Image.open(paths[at], formats=["PNG"]).convert("RGB")) for at in sorted(paths)]
-        frames = [frame for frame in frames if frame.shape == frames[-1].shape]
-        if len(frames) < LEAST_FRAMES:
-            continue
-        chosen = np.linspace(0, len(frames) - 1, min(len(frames), FRAMES_OF_STRIP)).round().astype(int)
-        recorder.media(step, f"{name}-strip", grid(np.stack([frames[i] for i in chosen]), len(chosen), gap=24))
-        recorder.media(step, f"{name}-film", Animation(np.stack(frames)))

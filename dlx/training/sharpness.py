@@ -6,7 +6,6 @@ al. 2017, arXiv:1703.04933): compare networks of one shape, trained to the same 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,13 +41,10 @@ class Landscape:
             nn.utils.vector_to_parameters(weights, self.params)
 
     def loss(self) -> float:
-        total, count = 0.0, 0
+        sizes = [len(batch["index"]) for batch in self.batches]
         with torch.no_grad():
-            for batch in self.batches:
-                size = len(batch["index"])
-                total += self.system.training_loss(dict(batch), self.objective)[0].item() * size
-                count += size
-        return total / count
+            losses = [self.system.training_loss(dict(batch), self.objective)[0].item() for batch in self.batches]
+        return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
 
     def gradient(self) -> tuple[float, Tensor]:
         """The loss and its gradient [n]."""
@@ -92,12 +88,8 @@ def sharpness(landscape: Landscape, *, epsilon: float = 1e-3, iterations: int = 
     return 100 * max(-float(found.fun) - here, 0.0) / (1 + here)
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Losses at x + t d for each t of `at`, d a random direction."""
-
-    at: list[float]
-    losses: list[float]
+Slice = tuple[list[float], list[float]]
+"""Each t, and the loss at x + t d, d a random direction."""
 
 
 def slices(landscape: Landscape, *, count: int = 3, points: int = 21, seed: int = 0) -> list[Slice]:
@@ -112,7 +104,7 @@ def slices(landscape: Landscape, *, count: int = 3, points: int = 21, seed: int 
             for t in at:
                 landscape.set(landscape.origin + t * direction)
                 losses.append(landscape.loss())
-            found.append(Slice(at, losses))
+            found.append((at, losses))
     finally:
         landscape.set(landscape.origin)
     return found
@@ -132,8 +124,8 @@ def _direction(landscape: Landscape, rng: torch.Generator) -> Tensor:
 
 def draw(found: list[Slice], title: str) -> Figure:
     figure, axes = subplots(size=(6, 4))
-    for number, one in enumerate(found, start=1):
-        axes.plot(one.at, one.losses, marker=".", label=f"direction {number}")
+    for number, (at, losses) in enumerate(found, start=1):
+        axes.plot(at, losses, marker=".", label=f"direction {number}")
     axes.set(xlabel="distance from the weights (1: as long as each filter)", ylabel="training loss", title=title)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)  # off the data
     return figure

@@ -34,11 +34,11 @@ class Opened:
     config: Config
     system: System  # with its best weights, on its device
     dataset: Dataset
-    view: SplitSettings
+    settings: SplitSettings
 
     @cached_property
     def splits(self) -> dict[str, AnySplit]:
-        return self.view.split(self.dataset)
+        return self.settings.split(self.dataset)
 
     def loader(self, split: str, entries: Mapping[str, Entry] | None = None) -> Loader:
         """A loader of `train`, `val` or `test`. entries: to load; None: those that the system reads."""
@@ -49,12 +49,12 @@ class Opened:
         """Training samples for `System.before_evaluation`, if the system defines it."""
         if not self.system.defines("before_evaluation"):
             return None
-        return self._loader(train_probe(self.splits["train"], BANK, self.view.split_seed))
+        return self._loader(train_probe(self.splits["train"], BANK, self.settings.split_seed))
 
     def _loader(self, split: AnySplit, entries: Mapping[str, Entry] | None = None) -> Loader:
         return make_loader(
-            split, entries or self.system.spec.entries, self.view, device=self.system.device, seed=self.config["seed"],
-            training=False, look=Signals.overdue,
+            split, entries or self.system.spec.entries, self.settings, device=self.system.device,
+            seed=self.config["seed"], training=False, look=Signals.overdue,
         )  # fmt: skip
 
 
@@ -64,12 +64,12 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
     check_is_run(folder, config)
     if overrides:
         config = compose([*overrides], base=config)
-    trainer, dataset, view = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
-    check_classes(load_spec(folder, trust=trust), view.spec(dataset))
+    trainer, dataset, settings = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
+    check_classes(load_spec(folder, trust=trust), settings.spec(dataset))
     for line in changes(folder.data(), fingerprint(dataset)):
         note(f"warning: the data changed since the run began: {line}")
     system = trainer.to_device(load_system(folder, config), choose_device(trainer.device))
-    return Opened(config, system, dataset, view)
+    return Opened(config, system, dataset, settings)
 
 
 def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:

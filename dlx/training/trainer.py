@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from dlx.config import checks
 from dlx.config.groups import nearest
 from dlx.config.monitor import Monitor
 from dlx.training.interval import Interval
@@ -53,25 +54,22 @@ class Trainer:
         monitor: str | None = None,
         init_from: str | None = None,
     ) -> None:
-        at_least_one = {"epochs": epochs, "max_steps": max_steps, "threads": threads}
-        for name, value in {**at_least_one, "accumulate": accumulate, "log_every": log_every}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if clip_norm is not None and clip_norm <= 0:
-            raise ValueError(f"clip_norm must be above 0, got {clip_norm}")
-        if ema is not None and not 0 < ema < 1:
-            raise ValueError(f"ema must be in (0, 1), got {ema}")
-        if precision not in ("fp32", *DTYPES):
-            raise ValueError(f"precision must be fp32, bf16 or fp16, got {precision!r}")
-        intervals = {"validate_every": validate_every, "checkpoint_every": checkpoint_every}
-        for name, every in {**intervals, "pictures_every": pictures_every}.items():
+        checks.at_least(
+            1, epochs=epochs, max_steps=max_steps, threads=threads, accumulate=accumulate, log_every=log_every
+        )
+        checks.above(0, clip_norm=clip_norm)
+        checks.between("(0, 1)", ema=ema)
+        checks.one_of(("fp32", *DTYPES), precision=precision)
+        intervals = {
+            "validate_every": validate_every, "checkpoint_every": checkpoint_every, "pictures_every": pictures_every,
+        }  # fmt: skip
+        for name, every in intervals.items():
             try:
-                if every is not None:
-                    found = Interval.parse(every, steps_per_epoch=1)
-                    if name == "pictures_every" and found.steps is None:
-                        raise ValueError(f"must be steps or epochs, such as 500 or 1epoch, got {every!r}")
+                interval = Interval.parse(1 if every is None else every, steps_per_epoch=1)
             except ValueError as error:
                 raise ValueError(f"{name} {error}") from None
+            if name == "pictures_every" and interval.steps is None:
+                raise ValueError(f"{name} must be steps or epochs, such as 500 or 1epoch, got {every!r}")
         self.epochs, self.max_steps, self.device, self.precision = epochs, max_steps, device, precision
         self.threads, self.accumulate, self.clip_norm, self.ema = threads, accumulate, clip_norm, ema
         self.compile, self.channels_last, self.log_every = compile, channels_last, log_every
@@ -86,8 +84,7 @@ class Trainer:
         none.
         """
         given = {name: part.monitor for name, part in regularizers.items() if part.monitor}
-        if self.monitor:
-            given["trainer"] = str(self.monitor)
+        given |= {"trainer": str(self.monitor)} if self.monitor else {}
         if len(set(given.values())) > 1:
             each = ", ".join(f"{name} {text}" for name, text in given.items())
             raise ValueError(f"monitor must be one: what is best is said in several ways: {each}")
@@ -108,9 +105,7 @@ class Trainer:
 
     def total_steps(self, system: System, steps_per_epoch: int) -> int:
         """0 for a closed-form system."""
-        if not system.objectives():
-            return 0
-        return self.max_steps or self.epochs * steps_per_epoch
+        return (self.max_steps or self.epochs * steps_per_epoch) if system.objectives() else 0
 
     def uses_channels_last(self, system: System) -> bool:
         """By default convolutional systems do (1.3 times a plain loop on a CPU)."""

@@ -1,11 +1,11 @@
 """M members that train as one program take the steps that M optimizers would, each with its own settings."""
 
-import importlib
-
 import pytest
 import torch
+from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, RAdam, RMSprop
 
-from dlx.batched.rules import RULES, flatten, split
+from dlx.batched.rules import RULES, flatten, split, stack_settings
+from dlx.optim.adamp import SGDP, AdamP
 
 MEMBERS, STEPS = 4, 50
 SHAPES = {"conv": (6, 2, 3, 3), "weight": (5, 6), "bias": (5,), "scale": ()}
@@ -19,7 +19,7 @@ ADAM = {
 }
 PROJECTED = {"delta": (0.1, 2.0, 0.0, 100.0), "wd_ratio": (0.1, 0.0, 0.5, 0.9), "nesterov": (False, True, False, True)}
 SETTINGS = {
-    "torch.optim.SGD": [
+    SGD: [
         {"lr": (0.01, 0.02, 0.05, 0.1)},
         {
             "lr": (0.01, 0.02, 0.05, 0.1),
@@ -29,7 +29,7 @@ SETTINGS = {
         },
         {"lr": (0.01,) * 4, "momentum": (0.0, 0.5, 0.9, 0.99), "dampening": (0.5, 0.0, 0.9, 1.0)},
     ],
-    "torch.optim.Adagrad": [
+    Adagrad: [
         {
             "lr": (0.01, 0.02, 0.05, 0.1),
             "lr_decay": (0.0, 0.1, 0.01, 1.0),
@@ -38,7 +38,7 @@ SETTINGS = {
             "eps": (1e-10, 1e-8, 1e-3, 0.1),
         }
     ],
-    "torch.optim.Adadelta": [
+    Adadelta: [
         {
             "lr": (1.0, 0.5, 0.1, 2.0),
             "rho": (0.9, 0.95, 0.5, 0.0),
@@ -46,7 +46,7 @@ SETTINGS = {
             "weight_decay": (0.0, 1e-3, 0.01, 0.1),
         }
     ],
-    "torch.optim.RMSprop": [
+    RMSprop: [
         {"lr": (1e-3, 1e-2, 3e-3, 1e-2), "alpha": (0.99, 0.9, 0.5, 0.999), "eps": (1e-8, 1e-6, 1e-3, 0.1)},
         {
             "lr": (1e-3, 1e-2, 3e-3, 1e-2),
@@ -56,11 +56,11 @@ SETTINGS = {
             "eps": (1e-2,) * 4,
         },
     ],
-    "torch.optim.Adam": [ADAM, ADAM | {"decoupled_weight_decay": (False, True, False, True)}],
-    "torch.optim.AdamW": [ADAM],
-    "torch.optim.RAdam": [ADAM, ADAM | {"decoupled_weight_decay": (False, True, False, True)}],
-    "dlx.optim.adamp.AdamP": [ADAM | PROJECTED, ADAM | {"delta": (100.0,) * 4}],
-    "dlx.optim.adamp.SGDP": [
+    Adam: [ADAM, ADAM | {"decoupled_weight_decay": (False, True, False, True)}],
+    AdamW: [ADAM],
+    RAdam: [ADAM, ADAM | {"decoupled_weight_decay": (False, True, False, True)}],
+    AdamP: [ADAM | PROJECTED, ADAM | {"delta": (100.0,) * 4}],
+    SGDP: [
         {
             "lr": (0.01, 0.02, 0.05, 0.1),
             "momentum": (0.0, 0.5, 0.9, 0.99),
@@ -73,15 +73,10 @@ SETTINGS = {
     ],
 }
 CASES = [
-    pytest.param(target, {k: list(v) for k, v in case.items()}, id=f"{target.rpartition('.')[2]}{number}")
+    pytest.param(target, {k: list(v) for k, v in case.items()}, id=f"{target.__name__}{number}")
     for target, cases in SETTINGS.items()
     for number, case in enumerate(cases)
 ]
-
-
-def make(target, params, **settings):
-    module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)(params, **settings)
 
 
 def draw(dtype, *, seed):
@@ -94,6 +89,10 @@ def draw(dtype, *, seed):
 
 def members_of(case):
     return [{name: values[member] for name, values in case.items()} for member in range(MEMBERS)]
+
+
+def stacked_settings(target, members):
+    return stack_settings([target([torch.zeros(1)], **settings).param_groups[0] for settings in members])
 
 
 def gradients(dtype):
@@ -114,18 +113,18 @@ def test_members_step_as_their_optimizers_do(target, case, dtype, tolerance):
         {name: torch.nn.Parameter(stacked[member].clone()) for name, stacked in params.items()}
         for member in range(MEMBERS)
     ]
-    optimizers = [make(target, list(own.values()), **settings) for own, settings in zip(single, members, strict=True)]
-    rule = RULES[target]
-    hyper = rule.stack_settings([{"_target_": target, **settings} for settings in members])
-    state = rule.init(params, hyper)
+    optimizers = [target(list(own.values()), **settings) for own, settings in zip(single, members, strict=True)]
+    rule, hyper, w = RULES[target], stacked_settings(target, members), flatten(params)
+    state = rule.init(w, hyper)
     for step, grads in enumerate(gradients(dtype), start=1):
-        params, state = rule.update(params, grads, state, hyper)
+        w, state = rule.update(w, flatten(grads), state, hyper, params)
+        moved = split(w, params)
         for member, optimizer in enumerate(optimizers):
             for name, parameter in single[member].items():
                 parameter.grad = grads[name][member].clone()
             optimizer.step()
             for name, parameter in single[member].items():
-                error = (params[name][member] - parameter.detach()).abs() / parameter.detach().abs().clamp(min=1)
+                error = (moved[name][member] - parameter.detach()).abs() / parameter.detach().abs().clamp(min=1)
                 assert error.max() <= tolerance, (name, step, member)
     for slot in set(state) - {"step"}:
         kept = split(state[slot], params)
@@ -139,34 +138,32 @@ def test_members_step_as_their_optimizers_do(target, case, dtype, tolerance):
 
 @pytest.mark.parametrize(("target", "case"), CASES)
 def test_a_frozen_member_keeps_parameters_and_state(target, case):
-    rule, params = RULES[target], draw(torch.float64, seed=0)
-    hyper = rule.stack_settings(members_of(case))
-    state = rule.init(params, hyper)
-    params, state = rule.update(params, draw(torch.float64, seed=1), state, hyper)
-    before = {name: x.clone() for name, x in params.items()}, {slot: x.clone() for slot, x in state.items()}
-    grads = draw(torch.float64, seed=2)
-    free_params, free_state = rule.update(params, grads, state, hyper)
-    for stacked in grads.values():
-        stacked[2] = float("nan")
+    rule, params, hyper = RULES[target], draw(torch.float64, seed=0), stacked_settings(target, members_of(case))
+    first, second = (flatten(draw(torch.float64, seed=seed)) for seed in (1, 2))
+    w, state = rule.update(flatten(params), first, rule.init(flatten(params), hyper), hyper, params)
+    before, kept = w.clone(), {slot: x.clone() for slot, x in state.items()}
+    free, free_state = rule.update(w, second, state, hyper, params)
+    second[2] = float("nan")
     mask = torch.tensor([True, True, False, True])
-    after_params, after_state = rule.update(params, grads, state, hyper, mask)
-    for old, free, new in (
-        *((before[0][name], free_params[name], after_params[name]) for name in params),
-        *((before[1][slot], free_state[slot], after_state[slot]) for slot in state),
+    after, after_state = rule.update(w, second, state, hyper, params, mask)
+    starts = split(before, params)
+    for old, other, new in (
+        *((starts[name], split(free, params)[name], split(after, params)[name]) for name in params),
+        *((kept[slot], free_state[slot], after_state[slot]) for slot in state),
     ):
         assert torch.equal(new[2], old[2])
-        assert torch.equal(new[mask], free[mask])
+        assert torch.equal(new[mask], other[mask])
         assert not torch.equal(new[mask], old[mask])
     # What was given is not written to.
-    assert all(torch.equal(params[name], before[0][name]) for name in params)
-    assert all(torch.equal(state[slot], before[1][slot]) for slot in state)
+    assert torch.equal(w, before)
+    assert all(torch.equal(state[slot], kept[slot]) for slot in state)
 
 
 @pytest.mark.parametrize(("target", "case"), CASES)
 def test_numbers_and_tensors_mean_the_same(target, case):
     """Where members agree a setting is a number; as a tensor it takes the same step."""
-    rule, params, grads = RULES[target], draw(torch.float64, seed=0), draw(torch.float64, seed=1)
-    numbers = rule.stack_settings([{name: values[1] for name, values in case.items()}] * MEMBERS)
+    rule, params, grads = RULES[target], draw(torch.float64, seed=0), flatten(draw(torch.float64, seed=1))
+    numbers = stacked_settings(target, [{name: values[1] for name, values in case.items()}] * MEMBERS)
     assert not any(isinstance(value, torch.Tensor) for value in numbers.values())
     tensors = {
         name: torch.tensor([value] * MEMBERS, dtype=torch.float64) if name in case else value
@@ -174,35 +171,35 @@ def test_numbers_and_tensors_mean_the_same(target, case):
     }
     found = []
     for hyper in (numbers, tensors):
-        w, state = params, rule.init(params, hyper)
+        w = flatten(params)
+        state = rule.init(w, hyper)
         for _ in range(7):
-            w, state = rule.update(w, grads, state, hyper)
-        found.append(flatten(w))
+            w, state = rule.update(w, grads, state, hyper, params)
+        found.append(w)
     assert (found[0] - found[1]).abs().max() <= 1e-13
 
 
 @pytest.mark.parametrize(
     ("target", "settings", "name"),
     [
-        ("torch.optim.Adam", {"amsgrad": True}, "amsgrad"),
-        ("torch.optim.SGD", {"maximize": True}, "maximize"),
-        ("torch.optim.RAdam", {"differentiable": True}, "differentiable"),
-        ("torch.optim.SGD", {"betas": (0.9, 0.99)}, "betas"),
+        (Adam, {"amsgrad": True}, "amsgrad"),
+        (SGD, {"maximize": True}, "maximize"),
+        (RAdam, {"differentiable": True}, "differentiable"),
     ],
 )
 def test_a_setting_that_no_rule_follows_is_named(target, settings, name):
     with pytest.raises(ValueError, match=f"^{name} "):
-        RULES[target].stack_settings([{}, settings])
+        stacked_settings(target, [{}, settings])
 
 
 def test_choices_of_implementation_are_ignored():
-    assert "fused" not in RULES["torch.optim.Adam"].stack_settings([{"fused": True, "foreach": None, "amsgrad": False}])
+    assert "fused" not in stacked_settings(Adam, [{"fused": True, "foreach": None, "amsgrad": False}])
 
 
 def test_parameters_without_decay_are_a_second_call():
-    rule, params, grads = RULES["torch.optim.AdamW"], draw(torch.float64, seed=0), draw(torch.float64, seed=1)
-    hyper = rule.stack_settings([{"weight_decay": decay} for decay in (0.0, 0.1, 0.2, 0.3)])
-    spared = {"bias": params["bias"]}
-    moved, _ = rule.update(spared, grads, rule.init(spared, hyper), hyper | {"weight_decay": 0.0})
+    rule, params, grads = RULES[AdamW], draw(torch.float64, seed=0), draw(torch.float64, seed=1)
+    hyper = stacked_settings(AdamW, [{"weight_decay": decay} for decay in (0.0, 0.1, 0.2, 0.3)])
+    start, spared = rule.init(params["bias"], hyper), hyper | {"weight_decay": 0.0}
+    moved, _ = rule.update(params["bias"], grads["bias"], start, spared, {"bias": params["bias"]})
     # The first step of Adam has the size of lr in each coordinate.
-    assert ((moved["bias"] - spared["bias"]).abs() - 1e-3).abs().max() <= 1e-8
+    assert ((moved - params["bias"]).abs() - 1e-3).abs().max() <= 1e-8

@@ -71,13 +71,10 @@ def test_the_verdict_of_the_tradeoff():
 
 
 def test_the_error_of_one_is_the_mean_over_who_comes_first():
-    def member(p_N):
-        p_N = torch.tensor(p_N)
-        return Predictions(
-            TARGET, torch.arange(2), torch.zeros(2, 1), torch.tensor([1, 1]), torch.stack([1 - p_N, p_N], 1).log()
-        )
-
-    assert growth([member([0.9, 0.4]), member([0.2, 0.3]), member([0.9, 0.9])]) == pytest.approx([0.5, 1 / 6, 0])
+    p_MN = torch.tensor([[0.9, 0.4], [0.2, 0.3], [0.9, 0.9]])
+    output_MNK = torch.stack([1 - p_MN, p_MN], -1).log()
+    samples = Predictions(TARGET, torch.arange(2), torch.zeros(2, 1), torch.tensor([1, 1]), output_MNK)
+    assert growth(samples) == pytest.approx([0.5, 1 / 6, 0])
 
 
 def test_the_verdict_of_the_ensemble_is_about_bagging():

@@ -43,7 +43,17 @@ SMALL = {
         "trainer.epochs=2", "trainer.validate_every=2", "data.samples=40", "experiment.degrees=[1,3,9]",
         "experiment.widths=[1,2,4]", "experiment.replicates=3", "experiment.mlp_samples=10",
     ],
+    "vanishing_gradients": ["experiment.steps=5", "experiment.hidden=8", "experiment.seeds=2"],
+    "latent_state": [
+        "trainer.max_steps=2", "data.size=3000", "experiment.windows=[1,2]", "experiment.width=8", "experiment.seeds=1",
+    ],
+    "long_memory": [
+        "trainer.max_steps=2", "data.samples=60", "experiment.lengths=[4,6]", "experiment.hidden=4",
+    ],
     "ensemble": [*QUICK, "experiment.members=3", "experiment.sets=2"],
+    "teacher_forcing": [
+        "trainer.max_steps=2", "data.samples=300", "model.hidden=8", "experiment.shares=[0,1]", "experiment.seeds=2",
+    ],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 
@@ -142,7 +152,7 @@ def test_its_members_run_by_the_executor_that_is_asked_for(how, dlx_call, monkey
         raise AssertionError("it runs in this process, alone")
 
     monkeypatch.setattr(training, "train", not_here)
-    words = ("experiment=learning_rate", *QUICK, "experiment.rates=[1e-3,0.01,0.1]")
+    words = ("experiment=adam_epsilon", *SMALL["adam_epsilon"])
     call = dlx_call("train", *words, *how, "--json")
     assert call.code == 0, call.err
     folder = Path(json.loads(call.out)["run"])
@@ -175,10 +185,10 @@ def failing(monkeypatch):
 
 
 def test_a_failed_member_is_said_by_the_exit_code(dlx_call, failing):
-    failing("adam-0")
-    call = dlx_call("train", "experiment=optimizers", *QUICK, "experiment.seeds=2")
+    failing("lr-0.1")
+    call = dlx_call("train", "experiment=learning_rate", *SMALL["learning_rate"])
     assert call.code == 1, call.err
-    assert "failed          adam-0: OSError: the disk is full" in call.out
+    assert "failed          lr-0.1: OSError: the disk is full" in call.out
     folder = Path(re.search(r"1 of \d+ members failed; dlx resume (\S+) tries them again", call.out)[1])
     assert re.fullmatch(r"1 of \d+ members failed", RunFolder(folder).status()["reason"])
 
@@ -273,6 +283,13 @@ def test_a_folder_from_before_the_package_was_renamed_opens(dlx_call):
     call = dlx_call("resume", found["run"], "--json")
     assert call.code == 0, call.err
     assert json.loads(call.out) == found
+
+
+def test_a_claim_whose_members_diverged_early_names_them(dlx_call):
+    words = ("experiment.seeds=1", "trainer.max_steps=5", "optim.lr=1e30")
+    call = dlx_call("train", "experiment=adam_epsilon", *words)
+    assert call.code == 1
+    assert "members diverged (eps-1e-08-0, eps-0.0001-0, eps-0.01-0), and without them nothing can be" in call.err
 
 
 def test_a_verdict_can_be_parsed():

@@ -27,6 +27,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+TABLE = {"tab": "config"}  # an address that selects nothing: the charts' code takes the browser a second
 SCRIPT = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
 WATCH = """
 addEventListener("securitypolicyviolation", (event) => {
@@ -254,7 +255,7 @@ def column(page, title: str) -> list[str]:
 
 
 def test_table_shows_what_differs_and_the_reasons(visit):
-    page = visit()
+    page = visit(TABLE)
     assert [name for name in names(page) if re.match(r"00\d-", name)] == [
         "000-lr-0.001-seed-0", "001-lr-0.001-seed-1", "002-lr-0.01-seed-0", "003-lr-0.01-seed-1",
     ]  # fmt: skip
@@ -267,7 +268,7 @@ def test_table_shows_what_differs_and_the_reasons(visit):
 
 
 def test_sweep_folds_below_its_plan(visit):
-    page = visit()
+    page = visit(TABLE)
     plan = page.locator("#grid tr.plan")
     assert plan.get_attribute("aria-expanded") == "true"
     plan.locator(".fold").click()
@@ -283,7 +284,7 @@ def test_sweep_folds_below_its_plan(visit):
 
 
 def test_filter_by_text(visit):
-    page = visit()
+    page = visit(TABLE)
     page.keyboard.press("/")
     page.keyboard.type("seed-1")
     until(page, "document.querySelectorAll('#grid tr.run').length === 2")
@@ -295,7 +296,7 @@ def test_filter_by_text(visit):
 
 
 def test_filter_by_expression(visit):
-    page = visit()
+    page = visit(TABLE)
     page.fill("#filter", "optimizer.lr > 0.005 and seed == 0")
     until(page, "document.querySelectorAll('#grid tr.run').length === 1")
     assert "002-lr-0.01-seed-0" in names(page)
@@ -328,7 +329,7 @@ def test_sort_and_group(visit):
 
 
 def test_columns_that_follow_from_a_choice_are_left_out(visit):
-    page = visit()
+    page = visit(TABLE)
     configs = [
         {"model": "mlp", "model.hidden": "[64]", "model.bias": True, "trainer": "recipe/mlp", "trainer.epochs": 30},
         {"model": "mlp", "model.hidden": "[64]", "model.bias": True, "trainer": "recipe/mlp", "trainer.epochs": 30},
@@ -353,7 +354,7 @@ def test_columns_that_follow_from_a_choice_are_left_out(visit):
 
 
 def test_columns_are_chosen(visit):
-    page = visit()
+    page = visit(TABLE)
     page.get_by_role("button", name="Columns").click()
     sheet = page.locator(".sheet:popover-open")
     sheet.get_by_label("Search this list").fill("batch_size")
@@ -642,7 +643,7 @@ def test_scripts_in_media_run_nothing(copied, visit):
 
 
 def test_notes_and_tags_survive_a_reload(visit, outputs):
-    page = visit()
+    page = visit(TABLE)
     page.locator("#grid tr.run", has_text="001-lr").click()
     page.get_by_role("tab", name="Run", exact=True).click()
     page.fill("#tags", "baseline, again")
@@ -677,7 +678,7 @@ def test_csv_has_what_the_table_shows(visit):
 
 
 def test_trash_and_undo(visit, outputs):
-    page = visit()
+    page = visit(TABLE)
     page.locator("#grid tr.run", has_text="003-lr").click()
     page.locator("#bar").get_by_role("button", name="Delete").click()
     page.get_by_text("to the trash").wait_for()
@@ -691,7 +692,7 @@ def test_trash_and_undo(visit, outputs):
 
 def test_a_sweep_is_deleted_by_its_row(copied, visit, members):
     plan = copied("sweeping", members[0].partition("/runs/")[0])
-    page = visit()
+    page = visit(TABLE)
     page.locator("#grid tr.plan[data-id=sweeping]").click()
     page.get_by_text("4 selected").wait_for()
     page.locator("#bar").get_by_role("button", name="Delete").click()
@@ -922,7 +923,7 @@ CONTRAST = """
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_contrast(visit, theme):
     """WCAG 2.2: text at least 4.5, lines of charts at least 3, in both themes."""
-    page = visit(color_scheme=theme)
+    page = visit(TABLE, color_scheme=theme)
     found = page.evaluate(CONTRAST)
     assert {name: value for name, value in found["text"].items() if value < 4.5} == {}
     assert {name: value for name, value in found["lines"].items() if value < 3} == {}

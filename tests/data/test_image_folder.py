@@ -2,6 +2,7 @@ import io
 import os
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from dlx.config.errors import UserError
-from dlx.data.image_folder import ImageFolder, _read_directory, arrange, channel_statistics
+from dlx.data.image_folder import ImageFolder, _read_file, arrange, channel_statistics
 
 
 def png(pixels):
@@ -156,7 +157,19 @@ def test_files_that_cannot_be_read_are_named(tmp_path, root):
     with pytest.raises(UserError, match=r"^dataset\.path: .*9\.png: cannot be read"):
         ImageFolder(path=path, root=root).splits()
     with pytest.raises(UserError, match=r"^dataset\.path: .*gone\.png: cannot be read"):
-        list(_read_directory(tmp_path, {"gone.png"}))
+        _read_file(tmp_path / "gone.png")
+
+
+def test_an_image_whose_bytes_in_a_zip_are_damaged_is_one_line(tmp_path, root):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, name in enumerate(NAMES):
+            file.writestr(name, png(picture(number)))
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"IDAT") + 12] ^= 255  # its sum, which the archive holds, is another now
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match=r"^dataset\.path: .*photos\.zip: not an archive that can be read to its end"):
+        ImageFolder(path=archive, root=root).splits()
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")

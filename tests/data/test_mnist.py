@@ -35,7 +35,7 @@ def published(monkeypatch):
     files = tuple(Idx(name, md5(gzip.compress(c, mtime=0)), md5(c)) for name, c in contents.items())
     for kind in (MNIST, FashionMNIST):
         monkeypatch.setattr(kind, "files", files)
-        monkeypatch.setattr(kind, "places", ())
+        monkeypatch.setattr(kind, "search_dirs", ())
         monkeypatch.setattr(kind, "url", "http://127.0.0.1:9/")  # nobody answers there
     return contents
 
@@ -79,9 +79,9 @@ def test_the_environment_names_the_root(published, tmp_path, monkeypatch):
     check(FashionMNIST(download=False), published)
 
 
-def test_further_places_are_looked_through(published, tmp_path, monkeypatch):
+def test_further_directories_are_searched(published, tmp_path, monkeypatch):
     put(published, tmp_path / "distribution", packed=True)
-    monkeypatch.setattr(FashionMNIST, "places", (str(tmp_path / "distribution"),))
+    monkeypatch.setattr(FashionMNIST, "search_dirs", (str(tmp_path / "distribution"),))
     check(FashionMNIST(root=str(tmp_path / "empty"), download=False), published)
 
 
@@ -160,7 +160,7 @@ def test_specs_need_no_files():
 
 def test_fashion_mnist_itself():
     file = FashionMNIST.files[2]
-    places = [Path(place) for place in (*FashionMNIST.places, os.environ.get("DLX_DATA", "."))]
+    places = [Path(place) for place in (*FashionMNIST.search_dirs, os.environ.get("DLX_DATA", "."))]
     found = [place / f"{file.name}.gz" for place in places if (place / f"{file.name}.gz").is_file()]
     if not found:
         pytest.skip("Fashion-MNIST is not installed (Debian: dataset-fashion-mnist)")

@@ -28,14 +28,14 @@ def test_every_training_sample_is_predicted_once_by_the_network_that_did_not_see
     (row,), folder = found["members"], Path(found["run"])
     saved = np.load(folder / "out_of_fold.npz")
     dataset = Digits()
-    views = [SplitSettings(fold=fold, folds=3).split(dataset) for fold in range(3)]
-    pool = torch.cat([views[0]["train"].index, views[0]["val"].index]).sort().values
+    splits_of = [SplitSettings(fold=fold, folds=3).split(dataset) for fold in range(3)]
+    pool = torch.cat([splits_of[0]["train"].index, splits_of[0]["val"].index]).sort().values
     assert saved["index"].tolist() == pool.tolist()
     source = dataset.splits()["train"]
     assert saved["label"].tolist() == source.tensors["label"][pool].tolist()
-    for fold, view in enumerate(views):
+    for fold, splits in enumerate(splits_of):
         mine = saved["index"][saved["fold"] == fold]
-        assert sorted(mine) == sorted(view["val"].index.tolist())
+        assert sorted(mine) == sorted(splits["val"].index.tolist())
         system = load_system(RunFolder(folder / "runs" / f"fold-{fold}"))
         with torch.no_grad():
             batch = {"image": system.spec.image.normalize(source.take(torch.from_numpy(mine))["image"])}

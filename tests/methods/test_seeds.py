@@ -18,11 +18,11 @@ def call_json(dlx_call, *words, code=0):
     return json.loads(call.out), call.err
 
 
-@pytest.mark.parametrize("how", [[], ["--executor", "processes", "--jobs", "2"]])
-def test_seeds_are_their_mean_and_deviation(how, dlx_call):
-    found, err = call_json(dlx_call, "train", *QUICK, "method=seeds", "method.count=3", *how)
+@pytest.mark.parametrize(("count", "how"), [(3, []), (2, ["--executor", "processes", "--jobs", "2"])])
+def test_seeds_are_their_mean_and_deviation(count, how, dlx_call):
+    found, err = call_json(dlx_call, "train", *QUICK, "method=seeds", f"method.count={count}", *how)
     (row,) = found["members"]
-    runs = [RunFolder(Path(found["run"], "runs", f"seed-{seed}")).summary() for seed in range(3)]
+    runs = [RunFolder(Path(found["run"], "runs", f"seed-{seed}")).summary() for seed in range(count)]
     values = [run["val/accuracy"] for run in runs]
     assert row["metrics"]["val/accuracy"] == pytest.approx(statistics.fmean(values))
     assert row["metrics"]["val/accuracy_std"] == pytest.approx(statistics.stdev(values))

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from dlx.config import compose
 from dlx.config.groups import options
 from dlx.models.linear import Linear
 from dlx.models.mlp import MLP
+from dlx.models.sequence.gru import GRU
+from dlx.models.sequence.lstm import LSTM
+from dlx.models.sequence.rnn import RNN
 from dlx.models.vision.alexnet import AlexNet
 from dlx.models.vision.cnn import CNN
 from dlx.models.vision.densenet import DenseNet
@@ -41,6 +45,9 @@ MODELS = {
     "densenet": partial(DenseNet, depth=16),
     "densenet-BC": partial(DenseNet, depth=22, bottleneck=True, memory_efficient=True),
     "torchvision": partial(Torchvision, arch="resnet18"),
+    "rnn": RNN,
+    "lstm": partial(LSTM, hidden=64, num_layers=2),
+    "gru": GRU,
 }
 # The loss is a sum of losses of one size: GoogLeNet adds two at 0.3.
 TERMS = {"googlenet": 1.6}
@@ -49,7 +56,10 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 WITHOUT = {
+    "Autoregressive": "reads no images",
     "Ensemble": "is made of other runs",
+    "LatentAutoregressive": "reads no images",
+    "Markov": "reads no images",
     "Polynomial": "reads real numbers",
     "Stump": "has no gradient",
     "Timm": "is an extra, with tests of its own",
@@ -57,9 +67,13 @@ WITHOUT = {
 
 
 def test_every_shipped_model_is_here(alone):
-    targets = [compose(alone("model", name))["model"]["_target_"] for name in options("model")]
+    """Those of sequences have a file of tests of their own."""
+    targets = [compose(alone("model", name))["model"]["_target_"].rsplit(".", 2) for name in options("model")]
     tested = {getattr(make, "func", make).__name__ for make in MODELS.values()}
-    assert {target.rpartition(".")[2] for target in targets} == tested | set(WITHOUT)
+    sequences = {(module, name) for package, module, name in targets if package == "dlx.models.sequence"}
+    assert {name for _, _, name in targets} - {name for _, name in sequences} == tested | set(WITHOUT)
+    files = {path.stem for path in (Path(__file__).parent / "sequence").glob("test_*.py")}
+    assert {f"test_{module}" for module, _ in sequences} <= files
 
 
 def build(name, spec):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dlx.optim.schedules import Constant, Cosine, Plateau, Step, WarmupCosine
+from dlx.optim.schedules import Constant, Cosine, Plateau, Step, WarmupCosine, WarmupInverseSqrt, WarmupLinear
 
 
 def test_closed_forms():
@@ -13,6 +13,19 @@ def test_closed_forms():
     warm = WarmupCosine(warmup=0.5)
     assert [warm.factor(step, 8) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert warm.factor(6, 8) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+
+
+def test_linear_decay_after_a_warm_up():
+    schedule = WarmupLinear(warmup=0.1)
+    assert [schedule.factor(step, 20) for step in (0, 1, 2, 11, 20)] == pytest.approx([0.5, 1, 1, 0.5, 0])
+    assert WarmupLinear(warmup=0.0, final=0.2).factor(10, 10) == pytest.approx(0.2)
+
+
+def test_the_rates_of_the_transformer():
+    """Base, 512 wide, 4,000 steps to warm up, of 100,000: the paper's equation 3 by hand."""
+    schedule, peak = WarmupInverseSqrt(warmup=0.04), (512 * 4000) ** -0.5
+    rates = [peak * schedule.factor(step - 1, 100_000) for step in (1, 4000, 100_000)]
+    assert rates == pytest.approx([1.7469e-7, 6.9877e-4, 1.39754e-4], rel=1e-4)
 
 
 def test_plateau_waits_then_falls_and_remembers():
@@ -26,6 +39,7 @@ def test_plateau_waits_then_falls_and_remembers():
 
 
 def test_ranges():
-    for make in (lambda: Step(gamma=2.0), lambda: Cosine(final=-1.0), lambda: WarmupCosine(warmup=1.5)):
+    for make in (lambda: Step(gamma=2.0), lambda: Cosine(final=-1.0), lambda: WarmupCosine(warmup=1.5),
+        lambda: WarmupLinear(warmup=2.0), lambda: WarmupInverseSqrt(warmup=0.0)):  # fmt: skip
         with pytest.raises(ValueError, match="must be in"):
             make()

@@ -148,11 +148,13 @@ def test_penalties_end_in_their_closed_forms(form):
         w = system.linear.weight
         for step in range(3000):
             now = lr / (1 + 0.05 * step) if (form, kind) == ("loss", L1) else lr  # a subgradient needs smaller steps
-            loss = 0.5 * (target - design @ w[0]).square().sum() + penalty.penalty(system)
+            loss = 0.5 * (target - design @ w[0]).square().sum()
+            loss = loss + penalty.penalty(system) if penalty.defines("penalty") else loss
             w.grad = torch.autograd.grad(loss, w)[0]
             with torch.no_grad():
                 w -= now * w.grad
-            penalty.after_step(system, now)
+            if penalty.defines("after_step"):
+                penalty.after_step(system, now)
         tolerance = 2e-3 if (form, kind) == ("loss", L1) else 0.03 if (form, kind) == ("decoupled", L2) else 1e-8
         assert (w[0] - expected).abs().max() < tolerance, kind
         if kind is L1:

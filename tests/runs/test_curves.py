@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlx.runs import columns
-from dlx.runs.columns import Columns
-from dlx.runs.curves import Curve, band, decimate, smooth
+from dlx.runs.columns import Columns, Curve
+from dlx.runs.curves import band, decimate, smooth
 from dlx.runs.files import decode_nonfinite
 from dlx.runs.folder import RunFolder
 from dlx.runs.metrics import POSITION, MetricsWriter, read_metrics

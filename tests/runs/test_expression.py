@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dlx.config.errors import UserError
 from dlx.runs.catalog import Entry, Notes
-from dlx.runs.expression import Compare, Expression, Joined, Literal, Not, check_orders, parse
+from dlx.runs.expression import Compare, Expression, Joined, Literal, Not, check_orders, keys_of, parse
 from dlx.runs.keys import check_keys
 
 
@@ -89,10 +89,10 @@ def test_a_mistake_is_said_with_its_place(text, said):
 
 def test_an_unknown_key_has_the_nearest_name():
     with pytest.raises(UserError, match=r"^val/acuracy: no run has this key; did you mean val/accuracy\?"):
-        check_keys(parse("val/acuracy > 0.9").keys(), [entry()])
+        check_keys(keys_of(parse("val/acuracy > 0.9")), [entry()])
     with pytest.raises(UserError, match=r"did you mean optimizer\.lr\?"):
         check_keys(["optim.rl"], [entry()])
-    check_keys(parse("tag == x or model == y or optim.lr > 1 or val/loss < 1").keys(), [entry()])
+    check_keys(keys_of(parse("tag == x or model == y or optim.lr > 1 or val/loss < 1")), [entry()])
     check_keys(["anything"], [])
 
 

@@ -65,7 +65,7 @@ def refuse_flock(monkeypatch, code=errno.ENOTSUP):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(locks, "_said", type(locks._said)())
+    monkeypatch.setattr(locks, "_warned", type(locks._warned)())
 
 
 def test_a_lock_that_was_unlinked_and_made_anew_is_the_new_ones(tmp_path, monkeypatch):

@@ -9,6 +9,11 @@ import pytest
 from faults import FAULTY, Meanwhile
 
 
+@pytest.fixture(autouse=True)
+def without_pictures(no_pictures):
+    """Of the members."""
+
+
 @pytest.fixture
 def faulty(write_files):
     """The words that choose a model with a fault: `crash`, `kill` or `hang` in the third step; `wait`, in the fifth,

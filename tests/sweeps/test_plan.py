@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dlx.config import compose
+from dlx.config.diff import changes
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
 from dlx.sweeps.executors.inprocess import run_members
@@ -31,9 +32,13 @@ def run(plan, statuses):
     return results
 
 
+def overrides_of(members, base):
+    return {name: changes(base, config) for name, config in members.items()}
+
+
 def test_a_plan_is_read_back_as_it_was_written(base, here):
     members = {f"seed-{seed}": compose([f"seed={seed}"], base=base) for seed in (1, 2)}
-    Plan.write(here, members, base)
+    Plan.write(here, members, overrides_of(members, base))
     read = Plan.load(here)
     assert {name: config.values for name, config in read.members.items()} == {
         name: config.values for name, config in members.items()
@@ -44,7 +49,7 @@ def test_a_plan_is_read_back_as_it_was_written(base, here):
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "-rf", "x" * 90])
 def test_a_member_cannot_be_named_out_of_the_folder(name, base, here):
     with pytest.raises(ValueError, match="a member's name must be a file name"):
-        Plan.write(here, {name: base}, base)
+        Plan.write(here, {name: base}, {name: {}})
 
 
 def test_no_plan_is_said(here):
@@ -54,7 +59,7 @@ def test_no_plan_is_said(here):
 
 def test_a_member_that_fails_is_recorded_and_finished_ones_are_left(base, here, monkeypatch):
     members = {name: compose([f"seed={seed}"], base=base) for seed, name in enumerate(("a", "b", "c"))}
-    plan, statuses = Plan.write(here, members, base), []
+    plan, statuses = Plan.write(here, members, overrides_of(members, base)), []
     before = System.after_step
 
     def fails(system, step):
@@ -92,7 +97,7 @@ def test_an_experiment_that_was_cut_off_goes_on(dlx_call, sigterm_at):
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/b"])
 def test_a_plan_from_elsewhere_cannot_lead_out_of_its_folder(name, base, here):
     (here / "sweep").mkdir()
-    Plan.write(here / "sweep", {"a": base}, base)
+    Plan.write(here / "sweep", {"a": base}, {"a": {}})
     (here / "sweep" / "plan.yaml").write_text(f"members:\n  {name}: {{}}\n")
     with pytest.raises(UserError, match="is not a folder name"):
         Plan.load(here / "sweep")

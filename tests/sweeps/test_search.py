@@ -31,12 +31,6 @@ COMPLETE, PRUNED, FAIL, RUNNING = (
 )
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Of a training of 6 steps the pictures of the test split take nine tenths."""
-    monkeypatch.setattr("dlx.tasks.supervised.Supervised.showcase", lambda self, batch: {})
-
-
 def without(*words):
     """QUICK but for the keys that these words give: a key is given once."""
     keys = {word.partition("=")[0] for word in words}

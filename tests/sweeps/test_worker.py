@@ -1,6 +1,7 @@
 """What a worker does beside running its member: it ends in time, and says what became of it."""
 
 import json
+import math
 import os
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from dlx.config import compose
 from dlx.runs.checkpoint import latest_checkpoint
 from dlx.sweeps.executors.inprocess import run_member
+from dlx.sweeps.executors.pool import written_result
 from dlx.sweeps.executors.worker import run
 from dlx.sweeps.plan import Plan
 from dlx.training.session import Result
@@ -18,7 +20,7 @@ from dlx.training.signals import Signals
 @pytest.fixture
 def plan(here):
     base = compose(["model=mlp", "model.hidden=[8]", "trainer.epochs=100000"])
-    return Plan.write(here, {"a": base}, base)
+    return Plan.write(here, {"a": base}, {"a": {}})
 
 
 def written(plan):
@@ -57,6 +59,15 @@ def test_a_plan_that_cannot_be_read_is_a_failure_with_its_reason(plan):
 
 def test_a_member_that_was_killed_before_it_wrote_anything_begins_anew(here):
     base = compose(["model=mlp", "model.hidden=[8]", "trainer.max_steps=2"])
-    plan = Plan.write(here, {"a": base}, base)
+    plan = Plan.write(here, {"a": base}, {"a": {}})
     plan.run("a").media.mkdir(parents=True)
     assert run_member(plan, "a").status == "finished"
+
+
+def test_metrics_that_are_no_numbers_come_back(here):
+    base = compose(["model=mlp", "data=function1d", "optim=sgd", "optim.lr=1e30", "trainer.max_steps=1"])
+    plan = Plan.write(here, {"a": base}, base)
+    run(plan.path, "a")
+    result = written_result(plan, "a")
+    assert result.status == "finished"
+    assert not math.isfinite(result.metrics["val/loss"])

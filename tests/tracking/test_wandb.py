@@ -11,9 +11,10 @@ from wandb_server import serving
 
 from dlx.runs.files import read_json
 from dlx.runs.folder import RunFolder
+from dlx.runs.mask import masked
 from dlx.runs.media import Curve, Table, encode
 from dlx.runs.metric_info import goal_of
-from dlx.tracking.wandb import Wandb, redacted, run_id
+from dlx.tracking.wandb import Wandb, run_id
 from dlx.tracking.wandb_status import base_url, has_key, is_reachable
 
 
@@ -268,7 +269,7 @@ def test_what_looks_secret_is_not_sent(here, no_key):
         "api_key": "hidden-k1", "model": {"auth_token": "hidden-k2", "tokenizer": "bpe", "tokens": 5, "password": None},
         "dataset": [{"url": "https://me:hidden-k3@host/x", "path": "a/b"}],
     }  # fmt: skip
-    assert redacted(config) == {
+    assert masked(config) == {
         "api_key": "***", "model": {"auth_token": "***", "tokenizer": "bpe", "tokens": 5, "password": None},
         "dataset": [{"url": "https://***@host/x", "path": "a/b"}],
     }  # fmt: skip
@@ -332,9 +333,11 @@ def test_a_server_that_refuses_costs_nothing(dlx_call, only_run, tiny, no_key, m
 IMPATIENT = """
 import sys
 import dlx.cli
+from dlx.tasks.supervised import Supervised
 from dlx.tracking import wandb_status
 import dlx.tracking.wandb as tracking
 wandb_status.PROBE_SECONDS, tracking.INIT_SECONDS, tracking.Wandb.finish_seconds = 1, 2, 2
+Supervised.showcase = lambda self, batch: {}
 dlx.cli.main()
 """
 

@@ -41,14 +41,14 @@ def test_extras_are_those_of_the_package(monkeypatch):
     assert found["ray"] == {"no-such-thing": None}
 
 
-def test_places(tmp_path):
-    deep = doctor.place(tmp_path / "a" / "b")
+def test_directories(tmp_path):
+    deep = doctor.check_dir(tmp_path / "a" / "b")
     assert deep["writable"]
     assert not deep["exists"]
     assert deep["free_gib"] > 0
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    assert not doctor.place(tmp_path / "file")["writable"]
+    assert not doctor.check_dir(tmp_path / "file")["writable"]
 
 
 def test_devices_name_the_cpu_and_how_it_computes():

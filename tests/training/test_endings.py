@@ -17,6 +17,7 @@ from dlx.runs.metrics import read_metrics
 from dlx.tasks.system import System
 from dlx.tracking.recorder import RunRecorder
 from dlx.tracking.tracker import Tracker
+from dlx.training import pictures
 from dlx.training import run as training
 from dlx.training import session as sessions
 from dlx.training.signals import Signals, Stopped
@@ -50,7 +51,7 @@ def test_summary_and_status_come_before_the_pictures_and_the_trackers_last(dlx_c
         seen.append((name, "test/accuracy" in (summary or {}), RunFolder(only_run()).status()["status"]))
 
     monkeypatch.setattr(*before(sessions, "evaluate", lambda: look("test")))
-    monkeypatch.setattr(*before(sessions, "show", lambda: look("pictures")))
+    monkeypatch.setattr(*before(pictures, "show", lambda: look("pictures")))
     monkeypatch.setattr(*before(RunRecorder, "close", lambda: look("trackers")))
     monkeypatch.setattr(*before(RunFolder, "write_summary", lambda: look("summary")))
     assert dlx_call("train", *tiny).code == 0
@@ -125,9 +126,9 @@ PHASES = {
     "making the folder": (RunFolder, "write_environment"),
     "beginning the session": (RunRecorder, "__init__"),
     "building": (training, "build_loop"),
-    "the last checkpoint": ("dlx.training.loop", "save_checkpoint"),
+    "the last checkpoint": ("dlx.training.state", "save_checkpoint"),
     "testing": (sessions, "evaluate"),
-    "pictures": (sessions, "show"),
+    "pictures": (pictures, "show"),
 }
 
 

@@ -152,7 +152,7 @@ def test_ctrl_c_while_the_test_split_is_judged_is_an_interruption(dlx_call, tiny
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dlx.training.session.show", interrupted)
+        patch.setattr("dlx.training.pictures.show", interrupted)
         call = dlx_call("train", *tiny)
     assert call.code == 130
     assert "go on with: dlx resume" in call.out

@@ -62,7 +62,7 @@ def test_weights_are_restored_and_slices_pass_through_them():
     sharpness(landscape)
     found = slices(landscape, count=2, points=5)
     assert torch.equal(landscape.system.z, before)
-    assert all(one.losses[2] == pytest.approx(landscape.loss()) for one in found)
+    assert all(losses[2] == pytest.approx(landscape.loss()) for _, losses in found)
 
 
 def test_eval_prints_it_and_draws_the_landscape(dlx_call, tiny, only_run):

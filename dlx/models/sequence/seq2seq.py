@@ -121,12 +121,14 @@ class Seq2Seq(Translator):
     """cell: of the encoder and the decoder. encoder: reads the source forward, reversed (Sutskever et al.) or in both
     directions (Bahdanau et al.). embed_dim: of source and target tokens. hidden: units of a layer and direction.
 
-    attention: None, the decoder knows the encoder's last state alone; `bahdanau`, an additive score with the decoder's
-    last state, whose mean goes into the next one, and a maxout layer of hidden / 2 before the output; `luong`, the
-    score with the new state, and tanh(W[mean; state]) before the output. score: Luong's, `dot`, `general` or `concat`.
-    input_feeding: of Luong's, the vector before the output goes into the next step. dropout: of embeddings, between
-    layers and before the output. init: None, torch's; `sutskever`, all uniform in +-0.08; `bahdanau`, recurrent weights
-    orthogonal, the score's normal with std 0.001 and v = 0, all others with std 0.01, biases 0.
+    attention: None, the decoder knows the encoder's last state alone; `bahdanau`, an additive score with the
+    decoder's last state, whose mean goes into the next one, and a maxout layer of hidden / 2 before the output;
+    `luong`, the score with the new state, and tanh(W[mean; state]) before the output. score: Luong's, `dot`,
+    `general` or `concat`. input_feeding: of Luong's, the vector before the output goes into the next step. dropout:
+    of embeddings, between layers and before the output. teacher_forcing: in training, the probability with which a
+    step is given the true token before it, and not the decoder's own (Bengio et al. 2015, arXiv:1506.03099). init:
+    None, torch's; `sutskever`, all uniform in +-0.08; `bahdanau`, recurrent weights orthogonal, the score's normal
+    with std 0.001 and v = 0, all others with std 0.01, biases 0.
 
     The gated units are torch's: its GRU multiplies the reset gate after the matrix, Cho et al. before it. Where the
     data are labelled texts, the encoder's last states classify them, and there is no decoder.
@@ -145,6 +147,7 @@ class Seq2Seq(Translator):
         score: Score = "general",
         input_feeding: bool = True,
         dropout: float = 0.0,
+        teacher_forcing: float = 1.0,
         init: Literal["sutskever", "bahdanau"] | None = None,
         label_smoothing: float = 0.0,
         beam: int = 1,
@@ -159,9 +162,10 @@ class Seq2Seq(Translator):
         checks.at_least(1, embed_dim=embed_dim, layers=layers)
         checks.at_least(2, hidden=hidden)
         checks.between("[0, 1)", dropout=dropout)
+        checks.between("[0, 1]", teacher_forcing=teacher_forcing)
         super().__init__(spec=spec, label_smoothing=label_smoothing, beam=beam, bleu=bleu, loss=loss)
         assert isinstance(self.input, Tokens)
-        self.kind = attention
+        self.kind, self.teacher_forcing = attention, teacher_forcing
         self.feeds = attention == "luong" and input_feeding
         self.dropout = nn.Dropout(dropout)
         self.read = nn.Embedding(self.input.vocabulary, embed_dim)
@@ -249,10 +253,22 @@ class Seq2Seq(Translator):
 
     def decode(self, target_BL: Tensor, memory: Cache, *, cached: bool = False) -> Tensor:
         """Logits [B, L, V] of the token after each of the target's."""
+        if self.training and self.teacher_forcing < 1 and not cached:
+            return self._decode_own(target_BL, dict(memory))
         top_BLF, _, after = self._steps(target_BL, memory)
         if cached:
             memory |= after
         return self.out(self.dropout(top_BLF))
+
+    def _decode_own(self, target_BL: Tensor, memory: Cache) -> Tensor:
+        """As `decode`, but some of the tokens given are those that the decoder found most probable."""
+        is_true_BL = torch.rand(target_BL.shape, device=target_BL.device) < self.teacher_forcing
+        token_B1, logits = target_BL[:, :1], []
+        for n in range(target_BL.shape[1]):
+            logits.append(self.decode(token_B1, memory, cached=True))
+            true_B1, after = target_BL[:, n + 1 : n + 2], is_true_BL[:, n + 1 : n + 2]
+            token_B1 = torch.where(after, true_B1, logits[-1].argmax(-1)[:, : true_B1.shape[1]])
+        return torch.cat(logits, 1)
 
     def attention(self, source_BS: Tensor, target_BL: Tensor) -> Tensor | None:
         """The weights of each step, [B, L, S]."""

@@ -6,8 +6,9 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,6 @@ from dlx.config import checks
 from dlx.models.layers import conv, require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # depth -> layers per block; table 1 of the paper.
 IMAGENET = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}

@@ -6,7 +6,7 @@ Shapes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,7 @@ from dlx.config import checks
 from dlx.models.layers import require_size
 from dlx.tasks.spec import LabeledImages
 from dlx.tasks.supervised import Supervised
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, Objective
+from dlx.tasks.system import Batch, Objective
 
 # Table 1 of the paper: channels of the 1x1 branch, 3x3 reduction, 3x3, 5x5 reduction, 5x5, projection after pooling.
 BLOCKS = {

@@ -17,7 +17,7 @@ from dlx.tasks.supervised import Supervised
 
 
 def mlpconv(in_channels: int, widths: tuple[int, int, int], kernel: int) -> nn.Sequential:
-    """A convolution and two 1x1 convolutions: a network of three layers at each place, ReLU after each."""
+    """A convolution and two 1x1 convolutions: a network of three layers at each position, ReLU after each."""
     layers: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 1), nn.ReLU(inplace=True)]
@@ -69,7 +69,7 @@ class NiN(Supervised):
         nn.init.ones_(bias)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """How much speaks for each class at each place, [B, K, h, w]."""
+        """The evidence for each class at each position, [B, K, h, w]."""
         return self.net(x_BCHW)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dlx.config.errors import first_line
 from dlx.config.groups import closest
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
 
 
 def check_plain(arch: str) -> None:
@@ -79,7 +77,7 @@ def refused(arch: str, shape: tuple[int, ...], error: Exception) -> ValueError:
 
 
 def check_forward(net: nn.Module, shape: tuple[int, ...], arch: str, smallest: int = 0) -> None:
-    """Runs one sample through a network on the meta device; what fails is said as a ValueError.
+    """Runs one sample through a network on the meta device. Raises ValueError if that fails.
 
     smallest: the size of images that the architecture is known to need, for the message.
     """

@@ -1,8 +1,8 @@
 """The batched executor: members that share a program train as one, each in its own run folder.
 
 Members share a program where their configurations differ only in the numbers that it is run with: seeds, splits of the
-data, settings of the optimizer, of the schedule, and of what is done to batches. What cannot be batched runs one after
-another, and it is said why.
+data, settings of the optimizer, of the schedule, and of what is done to batches. Members that cannot be batched run one
+after another, and a note says why.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,14 +25,16 @@ from dlx.config.errors import UserError, reason_of
 from dlx.config.keys import flatten
 from dlx.config.screen import note
 from dlx.runs.checkpoint import latest_checkpoint, step_of
-from dlx.runs.folder import ENDED
+from dlx.runs.folder import ENDED, RunFolder
+from dlx.sweeps.executors.execution import Execution, OnResult
 from dlx.sweeps.executors.inprocess import run_members
-from dlx.sweeps.plan import SEARCH, Interrupted
+from dlx.sweeps.plan import SEARCH, Interrupted, Plan
 from dlx.sweeps.search.pruning import should_prune_of
 from dlx.tracking.recorder import Recorder
 from dlx.training.distributed import Dist
+from dlx.training.diverged import Diverged
 from dlx.training.load import without_weights
-from dlx.training.loop import Diverged, Loop
+from dlx.training.loop import Loop
 from dlx.training.prepare import Prepared, Preparer
 from dlx.training.progress import Progress
 from dlx.training.run import build_loop, open_folder, open_session
@@ -40,14 +42,9 @@ from dlx.training.session import Result, Session
 from dlx.training.signals import Signals, exit_code
 from dlx.training.threads import choose_threads
 
-if TYPE_CHECKING:
-    from dlx.runs.folder import RunFolder
-    from dlx.sweeps.executors.execution import Execution, OnResult
-    from dlx.sweeps.plan import Plan
-
 OWN_GROUPS = ("seed", "name", "output_root", "tracker", "scheduler")
 OWN_DATA = ("fold", "folds", "bootstrap", "split_seed", "subset", "weights", "targets")
-ASKED = 8  # a search's members at a time: more of them, and it would learn nothing between
+SEARCH_BATCH = 8  # members of a search that start together: with more it would learn nothing in between
 TIMED = 3  # steps, of which the fastest counts
 
 
@@ -74,37 +71,37 @@ class Member:
         }
         step = step_of(self.checkpoint) if self.checkpoint else 0
         sizes = (self.prepared.steps_per_epoch, step, data.get("weights") is not None)
-        partial = None if self.prepared.view.drop_last else len(self.prepared.splits["train"])
+        partial = None if self.prepared.settings.drop_last else len(self.prepared.splits["train"])
         return json.dumps([values, sizes, partial], sort_keys=True, default=str)
 
 
 class Batched:
-    """jobs: members of a stack, at most; None is all that there are, of a search ASKED. `--executor auto` runs them one
-    after another where that is measured to be faster."""
+    """jobs: most members of a stack; None is all, and SEARCH_BATCH in a search. `--executor auto` runs them one after
+    another if that is measured to be faster."""
 
     def __init__(self, execution: Execution) -> None:
         self.jobs, self.chooses, self.quiet = execution.jobs, execution.executor == "auto", execution.quiet
         self._prepare = Preparer()
         self._store = SourceStore()
 
-    def __call__(self, plan: Plan, names: Iterable[str], tell: OnResult) -> None:
-        asked, jobs = iter(names), self.jobs or (ASKED if (plan.path / SEARCH).is_file() else None)
-        while chunk := list(islice(asked, jobs)):
+    def __call__(self, plan: Plan, names: Iterable[str], on_result: OnResult) -> None:
+        waiting, jobs = iter(names), self.jobs or (SEARCH_BATCH if (plan.path / SEARCH).is_file() else None)
+        while chunk := list(islice(waiting, jobs)):
             programs: dict[str, list[Member]] = {}
             for name in chunk:
                 if member := self._member(plan, name):
                     programs.setdefault(member.program, []).append(member)
                 else:
-                    run_members(plan, [name], tell)
+                    run_members(plan, [name], on_result)
             if len(programs) > 1:
-                note(f"batched: {_parted(list(programs.values()))}")
+                note(f"batched: {_why_several(list(programs.values()))}")
             for members in programs.values():
                 stack = self._stack(plan, members) if len(members) > 1 else None
-                left = _train(stack, members, tell, self.quiet) if stack else [member.name for member in members]
-                run_members(plan, left, tell)
+                left = _train(stack, members, on_result, self.quiet) if stack else [member.name for member in members]
+                run_members(plan, left, on_result)
 
     def _member(self, plan: Plan, name: str) -> Member | None:
-        """None for what has ended, or cannot start: the run itself says so."""
+        """None for a member that has ended or cannot start: its own run reports that."""
         folder, config = plan.run(name), plan.members[name]
         checkpoint = None
         if folder.config_path.exists():
@@ -118,21 +115,21 @@ class Batched:
         return Member(name, folder, prepared, checkpoint)
 
     def _stack(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
-        """The members ready to train as one; None where they do not, or are faster alone (if that is asked)."""
+        """The members ready to train as one; None if they cannot, or with `auto` if they are faster alone."""
         try:
-            return self._stacked(plan, members)
-        except NotBatchable as reason:
-            said = str(reason)
-        except Exception as error:  # of whichever member: each says its own when it runs alone
-            said = reason_of(error)
-        note(f"batched: {len(members)} members run one after another: {said}")
+            return self._build_stack(plan, members)
+        except NotBatchable as error:
+            reason = str(error)
+        except Exception as error:  # of any member: each reports its own when it runs alone
+            reason = reason_of(error)
+        note(f"batched: {len(members)} members run one after another: {reason}")
         return None
 
-    def _stacked(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
+    def _build_stack(self, plan: Plan, members: Sequence[Member]) -> Stack | None:
         first = members[0].prepared
         dist = Dist.init(first.trainer.device)
         if dist.device.type == "cpu":
-            samples = first.view.batch_size * len(members)
+            samples = first.settings.batch_size * len(members)
             torch.set_num_threads(first.trainer.threads or choose_threads(first.system, samples))
         loops = [
             build_loop(
@@ -158,7 +155,7 @@ class Batched:
 
 
 def measure(stack: Stack) -> tuple[float, float]:
-    """Seconds of a step's passes, of all members as one and of all one after another. Nothing of them is changed."""
+    """Seconds of a step's passes, of all members as one and of all one after another. No member is changed."""
     loop = stack.loops[0]
     epoch, position = divmod(loop.state.step, loop.loaders.train.steps_per_epoch)
     batch = {**stack.regularized(next(stack.loader.epoch(epoch, position))), **stack.counters()}
@@ -183,17 +180,17 @@ def _fastest(run: Callable[[], Any]) -> float:
     return min(times[1:])  # the first traces
 
 
-def _parted(programs: Sequence[Sequence[Member]]) -> str:
-    """How many programs there are, and a key that parts the first two."""
+def _why_several(programs: Sequence[Sequence[Member]]) -> str:
+    """How many programs there are, and a key that differs between the first two."""
     first, second = (dict(flatten(json.loads(members[0].program)[0])) for members in programs[:2])
     key = next((key for key in first | second if first.get(key) != second.get(key)), "the size of the data")
     return f"{sum(map(len, programs))} members are {len(programs)} programs, since {key} differs; each trains apart"
 
 
-def _train(stack: Stack, members: Sequence[Member], tell: OnResult, quiet: bool) -> list[str]:
+def _train(stack: Stack, members: Sequence[Member], on_result: OnResult, quiet: bool) -> list[str]:
     """Trains a stack; each member's folder is opened now and closed when the member ends.
 
-    Returns the members that are left where the stack itself failed: they go on alone, from their checkpoints.
+    Returns the members that have not ended if the stack itself failed: they go on alone, from their checkpoints.
     """
     sessions: dict[Loop, tuple[str, Session]] = {}
     left = [member.name for member in members]
@@ -206,11 +203,11 @@ def _train(stack: Stack, members: Sequence[Member], tell: OnResult, quiet: bool)
                 if diverged:
                     raise diverged
                 session.ended(loop)
-        except Exception as error:  # whatever ends a member, the others go on, and it is said
-            tell(name, Result(session.folder.path, "failed", 1, {}, reason_of(error)))
+        except Exception as error:  # a member's failure is its result; the others go on
+            on_result(name, Result(session.folder.path, "failed", 1, {}, reason_of(error)))
             return
         if session.result.status != "interrupted":
-            tell(name, session.result)
+            on_result(name, session.result)
 
     try:
         for member, loop in zip(members, list(stack.loops), strict=True):
@@ -219,7 +216,7 @@ def _train(stack: Stack, members: Sequence[Member], tell: OnResult, quiet: bool)
             loop.recorder = session.recorder
             loop.recorder.begin(loop.state.step, loop.total, loop.loaders.train.steps_per_epoch)
         received = fit_stack(stack, ended, Progress(quiet))
-    except Exception as error:  # whose it is shows when each runs alone
+    except Exception as error:  # which member caused it shows when each runs alone
         note(f"batched: {len(left)} members go on one after another: {reason_of(error)}")
         for _, session in sessions.values():
             with session:
@@ -237,7 +234,7 @@ def _train(stack: Stack, members: Sequence[Member], tell: OnResult, quiet: bool)
 def _open(member: Member, dist: Dist) -> Session:
     folder = member.folder
     resumed = folder.config_path.exists()
-    with Signals():  # a run that is begun is also ended
+    with Signals():  # a signal waits until the session can end the run
         if resumed:
             folder.take()
         else:

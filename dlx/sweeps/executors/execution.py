@@ -46,11 +46,6 @@ class Execution:
     slurm: tuple[str, ...] = ()
     quiet: bool = False
 
-    @property
-    def here(self) -> bool:
-        """Whether members run on this machine."""
-        return self.executor not in ("ray", "slurm")
-
 
 def parse_seconds(text: str) -> float | None:
     """The seconds of a time such as 90s, 10min or 2h; None for other texts."""
@@ -69,5 +64,4 @@ def make_executor(execution: Execution) -> Executor:
         raise UserError("--slurm needs --executor slurm")
     if execution.time_limit is not None and execution.executor in ("inprocess", "batched", "auto"):
         raise UserError("--time-limit needs --executor processes, ray or slurm")
-    executor: Executor = pkgutil.resolve_name(EXECUTORS[execution.executor])(execution)
-    return executor
+    return pkgutil.resolve_name(EXECUTORS[execution.executor])(execution)

@@ -74,9 +74,8 @@ class Ray:
             return Result(path, "failed", 1, {}, reason_of(error.cause))
         except (errors.RuntimeEnvSetupError, errors.RaySystemError, errors.TaskUnschedulableError) as error:
             return Result(path, "failed", 1, {}, f"Ray: {str(error).splitlines()[0]}")
-        except (
-            errors.RayError
-        ) as error:  # the worker or its node died; a worker that was killed over its limit wrote so
+        except errors.RayError as error:
+            # The worker or its node died; a worker that was killed over its limit wrote so.
             lost = Result(path, "lost", 1, {}, f"its Ray worker died ({type(error).__name__})")
             return pool.written_result(self.plan, name) or lost
 

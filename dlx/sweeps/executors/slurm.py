@@ -107,7 +107,7 @@ class Slurm:
         self.execution = execution
         self.parameters = read_parameters(execution)
         self.running: dict[str, Job] = {}  # by member
-        self.asked = -math.inf  # when squeue was called (monotonic seconds)
+        self.polled = -math.inf  # when squeue was called last (monotonic seconds)
         self.stopping = False
         self.waiting: dict[str, float] = {}  # jobs in the queue, and since when (monotonic seconds)
         self.reported: set[str] = set()  # Slurm's reasons that were printed
@@ -152,7 +152,7 @@ class Slurm:
 
     def ended(self) -> dict[str, Result]:
         time.sleep(POLL_SECONDS)
-        if self.stopping or time.monotonic() - self.asked > STATE_SECONDS:
+        if self.stopping or time.monotonic() - self.polled > STATE_SECONDS:
             self._update_states()
         results = {name: self._result(name, job) for name, job in self.running.items()}
         found = {name: result for name, result in results.items() if result is not None}
@@ -161,7 +161,7 @@ class Slurm:
         return found
 
     def _update_states(self) -> None:
-        self.asked = time.monotonic()
+        self.polled = time.monotonic()
         jobs = list(self.running.values())
         if self.local:
             states = {job.id: "COMPLETED" for job in jobs if job.job.done()}

@@ -5,20 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial
 
 from dlx.config.monitor import Monitor
-from dlx.runs.draw import subplots
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from optuna.trial import FrozenTrial
+from dlx.runs.draw import Figure, subplots
 
 
 def plot_search(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[str, float], sweep: str) -> Figure:
     """metric: such as val/accuracy:max. sweep: the sweep whose trials are drawn solid; those of others are paler."""
-    from matplotlib.ticker import MaxNLocator
-
     name, goal = Monitor.parse(metric)
     widths = [2, 1] if importance else [1]
     figure, ((*axes,),) = subplots(1, len(widths), size=(9 if importance else 6, 4), squeeze=False, width_ratios=widths)
@@ -41,7 +36,7 @@ def plot_search(trials: Sequence[FrozenTrial], metric: str, importance: Mapping[
         numbers.append(max(numbers[-1], trials[-1].number))
         axes[0].step(numbers, [*best, best[-1]], where="post", color="tab:orange", label="best so far")
         axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)  # below the axes
-    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].locator_params(axis="x", integer=True)
     axes[0].set(xlabel="trial", ylabel=name)
     if importance:
         keys = list(importance)[::-1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +26,14 @@ from dlx.runs.folder import RunFolder, load_frozen
 from dlx.sweeps.check import check_start
 from dlx.sweeps.executors.execution import Execution
 from dlx.sweeps.grid import value_of
-from dlx.sweeps.plan import Ending, environment
+from dlx.sweeps.plan import Ending, Plan, environment
 from dlx.sweeps.points import Point, Points, check_metric
 from dlx.sweeps.search.plot import plot_search
 from dlx.sweeps.search.settings import STORAGE, Settings
 from dlx.sweeps.search.space import Space
 from dlx.sweeps.search.storage import NoStudy, StudyError, absolute, redacted, repair_journal, storage_path
 from dlx.sweeps.search.study import Study
+from dlx.sweeps.sweep import SweepResult, make_folder, run_sweep
 
 BASE = "from.yaml"
 
@@ -101,22 +103,27 @@ def draft_search(
 
 def check_trials(trials: int, space: Space) -> None:
     """Raises UserError for more trials than the space has points."""
-    if trials < 1:
-        raise UserError(f"--trials: must be at least 1, got {trials}")
     if (points := math.prod(dimension.count for dimension in space.dimensions)) < trials:
         raise UserError(f"--trials {trials}: there are {points:g} points; without --search each is trained once")
 
 
-def begin_search(draft: Draft, folder: RunFolder) -> Search:
-    """Writes the settings and creates the study."""
-    path = folder.path
-    settings = replace(draft.settings, study=draft.settings.study or folder.name)
-    storage = draft.storage or settings.storage_url(path)
-    study = Study.create(settings, storage, path)
-    if draft.base:
-        write_atomic(path / BASE, draft.base.to_yaml())
-    settings.write(path)
-    return Search(settings, draft.space, study, storage)
+def start_search(draft: Draft, execution: Execution) -> SweepResult:
+    """Writes the settings, creates the study and runs the search."""
+    command = sys.argv
+    if draft.storage:  # the password is written nowhere
+        command = [word.replace(draft.storage, redacted(draft.storage)) for word in command]
+    folder = make_folder(draft.first, [draft.first], command)
+    with folder.whole_or_gone():
+        settings = replace(draft.settings, study=draft.settings.study or folder.name)
+        storage = draft.storage or settings.storage_url(folder.path)
+        study = Study.create(settings, storage, folder.path)
+        if draft.base:
+            write_atomic(folder.path / BASE, draft.base.to_yaml())
+        settings.write(folder.path)
+        search = Search(settings, draft.space, study, storage)
+        plan = Plan.write(folder.path, {}, {}, settings.metric)
+    with search.storage_env():
+        return run_sweep(folder, plan, search, execution)
 
 
 def open_search(
@@ -147,8 +154,9 @@ def open_search(
     study = Study.load(settings, storage, path)
     study.check(space.dimensions, settings.metric)
     if trials is not None and trials != settings.trials:
-        check_trials(trials, space)
         settings = replace(settings, trials=trials)
+        settings.check()
+        check_trials(trials, space)
         settings.write(path)
     return Search(settings, space, study, storage, known)
 

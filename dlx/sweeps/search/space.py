@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
+from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dlx.config import Config
@@ -20,9 +21,6 @@ from dlx.config.errors import ConfigError, Problem
 from dlx.config.groups import GROUPS
 from dlx.config.overrides import parse_override
 from dlx.sweeps.grid import Composer, folder_name, range_values, read_each, read_words
-
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
@@ -135,8 +133,6 @@ class Space:
 
 def _read(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> str | Dimension:
     """A dimension, or the override itself if it has one value. Raises ValueError."""
-    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
-
     name, _, text = argument.partition("=")
     try:
         value = parse_override(argument).value()
@@ -157,9 +153,7 @@ def _read(argument: str, key: str, conf_dirs: Sequence[Path | str]) -> str | Dim
 
 
 def _of_interval(key: str, name: str, sweep: IntervalSweep) -> Dimension:
-    low, high = sweep.start, sweep.end
-    assert low is not None
-    assert high is not None
+    low, high = cast(tuple[float, float], (sweep.start, sweep.end))
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"must be from a lower to a higher number, got interval({low:g}, {high:g})")
     log = _is_log(sweep.tags, low)

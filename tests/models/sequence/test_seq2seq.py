@@ -162,6 +162,20 @@ def test_a_token_changes_nothing_before_it(kind):
 
 
 @every_kind
+def test_without_teacher_forcing_it_reads_what_it_wrote(kind):
+    system, batch = build(kind, teacher_forcing=0.0), backwards(3)
+    logits = system.output(batch)
+    own = torch.cat([batch["target"][:, :1], logits.argmax(-1)[:, :-1]], 1)
+    system.eval()
+    assert_close(system.decode(own, system.encode(batch["source"])), logits, atol=1e-6, rtol=0)
+    forced = system.output(batch)
+    assert_close(system.decode(batch["target"][:, :-1], system.encode(batch["source"])), forced)
+    always = build(kind, teacher_forcing=1.0 - 1e-9)
+    always.load_state_dict(system.state_dict())
+    assert_close(always.output(batch), forced, atol=1e-6, rtol=0)
+
+
+@every_kind
 def test_attention_is_a_mean_over_the_source(kind):
     system, batch = build(kind), backwards(4)
     weights = system.attention(batch["source"], batch["target"])
@@ -227,6 +241,7 @@ def test_it_classifies_texts_by_what_it_read_last(encoder):
         ({"attention": "additive"}, "attention must be bahdanau or luong, got 'additive'"),
         ({"attention": "luong", "score": "cosine"}, "score must be dot, general or concat"),
         ({"attention": "luong", "score": "dot"}, "score dot needs states of one width, got 128 .* 256 of the encoder"),
+        ({"teacher_forcing": 1.5}, r"teacher_forcing must be in \[0, 1\], got 1.5"),
         ({"hidden": 1}, "hidden must be at least 2, got 1"),
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
