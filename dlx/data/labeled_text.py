@@ -182,7 +182,7 @@ def read_folders(path: Path) -> dict[str, list[Sample]]:
     """The .txt files of class folders, by split. Raises UserError."""
     tops = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     split = {folder: split_of(folder.name) for folder in tops}
-    if not tops or not all(split.values()) or any(folder.glob("*.txt") for folder in tops):
+    if not tops or not all(split.values()) or any(any(folder.glob("*.txt")) for folder in tops):
         found = {"train": _read_classes(path)}
     else:
         found = {str(split[folder]): _read_classes(folder) for folder in tops}

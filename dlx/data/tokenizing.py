@@ -88,7 +88,7 @@ def make_tokenizer(
     return Subwords(content, first)
 
 
-def train(kind: str, texts: Iterable[str], vocabulary: int, first: int, lower: bool = False) -> str:
+def train(kind: str, texts: Sequence[str], vocabulary: int, first: int, lower: bool = False) -> str:
     """A trained tokenizer of the `tokenizers` library, as its JSON."""
     # A worker that is forked after the library used threads would warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -110,9 +110,12 @@ def train(kind: str, texts: Iterable[str], vocabulary: int, first: int, lower: b
         library.normalizer = normalizers.BertNormalizer(lowercase=True)
         library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         library.decoder = decoders.WordPiece(prefix="##")
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=vocabulary, special_tokens=[*marks, UNKNOWN], show_progress=False
-        )
+        # The library numbers the pieces that go on within a word in the order of a hash table, another one in each
+        # process, and breaks ties by their numbers; named before the training they have an order.
+        parts = (library.normalizer.normalize_str(text) for text in _pieces(texts))
+        inner = {c for part in parts for word, _ in library.pre_tokenizer.pre_tokenize_str(part) for c in word[1:]}
+        named = [*marks, UNKNOWN, *(f"##{letter}" for letter in sorted(inner))]
+        trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=named, show_progress=False)
     library.train_from_iterator(_pieces(texts), trainer)
     content = json.loads(library.to_str())
     content["added_tokens"] = []  # else a text that holds "[PAD]" would become the mark

@@ -75,5 +75,5 @@ def test_a_toy_is_trained_on_it(dlx_call, here, toys):
 
 @pytest.mark.parametrize("samples", [9, 80_000])
 def test_values_out_of_range_name_their_argument(samples):
-    with pytest.raises(ValueError, match="^samples "):
+    with pytest.raises(ValueError, match=r"^samples "):
         Dates(samples=samples)

@@ -53,7 +53,7 @@ def test_what_remains_between_two_neighbours():
             expected -= sum(share * math.log(share / sum(joint)) for share in joint)
     assert source.entropy_between == pytest.approx(expected)
     assert source.entropy_between < source.entropy
-    with pytest.raises(ValueError, match="^order must be 1"):
+    with pytest.raises(ValueError, match=r"^order must be 1"):
         _ = MarkovSource(order=2).entropy_between
 
 

@@ -55,7 +55,7 @@ def test_what_is_missing_is_said(published, tmp_path):
     (published / "val.en.gz").unlink()
     with pytest.raises(UserError, match=r"has no val\.en\.gz, nor val\.en$"):
         Multi30k(path=published).pairs()
-    with pytest.raises(ValueError, match="^direction must be"):
+    with pytest.raises(ValueError, match=r"^direction must be"):
         Multi30k(direction="fr-en")
 
 

@@ -85,10 +85,10 @@ def test_rows_are_filled_up():
     [
         (["data=text_file", "data.path=empty"], "empty: the file is empty"),
         (["data=text_file", "data.path=bad"], "bad: not UTF-8 (byte 1 is 0xfe)"),
-        (["data=text_file", "data.path=short"], "is longer than the 1 tokens of the val split"),
+        (["data=text_file", "data.path=short"], "dataset.length: a window of 128 tokens is longer than"),
         (["data=text_file", "data.path=missing"], "missing: cannot be read"),
-        (["data=text_file", "data.path=short", "data.length=1"], "length must be at least 2"),
-        (["data=text_file", "data.path=short", "data.tokens=syllables"], "tokens must be"),
+        (["data=text_file", "data.path=short", "data.length=1"], "dataset.length: must be at least 2"),
+        (["data=text_file", "data.path=short", "data.tokens=syllables"], "dataset.tokens: must be"),
     ],
 )
 def test_bad_texts_are_one_line_and_nothing_is_written(words, message, dlx_call, here, toys):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -84,8 +85,6 @@ def test_training_gives_the_same_in_any_process(kind):
         "import hashlib; from dlx.data.tokenizing import train; "
         f"print(hashlib.sha256(train({kind!r}, {TEXTS!r}, 290, 4).encode()).hexdigest())"
     )
-    import hashlib
-
     here = hashlib.sha256(train(kind, TEXTS, 290, 4).encode()).hexdigest()
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert here == there
@@ -106,7 +105,7 @@ def test_a_file_of_the_library_is_read(make, tmp_path):
 
 
 def test_settings_that_no_tokenizer_has_name_their_argument():
-    with pytest.raises(ValueError, match="^tokens must be"):
+    with pytest.raises(ValueError, match=r"^tokens must be"):
         check_tokens("syllables", 100)
-    with pytest.raises(ValueError, match="^vocabulary must be at least 260 "):
+    with pytest.raises(ValueError, match=r"^vocabulary must be at least 260 "):
         check_tokens("bpe", 259, 4)

@@ -35,5 +35,5 @@ def test_the_published_splits(library, tmp_path):
 def test_a_failure_is_one_line(library, tmp_path):
     with pytest.raises(UserError, match=r"^dataset wikitext: cannot be downloaded \(not there\)$"):
         WikiText(download=False, root=tmp_path).texts()
-    with pytest.raises(ValueError, match="^size must be 2 or 103"):
+    with pytest.raises(ValueError, match=r"^size must be 2 or 103"):
         WikiText(size=3)
