@@ -1,7 +1,7 @@
 """Option files of one's own: what a scalar is, what a file lacks, and how it is named in one line."""
 
-import re
 import math
+import re
 
 import pytest
 
