@@ -31,7 +31,8 @@ ELSEWHERE = {
 SMALLER = {
     "densenet": ["model.depth=16"], "alexnet": ["model.width=0.125"], "vgg": ["model.width=0.25"],
     "googlenet": ["model.width=0.25"], "vit": ["model.depth=2"], "torchvision": ["model.arch=shufflenet_v2_x0_5"],
-    "timm": ["model.arch=test_resnet"], "rnn": ["model.hidden=8"], "lstm": ["model.hidden=8"], "gru": ["model.hidden=8"],
+    "timm": ["model.arch=test_resnet"],
+    "rnn": ["model.hidden=8"], "lstm": ["model.hidden=8"], "gru": ["model.hidden=8"],
     "latent_autoregressive": ["model.state=8"],
 }  # fmt: skip
 GROUPS = ("model", "dataset", "optimizer", "scheduler", "regularization")
