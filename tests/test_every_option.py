@@ -36,6 +36,8 @@ SMALLER = {
     "reverse": ["data.samples=100"], "copy": ["data.samples=100", "data.delay=5"], "parity": ["data.samples=100"],
     "adding": ["data.samples=100"], "ar_process": ["data.size=1000", "data.length=16"],
     "stdlib_modules": ["data.lines=30"], "sentence_pairs": ["data.length=32"],
+    "rnn": ["model.hidden=8"], "lstm": ["model.hidden=8"], "gru": ["model.hidden=8"],
+    "latent_autoregressive": ["model.state=8"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

@@ -23,8 +23,8 @@ LENGTH = {"adding": "length", "copy": "delay"}  # the setting of each dataset
 
 
 class LongMemory(Claim):
-    """lengths: T. models: options of the group model that read sequences. hidden: units of rnn, lstm and gru. seeds:
-    trainings of each.
+    """lengths: T. models: options of the group model that read sequences. hidden: units of rnn, lstm and gru. samples:
+    to train on. seeds: trainings of each.
 
     What is shown is the share of what there is to know: 1 - error / error without memory, which is the variance 1/6 of
     the sum, or 10 ln 8 / (T + 20) nats a position where the symbols are guessed.
@@ -38,19 +38,20 @@ class LongMemory(Claim):
         lengths: tuple[int, ...] = (10, 25, 50),
         models: tuple[str, ...] = ("rnn", "lstm", "gru"),
         hidden: int = 64,
+        samples: int = 20_000,
         seeds: int = 1,
     ) -> None:
         if not lengths or list(lengths) != sorted(set(lengths)) or lengths[0] < 2:
             raise ValueError(f"lengths must rise, and be at least 2, got {list(lengths)}")
         if not {"rnn", "lstm", "gru"} <= set(models):
             raise ValueError(f"models must hold rnn, lstm and gru, which are compared, got {list(models)}")
-        at_least(1, hidden=hidden, seeds=seeds)
-        self.lengths, self.models, self.hidden, self.seeds = lengths, models, hidden, seeds
+        at_least(1, hidden=hidden, samples=samples, seeds=seeds)
+        self.lengths, self.models, self.hidden, self.samples, self.seeds = lengths, models, hidden, samples, seeds
 
     def variants(self, base: Config) -> Variants:
         return {
             f"{task}-{model}-{length}": [
-                f"data={task}", f"data.{LENGTH[task]}={length}", f"model={model}",
+                f"data={task}", f"data.{LENGTH[task]}={length}", f"data.samples={self.samples}", f"model={model}",
                 *([f"model.hidden={self.hidden}"] if model in ("rnn", "lstm", "gru") else []),
             ]
             for task, model, length in product(TASKS, self.models, self.lengths)

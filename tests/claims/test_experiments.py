@@ -48,7 +48,7 @@ SMALL = {
         "trainer.max_steps=2", "data.size=3000", "experiment.windows=[1,2]", "experiment.width=8", "experiment.seeds=1",
     ],
     "long_memory": [
-        "trainer.max_steps=2", "data.samples=60", "experiment.lengths=[4,6]", "experiment.hidden=4",
+        "trainer.max_steps=2", "experiment.samples=100", "experiment.lengths=[4,6]", "experiment.hidden=4",
     ],
     "ensemble": [*QUICK, "experiment.members=3", "experiment.sets=2"],
     "teacher_forcing": [

@@ -1,6 +1,7 @@
 """Option files of one's own: what a scalar is, what a file lacks, and how it is named in one line."""
 
 import math
+import re
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_lines_are_found_in_lists_and_blocks(tmp_path):
 def test_a_byte_order_mark_is_none_of_the_file(dlx_call, here):
     write(here / "mine/model/own.yaml", "\ufeff" + MLP)
     assert dlx_call("config", "--conf-dir", "mine", "model=own").code == 0
-    assert "own          Mine." in dlx_call("list", "model", "--conf-dir", "mine").out
+    assert re.search(r"^own +Mine\.", dlx_call("list", "model", "--conf-dir", "mine").out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,10 @@ def test_only_the_last_tokens_count(training):
     [
         ({"order": -1}, "order must be at least 0, got -1"),
         ({"order": 10}, "order must be below 10, the steps of the data's sequences, got 10"),
-        ({"order": 4}, "order must leave at most 134,217,728 entries of the table, got 4: 100 tokens .* 10,000,000,000"),
+        (
+            {"order": 4},
+            "order must leave at most 134,217,728 entries of the table, got 4: 100 tokens .* 10,000,000,000",
+        ),
         ({"smoothing": 0.0}, "smoothing must be above 0, .* got 0"),
         ({"by": "hand"}, "by must be counts or gradient, got 'hand'"),
         ({"loss": "mse"}, "loss must be cross_entropy for tokens"),
