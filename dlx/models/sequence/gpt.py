@@ -1,4 +1,4 @@
-"""GPT (Radford et al. 2018 and 2019; Brown et al. 2020, arXiv:2005.14165): a transformer whose steps read only backwards.
+"""GPT (Radford et al. 2018, 2019; Brown et al. 2020, arXiv:2005.14165): a transformer whose steps read only backwards.
 
 Shapes: B batch, L steps, D dim, V vocabulary.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 
 from dlx.config import checks
