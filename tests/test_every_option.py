@@ -29,7 +29,9 @@ ELSEWHERE = {
 SMALLER = {
     "densenet": ["model.depth=16"], "alexnet": ["model.width=0.125"], "vgg": ["model.width=0.25"],
     "googlenet": ["model.width=0.25"], "vit": ["model.depth=2"], "torchvision": ["model.arch=shufflenet_v2_x0_5"],
-    "timm": ["model.arch=test_resnet"],
+    "timm": ["model.arch=test_resnet"], "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
+    "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
+    "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
 }  # fmt: skip
 GROUPS = ("model", "dataset", "optimizer", "scheduler", "regularization")
 OPTIONS = [(group, name) for group in GROUPS for name in options(group) if "/" not in name]
@@ -85,7 +87,8 @@ def test_each_exception_is_an_option():
 
 def test_every_model_has_a_bar_that_make_quality_measures():
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
-    assert set(options("model")) == set(BARS) | without
+    sequences = {"gpt", "bert", "bert_classifier", "transformer"}  # slow tests of models/sequence
+    assert set(options("model")) == set(BARS) | without | sequences
 
 
 def test_every_method_has_a_file_of_tests():

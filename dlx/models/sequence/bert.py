@@ -247,7 +247,8 @@ class BERT(System):
         """Texts with _ for each mask."""
         pieces = []
         for row in hidden_BL.tolist():
-            parts, run = [], []
+            parts: list[str] = []
+            run: list[int] = []
             for token in (*row, self.mask):
                 if token == self.mask:
                     parts.append(self.tokens.draw(torch.tensor([run]))[0] if run else "")

@@ -95,7 +95,7 @@ class BertClassifier(Supervised):
 
     def features(self, tokens_BL: Tensor) -> Tensor:
         """What the pooler makes of the mark that begins a text, [B, D]."""
-        return self.pooler(self.bert.encode(tokens_BL)[:, 0])  # type: ignore[no-any-return]
+        return self.pooler(self.bert.encode(tokens_BL)[:, 0])
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
-        return self.out(self.dropout(self.features(tokens_BL)))  # type: ignore[no-any-return]
+        return self.out(self.dropout(self.features(tokens_BL)))

@@ -106,7 +106,7 @@ class GPT(SequenceModel):
 
     def _steps(self, x: Tensor) -> Tensor:
         """What the first block reads but for the positions, [B, L, D]; of an image [B, C, H, W] each row is a step."""
-        return self.embedding(x.transpose(1, 2).flatten(2) if x.dim() == 4 else x)  # type: ignore[no-any-return]
+        return self.embedding(x.transpose(1, 2).flatten(2) if x.dim() == 4 else x)
 
     def features(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Features [B, L, D] of each step. Raises UserError for more steps than the model has places.
@@ -120,7 +120,7 @@ class GPT(SequenceModel):
         h_BLD = self.dropout(self.positions(h_BLD, start))
         for number, block in enumerate(self.blocks):
             h_BLD = block(h_BLD, causal=True, cache=cache, name=str(number))
-        return self.norm(h_BLD)  # type: ignore[no-any-return]
+        return self.norm(h_BLD)
 
     def attention(self, x: Tensor) -> list[Tensor]:
         """The attention weights of each block, [B, A, L, L] per block."""

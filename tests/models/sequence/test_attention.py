@@ -158,5 +158,5 @@ def test_positions():
     assert torch.equal(Positions("none", 5, 7)(x), x)
     learned = Positions("learned", 5, 7)
     assert torch.equal(learned(x, 2)[0], learned.weight[2:5])
-    with pytest.raises(ValueError, match="^positions must be sinusoidal, learned or none, got 'sines'"):
+    with pytest.raises(ValueError, match=r"^positions must be sinusoidal, learned or none, got 'sines'"):
         Positions("sines", 5, 7)
