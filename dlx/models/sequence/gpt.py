@@ -84,7 +84,7 @@ class GPT(SequenceModel):
         self.out = nn.Linear(dim, self.num_outputs, bias=False) if self.is_language_model else self.make_head(dim)
         self._initialize(depth)
         if self.is_language_model:
-            self.out.weight = self.embedding.weight  # type: ignore[assignment]
+            self.out.weight = self.embedding.weight
         if weights is not None:
             self._load(weights)
 
