@@ -38,6 +38,9 @@ SMALLER = {
     "stdlib_modules": ["data.lines=30"], "sentence_pairs": ["data.length=32"],
     "rnn": ["model.hidden=8"], "lstm": ["model.hidden=8"], "gru": ["model.hidden=8"],
     "latent_autoregressive": ["model.state=8"],
+    "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
+    "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
+    "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Batch
 
 
+MASK = "[MASK]"
+"""What stands for the mask in a text that a person types."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """Base of all kinds of entries."""
@@ -353,7 +357,7 @@ class Tokens(Entry):
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{name}: no text that can be read ({error})") from None
         try:
-            ids = self.load_tokenizer().encode(text)
+            ids = self._encode(text)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
         if not ids:
@@ -362,6 +366,14 @@ class Tokens(Entry):
         if len(ids) > self.length:
             raise UserError(f"{name}: has {len(ids)} tokens; at most {self.length} are read")
         return torch.tensor([ids])
+
+    def _encode(self, text: str) -> list[int]:
+        """The tokens of a text, in which [MASK] is the mask where there is one."""
+        tokenizer = self.load_tokenizer()
+        if self.mask is None or MASK not in text:
+            return list(tokenizer.encode(text))
+        first, *rest = (list(tokenizer.encode(part)) if part else [] for part in text.split(MASK))
+        return first + [token for part in rest for token in (self.mask, *part)]
 
     def padded(self, value: Tensor) -> Tensor:
         """Texts [B, L'] filled up to L, where there is a token for it."""

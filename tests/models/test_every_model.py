@@ -63,6 +63,10 @@ WITHOUT = {
     "Polynomial": "reads real numbers",
     "Stump": "has no gradient",
     "Timm": "is an extra, with tests of its own",
+    "GPT": "reads sequences: sequence/test_gpt.py",
+    "BERT": "reads texts: sequence/test_bert.py",
+    "BertClassifier": "reads texts: sequence/test_bert.py",
+    "Transformer": "reads pairs of texts: sequence/test_transformer.py",
 }
 
 

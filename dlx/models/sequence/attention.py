@@ -6,6 +6,7 @@ head's values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -16,7 +17,11 @@ from dlx.config import checks
 from dlx.tasks.generation import Cache
 
 Activation = Literal["relu", "gelu", "gelu_tanh"]
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU(approximate="tanh")}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+}
 Norm = Literal["pre", "post"]
 NORMS = ("pre", "post")
 PositionKind = Literal["sinusoidal", "learned", "none"]
@@ -105,13 +110,13 @@ class MultiHeadAttention(nn.Module):
             y_BALV = F.scaled_dot_product_attention(
                 q_BALE, k_BASE, v_BASV, dropout_p=dropout, is_causal=causal, scale=self.scale
             )
-            return self.project(y_BALV.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+            return self.project(y_BALV.transpose(1, 2).flatten(2))
         mask = allowed(L, S, causal, valid_BS, x_BLD.device)
         some = mask.any(-1, keepdim=True)  # softmax of nothing is NaN, and so is its gradient
         y_BALV = F.scaled_dot_product_attention(
             q_BALE, k_BASE, v_BASV, attn_mask=mask | ~some, dropout_p=dropout, scale=self.scale
         )
-        return self.project((y_BALV * some).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.project((y_BALV * some).transpose(1, 2).flatten(2))
 
     def weights(
         self, x_BLD: Tensor, memory: Tensor | None = None, *, causal: bool = False, valid_BS: Tensor | None = None

@@ -16,7 +16,7 @@ from dlx.config import checks
 from dlx.models.sequence.attention import TransformerBlock
 from dlx.random import uniform_rows
 from dlx.runs.media import Table
-from dlx.tasks.spec import SentencePairs, Streams, Tokens
+from dlx.tasks.spec import SentencePairs, Streams
 from dlx.tasks.system import Answer, Batch, Objective, Statistics, System
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ GUESSES = 3
 class BERT(System):
     """size: sets dim (of a token), depth (blocks) and heads, each of which can be given apart.
 
-    share: of the tokens of a text that are to be predicted. dropout: rate after the embeddings, at the attention weights
-    and at each block's outputs. context: tokens that can be read; None: those of the longest text.
+    share: of the tokens of a text that are to be predicted. dropout: rate after the embeddings, at the attention
+    weights and at each block's outputs. context: tokens that can be read; None: those of the longest text.
     Of sentence pairs it also learns whether the second follows the first. Where the data have no mark that begins a
     text, or none that hides a token, BERT adds its own to the vocabulary.
     """
@@ -247,7 +247,8 @@ class BERT(System):
         """Texts with _ for each mask."""
         pieces = []
         for row in hidden_BL.tolist():
-            parts, run = [], []
+            parts: list[str] = []
+            run: list[int] = []
             for token in (*row, self.mask):
                 if token == self.mask:
                     parts.append(self.tokens.draw(torch.tensor([run]))[0] if run else "")
@@ -264,5 +265,3 @@ def initialize(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
-
-

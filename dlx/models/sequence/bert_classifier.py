@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 class BertClassifier(Supervised):
     """bert_from: the run whose BERT it begins with; bert: its block, which dlx writes into the configuration, or one
-    that a person names. Without either it has a BERT of `size`, which it pre-trains in a first stage on the texts alone.
+    that a person names. Without either it has a BERT of `size`, which it pre-trains in a first stage on the texts.
 
     pretrain: share of the steps that the first stage takes; 0 trains all from scratch. dropout: rate before the last
     layer. mlm_loss, that of hidden tokens, is measured throughout where there is a first stage.
@@ -95,7 +95,7 @@ class BertClassifier(Supervised):
 
     def features(self, tokens_BL: Tensor) -> Tensor:
         """What the pooler makes of the mark that begins a text, [B, D]."""
-        return self.pooler(self.bert.encode(tokens_BL)[:, 0])  # type: ignore[no-any-return]
+        return self.pooler(self.bert.encode(tokens_BL)[:, 0])
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
-        return self.out(self.dropout(self.features(tokens_BL)))  # type: ignore[no-any-return]
+        return self.out(self.dropout(self.features(tokens_BL)))

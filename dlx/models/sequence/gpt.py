@@ -1,4 +1,4 @@
-"""GPT (Radford et al. 2018 and 2019; Brown et al. 2020, arXiv:2005.14165): a transformer whose steps read only backwards.
+"""GPT (Radford et al. 2018, 2019; Brown et al. 2020, arXiv:2005.14165): a transformer whose steps read only backwards.
 
 Shapes: B batch, L steps, D dim, V vocabulary.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 
 from dlx.config import checks
@@ -85,7 +84,7 @@ class GPT(SequenceModel):
         self.out = nn.Linear(dim, self.num_outputs, bias=False) if self.is_language_model else self.make_head(dim)
         self._initialize(depth)
         if self.is_language_model:
-            self.out.weight = self.embedding.weight  # type: ignore[assignment]
+            self.out.weight = self.embedding.weight
         if weights is not None:
             self._load(weights)
 
@@ -107,7 +106,7 @@ class GPT(SequenceModel):
 
     def _steps(self, x: Tensor) -> Tensor:
         """What the first block reads but for the positions, [B, L, D]; of an image [B, C, H, W] each row is a step."""
-        return self.embedding(x.transpose(1, 2).flatten(2) if x.dim() == 4 else x)  # type: ignore[no-any-return]
+        return self.embedding(x.transpose(1, 2).flatten(2) if x.dim() == 4 else x)
 
     def features(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Features [B, L, D] of each step. Raises UserError for more steps than the model has places.
@@ -121,7 +120,7 @@ class GPT(SequenceModel):
         h_BLD = self.dropout(self.positions(h_BLD, start))
         for number, block in enumerate(self.blocks):
             h_BLD = block(h_BLD, causal=True, cache=cache, name=str(number))
-        return self.norm(h_BLD)  # type: ignore[no-any-return]
+        return self.norm(h_BLD)
 
     def attention(self, x: Tensor) -> list[Tensor]:
         """The attention weights of each block, [B, A, L, L] per block."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 
 from dlx.config import checks
@@ -124,7 +123,7 @@ class Transformer(Translator):
         valid_BS = self._valid(source_BS)
         for block in self.encoder:
             x_BSD = block(x_BSD, valid_BL=valid_BS)
-        return self.encoder_norm(x_BSD)  # type: ignore[no-any-return]
+        return self.encoder_norm(x_BSD)
 
     def _valid(self, source_BS: Tensor) -> Tensor | None:
         """Where a source token is no padding, or None where none can be."""
@@ -132,7 +131,7 @@ class Transformer(Translator):
 
     def forward(self, x_BS: Tensor) -> Tensor:
         """Logits of a text's class, [B, K]."""
-        return self.out(self._mean(x_BS))  # type: ignore[no-any-return]
+        return self.out(self._mean(x_BS))
 
     def _mean(self, x_BS: Tensor) -> Tensor:
         """The mean of the encoded tokens that are no padding, [B, D]."""
@@ -146,9 +145,7 @@ class Transformer(Translator):
         return {"memory": self.features(source_BS), "valid": self.source.valid(source_BS)}
 
     def _place(self, target_BL: Tensor, start: int = 0) -> Tensor:
-        return self.dropout(  # type: ignore[no-any-return]
-            self.target_positions(self.target_embedding(target_BL) * self.dim**0.5, start)
-        )
+        return self.dropout(self.target_positions(self.target_embedding(target_BL) * self.dim**0.5, start))
 
     def decode(self, target_BL: Tensor, memory: Cache, *, cached: bool = False) -> Tensor:
         cache = memory if cached else None
@@ -159,7 +156,7 @@ class Transformer(Translator):
             x_BLD = block(
                 x_BLD, memory["memory"], causal=True, memory_valid_BS=valid_BS, cache=cache, name=str(number)
             )  # fmt: skip
-        return self.out(self.decoder_norm(x_BLD))  # type: ignore[no-any-return]
+        return self.out(self.decoder_norm(x_BLD))
 
     def attention(self, source_BS: Tensor, target_BL: Tensor) -> Tensor:
         """Mean over the heads of the last block's attention over the source."""
