@@ -42,13 +42,14 @@ OF_OTHERS = {"--nproc-per-node", "--name", "--help", "--version", "--debug", "--
 def test_counts(group):
     plural = {"optimizer": "optimizers", "regularization": "regularizers", "dataset": "datasets"}[group]
     (count,) = re.findall(rf"\b(\w+)\s+{plural}\b", README.partition("## Two commands")[0].replace("\n", " "))
-    own = {"image_folder"}  # "and your own images"
+    own = {"image_folder", "text_file", "labeled_text", "parallel_text"}  # "and your own images and texts"
     assert NUMBERS.index(count) == len([name for name in options(group) if "/" not in name and name not in own])
 
 
 def test_what_is_here_today_has_every_family_of_models():
     words = README.partition("Here today: ")[2].partition("\n\n")[0].lower()
     names = {"mlp": "multi-layer", "cnn": "convolutional", "nin": "network in network", "stump": "stumps"}
+    names |= {"markov": "markov chains", "latent_autoregressive": "latent autoregressive", "bert_classifier": "bert"}
     made_of_others = {"ensemble"}  # by method=bagging
     missing = [name for name in options("model") if names.get(name, name) not in words and name not in made_of_others]
     assert missing == []
