@@ -6,6 +6,7 @@ A new option needs no line here. Where one cannot be tried so, the table says wh
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -112,13 +113,15 @@ def test_each_exception_is_an_option():
 
 
 def test_every_model_has_a_bar_that_make_quality_measures(alone):
-    """That of a model of sequences is in its own file of tests."""
+    """Those of models of sequences are slow tests of models/sequence."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
     targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
-    sequences = {name: target.split(".")[-2] for name, target in targets.items() if ".sequence." in target}
-    assert set(options("model")) - set(sequences) == set(BARS) | without
-    folder = Path(__file__).parent / "models" / "sequence"
-    assert all("mark.slow" in (folder / f"test_{module}.py").read_text() for module in sequences.values())
+    sequences = {name for name, target in targets.items() if ".sequence." in target}
+    assert set(options("model")) - sequences == set(BARS) | without
+    texts = [path.read_text() for path in (Path(__file__).parent / "models" / "sequence").glob("test_*.py")]
+    slow = "\n".join(text for text in texts if "mark.slow" in text)
+    closed_form = {name for group, name in ELSEWHERE if group == "model"}
+    assert [name for name in sequences - closed_form if not re.search(rf"(model=|\"){name}\b", slow)] == []
 
 
 def test_every_method_has_a_file_of_tests():

@@ -1,4 +1,6 @@
+import json
 import math
+import statistics
 
 import pytest
 import torch
@@ -236,3 +238,21 @@ def test_a_hidden_letter_keeps_the_entropy_given_its_neighbours():
     with torch.no_grad():
         logits = system.decode(system.encode(hidden))[rows, place]
     assert F.cross_entropy(logits, test[rows, place]).item() == pytest.approx(0.855, abs=0.06)
+
+
+@pytest.mark.slow
+def test_what_was_pretrained_needs_fewer_labels(dlx_call):
+    """100 lines of known modules: fine-tuned from hidden tokens of all lines, and from scratch; mean of three seeds."""
+
+    def accuracy(*words):
+        call = dlx_call("train", *words, "data=stdlib_modules", "--json")
+        assert call.code == 0, call.err
+        return json.loads(call.out)["metrics"].get("test/accuracy")
+
+    accuracy("model=bert", "name=texts", "trainer.max_steps=1500")
+    few = ("model=bert_classifier", "data.subset=100", "data.batch_size=20", "trainer.max_steps=200")
+    scratch, tuned = (
+        statistics.mean(accuracy(*few, *words, f"seed={seed}") for seed in range(3))
+        for words in (("model.pretrain=0",), ("model.bert_from=texts",))
+    )
+    assert tuned > scratch

@@ -65,6 +65,16 @@ def test_lstm_reaches_the_entropy_of_a_source(dlx_call):
     assert json.loads(call.out)["metrics"]["test/loss"] == pytest.approx(entropy, rel=0.01)
 
 
+def test_a_latent_state_comes_near_the_entropy_of_a_source(dlx_call):
+    from dlx.data.markov_source import MarkovSource
+
+    entropy = MarkovSource(order=2).entropy
+    words = ("model=latent_autoregressive", "data=markov_source", "data.order=2", "trainer.epochs=10")
+    call = dlx_call("train", *words, "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/loss"] == pytest.approx(entropy, rel=0.02)
+
+
 @pytest.mark.parametrize(("model", "bar"), [("rnn", 0.95), ("lstm", 0.96), ("gru", 0.95)])
 def test_rows_of_digits(model, bar, dlx_call):
     found = []
