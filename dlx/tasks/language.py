@@ -142,8 +142,8 @@ def draw_surprisal(pieces: Sequence[str], bits: Sequence[float], title: str = ""
             lines[-1].append((column, part, number))
             column += len(part)
     most = max(8.0, max(bits[:SHOWN], default=0.0))
-    height = 0.24 * len(lines) + 0.7
-    figure, axes = subplots(size=(8.5, height))
+    width = max(40, *(line[-1][0] + len(line[-1][1]) for line in lines if line), 0)
+    figure, axes = subplots(size=(0.1 * width + 0.9, 0.24 * len(lines) + 0.9))
     colors = colormaps["YlOrRd"]
     for row, line in enumerate(lines):
         for start, shown, number in line:
@@ -155,9 +155,9 @@ def draw_surprisal(pieces: Sequence[str], bits: Sequence[float], title: str = ""
                     start + offset + 0.5, row + 0.5, letter, family="monospace", fontsize=8, color=color,
                     ha="center", va="center",
                 )  # fmt: skip
-    axes.set(xlim=(0, COLUMNS), ylim=(len(lines), 0))
+    axes.set(xlim=(0, width), ylim=(len(lines), 0))
     axes.set_axis_off()
-    bar = figure.colorbar(_scale(colors, most), ax=axes, location="right", fraction=0.02, pad=0.01)
+    bar = figure.colorbar(_scale(colors, most), ax=axes, location="right", fraction=0.02, pad=0.01, aspect=8)
     bar.set_label("bits")
     rest = f", the first {SHOWN} of {len(pieces):,}" if len(pieces) > SHOWN else ""
     name = drawable(title if len(title) <= COLUMNS else f"{title[:COLUMNS]}…")
