@@ -7,7 +7,7 @@ A model's argument `X_from` names runs; their best weights are where its systems
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,12 +109,22 @@ def _check_part(folder: RunFolder, config: Config, part: Part | None, spec: Spec
         kind, wanted = target.rpartition(".")[2], part.base.rpartition(".")[2]
         raise UserError(f"{folder.name}: {kind} is not a subclass of {wanted}")
     own = narrowed(load_spec(folder, trust=config.trust), target, "model")
-    for name, entry in (own.inputs if part and part.trunk else own.entries).items():
+    for name, entry in (own.inputs if part and part.trunk else _used(own, spec, target).entries).items():
         data = config.choices["dataset"]
         if name not in spec.entries:
             raise UserError(f"{folder.name}: was trained on other data ({data}), and reads {name}, which these lack")
         if spec.entries[name] != entry:
             raise UserError(f"{folder.name}: was trained on other data ({data}): {_difference(name, entry, spec)}")
+
+
+def _used(own: Spec, spec: Spec, target: str) -> Spec:
+    """What a part reads of such data, as its own run had it. That is less than it was trained on where the data fit
+    only a base of its spec class: a model of texts and more, used on texts."""
+    try:
+        kind = type(narrowed(spec, target, "model"))
+    except ConfigError:  # nothing fits: what they lack is named
+        return own
+    return own.narrow(kind) if isinstance(own, kind) else own
 
 
 def _difference(name: str, entry: Entry, spec: Spec) -> str:
@@ -130,26 +140,35 @@ def _difference(name: str, entry: Entry, spec: Spec) -> str:
 def build_system(config: Config, spec: Spec) -> System:
     """Builds the model for a training. Parts from runs get those runs' best weights."""
     system: System = build(without_origins(config), "model", spec=spec)
+    for part, weights in _parts_weights(config, system):
+        assign(part, weights)
+    return system
+
+
+def build_meta(config: Config, spec: Spec) -> tuple[Config, System]:
+    """The configuration with parts from runs filled in, and its system on the meta device, without memory. Raises
+    UserError where the runs' weights do not fit."""
+    config = with_parts(config, spec)
+    with torch.device("meta"):
+        system = build(without_origins(config), "model", spec=spec)
+    for _ in _parts_weights(config, system):
+        pass
+    return config, system
+
+
+def _parts_weights(config: Config, system: System) -> Iterator[tuple[System, dict[str, Tensor]]]:
+    """The parts from runs, each with those of its run's best weights that it has. Raises UserError if it has others."""
     for name, value in _origins(config).items():
         argument = name.removesuffix("_from")
         parts = getattr(system, argument, None)
         if parts is None:
             raise UserError(f"model.{name}: {type(system).__name__} keeps no attribute {argument} to load")
-        pairs = [(parts, value)] if isinstance(value, str) else list(zip(parts, value, strict=True))
-        for part, run in pairs:
+        for part, run in [(parts, value)] if isinstance(value, str) else list(zip(parts, value, strict=True)):
             weights = load_weights(newest_checkpoint(RunFolder(run)) / "best.safetensors")
             own = part.state_dict()
             if missing := [key for key in own if key not in weights or weights[key].shape != own[key].shape]:
                 raise UserError(f"model.{name}: {run}: its weights lack {', '.join(missing[:3])}")
-            assign(part, {key: weights[key] for key in own})
-    return system
-
-
-def build_meta(config: Config, spec: Spec) -> tuple[Config, System]:
-    """The configuration with parts from runs filled in, and its system on the meta device, without memory."""
-    config = with_parts(config, spec)
-    with torch.device("meta"):
-        return config, build(without_origins(config), "model", spec=spec)
+            yield part, {key: weights[key] for key in own}
 
 
 def load_into(system: System, source: str, root: str | None = None) -> str:

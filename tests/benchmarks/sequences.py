@@ -22,13 +22,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from dlx.models.sequence.gpt import GPT
-from dlx.models.sequence.lstm import LSTM
 from torch import Tensor, nn
 
 from dlx.config import compose
 from dlx.data.dataset import Dataset, TensorSource, Windows
 from dlx.data.reverse import Reverse
+from dlx.models.sequence.gpt import GPT
+from dlx.models.sequence.lstm import LSTM
 from dlx.random import reseed
 from dlx.tasks.sequence import SequenceModel
 from dlx.tasks.spec import Streams, Tokens

@@ -111,10 +111,14 @@ def test_wrong_arguments(arguments, text):
 
 def test_bad_input_is_said_before_anything_is_written(trained, joined, dlx_call, here):
     run, _ = trained()
+    changed, _ = trained("name=changed")
+    config = Path(changed, "config.yaml")
+    config.write_text(config.read_text().replace("- 8\n", "- 9\n"))
     before = sorted(here.rglob("*"))
     for runs, words, text in (
         ([run, "nowhere"], [], "model.members_from: nowhere: no such run"),
         ([run], ["data=function1d"], "was trained on other data (digits)"),
+        ([run, changed], [], f"model.members_from: {changed}: its weights lack layers.0.weight"),
         ([run], ["model.weights=[1,2]"], "model.weights: must be 1 numbers"),
         ([run], ["reg=[mixup]"], "regularization: does nothing for ensemble"),
         ([run], ["model.members=[{_target_: os.system}]"], "not in an allowed package"),

@@ -37,6 +37,8 @@ class BERT(System):
     text, or none that hides a token, BERT adds its own to the vocabulary.
     """
 
+    takes = ("weight",)
+
     def __init__(
         self,
         *,
@@ -76,7 +78,8 @@ class BERT(System):
         )  # fmt: skip
         self.transform = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))
         self.out_bias = nn.Parameter(torch.zeros(self.vocabulary))
-        self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if self.pairs else None
+        self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh())
+        self.pooler.requires_grad_(self.pairs)  # nothing here reads it else; a classifier on this BERT does
         self.follows = nn.Linear(dim, 2) if self.pairs else None
         for module in self.modules():
             initialize(module)
@@ -123,9 +126,15 @@ class BERT(System):
             x_BLD = block(x_BLD, valid_BL=valid_BL)
         return x_BLD
 
+    def pool(self, x_BLD: Tensor) -> Tensor:
+        """What stands for the whole text, [B, D], of the features of each token."""
+        pooled_BD: Tensor = self.pooler(x_BLD[:, 0])
+        return pooled_BD
+
     def pretraining(self) -> list[nn.Parameter]:
         """The parameters that only pre-training reads."""
-        return [*self.transform.parameters(), self.out_bias]
+        heads = [self.transform] if self.follows is None else [self.transform, self.follows]
+        return [*(p for head in heads for p in head.parameters()), self.out_bias]
 
     def decode(self, x_BLD: Tensor) -> Tensor:
         """Logits of what each token of the text is, [B, L, V]."""
@@ -150,28 +159,31 @@ class BERT(System):
         hidden_BL = torch.where((fate_BL >= HIDDEN) & (fate_BL < HIDDEN + RANDOM), number_BL, hidden_BL)
         return torch.where(chosen_BL, hidden_BL, tokens_BL), chosen_BL
 
-    def sums(self, batch: Batch, draw_BL3: Tensor) -> Statistics:
-        """Sums over the chosen tokens and, of pairs, over the samples."""
+    def sums(self, batch: Batch, draw_BL3: Tensor, weight_B: Tensor | None = None) -> Statistics:
+        """Sums over the chosen tokens and, of pairs, over the samples. weight: multiplies a sample's losses."""
         tokens_BL = batch["tokens"]
         hidden_BL, chosen_BL = self.corrupt(tokens_BL, draw_BL3)
         x_BLD = self.encode(hidden_BL, batch.get("segment") if self.pairs else None)
         logits_BLV = self.decode(x_BLD).float()
         loss_BL = F.cross_entropy(logits_BLV.flatten(0, 1), tokens_BL.flatten(), reduction="none").view_as(tokens_BL)
+        if weight_B is not None:
+            loss_BL = loss_BL * weight_B.unsqueeze(1)
         found = {
             "mlm": (loss_BL * chosen_BL).sum(),
             "right": ((logits_BLV.argmax(-1) == tokens_BL) & chosen_BL).sum(),
             "count": chosen_BL.sum(),
         }
-        if self.pooler is not None and self.follows is not None:
-            follows_B2 = self.follows(self.pooler(x_BLD[:, 0])).float()
-            found["nsp"] = F.cross_entropy(follows_B2, batch["follows"], reduction="sum")
+        if self.follows is not None:
+            follows_B2 = self.follows(self.pool(x_BLD)).float()
+            nsp_B = F.cross_entropy(follows_B2, batch["follows"], reduction="none")
+            found["nsp"] = (nsp_B if weight_B is None else nsp_B * weight_B).sum()
             found["nsp_right"] = (follows_B2.argmax(-1) == batch["follows"]).sum()
             found["samples"] = torch.tensor(len(tokens_BL), device=tokens_BL.device)
         return found
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         tokens_BL = batch["tokens"]
-        found = self.sums(batch, torch.rand(*tokens_BL.shape, 3, device=tokens_BL.device))
+        found = self.sums(batch, torch.rand(*tokens_BL.shape, 3, device=tokens_BL.device), batch.get("weight"))
         count = found["count"].clamp_min(1)
         loss = found["mlm"] / count
         logs = {"mlm_loss": loss.detach(), "mlm_accuracy": found["right"] / count}
@@ -232,9 +244,7 @@ class BERT(System):
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Texts with hidden tokens, what BERT makes of them, and the text as it was."""
         tokens_BL = batch["tokens"][:8]
-        hidden_BL, chosen_BL = self.corrupt(
-            tokens_BL, uniform_rows("bert", batch["index"][:8], tokens_BL.shape[1], 3)
-        )  # fmt: skip
+        _, chosen_BL = self.corrupt(tokens_BL, uniform_rows("bert", batch["index"][:8], tokens_BL.shape[1], 3))
         hidden_BL = torch.where(chosen_BL, self.mask, tokens_BL)
         filled_BL = self.predict({**batch, "tokens": hidden_BL, **self._segment(batch)})["filled"]
         columns = (self._shown(hidden_BL), self.tokens.draw(filled_BL), self.tokens.draw(tokens_BL))

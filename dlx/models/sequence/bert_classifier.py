@@ -46,14 +46,10 @@ class BertClassifier(Supervised):
         if not self.pretrain:
             for parameter in self.bert.pretraining():
                 parameter.requires_grad_(False)  # they are not used here
-            if self.bert.follows is not None:
-                self.bert.follows.requires_grad_(False)
-        dim = self.bert.dim
-        self.pooler = self.bert.pooler or nn.Sequential(nn.Linear(dim, dim), nn.Tanh())
+        self.bert.pooler.requires_grad_(True)
         self.dropout = nn.Dropout(dropout)
-        self.out = self.make_head(dim)
-        for module in (self.out, *(() if self.bert.pooler is not None else self.pooler)):
-            initialize(module)
+        self.out = self.make_head(self.bert.dim)
+        initialize(self.out)
 
     def stage_starts(self, total_steps: int) -> list[int]:
         if not self.pretrain:
@@ -65,7 +61,8 @@ class BertClassifier(Supervised):
 
     def objectives(self, stage: int = 0) -> list[Objective]:
         if self.pretrain and stage == 0:
-            return [Objective.of("pretraining", self.bert)]
+            pooler = set(self.bert.pooler.parameters())
+            return [Objective("pretraining", [p for p in self.bert.parameters() if p not in pooler])]
         spared = set(self.bert.pretraining())
         params = [p for p in self.parameters() if p.requires_grad and p not in spared]
         return [Objective("classifier", params)]
@@ -95,7 +92,7 @@ class BertClassifier(Supervised):
 
     def features(self, tokens_BL: Tensor) -> Tensor:
         """What the pooler makes of the mark that begins a text, [B, D]."""
-        return self.pooler(self.bert.encode(tokens_BL)[:, 0])
+        return self.bert.pool(self.bert.encode(tokens_BL))
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
         return self.out(self.dropout(self.features(tokens_BL)))

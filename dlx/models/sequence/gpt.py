@@ -12,14 +12,19 @@ from torch import Tensor, nn
 from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.models.sequence.attention import Positions, TransformerBlock
+from dlx.models.sequence.steps import Steps
 from dlx.models.vision.pretrained import read_weights
 from dlx.tasks.sequence import AnySequences, SequenceModel
-from dlx.tasks.spec import Image, Tokens
 
 if TYPE_CHECKING:
     from dlx.tasks.generation import Cache
 
-# size -> dim, depth, heads: the GPT papers' (gpt3 is the largest of table 2.1); mini is dlx's.
+Size = Literal[
+    "mini", "gpt1", "gpt2", "gpt2_medium", "gpt2_large", "gpt2_xl", "gpt3_small", "gpt3_medium", "gpt3_large",
+    "gpt3_xl", "gpt3_2_7b", "gpt3_6_7b", "gpt3_13b", "gpt3",
+]  # fmt: skip
+# size -> dim, depth, heads: those of the GPT papers; mini is dlx's. Table 2.1 of GPT-3's has two rows that contradict
+# themselves: 24 heads of 128 for XL (16 make its width of 2048 and its 1.3B), and a width of 5140 for 40 heads of 128.
 SIZES = {
     "mini": (128, 4, 4),
     "gpt1": (768, 12, 12),
@@ -27,13 +32,21 @@ SIZES = {
     "gpt2_medium": (1024, 24, 16),
     "gpt2_large": (1280, 36, 20),
     "gpt2_xl": (1600, 48, 25),
+    "gpt3_small": (768, 12, 12),
+    "gpt3_medium": (1024, 24, 16),
+    "gpt3_large": (1536, 24, 16),
+    "gpt3_xl": (2048, 24, 16),
+    "gpt3_2_7b": (2560, 32, 32),
+    "gpt3_6_7b": (4096, 32, 32),
+    "gpt3_13b": (5120, 40, 40),
     "gpt3": (12288, 96, 96),
 }
 
 
 class GPT(SequenceModel):
     """size: sets dim (of a step), depth (blocks) and heads, each of which can be given apart; gpt1 normalizes after the
-    addition, the others before, which `norm` sets apart.
+    addition, the others before, which `norm` sets apart. All attention is dense, where half of
+    GPT-3's layers are sparse.
 
     context: steps that the model can read; None: as many as a sequence of the data has. dropout: rate after the
     positions, at the attention weights and after attention and MLP. weights: a .safetensors file of GPT-2 in the names
@@ -44,7 +57,7 @@ class GPT(SequenceModel):
         self,
         *,
         spec: AnySequences,
-        size: Literal["mini", "gpt1", "gpt2", "gpt2_medium", "gpt2_large", "gpt2_xl", "gpt3"] = "mini",
+        size: Size = "mini",
         dim: int | None = None,
         depth: int | None = None,
         heads: int | None = None,
@@ -62,16 +75,10 @@ class GPT(SequenceModel):
         dim, depth, heads = (given or usual for given, usual in zip((dim, depth, heads), SIZES[size], strict=True))
         if dim % heads:
             raise ValueError(f"heads must divide dim ({dim}), got {heads}")
-        length = self.input.shape[1] if isinstance(self.input, Image) else self.input.shape[0]
-        checks.at_least(length, context=context)
-        self.places = context or length
+        self.steps = Steps(self.input, dim, default=dim)
+        checks.at_least(self.steps.length, context=context)
+        self.places = context or self.steps.length
         norm = norm or ("post" if size == "gpt1" else "pre")
-        self.embedding: nn.Module
-        if isinstance(self.input, Tokens):
-            self.embedding = nn.Embedding(self.input.vocabulary, dim)
-        else:
-            shape = self.input.shape
-            self.embedding = nn.Linear(shape[0] * shape[2] if len(shape) == 3 else shape[1], dim)
         self.positions = Positions("learned", self.places, dim)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -84,7 +91,7 @@ class GPT(SequenceModel):
         self.out = nn.Linear(dim, self.num_outputs, bias=False) if self.is_language_model else self.make_head(dim)
         self._initialize(depth)
         if self.is_language_model:
-            self.out.weight = self.embedding.weight
+            self.out.weight = self.steps.embedding.weight
         if weights is not None:
             self._load(weights)
 
@@ -104,17 +111,13 @@ class GPT(SequenceModel):
     def context(self) -> int:
         return self.places
 
-    def _steps(self, x: Tensor) -> Tensor:
-        """What the first block reads but for the positions, [B, L, D]; of an image [B, C, H, W] each row is a step."""
-        return self.embedding(x.transpose(1, 2).flatten(2) if x.dim() == 4 else x)
-
     def features(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Features [B, L, D] of each step. Raises UserError for more steps than the model has places.
 
         Padding follows the text, so that no step of the text reads it.
         """
         start = cache["0.self.key"].shape[2] if cache else 0
-        h_BLD = self._steps(x)
+        h_BLD = self.steps(x)
         if start + h_BLD.shape[1] > self.places:
             raise UserError(f"tokens: {start + h_BLD.shape[1]} steps are more than the model's {self.places} places")
         h_BLD = self.dropout(self.positions(h_BLD, start))
@@ -124,7 +127,7 @@ class GPT(SequenceModel):
 
     def attention(self, x: Tensor) -> list[Tensor]:
         """The attention weights of each block, [B, A, L, L] per block."""
-        h_BLD, found = self.dropout(self.positions(self._steps(x))), []
+        h_BLD, found = self.dropout(self.positions(self.steps(x))), []
         for block in self.blocks:
             assert isinstance(block, TransformerBlock)
             read_BLD = block.norm_attention(h_BLD) if block.pre else h_BLD
@@ -148,13 +151,13 @@ class GPT(SequenceModel):
                 shapes = f"{list(tensor.shape)}, not {list(expected[name].shape)}"
                 raise ValueError(f"weights must fit the model, but in {path} {name} is {shapes}")
         if self.device.type != "meta":
-            self.load_state_dict({**own, "out.weight": own["embedding.weight"]})
+            self.load_state_dict({**own, "out.weight": own["steps.embedding.weight"]})
 
 
 def from_gpt2(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     """GPT-2's tensors under the names of `GPT`. Its linear layers are stored transposed, and q, k and v in one."""
     names = {
-        "wte.weight": "embedding.weight", "wpe.weight": "positions.weight",
+        "wte.weight": "steps.embedding.weight", "wpe.weight": "positions.weight",
         "ln_f.weight": "norm.weight", "ln_f.bias": "norm.bias",
     }  # fmt: skip
     parts = {

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import statistics
 
 import pytest
@@ -8,8 +9,10 @@ import torch.nn.functional as F
 
 from dlx.models.sequence.bert import BERT
 from dlx.models.sequence.bert_classifier import BertClassifier
+from dlx.runs.folder import RunFolder
 from dlx.tasks.spec import Label, LabeledTokens, SentencePairs, Streams, TokenLabels, Tokens
 from dlx.tasks.tokenizer import Characters
+from dlx.training.load import load_system
 
 SMALL = {"dim": 32, "depth": 2, "heads": 4, "dropout": 0.0}
 MARKS = {"pad": 0, "begin": 1, "end": 2, "mask": 3}
@@ -41,7 +44,7 @@ def random_batch(count=4, length=12):
 def test_parameters(size, body, whole):
     with torch.device("meta"):
         system = BERT(spec=pairs(30_522, 512), size=size)
-    heads = sum(p.numel() for p in (*system.pretraining(), *system.follows.parameters()))
+    heads = sum(p.numel() for p in system.pretraining())
     total = sum(p.numel() for p in system.parameters())
     assert (total - heads, total) == (body, whole)
 
@@ -144,7 +147,8 @@ def test_marks_are_added_where_the_data_have_none():
     batch = {"tokens": tokens, "index": torch.arange(3)}
     loss, _ = system.training_loss(batch, system.objectives()[0])
     loss.backward()
-    assert [name for name, p in system.named_parameters() if p.grad is None] == []
+    assert [name for name, p in system.named_parameters() if p.grad is None] == ["pooler.0.weight", "pooler.0.bias"]
+    assert not any(p.requires_grad for p in system.pooler.parameters())
     assert system.metric_names == ("loss", "mlm_loss", "mlm_accuracy")
 
 
@@ -209,7 +213,66 @@ def test_the_classifier_takes_a_trained_bert():
         batch = {**random_batch(), "label": torch.tensor([0, 1, 2, 0])}
         system.training_loss(batch, objective)[0].backward()
         assert all(p.grad is not None for p in objective.params)
-        assert system.pooler is bert.pooler or bert.pooler is None
+        assert set(bert.pooler.parameters()) < set(objective.params)
+
+
+def test_a_weight_counts_a_sample_so_many_times():
+    system = BERT(spec=pairs(), **SMALL).double()
+    batch = random_batch(6)
+
+    def gradient(weights):
+        torch.manual_seed(0)
+        system.zero_grad()
+        system.training_loss({**batch, "weight": torch.tensor(weights).double()}, system.objectives()[0])[0].backward()
+        return torch.cat([p.grad.flatten() for p in system.parameters()])
+
+    parts = [gradient([float(n == row) for n in range(6)]) for row in range(6)]
+    torch.testing.assert_close(gradient([1.0] * 6), sum(parts), atol=1e-6, rtol=0)  # the loss is in float32
+    torch.testing.assert_close(gradient([3.0, 0, 0, 0, 0, 1]), 3 * parts[0] + parts[5], atol=1e-6, rtol=0)
+    assert parts[0].norm() > 0.01
+
+
+QUICK = ("trainer.max_steps=2", "data.subset=64")
+TINY = ("model.dim=16", "model.depth=1", "model.heads=2")
+
+
+def test_a_bert_of_sentence_pairs_is_fine_tuned(dlx_call):
+    """Its pooler goes on; what tells whether a sentence follows is left out, as these data have none."""
+    words = ("model=bert", "data=sentence_pairs", "name=pairs", *TINY, *QUICK, "--json")
+    run = json.loads(dlx_call("train", *words).out)["run"]
+    words = ("model=bert_classifier", "model.bert_from=pairs", "optim.lr=1e-30", *QUICK, "--json")
+    call = dlx_call("train", *words)
+    assert call.code == 0, call.err
+    found = json.loads(call.out)
+    assert 0 <= found["metrics"]["test/accuracy"] <= 1
+    theirs = load_system(RunFolder(run)).state_dict()
+    shutil.rmtree(run)
+    system = load_system(RunFolder(found["run"]))
+    assert system.bert.follows is None
+    ours = system.bert.state_dict()
+    assert sorted(set(theirs) - set(ours)) == ["follows.bias", "follows.weight"]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert json.loads(dlx_call("eval", found["run"], "--json").out)["metrics"] == pytest.approx(
+        {name: value for name, value in found["metrics"].items() if name.startswith("test/")}, abs=1e-6
+    )
+
+
+def test_runs_that_cannot_be_its_bert_are_refused(dlx_call, here):
+    for words in (
+        ("model=bert", "data=sentence_pairs", "data.length=64", "name=short", *TINY),
+        ("model=gpt", "data=sentence_pairs", "name=gpt", *TINY),
+    ):
+        assert dlx_call("train", *words, *QUICK).code == 0
+    before = sorted(here.rglob("*"))
+    for words, text in (
+        (("model=bert_classifier", "model.bert_from=short"), "tokens.length was 64 there and is 128 here"),
+        (("model=bert_classifier", "model.bert_from=gpt"), "GPT is not a subclass of BERT"),
+    ):
+        call = dlx_call("train", *words)
+        assert call.code == 2
+        assert text in call.err
+        assert len(call.err.splitlines()) <= 5
+    assert sorted(here.rglob("*")) == before
 
 
 @pytest.mark.slow
