@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import finals, mean_and_error, plus_minus
+from dlx.claims.common import finals, legend_beside, mean_and_error, plus_minus
 from dlx.config import Config, build
 from dlx.config.checks import at_least
 

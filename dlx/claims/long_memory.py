@@ -10,8 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside
-from dlx.claims.reading import finals, mean_and_error
+from dlx.claims.common import finals, legend_beside, mean_and_error
 from dlx.config import Config
 from dlx.config.checks import at_least
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.drawing import legend_beside, ordered_colors
-from dlx.claims.reading import finals, mean_and_error, mean_curve, plus_minus
+from dlx.claims.common import finals, legend_beside, mean_and_error, mean_curve, ordered_colors, plus_minus
 from dlx.config import Config
 from dlx.config.checks import at_least
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dlx.claims.claim import Claim, Measured, Runs, Verdict
-from dlx.claims.drawing import legend_beside
+from dlx.claims.common import legend_beside
 from dlx.config import Config, build, compose
 from dlx.config.checks import above, at_least
 from dlx.random import generator, reseed
