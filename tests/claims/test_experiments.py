@@ -50,6 +50,13 @@ SMALL = {
     "long_memory": [
         "trainer.max_steps=2", "experiment.samples=100", "experiment.lengths=[4,6]", "experiment.hidden=4",
     ],
+    "attention": ["experiment.widths=[4,64]", "experiment.queries=50"],
+    "attention_cost": ["experiment.lengths=[4,8,16]", "experiment.width=8", "experiment.repeats=1"],
+    "context": ["experiment.reach=3", "experiment.width=8", "experiment.sequences=5"],
+    "positions": ["trainer.max_steps=2", "data.samples=300", "model.dim=8", "model.heads=2"],
+    "subwords": [
+        "trainer.max_steps=2", "data.size=6000", "model.hidden=8", "experiment.kinds=[bytes,characters]",
+    ],
     "ensemble": [*QUICK, "experiment.members=3", "experiment.sets=2"],
     "teacher_forcing": [
         "trainer.max_steps=2", "data.samples=300", "model.hidden=8", "experiment.shares=[0,1]", "experiment.seeds=2",
