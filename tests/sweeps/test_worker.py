@@ -66,7 +66,7 @@ def test_a_member_that_was_killed_before_it_wrote_anything_begins_anew(here):
 
 def test_metrics_that_are_no_numbers_come_back(here):
     base = compose(["model=mlp", "data=function1d", "optim=sgd", "optim.lr=1e30", "trainer.max_steps=1"])
-    plan = Plan.write(here, {"a": base}, base)
+    plan = Plan.write(here, {"a": base}, {"a": {}})
     run(plan.path, "a")
     result = written_result(plan, "a")
     assert result.status == "finished"

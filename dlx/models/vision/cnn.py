@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Literal
 
 from torch import Tensor, nn
@@ -38,10 +39,15 @@ class CNN(Supervised):
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last pooled maps, [B, C, h, w]."""
-        return self.net[: self._trunk](x_BCHW)
+        for layer in islice(self.net, self._trunk):
+            x_BCHW = layer(x_BCHW)
+        return x_BCHW
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.net(x_BCHW)
+        x = self.features(x_BCHW)
+        for layer in islice(self.net, self._trunk, None):
+            x = layer(x)
+        return x
 
 
 def _convolution(conv: nn.Conv2d, norm: str) -> list[nn.Module]:
