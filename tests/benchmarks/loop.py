@@ -32,6 +32,7 @@ from dlx.data.dataset import Dataset, TensorSource
 from dlx.data.mnist import MNIST
 from dlx.models.mlp import MLP
 from dlx.models.vision.cnn import CNN
+from dlx.training import prepare as dlx_prepare
 from dlx.training import run as dlx_run
 
 BATCH = 128
@@ -96,12 +97,14 @@ def dlx(name: str, epochs: int) -> float:
             f"data.batch_size={BATCH}", *(["model.hidden=[256]"] if name == "mlp" else []),
         ]  # fmt: skip
         config = compose(words)
-        build = dlx_run.build
-        dlx_run.build = lambda config, group, **given: _All() if group == "dataset" else build(config, group, **given)
+        build = dlx_prepare.build
+        dlx_prepare.build = lambda config, group, **given: (
+            _All() if group == "dataset" else build(config, group, **given)
+        )
         try:
             result = dlx_run.train(config, quiet=True)
         finally:
-            dlx_run.build = build
+            dlx_prepare.build = build
         return json.loads((result.run / "summary.json").read_text())["seconds"]
 
 

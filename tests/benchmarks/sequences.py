@@ -32,6 +32,7 @@ from dlx.models.sequence.lstm import LSTM
 from dlx.random import reseed
 from dlx.tasks.sequence import SequenceModel
 from dlx.tasks.spec import Streams, Tokens
+from dlx.training import prepare as dlx_prepare
 from dlx.training import run as dlx_run
 
 VOCABULARY, LENGTH, BATCH = 65, 65, 16
@@ -86,12 +87,14 @@ def dlx(name: str, steps: int) -> float:
             "trainer.epochs=1", "trainer.threads=1", "trainer.device=cpu", f"trainer.validate_every={10**9}",
             f"output_root={root}", f"data.batch_size={BATCH}",
         ])  # fmt: skip
-        build = dlx_run.build
-        dlx_run.build = lambda config, group, **given: Random() if group == "dataset" else build(config, group, **given)
+        build = dlx_prepare.build
+        dlx_prepare.build = lambda config, group, **given: (
+            Random() if group == "dataset" else build(config, group, **given)
+        )
         try:
             result = dlx_run.train(config, quiet=True)
         finally:
-            dlx_run.build = build
+            dlx_prepare.build = build
         return json.loads((result.run / "summary.json").read_text())["seconds"]
 
 
