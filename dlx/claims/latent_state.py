@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.common import finals, legend_beside, mean_and_error, plus_minus
 from dlx.config import Config, build
-from dlx.config.checks import at_least
+from dlx.config.checks import at_least, rising
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +24,7 @@ class LatentState(Claim):
     size = (8, 4.2)
 
     def __init__(self, *, windows: tuple[int, ...] = (1, 2, 3, 4), width: int = 128, seeds: int = 2) -> None:
-        if len(windows) < 2 or list(windows) != sorted(set(windows)) or windows[0] < 1:
-            raise ValueError(f"windows must be at least two, rise, and be at least 1, got {list(windows)}")
+        rising(2, windows=windows)
         at_least(1, width=width, seeds=seeds)
         self.windows, self.width, self.seeds = windows, width, seeds
 

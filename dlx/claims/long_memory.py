@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
 from dlx.claims.common import finals, legend_beside, mean_and_error
 from dlx.config import Config
-from dlx.config.checks import at_least
+from dlx.config.checks import at_least, rising
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,8 +40,8 @@ class LongMemory(Claim):
         samples: int = 20_000,
         seeds: int = 1,
     ) -> None:
-        if not lengths or list(lengths) != sorted(set(lengths)) or lengths[0] < 2:
-            raise ValueError(f"lengths must rise, and be at least 2, got {list(lengths)}")
+        rising(1, lengths=lengths)
+        at_least(2, lengths=lengths[0])
         if not {"rnn", "lstm", "gru"} <= set(models):
             raise ValueError(f"models must hold rnn, lstm and gru, which are compared, got {list(models)}")
         at_least(1, hidden=hidden, samples=samples, seeds=seeds)

@@ -121,10 +121,10 @@ def again(trust: Sequence[str] | None) -> str:
     return "".join(f" --trust {name}" for name in trust or ())
 
 
-def existing_file(word: str) -> Path | None:
-    """The file of that name; None for a text, however long, and for `~` of nobody."""
+def existing_path(word: str) -> Path | None:
+    """The file or folder of that name; None for a text, however long, and for `~` of nobody."""
     try:
         path = Path(word).expanduser()
-        return path if path.is_file() else None
+        return path if path.exists() else None
     except (OSError, RuntimeError, ValueError):
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, existing_file, trusted
+from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, existing_path, trusted
 from dlx.cli.output import print_json, save_medium, say
 from dlx.config.errors import LOST, UserError
 
@@ -67,13 +67,12 @@ def predict(
 
     folder = find_trained(run, root)
 
-    from dlx.tasks.spec import Reals, Tokens
     from dlx.training.load import load_system
 
     system = load_system(folder, trust=trusted(trust))
     name = _input_of(system)
-    is_rows = isinstance(system.spec.entries[name], Reals)
-    is_text = isinstance(system.spec.entries[name], Tokens)
+    entry = system.spec.entries[name]
+    is_text = entry.is_text
     if not is_text and (text or lines is not None):
         raise UserError(f"{'--text' if text else '--lines'}: {type(system).__name__} reads no texts; it reads {name}")
     sources: list[Given] = [*(text or ()), *_sources(files or (), system, name)]
@@ -89,7 +88,9 @@ def predict(
     means: list[Any] = []
     for source, batch, answers in _answered(system, name, sources, bad):
         few = not is_text or len(found) < FEW
-        lost |= _report(folder, source, answers, found, json, few if pictures is None else pictures, is_rows=is_rows)
+        lost |= _report(
+            folder, source, answers, found, json, few if pictures is None else pictures, is_rows=entry.holds_rows
+        )
         if batch[name].dim() == 4:
             means.append(batch[name].mean((1, 2, 3), keepdim=True))
     _warn_of_brightness(folder, name, means)
@@ -141,34 +142,25 @@ def _lines(path: Path) -> list[Given]:
 
 
 def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str]:
-    """The files, and those in folders. A system of tokens takes a word that is not a file as a text."""
-    from dlx.tasks.spec import Tokens
-
+    """The files, and those in folders. A system of texts takes a word that is not a file as a text."""
     found: list[Path | str] = []
     missing = []
     for word in words:
-        if file := existing_file(word):
-            found.append(file)
-        elif _is_folder(word):
-            path = Path(word).expanduser()
+        path = existing_path(word)
+        if path and path.is_file():
+            found.append(path)
+        elif path and path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
             if not inside:
                 raise UserError(f"{word}: the folder holds no files")
             found += inside
-        elif isinstance(system.spec.entries[name], Tokens):
+        elif system.spec.entries[name].is_text:
             found.append(word)
         else:
             missing.append(word)
     if missing:
         raise UserError(f"no such file: {', '.join(missing)}")
     return found
-
-
-def _is_folder(word: str) -> bool:
-    try:
-        return Path(word).expanduser().is_dir()
-    except (OSError, RuntimeError, ValueError):
-        return False
 
 
 def _answered(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, existing_file, pairs, trusted
+from dlx.cli.options import DEFAULT_ROOT, Given, Json, Root, Run, Trust, existing_path, pairs, trusted
 from dlx.cli.output import print_json, save_medium, say
 from dlx.config.errors import LOST, UserError, plain
 from dlx.config.groups import nearest
@@ -82,15 +82,15 @@ def read_given(system: System, target: str, words: Mapping[str, str]) -> dict[st
         entry = name if name in alike else alike[0] if len(alike) == 1 else None
         if entry is None:
             raise UserError(f"--given {name}: {type(system).__name__} reads no such entry ({', '.join(entries)})")
-        found[name] = system.spec.entries[entry].read(existing_file(text) or text)
+        path = existing_path(text)
+        found[name] = system.spec.entries[entry].read(path if path and path.is_file() else text)
     return found
 
 
 def is_text(spec: Spec) -> bool:
-    """Whether what a system of that spec makes is read: tokens, and no images."""
-    from dlx.tasks.spec import Image, Tokens
-
-    return bool(spec.of_kind(Tokens)) and not spec.of_kind(Image)
+    """Whether what a system of that spec makes is read: texts, and no pictures."""
+    entries = spec.entries.values()
+    return any(entry.is_text for entry in entries) and not any(entry.is_picture for entry in entries)
 
 
 class Stream:
@@ -118,7 +118,6 @@ def drawn(system: System, made: Any, json: bool) -> tuple[dict[str, Any], dict[s
     import numpy as np
 
     from dlx.runs.media import Animation, grid
-    from dlx.tasks.spec import Tokens
 
     batches = [made] if isinstance(made, dict) else made
     frames: dict[str, list[Any]] = {}
@@ -137,7 +136,7 @@ def drawn(system: System, made: Any, json: bool) -> tuple[dict[str, Any], dict[s
         if name in streams:
             streams[name].end(written[0])
         else:
-            between = "\n----\n" if isinstance(system.spec.entries[name], Tokens) else "\n"
+            between = "\n----\n" if system.spec.entries[name].is_text else "\n"
             say(between.join(written), json)
     media: dict[str, Any] = {name: found[-1] for name, found in frames.items()}
     for name, found in frames.items():

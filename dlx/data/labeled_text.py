@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import sys
-import zlib
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from dlx.config import checks
 from dlx.config.errors import UserError
@@ -17,14 +18,12 @@ from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import data_root
 from dlx.data.image_folder import split_of
 from dlx.data.text import BEGIN, END, MARKED, pad_rows, read_text
-from dlx.data.text_file import fingerprint
+from dlx.data.text_file import checksum, fingerprint
 from dlx.data.tokenizing import check_tokens, make_tokenizer
 from dlx.tasks.spec import Label, LabeledTokens, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
 
     from dlx.tasks.tokenizer import Tokenizer
 
@@ -84,13 +83,11 @@ class LabeledTexts(Dataset):
         )
 
     def splits(self) -> dict[str, Source]:
-        import torch
-
         number, found = {label: n for n, label in enumerate(self.classes)}, {}
         for name, rows in self._rows.items():
             marked = [[BEGIN, *row[: self.length - 2], END] for row in rows]
             tokens_NL, lengths_N = pad_rows(marked, self.tokenizer.size, self.length)
-            label_N: Tensor = torch.tensor([number[label] for _, label, _ in self.given[name]])
+            label_N = torch.tensor([number[label] for _, label, _ in self.given[name]])
             source = TensorSource(tokens=tokens_NL, label=label_N)
             source.lengths = {"tokens": lengths_N}
             if all(key for *_, key in self.given[name]):
@@ -139,11 +136,7 @@ class LabeledText(LabeledTexts):
     def fingerprint(self) -> dict[str, Any]:
         if self.path.is_file():
             return fingerprint({self.path: read_text(self.path)})
-        samples = {
-            f"{name}: {key}": f"{len(text)} {zlib.crc32(text.encode()):08x}"
-            for name, part in self.given.items()
-            for text, _, key in part
-        }
+        samples = {f"{name}: {key}": checksum(text) for name, part in self.given.items() for text, _, key in part}
         return {"path": str(self.path.absolute()), "samples": samples}
 
 

@@ -41,5 +41,10 @@ class TextFile(TextStream):
 
 def fingerprint(texts: dict[Path, str]) -> dict[str, Any]:
     """Where the first file lies, and the characters and checksum of each."""
-    samples = {path.name: f"{len(text)} {zlib.crc32(text.encode()):08x}" for path, text in texts.items()}
+    samples = {path.name: checksum(text) for path, text in texts.items()}
     return {"path": str(next(iter(texts)).absolute()), "samples": samples}
+
+
+def checksum(text: str) -> str:
+    """The number of its characters and the CRC-32 of its bytes."""
+    return f"{len(text)} {zlib.crc32(text.encode()):08x}"

@@ -31,6 +31,19 @@ def _byte_lengths(tokens: Tokens, device: torch.device) -> Tensor:
     return torch.tensor(tokens.load_tokenizer().byte_lengths(), dtype=torch.float64, device=device)
 
 
+def only_cross_entropy(what: str, loss: str | None) -> None:
+    """Raises ValueError for another loss of tokens."""
+    if loss not in (None, "cross_entropy"):
+        raise ValueError(f"loss must be cross_entropy for {what}, got {loss!r}")
+
+
+def token_mean(loss_BL: Tensor, counts_BL: Tensor, batch: Batch) -> Tensor:
+    """The mean loss of the tokens that count (bool), each times its text's weight where there is one."""
+    if "weight" in batch:
+        loss_BL = loss_BL * batch["weight"].unsqueeze(1)
+    return (loss_BL * counts_BL).sum() / counts_BL.sum().clamp_min(1)
+
+
 class NextToken:
     """The head of a language model: cross-entropy of each token given those before it, in nats, mean over tokens.
 
@@ -60,9 +73,7 @@ class NextToken:
         if self.tokens.pad is None and "weight" not in batch:
             targets_BL = batch[self.input_name][:, self.given :]
             return F.cross_entropy(output[:, self.given - 1 : -1].flatten(0, 1), targets_BL.flatten())
-        loss_BL, counts_BL = self._per_token(output, batch)
-        weight_BL = counts_BL * batch["weight"].unsqueeze(1) if "weight" in batch else counts_BL
-        return (loss_BL * weight_BL).sum() / counts_BL.sum().clamp_min(1)
+        return token_mean(*self._per_token(output, batch), batch)
 
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dlx.config.errors import UserError
 from dlx.runs.media import Text
 from dlx.tasks.generation import Cache, beam_search, check_sampling, generate, without_marks
-from dlx.tasks.language import NextToken
+from dlx.tasks.language import NextToken, only_cross_entropy
 from dlx.tasks.series import NextValue
 from dlx.tasks.spec import (
     Entry,
@@ -31,7 +31,7 @@ from dlx.tasks.spec import (
     TaggedTokens,
     TokenLabels,
     Tokens,
-)  # fmt: skip
+)
 from dlx.tasks.supervised import Supervised, TaskHead
 from dlx.tasks.tagging import Tagging
 
@@ -61,12 +61,10 @@ class SequenceModel(Supervised):
 
     def make_target(self, entry: Entry, loss: str | None) -> tuple[int, TaskHead]:
         if isinstance(entry, TokenLabels):
-            if loss not in (None, "cross_entropy"):
-                raise ValueError(f"loss must be cross_entropy for classes of tokens, got {loss!r}")
+            only_cross_entropy("classes of tokens", loss)
             return len(entry.classes), Tagging(self.spec, self.input_name, self.target_name)
         if isinstance(entry, Tokens):
-            if loss not in (None, "cross_entropy"):
-                raise ValueError(f"loss must be cross_entropy for tokens, got {loss!r}")
+            only_cross_entropy("tokens", loss)
             return entry.vocabulary, NextToken(entry, self.input_name, self.given)
         if isinstance(entry, RealSequence):
             return entry.size, NextValue(entry, self.input_name, loss or "mse", self.given)
@@ -161,35 +159,20 @@ class SequenceModel(Supervised):
             check_sampling(temperature=temperature, top_k=top_k, top_p=top_p, beam=beam, length=length)
         except ValueError as error:
             raise UserError(f"--given {error}") from None
-        return self._sample(count, prompt, length, temperature, top_k, top_p, beam, use_cache)  # type: ignore[arg-type]
-
-    def _sample(
-        self,
-        count: int,
-        prompt: Tensor | None,
-        length: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        beam: int | None = None,
-        use_cache: bool = True,
-    ) -> Iterator[Batch]:
         tokens = self._tokens()
-        start = self._start(tokens, count) if prompt is None else prompt.to(self.device).expand(count, -1)
+        start = self._start(tokens, count) if prompt is None else prompt.to(self.device).expand(count, -1)  # type: ignore[attr-defined]
         if tokens.end is not None and start[0, -1] == tokens.end:
             start = start[:, :-1]
         if beam is not None:
             end = tokens.vocabulary if tokens.end is None else tokens.end
             pad = tokens.pad if tokens.pad is not None else 0
             best, _ = beam_search(self.next_logits, start, length, beam=beam, end=end, pad=pad)
-            yield {self.input_name: best}
-            return
+            return iter([{self.input_name: best}])
         made = generate(
             self.next_logits, start, length, context=self.context, end=tokens.end, pad=tokens.pad,
             temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache,
         )  # fmt: skip
-        for tokens_BL in made:
-            yield {self.input_name: tokens_BL}
+        return ({self.input_name: tokens_BL} for tokens_BL in made)
 
     @property
     def context(self) -> int | None:
@@ -202,7 +185,8 @@ class SequenceModel(Supervised):
         if tokens.begin is not None:
             return torch.full((count, 1), tokens.begin, device=self.device)
         if tokens.tokenizer is not None:
-            tokenizer, first = tokens.load_tokenizer(), tokens.load_tokenizer().first
+            tokenizer = tokens.load_tokenizer()
+            first = tokenizer.first
             try:
                 if line := tokenizer.encode("\n"):
                     return torch.tensor([line[:1]], device=self.device).expand(count, 1)
@@ -213,7 +197,7 @@ class SequenceModel(Supervised):
     def showcase(self, batch: Batch) -> dict[str, Any]:
         media = super().showcase(batch)
         if self.is_language_model:
-            *_, made = self._sample(2, None, SAMPLED)
+            *_, made = self.sample(2)
             tokens = self._tokens()
             media["samples"] = Text("\n----\n".join(tokens.draw(made[self.input_name])))
         if isinstance(self.target, NextValue):

@@ -44,6 +44,14 @@ class Entry:
 
     dtype: ClassVar[torch.dtype] = torch.float32
 
+    is_text: ClassVar[bool] = False
+    """Whether a person types it and reads it as a text."""
+
+    is_picture: ClassVar[bool] = False
+
+    holds_rows: ClassVar[bool] = False
+    """Whether each row of a file is a sample."""
+
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
         for field in fields(self):
@@ -90,6 +98,8 @@ class Image(Entry):
     height, width: of the largest, where a spec has the `Size` of images that differ. background: what transparent
     pixels of a file lie on, 0 black to 1 white.
     """
+
+    is_picture: ClassVar[bool] = True
 
     channels: int
     height: int
@@ -212,6 +222,8 @@ class Attributes(Entry):
 class Reals(Entry):
     """float32 [B, F]. names: of the columns, or none."""
 
+    holds_rows: ClassVar[bool] = True
+
     size: int = 1
     names: tuple[str, ...] = ()
 
@@ -310,6 +322,7 @@ class Tokens(Entry):
     """
 
     dtype: ClassVar[torch.dtype] = torch.int64
+    is_text: ClassVar[bool] = True
 
     vocabulary: int
     length: int

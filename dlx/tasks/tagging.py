@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlx.runs.draw import visible
 from dlx.runs.media import Table
+from dlx.tasks.language import token_mean
 from dlx.tasks.spec import Tokens
 from dlx.tasks.system import Answer, Report
 
@@ -43,10 +44,7 @@ class Tagging:
         return loss_N.view_as(labels_BL), labels_BL != ignore
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        loss_BL, counts_BL = self._per_token(output, batch)
-        if "weight" in batch:
-            loss_BL = loss_BL * batch["weight"].unsqueeze(1)
-        return loss_BL.sum() / counts_BL.sum().clamp_min(1)
+        return token_mean(*self._per_token(output, batch), batch)
 
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         labels_BL = batch[self.target_name]

@@ -18,6 +18,7 @@ from dlx.config.extras import require
 from dlx.runs.draw import drawable, subplots, visible
 from dlx.runs.media import Table
 from dlx.tasks.generation import Cache, beam_search, without_marks
+from dlx.tasks.language import only_cross_entropy, token_mean
 from dlx.tasks.spec import LabeledTokens, Tokens, Translations
 from dlx.tasks.supervised import Supervised, TaskHead
 from dlx.tasks.system import Answer, Report
@@ -68,8 +69,7 @@ class Translation:
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         loss_BL, counts_BL, _ = self._per_token(output, batch, self.system.label_smoothing)
-        weight_BL = counts_BL * batch["weight"].unsqueeze(1) if "weight" in batch else counts_BL
-        return (loss_BL * weight_BL).sum() / counts_BL.sum().clamp_min(1)
+        return token_mean(loss_BL, counts_BL, batch)
 
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         targets_BL = batch["target"][:, 1:]
@@ -201,8 +201,7 @@ class Translator(Supervised):
 
     def make_target(self, entry: Entry, loss: str | None) -> tuple[int, TaskHead]:
         if isinstance(entry, Tokens):
-            if loss not in (None, "cross_entropy"):
-                raise ValueError(f"loss must be cross_entropy for tokens, got {loss!r}")
+            only_cross_entropy("tokens", loss)
             return entry.vocabulary, Translation(self)
         return super().make_target(entry, loss)
 

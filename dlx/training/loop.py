@@ -34,7 +34,7 @@ from dlx.training.state import State, load_loop, naming, save_loop
 from dlx.training.trainer import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from dlx.regularization.regularizer import Regularizer

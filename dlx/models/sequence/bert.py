@@ -57,8 +57,6 @@ class BERT(System):
         checks.between("(0, 1]", share=share)
         checks.between("[0, 1)", dropout=dropout)
         dim, depth, heads = (given or usual for given, usual in zip((dim, depth, heads), SIZES[size], strict=True))
-        if dim % heads:
-            raise ValueError(f"heads must divide dim ({dim}), got {heads}")
         self.share, self.dim = share, dim
         self._mark(spec)
         length = self.tokens.length + self.begins

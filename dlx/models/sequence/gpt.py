@@ -70,11 +70,8 @@ class GPT(SequenceModel):
         super().__init__(spec=spec, loss=loss)
         checks.one_of(SIZES, size=size)
         checks.at_least(1, dim=dim, depth=depth, heads=heads)
-        checks.one_of(("pre", "post"), norm=norm)
         checks.between("[0, 1)", dropout=dropout)
         dim, depth, heads = (given or usual for given, usual in zip((dim, depth, heads), SIZES[size], strict=True))
-        if dim % heads:
-            raise ValueError(f"heads must divide dim ({dim}), got {heads}")
         self.steps = Steps(self.input, dim, default=dim)
         checks.at_least(self.steps.length, context=context)
         self.places = context or self.steps.length

@@ -32,7 +32,6 @@ class RNN(Recurrent):
         loss: str | None = None,
     ) -> None:
         checks.above(0, gain=gain)
-        checks.one_of(("tanh", "relu", "sigmoid"), activation=activation)
         super().__init__(
             spec=spec, make_cell=partial(RNNCell, activation=activation, gain=gain), hidden=hidden,
             num_layers=num_layers, embedding=embedding, dropout=dropout, fused=fused, loss=loss,

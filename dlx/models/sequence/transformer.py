@@ -56,15 +56,11 @@ class Transformer(Translator):
         checks.one_of(SIZES, size=size)
         checks.at_least(1, dim=dim, depth=depth, heads=heads)
         checks.above(0, mlp_ratio=mlp_ratio)
-        checks.one_of(("sinusoidal", "learned", "none"), positions=positions)
-        checks.one_of(("pre", "post"), norm=norm)
         checks.one_of(("all", "output", "none"), tie=tie)
         checks.between("[0, 1)", dropout=dropout, attention_dropout=attention_dropout)
         standard = SIZES[size]
         dim, depth, heads = dim or standard[0], depth or standard[1], heads or standard[2]
         dropout = standard[3] if dropout is None else dropout
-        if dim % heads:
-            raise ValueError(f"heads must divide dim ({dim}), got {heads}")
         self.dim = dim
 
         def stack(*, cross: bool) -> nn.ModuleList:
@@ -153,9 +149,7 @@ class Transformer(Translator):
         x_BLD = self._place(target_BL, start)
         valid_BS = None if self.source.pad is None else memory["valid"]
         for number, block in enumerate(self.decoder):
-            x_BLD = block(
-                x_BLD, memory["memory"], causal=True, memory_valid_BS=valid_BS, cache=cache, name=str(number)
-            )  # fmt: skip
+            x_BLD = block(x_BLD, memory["memory"], causal=True, memory_valid_BS=valid_BS, cache=cache, name=str(number))
         return self.out(self.decoder_norm(x_BLD))
 
     def attention(self, source_BS: Tensor, target_BL: Tensor) -> Tensor:
