@@ -88,24 +88,27 @@ class _All(Dataset):
         return {"train": TensorSource(image=IMAGE, label=LABEL), "val": few, "test": few}
 
 
-def dlx(name: str, epochs: int) -> float:
-    """The trainer as `dlx train` runs it, timed from its first step to its last."""
+def train_seconds(dataset: Dataset, words: list[str]) -> float:
+    """The trainer as `dlx train WORDS` runs it on that dataset, timed from its first step to its last."""
     with tempfile.TemporaryDirectory() as root:
-        words = [
-            f"model={name}", "optim=adam", "optim.lr=1e-3", "scheduler=constant", f"trainer.epochs={epochs}",
-            "trainer.threads=1", "trainer.device=cpu", f"trainer.validate_every={10**9}", f"output_root={root}",
-            f"data.batch_size={BATCH}", *(["model.hidden=[256]"] if name == "mlp" else []),
-        ]  # fmt: skip
-        config = compose(words)
+        config = compose([
+            *words, "optim=adam", "optim.lr=1e-3", "scheduler=constant", "trainer.threads=1", "trainer.device=cpu",
+            f"trainer.validate_every={10**9}", f"output_root={root}",
+        ])  # fmt: skip
         build = dlx_prepare.build
         dlx_prepare.build = lambda config, group, **given: (
-            _All() if group == "dataset" else build(config, group, **given)
+            dataset if group == "dataset" else build(config, group, **given)
         )
         try:
             result = dlx_run.train(config, quiet=True)
         finally:
             dlx_prepare.build = build
         return json.loads((result.run / "summary.json").read_text())["seconds"]
+
+
+def dlx(name: str, epochs: int) -> float:
+    hidden = ["model.hidden=[256]"] if name == "mlp" else []
+    return train_seconds(_All(), [f"model={name}", *hidden, f"trainer.epochs={epochs}", f"data.batch_size={BATCH}"])
 
 
 def lightning(name: str, epochs: int, loader: DataLoader) -> float:
@@ -171,9 +174,30 @@ def lightning_pictures(name: str, epochs: int) -> float:
     return lightning(name, epochs, DataLoader(_Pictures(), BATCH, shuffle=True, drop_last=True))
 
 
+def hf_seconds(module: nn.Module, rows: torch.utils.data.Dataset, batch: int, epochs: int = 1, **settings) -> float:
+    """The HF Trainer, timed from its first step to its last. module: from the columns of rows to {"loss": ...}."""
+    import transformers
+
+    class Clock(transformers.TrainerCallback):
+        def on_train_begin(self, *arguments, **named) -> None:
+            self.start = time.perf_counter()
+
+        def on_train_end(self, *arguments, **named) -> None:
+            self.seconds = time.perf_counter() - self.start
+
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as root:
+        arguments = transformers.TrainingArguments(
+            output_dir=root, num_train_epochs=epochs, per_device_train_batch_size=batch, save_strategy="no",
+            report_to=[], use_cpu=True, dataloader_drop_last=True, disable_tqdm=True, optim="adamw_torch_fused",
+            logging_steps=50, learning_rate=1e-3, **settings,
+        )  # fmt: skip
+        transformers.Trainer(module, arguments, train_dataset=rows, callbacks=[clock]).train()
+    return clock.seconds
+
+
 def hf(name: str, epochs: int) -> float:
     """The HF Trainer with a dataset of tensors."""
-    import transformers
 
     class Module(nn.Module):
         def __init__(self) -> None:
@@ -182,13 +206,6 @@ def hf(name: str, epochs: int) -> float:
 
         def forward(self, image, labels):
             return {"loss": nn.functional.cross_entropy(self.network(image), labels)}
-
-    class Clock(transformers.TrainerCallback):
-        def on_train_begin(self, *arguments, **named) -> None:
-            self.start = time.perf_counter()
-
-        def on_train_end(self, *arguments, **named) -> None:
-            self.seconds = time.perf_counter() - self.start
 
     images = MNIST.spec.image.normalize(IMAGE)
 
@@ -199,15 +216,7 @@ def hf(name: str, epochs: int) -> float:
         def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
             return {"image": images[index], "labels": LABEL[index]}
 
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as root:
-        arguments = transformers.TrainingArguments(
-            output_dir=root, num_train_epochs=epochs, per_device_train_batch_size=BATCH, save_strategy="no",
-            report_to=[], use_cpu=True, dataloader_drop_last=True, disable_tqdm=True, optim="adamw_torch_fused",
-            logging_steps=50, learning_rate=1e-3,
-        )  # fmt: skip
-        transformers.Trainer(Module(), arguments, train_dataset=Rows(), callbacks=[clock]).train()
-    return clock.seconds
+    return hf_seconds(Module(), Rows(), BATCH, epochs)
 
 
 SIDES: dict[str, Callable[[str, int], float]] = {

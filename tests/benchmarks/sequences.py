@@ -11,7 +11,6 @@ validation; the clock stops before checkpoints. Tokens are drawn at random: the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -22,9 +21,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from loop import hf_seconds, train_seconds
 from torch import Tensor, nn
 
-from dlx.config import compose
 from dlx.data.dataset import Dataset, TensorSource, Windows
 from dlx.data.reverse import Reverse
 from dlx.models.sequence.gpt import GPT
@@ -32,8 +31,6 @@ from dlx.models.sequence.lstm import LSTM
 from dlx.random import reseed
 from dlx.tasks.sequence import SequenceModel
 from dlx.tasks.spec import Streams, Tokens
-from dlx.training import prepare as dlx_prepare
-from dlx.training import run as dlx_run
 
 VOCABULARY, LENGTH, BATCH = 65, 65, 16
 SPEC = Streams(tokens=Tokens(vocabulary=VOCABULARY, length=LENGTH))
@@ -43,7 +40,7 @@ WORDS = {"gpt": ["model.dim=384", "model.depth=6", "model.heads=6"], "lstm": ["m
 def make(name: str) -> SequenceModel:
     torch.manual_seed(0)
     if name == "gpt":
-        return GPT(spec=SPEC, dim=384, depth=6, heads=6)
+        return GPT(spec=SPEC, dim=384, depth=6, heads=6, dropout=0.0)
     return LSTM(spec=SPEC, hidden=384, num_layers=2)
 
 
@@ -70,7 +67,6 @@ def bare(name: str, steps: int) -> float:
 
 
 def dlx(name: str, steps: int) -> float:
-    """The trainer as `dlx train` runs it, timed from its first step to its last."""
     tokens = stream(steps)
 
     class Random(Dataset):
@@ -81,27 +77,12 @@ def dlx(name: str, steps: int) -> float:
             few = Windows(tokens[: 4 * LENGTH], LENGTH, stride=LENGTH - 1)
             return {"train": train, "val": few, "test": few}
 
-    with tempfile.TemporaryDirectory() as root:
-        config = compose([
-            f"model={name}", *WORDS[name], "optim=adam", "optim.lr=1e-3", "scheduler=constant", "trainer=default",
-            "trainer.epochs=1", "trainer.threads=1", "trainer.device=cpu", f"trainer.validate_every={10**9}",
-            f"output_root={root}", f"data.batch_size={BATCH}",
-        ])  # fmt: skip
-        build = dlx_prepare.build
-        dlx_prepare.build = lambda config, group, **given: (
-            Random() if group == "dataset" else build(config, group, **given)
-        )
-        try:
-            result = dlx_run.train(config, quiet=True)
-        finally:
-            dlx_prepare.build = build
-        return json.loads((result.run / "summary.json").read_text())["seconds"]
+    words = [f"model={name}", *WORDS[name], "trainer=default", "trainer.epochs=1", f"data.batch_size={BATCH}"]
+    return train_seconds(Random(), words)
 
 
 def hf(name: str, steps: int) -> float:
     """The HF Trainer with a dataset of windows."""
-    import transformers
-
     network, tokens = make(name), stream(steps)
 
     class Module(nn.Module):
@@ -113,13 +94,6 @@ def hf(name: str, steps: int) -> float:
             logits_BLV = self.network(tokens)[:, :-1]
             return {"loss": nn.functional.cross_entropy(logits_BLV.flatten(0, 1), labels[:, 1:].flatten())}
 
-    class Clock(transformers.TrainerCallback):
-        def on_train_begin(self, *arguments, **named) -> None:
-            self.start = time.perf_counter()
-
-        def on_train_end(self, *arguments, **named) -> None:
-            self.seconds = time.perf_counter() - self.start
-
     class Rows(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return steps * BATCH
@@ -128,15 +102,7 @@ def hf(name: str, steps: int) -> float:
             window = tokens[index * (LENGTH - 1) :][:LENGTH]
             return {"tokens": window, "labels": window}
 
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as root:
-        arguments = transformers.TrainingArguments(
-            output_dir=root, num_train_epochs=1, per_device_train_batch_size=BATCH, save_strategy="no", report_to=[],
-            use_cpu=True, dataloader_drop_last=True, disable_tqdm=True, optim="adamw_torch_fused", logging_steps=50,
-            learning_rate=1e-3, max_grad_norm=0.0,
-        )  # fmt: skip
-        transformers.Trainer(Module(), arguments, train_dataset=Rows(), callbacks=[clock]).train()
-    return clock.seconds
+    return hf_seconds(Module(), Rows(), BATCH, max_grad_norm=0.0)
 
 
 SIDES: dict[str, Callable[[str, int], float]] = {"bare": bare, "dlx": dlx, "hf trainer": hf}
