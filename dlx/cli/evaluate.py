@@ -19,7 +19,8 @@ def evaluate(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME=VALUE]...", help="Where the data lie now (data.path=DIR), and arguments of --analysis."
+            metavar="[NAME=VALUE]...",
+            help="Where the data lie now (data.path=DIR), and arguments of --analysis (anomaly: data=NAME).",
         ),
     ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which samples.")] = "test",
@@ -42,12 +43,17 @@ def evaluate(
     if epsilon <= 0:
         raise UserError(f"--epsilon: must be above 0, got {epsilon:g}")
     overrides = [word for word in arguments or () if word.startswith(("data.", "dataset."))]
-    others = [word for word in arguments or () if word not in overrides]
+    chosen = [word for word in arguments or () if word.startswith(("data=", "dataset="))]
+    others = [word for word in arguments or () if word not in (*overrides, *chosen)]
+    if chosen and analysis is None:
+        raise UserError(f"{chosen[0]}: dlx eval takes other data with --analysis only, such as --analysis anomaly")
     if others and analysis is None:
         raise UserError(f"{others[0]}: dlx eval takes data.KEY=VALUE, and with --analysis its arguments")
     folder = find_trained(run, root)
     if analysis is not None:
-        report = analyse_run(folder, analysis, pairs(others, "--analysis"), trust=trusted(trust), overrides=overrides)
+        own, data = ([], [*chosen, *overrides]) if chosen else (overrides, [])
+        given = pairs(others, "--analysis")
+        report = analyse_run(folder, analysis, given, trust=trusted(trust), overrides=own, data=data)
     else:
         report = report_run(folder, split, trust=trusted(trust), overrides=overrides)
     metrics = dict(report.metrics)

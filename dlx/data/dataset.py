@@ -131,7 +131,8 @@ class Dataset:
 
     def fingerprint(self) -> dict[str, Any]:
         """What a run keeps to tell later whether these are the same data: `path`, where they lie, and `samples`, the
-        bytes (or another number) of each by its name. Empty where the data cannot change."""
+        bytes (or another number) of each by its name. Empty where the data cannot change. Any other key is a setting
+        that a later evaluation may not change (`binarization`)."""
         return {}
 
     def prepare(self, step: int, system: System) -> dict[str, Tensor] | None:

@@ -67,6 +67,13 @@ def check_classes(before: Spec, after: Spec) -> None:
         )
 
 
+def check_same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Raises UserError if what the dataset says of how its samples are made differs: metrics would not compare."""
+    for name in (before.keys() & after.keys()) - {"counts", "path", "samples"}:
+        if before[name] != after[name]:
+            raise UserError(f"dataset.{name}: the run's data have {before[name]}, got {after[name]}")
+
+
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """The changes of the data, one line each, with numbers."""
     old, new = before.get("samples"), after.get("samples")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from dlx.config.errors import UserError
 from dlx.data.dataset import Unpaired
 from dlx.data.proposals import Proposed, Proposer, with_proposals
 from dlx.random import generator
+from dlx.tasks.spec import Label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +79,7 @@ class SplitSettings:
     batch_size: the effective one; accumulation splits it; None suits the number of samples.
     eval_batch_size: samples that are evaluated at a time; None is 256, or fewer large ones.
     subset: that many samples to train and validate on, or a fraction of them (1.0: all).
+    classes: only samples of these classes, by name or number, in every split.
     fold, folds: validation is fold `fold` (from 0) of a stratified k-fold, also where the dataset gives its own.
     bootstrap: a replicate's number; train is then drawn anew with replacement.
     split_seed: draws all of these, and the test split where the dataset gives none.
@@ -96,6 +98,7 @@ class SplitSettings:
         batch_size: int | None = 128,
         eval_batch_size: int | None = None,
         subset: int | float | None = None,
+        classes: Sequence[str | int] | None = None,
         fold: int | None = None,
         folds: int | None = None,
         bootstrap: int | None = None,
@@ -120,7 +123,9 @@ class SplitSettings:
             raise ValueError(f"fold must be in 0..{folds - 1}, got {fold}")
         self.batch_size: int = batch_size or 0  # 0 until `prepare` knows the number of samples
         self.eval_batch_size = eval_batch_size
-        self.subset, self.fold, self.folds = subset, fold, folds
+        if classes is not None and not classes:
+            raise ValueError("classes must name at least one class, got none")
+        self.subset, self.classes, self.fold, self.folds = subset, classes, fold, folds
         self.bootstrap, self.split_seed = bootstrap, split_seed
         self.weights, self.targets, self.proposals = weights, targets, proposals
         self.workers, self.timeout, self.drop_last = workers, timeout, drop_last
@@ -129,12 +134,13 @@ class SplitSettings:
         """train, val and test. Raises UserError naming the key that asks for more than there is, or that the dataset
         has no use for."""
         self._check_kind(dataset)
+        kept = self._kept_classes(dataset.spec)
         given, targets = dataset.sources, dataset.spec.targets
         if self.proposals is not None:
             self.spec(dataset)
             given = {name: Proposed(source, self.proposals) for name, source in given.items()}
         if not isinstance(given["train"], Unpaired):
-            return dict(self._split(given, targets))
+            return {name: _only_classes(part, kept) for name, part in self._split(given, targets, kept).items()}
         if self.weights is not None or self.targets is not None:
             raise UserError("dataset.weights, dataset.targets: are of one source, and these data are unpaired")
         a, b = (self._split({name: getattr(pair, side) for name, pair in given.items()}, ()) for side in ("a", "b"))
@@ -149,15 +155,26 @@ class SplitSettings:
         """The dataset's, with what is added here. Raises UserError."""
         return with_proposals(dataset.spec, self.proposals)
 
+    def _kept_classes(self, spec: Spec) -> Tensor | None:
+        """The numbers of `classes`, None for all. Raises UserError."""
+        if self.classes is None:
+            return None
+        labels = list(spec.of_kind(Label).values())
+        if len(labels) != 1:
+            raise UserError("dataset.classes: these data have no class labels, or several")
+        return torch.cat([_class_number(labels[0], name) for name in self.classes])
+
     def _check_kind(self, dataset: Dataset) -> None:
         if not dataset.acts:
             return
-        for key in ("subset", "fold", "bootstrap", "weights", "targets", "workers"):
+        for key in ("subset", "classes", "fold", "bootstrap", "weights", "targets", "workers"):
             value = getattr(self, key)
             if value is not None and (key, value) != ("workers", 0):
                 raise UserError(f"dataset.{key}: must not be set, got {value}: this dataset is an environment")
 
-    def _split(self, given: Mapping[str, Source], targets: Sequence[str]) -> dict[str, Split]:
+    def _split(
+        self, given: Mapping[str, Source], targets: Sequence[str], kept: Tensor | None = None
+    ) -> dict[str, Split]:
         source = given["train"]
         labels = class_labels(source)
         if self.targets is not None:
@@ -168,6 +185,8 @@ class SplitSettings:
         else:
             test_index, pool = self._hold_out(pool, labels, keys, TEST_PARTS, "test")
             test = Split(source, test_index)
+        if kept is not None:
+            pool = pool[torch.isin(labels[pool], kept)]
         pool = self._take_subset(pool, labels, keys)
         if self.folds is not None:
             if self.folds > len(pool):
@@ -273,6 +292,19 @@ def _order(pool: Tensor, keys: Keys, split_seed: int, scope: str) -> tuple[torch
     """What draws, and of samples with names a number in [0, 1) for each of the pool."""
     hashed = None if keys is None else hash_keys([keys[n] for n in pool.tolist()], split_seed, scope)
     return generator(split_seed, scope), hashed
+
+
+def _class_number(entry: Label, name: str | int) -> Tensor:
+    try:
+        return entry.read(str(name))
+    except UserError as error:
+        raise UserError(f"dataset.classes: {error}") from None
+
+
+def _only_classes(split: Split, kept: Tensor | None) -> Split:
+    if kept is None:
+        return split
+    return replace(split, index=split.index[torch.isin(class_labels(split.source)[split.index], kept)])
 
 
 def _whole(source: Source) -> Split:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
+from dlx.runs.draw import subplots
+from dlx.runs.media import Curve
 from dlx.tasks.answer import Report
 from dlx.tasks.spec import Label
 
 if TYPE_CHECKING:
+    from dlx.runs.draw import Figure
     from dlx.tasks.system import System
 
 
@@ -47,3 +50,82 @@ def probe(run: Any, *, strength: float = 1.0, samples: int | None = None) -> Rep
             classifier.fit(((features - mean) / std).numpy(), truth.numpy())
         found[f"probe_{split}/accuracy"] = float(classifier.score(((features - mean) / std).numpy(), truth.numpy()))
     return Report(data={"features": features.shape[1]}, metrics=found)
+
+
+def anomaly(run: Any, *, data: Any = None) -> Report:
+    """Density as a detector of what is unusual: log p of the run's own test samples against that of others.
+
+    data: the others, an `Opened` data set (`data=NAME` on the command line); None: the classes that the run was not
+    trained on (`dataset.classes`). `auroc` is the probability that one of the others is less probable than one of the
+    run's own, 0.5 for no difference. ROC curves, one for each class of the others where they have classes.
+    """
+    if data is None:
+        if not run.settings.classes:
+            raise UserError(
+                "--analysis anomaly: needs other data, data=NAME; or a run that was trained on some classes"
+            )
+        data = run.others()
+    usual_N, _ = _log_probs(run, None)
+    labels = list(data.dataset.spec.of_kind(Label))
+    unusual_N, class_N = _log_probs(data, labels[0] if labels else None)
+    found = {"auroc": area(usual_N, unusual_N), "log_prob": float(usual_N.mean()), "others": float(unusual_N.mean())}
+    groups = {"others": unusual_N}
+    if labels:
+        names = data.dataset.spec.entries[labels[0]].classes
+        groups |= {names[number]: unusual_N[class_N == number] for number in class_N.unique().tolist()}
+    rows = [
+        {"data": name, "samples": len(group), "log_prob": float(group.mean()), "auroc": area(usual_N, group)}
+        for name, group in groups.items()
+    ]
+    lines = {f"{name} {area(usual_N, group):.3f}": roc(usual_N, group) for name, group in groups.items()}
+    curves = Curve(lines, "share of the run's own that is found unusual", "share of the others", "ROC curves by log p")
+    return Report(
+        tables={"data": rows},
+        media={"anomaly-roc": curves, "anomaly-log-prob": _histogram(usual_N, unusual_N)},
+        metrics={f"anomaly/{name}": value for name, value in found.items()},
+    )
+
+
+@torch.no_grad()
+def _log_probs(run: Any, label: str | None) -> tuple[Tensor, Tensor]:
+    """log p, float64 [N], and the labels, [N], of the test split of an `Opened` run."""
+    entries = dict(run.system.spec.entries)
+    if label is not None:
+        entries[label] = run.dataset.spec.entries[label]
+    parts = []
+    for batch in run.loader("test", entries).eval_batches():
+        log_prob_B = run.system.log_prob(batch).double().cpu()
+        parts.append((log_prob_B, batch[label].cpu() if label else torch.zeros_like(log_prob_B)))
+    log_prob_N, class_N = (torch.cat(column) for column in zip(*parts, strict=True))
+    return log_prob_N, class_N
+
+
+def area(usual_N: Tensor, unusual_M: Tensor) -> float:
+    """The probability that one of the unusual has a lower score than one of the usual; equal ones count half: the area
+    under the ROC curve."""
+    sorted_N = usual_N.sort().values
+    above = len(usual_N) - torch.searchsorted(sorted_N, unusual_M, right=True)
+    equal = torch.searchsorted(sorted_N, unusual_M, right=True) - torch.searchsorted(sorted_N, unusual_M)
+    return float((above.double() + 0.5 * equal.double()).mean() / len(usual_N))
+
+
+def roc(usual_N: Tensor, unusual_M: Tensor) -> tuple[list[float], list[float]]:
+    """Shares of both that are below a threshold, for each threshold: x of the usual, y of the unusual."""
+    thresholds = torch.cat([usual_N, unusual_M]).unique()
+    found = [
+        torch.searchsorted(part.sort().values, thresholds, right=True) / len(part) for part in (usual_N, unusual_M)
+    ]
+    x, y = ([0.0, *part.tolist()] for part in found)
+    return x, y
+
+
+def _histogram(usual_N: Tensor, unusual_M: Tensor) -> Figure:
+    figure, axes = subplots(size=(6.5, 3.6))
+    both = torch.cat([usual_N, unusual_M])
+    low, high = (float(both.quantile(share)) for share in (0.005, 0.995))  # a few far ones would hide the rest
+    bins = torch.linspace(low, max(high, low + 1e-6), 41).numpy()
+    for part, name in ((usual_N, "the run's own"), (unusual_M, "others")):
+        axes.hist(part.clamp(low, high).numpy(), bins=bins, density=True, alpha=0.6, label=name)
+    axes.set(xlabel="log p, nats", ylabel="density")
+    axes.legend()
+    return figure

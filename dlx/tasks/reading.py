@@ -44,6 +44,14 @@ def image_size(content: bytes) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
+def size_of_file(path: Path) -> tuple[int, int]:
+    """Height and width of an image file. Raises UserError."""
+    try:
+        return image_size(path.read_bytes())
+    except Exception as error:  # Pillow's decoders raise errors of many kinds
+        raise UserError(f"{path}: not an image that can be read ({error})") from error
+
+
 def _open_image(content: bytes, channels: int, background: float) -> Image.Image:
     """Upright, gray (1 channel) or RGB (3); what is transparent lies on the background, 0 black to 1 white. Raises what
     Pillow raises for a damaged file, ValueError for 16-bit and float images (Pillow would clip them)."""

@@ -20,7 +20,7 @@ import torch
 from dlx.config.errors import UserError
 from dlx.config.groups import nearest
 from dlx.config.yaml import FORMAT
-from dlx.tasks.reading import decode_image, fit_inside, read_rows
+from dlx.tasks.reading import decode_image, fit_inside, read_rows, size_of_file
 from dlx.tasks.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class Entry:
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         """A batch of the right dtype, shape and range, normalized."""
         return torch.zeros(count, *self.shape, dtype=self.dtype, device=device)
+
+    def is_like(self, other: Entry | None) -> bool:
+        """Whether stored values of the other entry are read by this one as they are meant."""
+        return type(other) is type(self) and other.shape == self.shape
 
     def normalize(self, raw: Tensor) -> Tensor:
         """Converts stored values to a system's input, same shape."""
@@ -113,6 +117,12 @@ class Image(Entry):
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
 
+    def is_like(self, other: Entry | None) -> bool:
+        return super().is_like(other) and isinstance(other, Image) and other.scale == self.scale
+
+    def __str__(self) -> str:
+        return f"{self.height} x {self.width} pixels of {self.channels} channels, 0 to {self.scale:g}"
+
     def normalize(self, raw: Tensor) -> Tensor:
         x = raw / self.scale if raw.is_floating_point() else raw.float().div_(self.scale)  # the source stays as it is
         return x.float().sub_(_column(self.mean, raw.device)).div_(_column(self.std, raw.device))
@@ -134,6 +144,13 @@ class Image(Entry):
     def read(self, source: Path | str) -> Tensor:
         """An image file, scaled and cut to this size, [1, C, H, W]."""
         return self._normalized(decode_image(Path(source), self.channels, (self.height, self.width), self.background))
+
+    def read_exact(self, source: Path | str) -> Tensor:
+        """An image file of exactly this size, as `read`: what is completed must not be scaled first."""
+        height, width = size_of_file(Path(source))
+        if (height, width) != (self.height, self.width):
+            raise UserError(f"{source}: {height} x {width} pixels, not {self.height} x {self.width}")
+        return self.read(source)
 
     def read_whole(self, source: Path | str) -> tuple[Tensor, tuple[int, int], float]:
         """An image file, scaled to fit into this size and padded at its right and bottom: [1, C, H, W], the height and

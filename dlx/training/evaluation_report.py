@@ -40,9 +40,11 @@ def analyse_run(
     *,
     trust: tuple[str, ...] = (),
     overrides: Sequence[str] = (),
+    data: Sequence[str] = (),
 ) -> Report:
     """What an analysis of the system's kind tells of a run. given: its keyword arguments as texts, converted to their
-    annotated types. Raises UserError naming the nearest analysis or argument."""
+    annotated types. data: choice and keys of another data set, for an analysis with an argument `data`. Raises
+    UserError naming the nearest analysis or argument."""
     import inspect
 
     opened = open_all(folder, trust=trust, overrides=overrides)
@@ -53,6 +55,11 @@ def analyse_run(
     run = analyses[name]
     params = {p.name: p for p in inspect.signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY}
     arguments: dict[str, Any] = {}
+    takes_data = params.pop("data", None) is not None
+    if data:
+        if not takes_data:
+            raise UserError(f"--analysis {name}: takes no other data, got {data[0]}")
+        arguments["data"] = opened.others(data)
     for key, text in given.items():
         if key not in params:
             near = nearest(key, list(params)) or ";"

@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dlx.config import Config, build, build_shared, compose
+from dlx.config.errors import UserError
 from dlx.config.screen import note
-from dlx.data.fingerprint import changes, check_classes, fingerprint
+from dlx.data.fingerprint import changes, check_classes, check_same, fingerprint
 from dlx.data.loader import make_loader
 from dlx.data.splits import train_probe
+from dlx.tasks.spec import Label
 from dlx.training.distributed import Dist, choose_device
 from dlx.training.evaluate import BANK, evaluate
 from dlx.training.load import check_is_run, load_spec, load_system
@@ -44,6 +46,23 @@ class Opened:
         """A loader of `train`, `val` or `test`. entries: to load; None: those that the system reads."""
         return self._loader(self.splits[split], entries)
 
+    def others(self, words: Sequence[str] = ()) -> Opened:
+        """The same system with other data: `data=NAME` and keys of it. Without words, the classes of the run's own data
+        that it was not trained on. Raises UserError where the system cannot read them."""
+        if words:
+            config = compose([*words], base=self.config)
+        else:
+            (label,) = self.dataset.spec.of_kind(Label).values()
+            own = {label.classes[int(label.read(str(name)))] for name in self.settings.classes or ()}
+            left = [name for name in label.classes if name not in own]
+            config = self.config.with_value("dataset", "classes", left)
+        dataset, settings = build(config, "dataset"), build_shared(config, "dataset")
+        for name, entry in self.system.spec.inputs.items():
+            there = settings.spec(dataset).entries.get(name)
+            if not entry.is_like(there):
+                raise UserError(f"dataset: its {name} is {there}, and the run was trained on {entry}")
+        return Opened(config, self.system, dataset, settings)
+
     @property
     def bank(self) -> Loader | None:
         """Training samples for `System.before_evaluation`, if the system defines it."""
@@ -66,7 +85,9 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
         config = compose([*overrides], base=config)
     trainer, dataset, settings = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
     check_classes(load_spec(folder, trust=trust), settings.spec(dataset))
-    for line in changes(folder.data(), fingerprint(dataset)):
+    now = fingerprint(dataset)
+    check_same(folder.data(), now)
+    for line in changes(folder.data(), now):
         note(f"warning: the data changed since the run began: {line}")
     system = trainer.to_device(load_system(folder, config), choose_device(trainer.device))
     return Opened(config, system, dataset, settings)
