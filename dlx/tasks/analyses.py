@@ -61,9 +61,7 @@ def anomaly(run: Any, *, data: Any = None) -> Report:
     """
     if data is None:
         if not run.settings.classes:
-            raise UserError(
-                "--analysis anomaly: needs other data, data=NAME; or a run that was trained on some classes"
-            )
+            raise UserError("--analysis anomaly: needs other data, data=NAME, or a run of some classes (data.classes)")
         data = run.others()
     usual_N, _ = _log_probs(run, None)
     labels = list(data.dataset.spec.of_kind(Label))
@@ -72,7 +70,7 @@ def anomaly(run: Any, *, data: Any = None) -> Report:
     groups = {"others": unusual_N}
     if labels:
         names = data.dataset.spec.entries[labels[0]].classes
-        groups |= {names[number]: unusual_N[class_N == number] for number in class_N.unique().tolist()}
+        groups |= {names[number]: unusual_N[class_N == number] for number in sorted(set(class_N.tolist()))}
     rows = [
         {"data": name, "samples": len(group), "log_prob": float(group.mean()), "auroc": area(usual_N, group)}
         for name, group in groups.items()
@@ -111,7 +109,7 @@ def area(usual_N: Tensor, unusual_M: Tensor) -> float:
 
 def roc(usual_N: Tensor, unusual_M: Tensor) -> tuple[list[float], list[float]]:
     """Shares of both that are below a threshold, for each threshold: x of the usual, y of the unusual."""
-    thresholds = torch.cat([usual_N, unusual_M]).unique()
+    thresholds = torch.cat([usual_N, unusual_M]).sort().values
     found = [
         torch.searchsorted(part.sort().values, thresholds, right=True) / len(part) for part in (usual_N, unusual_M)
     ]

@@ -5,7 +5,8 @@ and `bpd`, bits a dimension: nll / (D ln 2). Values of images are levels (0 or 1
 probability and nll at least 0; of points it is a density.
 A model of conditionals inherits `Autoregressive`, which draws sample after sample in the order of the dimensions.
 
-Shapes: B batch, C channels, H height, W width, D = H W C dimensions, the channels of a pixel next to each other, K levels.
+Shapes: B batch, C channels, H height, W width, D = H W C dimensions (the channels of a pixel follow each other), K
+levels.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 
     from dlx.runs.draw import Figure
     from dlx.tasks.answer import Report
-    from dlx.tasks.spec import Reals, Spec
+    from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch, Objective, Statistics
 
 SHOWN = 36  # samples of a picture
+POINTS = 1000  # of a picture of points
 COMPLETED = 8  # images of a picture that are half given
 
 
@@ -138,15 +140,12 @@ class Density(System):
     def showcase(self, batch: Batch) -> dict[str, Any]:
         if not self.defines("sample"):
             return {}
-        made = self.sample(SHOWN)
+        made: Any = self.sample(SHOWN if isinstance(self.input, Image) else POINTS)
         if isinstance(made, Iterator):
             *_, made = made
         if isinstance(self.input, Image):
             return {"samples": grid(self.input.draw(made[self.input_name]))}
-        return {"samples": draw_points(batch[self.input_name], self._many(self.sample), self.input)}
-
-    def _many(self, sample: Callable[..., Any]) -> Tensor:
-        return sample(1000)[self.input_name]
+        return {"samples": draw_points(batch[self.input_name], made[self.input_name])}
 
 
 class Autoregressive(Density):
@@ -312,8 +311,8 @@ def draw_surprisal(pixels: Tensor, nats_NHW: Tensor, title: str = "") -> Figure:
     return figure
 
 
-def draw_points(data_BF: Tensor, drawn_BF: Tensor, reals: Reals) -> Figure:
-    """Two of the columns of the data, and beside them those of samples, on the same axes."""
+def draw_points(data_BF: Tensor, drawn_BF: Tensor) -> Figure:
+    """The first two columns of the data, and beside them those of samples, on the same axes."""
     figure, axes = subplots(1, 2, size=(7.5, 3.8), sharex=True, sharey=True)
     for axis, points, title in zip(axes, (data_BF, drawn_BF), ("data", "samples"), strict=True):
         columns = points[:, :2].float().cpu()

@@ -30,9 +30,7 @@ class IndependentPixels(Autoregressive):
         super().__init__(spec=spec)
         checks.one_of(("counts", "gradient"), by=by)
         if not smoothing > 0:
-            raise ValueError(
-                f"smoothing must be above 0, or a level never seen would have no probability, got {smoothing}"
-            )
+            raise ValueError(f"smoothing must be above 0, or a new level would have no probability, got {smoothing}")
         self.by, self.smoothing = by, smoothing
         table_DK = torch.zeros(self.dimensions, self.levels)
         if by == "counts":
