@@ -286,3 +286,33 @@ def test_weights_with_pickled_objects_are_not_loaded(tmp_path):
     np.save(path, np.array([object()] * 100), allow_pickle=True)
     with pytest.raises(UserError, match=r"^dataset\.weights: "):
         view(weights=str(path)).split(Labelled(train=torch.arange(100) % 4))
+
+
+def test_only_some_classes_in_every_split():
+    label = torch.arange(200) % 4
+    whole = view().split(Labelled(train=label))
+    some = view(classes=["b", 3]).split(Labelled(train=label))
+    for name, split in whole.items():
+        kept = split.index[torch.isin(label[split.index], torch.tensor([1, 3]))]
+        if name == "test":  # the same of each class as without
+            assert torch.equal(some[name].index, kept)
+        assert set(label[some[name].index].tolist()) == {1, 3}
+
+
+def test_classes_of_given_splits_and_subsets():
+    label = torch.arange(80) % 4
+    some = view(classes=["a"], subset=0.5).split(Labelled(train=label, val=label, test=label))
+    assert [len(some[name]) for name in ("train", "val", "test")] == [10, 20, 20]
+
+
+@pytest.mark.parametrize(("dataset", "message"), [
+    (Labelled(train=torch.arange(40) % 4), "dataset.classes: e: unknown class"), (Real(), "have no class labels"),
+])  # fmt: skip
+def test_classes_that_there_are_not(dataset, message):
+    with pytest.raises(UserError, match=message):
+        view(classes=["e"]).split(dataset)
+
+
+def test_no_classes():
+    with pytest.raises(ValueError, match="classes must name at least one"):
+        view(classes=[])

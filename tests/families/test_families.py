@@ -57,7 +57,9 @@ FAMILIES = {
     "finetuned": Family(
         ("loss", "accuracy", "nll"), first=("masked", "model.body_from=masked"), predict="abcdefgha", export=None
     ),
-    "vae": Family(("loss", "nll"), sample=("--given", "scale=2"), rows=("train/loss", "train/warmup")),
+    "vae": Family(
+        ("nll", "bpd"), predict="photo", sample=("--given", "scale=2"), rows=("train/loss", "train/warmup")
+    ),
     "wgan": Family((), sample=(), kfold="is not evaluated", batched="several objectives", rows=GAN_ROWS),
     "cycle": Family(("cycle",), batched="several objectives", rows=CYCLE_ROWS),
     "growing": Family(("mse",), batched="stages", rows=("train/loss", "train/share")),
