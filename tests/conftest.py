@@ -202,7 +202,7 @@ MODEL_OF = {
         "ar_process", "noisy_sine", "labeled_text", "stdlib_modules",
     ),
     "seq2seq": ("dates", "reverse", "parallel_text", "multi30k"),
-    "bert": ("sentence_pairs",),
+    "bert": ("sentence_pairs", "recipe/bert"),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 
