@@ -125,6 +125,11 @@ class Dataset:
         """The output of `splits()`, computed once."""
         return self.splits()
 
+    def adopt(self, spec: Spec) -> None:
+        """Called before anything is read where a run goes on or is evaluated: `spec` is that of the data it was trained
+        on. A dataset that makes a tokenizer takes that run's from it: on changed or other texts each token still means
+        what it meant to the model."""
+
     def notes(self) -> list[str]:
         """Lines for the user before a training, such as images that were left out."""
         return []

@@ -104,9 +104,11 @@ def prepare(
         parameter = torch.zeros(1, requires_grad=True)
         attempt(_make_optimizer, config, class_block(config, "optimizer"), params=[parameter])
     system = None
+    before = load_spec(run, trust=config.trust) if run is not None else None
+    if before is not None and dataset is not None:
+        dataset.adopt(before)
     spec = attempt(settings.spec, dataset) if dataset is not None and settings is not None else None
-    if spec is not None and run is not None:
-        before = load_spec(run, trust=config.trust)
+    if spec is not None and before is not None:
         check_classes(before, spec)
         spec = before
     if spec is not None and (built := attempt(build_meta, config, spec)) is not None:

@@ -65,7 +65,9 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
     if overrides:
         config = compose([*overrides], base=config)
     trainer, dataset, settings = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
-    check_classes(load_spec(folder, trust=trust), settings.spec(dataset))
+    before = load_spec(folder, trust=trust)
+    dataset.adopt(before)
+    check_classes(before, settings.spec(dataset))
     for line in changes(folder.data(), fingerprint(dataset)):
         note(f"warning: the data changed since the run began: {line}")
     system = trainer.to_device(load_system(folder, config), choose_device(trainer.device))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dlx.config import build, build_shared, compose
 from dlx.config.errors import UserError
 from dlx.data.labeled_text import LabeledText
 
@@ -44,6 +45,24 @@ def test_folders(tmp_path):
     dataset = LabeledText(path=folders(tmp_path / "b", **given))
     assert {name: len(source) for name, source in dataset.splits().items()} == {"train": 4, "test": 4}
     assert "test: a/1.txt" in dataset.fingerprint()["samples"]
+
+
+@pytest.mark.parametrize("kind", ["table", "folders"])
+@pytest.mark.parametrize("split_seed", [0, 3])
+def test_the_tokenizer_learns_from_no_text_that_is_tested_on(kind, split_seed, tmp_path):
+    if kind == "table":
+        path = tmp_path / "texts.csv"
+        path.write_text("text,label\n" + "".join(f"word{n},{'ab'[n % 2]}\n" for n in range(40)))
+    else:
+        path = folders(tmp_path / "texts", **{f"{'ab'[n % 2]}__{n}": f"word{n}" for n in range(40)})
+    config = compose(
+        ["model=lstm", "data=labeled_text", f"data.path={path}", "data.tokens=words", f"data.split_seed={split_seed}"]
+    )
+    dataset = build(config, "dataset")
+    test = build_shared(config, "dataset").split(dataset)["test"]
+    unknown = dataset.tokenizer.size - 1
+    assert len(dataset.tokenizer.words) == 40 - len(test)
+    assert (test.source.take(test.index)["tokens"][:, 1] == unknown).all()
 
 
 @pytest.mark.parametrize(

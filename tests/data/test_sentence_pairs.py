@@ -60,6 +60,12 @@ def test_long_lines_are_cut_to_half(dataset):
     assert all(len(a) == len(b) == 9 for a, b in parts(dataset, batch))
 
 
+def test_words_are_learned_from_the_training_documents_alone(dataset):
+    words = SentencePairsText(path=dataset.path, tokens="words").tokenizer.words
+    assert "35" in words
+    assert not {"36", "37", "38", "39"} & set(words)
+
+
 def test_too_few_documents_are_refused(tmp_path):
     (tmp_path / "text").write_text("one\n\ntwo\n")
     with pytest.raises(UserError, match="0 documents of two lines or more"):

@@ -169,14 +169,14 @@ def test_every_command_works_or_says_why_not(name, call):
 
 
 def predicts(family: Family, run: str, call) -> None:
-    source = "photo.png" if family.predict == "photo" else family.predict or "photo.png"
+    text = family.predict if family.predict != "photo" else None
     Image.new("L", (40, 20), 90).save("photo.png")
-    answered = call("predict", run, source, "--json")
+    answered = call("predict", run, *(("--text", text) if text else ("photo.png",)), "--json")
     if family.predict is None:
         is_refused(answered, "dlx predict:")
     else:
         (answer,) = result_of(answered)["predictions"]
-        assert answer["file"] == source
+        assert answer["file"] == (text or "photo.png")
         assert len(answer) >= 2
 
 
