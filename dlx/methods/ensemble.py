@@ -35,6 +35,7 @@ def write_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **se
         "clip_norm": None,
         "accumulate": 1,
         "compile": False,
+        "precision": "fp32",
         "monitor": None,
         "init_from": None,
     }

@@ -255,7 +255,8 @@ def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
     model = config.choices["model"]
     why = f"does nothing for {model}, which is fitted in closed form, without gradient steps"
     keys = [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None]
-    keys += [f"trainer.{key}" for key, off in (("accumulate", 1), ("compile", False)) if getattr(trainer, key) != off]
+    unset = {"accumulate": 1, "compile": False, "precision": "fp32"}
+    keys += [f"trainer.{key}" for key, value in unset.items() if getattr(trainer, key) != value]
     problems = [Problem(key, why) for key in (["regularization"] if config.choices["regularization"] else keys)]
     if world_size() > 1:
         problems.append(Problem("model", f"{model} is fitted in closed form, by one process, not under torchrun"))

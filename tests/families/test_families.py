@@ -50,10 +50,10 @@ FAMILIES = {
     "sentence": Family(("loss", "accuracy", "nll"), predict="abcdefgha", export=None),
     "language": Family(
         ("loss", "perplexity", "bits_per_byte"), predict="abc", sample=("--prompt", "abc"),
-        batched="do not stay on the device", export=None,
+        batched="windows of a stream", export=None,
     ),
     "seq2seq": Family(("loss", "accuracy", "exact_match"), predict="abc", batched="similar length"),
-    "masked": Family(("loss",), batched="do not stay on the device"),
+    "masked": Family(("loss",), batched="windows of a stream"),
     "finetuned": Family(
         ("loss", "accuracy", "nll"), first=("masked", "model.body_from=masked"), predict="abcdefgha", export=None
     ),
