@@ -47,7 +47,8 @@ class Tagging:
         return token_mean(*self._per_token(output, batch), batch)
 
     def counted(self, batch: Batch) -> Tensor:
-        return (batch[self.target_name] != self.labels.ignore).sum()
+        labels_BL: Tensor = batch[self.target_name]
+        return (labels_BL != self.labels.ignore).sum()
 
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         labels_BL = batch[self.target_name]
