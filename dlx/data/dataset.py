@@ -111,6 +111,9 @@ class Dataset:
     """Whether it is an environment: what it learns from is what `prepare` makes it do. It has no folds, subsets,
     replicates or weights, and is loaded by the process that trains."""
 
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """Constructor arguments that `adopt` stands in for: where a run is read they stay as they are."""
+
     spec: Spec
 
     def splits(self) -> Mapping[str, Source | Unpaired]:

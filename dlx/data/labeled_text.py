@@ -97,6 +97,8 @@ class LabeledTexts(Dataset):
     def tokenizer(self) -> Tokenizer:
         return self.make_tokenizer()
 
+    keeps = ("tokens", "vocabulary")
+
     def adopt(self, spec: Spec) -> None:
         self.tokenizer = tokenizer_of(spec) or self.tokenizer
 

@@ -64,6 +64,8 @@ class ParallelPairs(TextPairs):
             texts = [text.replace("\n", "") for text in texts]
         return make_tokenizer(self.tokens, texts, self.vocabulary, FIRST, lower=self.lower, root=self.root)
 
+    keeps = ("tokens", "vocabulary", "lower")
+
     def adopt(self, spec: Spec) -> None:
         self._tokenizer = tokenizer_of(spec, "source") or self._tokenizer
 

@@ -125,6 +125,8 @@ class SentencePairsText(Dataset):
             texts = [text.replace("\n", "") for text in texts]
         return make_tokenizer(self.tokens, texts, self.vocabulary, len(MARKED), root=self.root)
 
+    keeps = ("tokens", "vocabulary")
+
     def adopt(self, spec: Spec) -> None:
         self.tokenizer = tokenizer_of(spec) or self.tokenizer
 

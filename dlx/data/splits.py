@@ -314,11 +314,15 @@ def below(labels: Tensor, hashed: Tensor, share: float) -> Tensor:
 
 
 def class_labels(source: Source) -> Tensor:
-    """Class labels of a source, int64 [N]: its tensor `label`, or its attribute `labels`. Zeros for real targets."""
+    """Class labels of a source, int64 [N]: its tensor `label`, or its attribute `labels`. Zeros where it has none."""
+    labels = known_labels(source)
+    return torch.zeros(len(source), dtype=torch.int64) if labels is None else labels
+
+
+def known_labels(source: Source) -> Tensor | None:
+    """As `class_labels`; None where the source has none: real targets, or labels that are drawn with the samples."""
     labels = getattr(source, "tensors", {}).get("label", getattr(source, "labels", None))
-    if labels is None or labels.dim() != 1 or labels.is_floating_point():
-        return torch.zeros(len(source), dtype=torch.int64)
-    return labels.long()
+    return None if labels is None or labels.dim() != 1 or labels.is_floating_point() else labels.long()
 
 
 def _by_class(labels: Tensor, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:

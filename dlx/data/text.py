@@ -118,6 +118,8 @@ class TextStream(Dataset):
         parts = self._parts
         return self.make_tokenizer([parts["train"]] if is_learned(self.tokens) else list(parts.values()))
 
+    keeps = ("tokens", "vocabulary")
+
     def adopt(self, spec: Spec) -> None:
         self.tokenizer = tokenizer_of(spec) or self.tokenizer
 

@@ -13,7 +13,7 @@ from dlx.data.loader import make_loader
 from dlx.data.splits import train_probe
 from dlx.training.distributed import Dist, choose_device
 from dlx.training.evaluate import BANK, evaluate
-from dlx.training.load import check_is_run, load_spec, load_system
+from dlx.training.load import adopt, check_is_run, load_system
 from dlx.training.signals import Signals
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
     if overrides:
         config = compose([*overrides], base=config)
     trainer, dataset, settings = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
-    before = load_spec(folder, trust=trust)
-    dataset.adopt(before)
-    check_classes(before, settings.spec(dataset))
+    check_classes(adopt(dataset, folder, config), settings.spec(dataset))
     for line in changes(folder.data(), fingerprint(dataset)):
         note(f"warning: the data changed since the run began: {line}")
     system = trainer.to_device(load_system(folder, config), choose_device(trainer.device))

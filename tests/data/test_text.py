@@ -7,6 +7,7 @@ from dlx.config.errors import UserError
 from dlx.data.loader import make_loader
 from dlx.data.splits import SplitSettings
 from dlx.data.text import TextStream, decode, encode_stream, pad_rows, read_text, smallest
+from dlx.runs.folder import RunFolder
 from dlx.tasks.tokenizer import Bytes, Characters
 
 
@@ -149,6 +150,12 @@ def test_other_texts_are_read_in_the_tokens_of_the_run(tokens, dlx_call, here, t
     few = dlx_call("eval", run, "data.path=few.txt", "--json")
     assert few.code == 0, few.err
     assert json.loads(few.out)["metrics"]["test/loss"] < 2.0  # in an alphabet of its own 5 and more
+    other = dlx_call("eval", run, "data.tokens=bytes")
+    assert other.code == 2
+    assert f"dataset.tokens: must stay {tokens}: " in other.err
+    forked = dlx_call("resume", run, "--fork", "data.path=few.txt", "trainer.max_steps=1", "--json")
+    assert forked.code == 0, forked.err
+    assert RunFolder(json.loads(forked.out)["run"]).spec_texts() == RunFolder(run).spec_texts()
     more = dlx_call("eval", run, "data.path=more.txt")
     assert (more.code, "that the vocabulary lacks: 'F' 'O' 'R' 'U'" in more.err) == (
         (2, True) if tokens == "characters" else (0, False)
