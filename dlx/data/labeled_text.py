@@ -44,6 +44,8 @@ class LabeledTexts(Dataset):
     texts are cut, and a note says how many. split_seed: draws the test split where `samples` gives none.
     """
 
+    keeps = ("tokens", "vocabulary")
+
     def __init__(
         self,
         *,
@@ -96,8 +98,6 @@ class LabeledTexts(Dataset):
     @cached_property
     def tokenizer(self) -> Tokenizer:
         return self.make_tokenizer()
-
-    keeps = ("tokens", "vocabulary")
 
     def adopt(self, spec: Spec) -> None:
         self.tokenizer = tokenizer_of(spec) or self.tokenizer

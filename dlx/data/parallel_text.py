@@ -31,6 +31,8 @@ class ParallelPairs(TextPairs):
     subwords. lower: all in lower case. most: pairs with more tokens on a side, marks included, are left out.
     """
 
+    keeps = ("tokens", "vocabulary", "lower")
+
     def __init__(
         self,
         *,
@@ -63,8 +65,6 @@ class ParallelPairs(TextPairs):
         if self.tokens == "characters":
             texts = [text.replace("\n", "") for text in texts]
         return make_tokenizer(self.tokens, texts, self.vocabulary, FIRST, lower=self.lower, root=self.root)
-
-    keeps = ("tokens", "vocabulary", "lower")
 
     def adopt(self, spec: Spec) -> None:
         self._tokenizer = tokenizer_of(spec, "source") or self._tokenizer

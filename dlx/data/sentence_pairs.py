@@ -84,6 +84,8 @@ class SentencePairsText(Dataset):
     The first 90 % of the lines are trained on, the next 5 % validate and the last 5 % test.
     """
 
+    keeps = ("tokens", "vocabulary")
+
     def __init__(
         self,
         *,
@@ -124,8 +126,6 @@ class SentencePairsText(Dataset):
         if self.tokens == "characters":
             texts = [text.replace("\n", "") for text in texts]
         return make_tokenizer(self.tokens, texts, self.vocabulary, len(MARKED), root=self.root)
-
-    keeps = ("tokens", "vocabulary")
 
     def adopt(self, spec: Spec) -> None:
         self.tokenizer = tokenizer_of(spec) or self.tokenizer

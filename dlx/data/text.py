@@ -88,6 +88,8 @@ class TextStream(Dataset):
     one, so that each token but the text's first is predicted once. root: where trained tokenizers are kept.
     """
 
+    keeps = ("tokens", "vocabulary")
+
     def __init__(
         self, *, tokens: str = "characters", vocabulary: int = 1024, length: int = 128, root: Path | None = None
     ) -> None:
@@ -117,8 +119,6 @@ class TextStream(Dataset):
     def tokenizer(self) -> Tokenizer:
         parts = self._parts
         return self.make_tokenizer([parts["train"]] if is_learned(self.tokens) else list(parts.values()))
-
-    keeps = ("tokens", "vocabulary")
 
     def adopt(self, spec: Spec) -> None:
         self.tokenizer = tokenizer_of(spec) or self.tokenizer
