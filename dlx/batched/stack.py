@@ -18,7 +18,7 @@ from dlx.batched.optimizer import StackedOptimizer
 from dlx.batched.rules import flatten
 from dlx.batched.vmapped import NotBatchable, VmappedSystem
 from dlx.data.dataset import Dataset
-from dlx.data.loader import DeviceLoader
+from dlx.data.loader import DeviceLoader, WindowsLoader
 from dlx.random import reseed
 from dlx.tasks.system import Batch, System
 from dlx.tracking.recorder import Display
@@ -51,7 +51,8 @@ def check_batchable(trainer: Trainer, loop: Loop) -> None:
         "an evaluation that looks at training data": system.defines("before_evaluation"),
         "batches of similar length": bool(loader.lengths),
         "a dataset that acts": type(loop.loaders.dataset).prepare is not Dataset.prepare,
-        "data that do not stay on the device": not isinstance(loader, DeviceLoader),
+        "windows of a stream": isinstance(loader, WindowsLoader),
+        "data that do not stay on the device": not isinstance(loader, DeviceLoader | WindowsLoader),
     }
     alone = [part for hook in ("around_loss", "on_gradients", "after_step") for part in loop.hooks[hook]]
     reasons |= {f"regularization.{name}": part in alone for name, part in loop.regularizers.items()}

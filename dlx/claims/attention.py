@@ -16,7 +16,7 @@ from torch import Tensor
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
 from dlx.claims.common import legend_beside
 from dlx.config import Config
-from dlx.config.checks import at_least
+from dlx.config.checks import at_least, rising
 from dlx.random import generator
 
 STYLE = {"divided": ("tab:blue", "q · k / √d"), "not_divided": ("tab:red", "q · k")}
@@ -30,8 +30,7 @@ class Attention(Claim):
     def __init__(
         self, *, widths: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256, 512), keys: int = 32, queries: int = 2000
     ) -> None:
-        if len(widths) < 2 or list(widths) != sorted(set(widths)) or widths[0] < 1:
-            raise ValueError(f"widths must be at least two, rise, and be at least 1, got {list(widths)}")
+        rising(2, widths=widths)
         at_least(2, keys=keys)
         at_least(1, queries=queries)
         self.widths, self.keys, self.queries = widths, keys, queries

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dlx.claims.claim import Claim, Figure, Measured, Runs, Verdict
 from dlx.claims.common import legend_beside
 from dlx.config import Config
-from dlx.config.checks import at_least
+from dlx.config.checks import at_least, rising
 from dlx.random import reseed
 
 STYLE = {"written out": ("tab:red", "o-"), "fused": ("tab:purple", "s-"), "RNN": ("tab:blue", "^-")}
@@ -35,8 +35,7 @@ class AttentionCost(Claim):
     def __init__(
         self, *, lengths: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096), width: int = 64, repeats: int = 7
     ) -> None:
-        if len(lengths) < 3 or list(lengths) != sorted(set(lengths)) or lengths[0] < 1:
-            raise ValueError(f"lengths must be at least three, rise, and be at least 1, got {list(lengths)}")
+        rising(3, lengths=lengths)
         at_least(1, width=width, repeats=repeats)
         self.lengths, self.width, self.repeats = lengths, width, repeats
 

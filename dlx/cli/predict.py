@@ -40,7 +40,9 @@ def predict(
     run: Run,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE...", help="Images, .csv or .npy rows, texts: what the run reads; or folders."),
+        typer.Argument(
+            metavar="FILE...", help="Files that the run reads: images, .csv or .npy rows, texts; or folders."
+        ),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A text to answer to (repeatable).")] = None,
     lines: Annotated[
@@ -75,7 +77,7 @@ def predict(
     is_text = entry.is_text
     if not is_text and (text or lines is not None):
         raise UserError(f"{'--text' if text else '--lines'}: {type(system).__name__} reads no texts; it reads {name}")
-    sources: list[Given] = [*(text or ()), *_sources(files or (), system, name)]
+    sources: list[Given] = [*(text or ()), *_sources(files or (), is_text)]
     if is_text and (lines if lines is not None else bool(system.spec.targets)):
         sources = [part for source in sources for part in (_lines(source) if isinstance(source, Path) else [source])]
     if not sources:
@@ -141,9 +143,9 @@ def _lines(path: Path) -> list[Given]:
     return found
 
 
-def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str]:
-    """The files, and those in folders. A system of texts takes a word that is not a file as a text."""
-    found: list[Path | str] = []
+def _sources(words: Sequence[str], is_text: bool) -> list[Path]:
+    """The files, and those in folders. Raises UserError for what is not there: a text is given by --text."""
+    found: list[Path] = []
     missing = []
     for word in words:
         path = existing_path(word)
@@ -154,12 +156,10 @@ def _sources(words: Sequence[str], system: System, name: str) -> list[Path | str
             if not inside:
                 raise UserError(f"{word}: the folder holds no files")
             found += inside
-        elif system.spec.entries[name].is_text:
-            found.append(word)
         else:
             missing.append(word)
     if missing:
-        raise UserError(f"no such file: {', '.join(missing)}")
+        raise UserError(f"no such file: {', '.join(missing)}{' (a text is given by --text)' if is_text else ''}")
     return found
 
 

@@ -86,7 +86,12 @@ def train(
 
 
 def report(result: Result, json: bool, flags: str = "") -> None:
-    """Prints the metrics, the folder and the next commands of a run; ends the process with the result's code."""
+    """Prints the metrics, the folder and the next commands of a run, of several processes in the first; ends the
+    process with the result's code."""
+    from dlx.training.distributed import prints
+
+    if not prints():
+        raise typer.Exit(result.code)
     if result.code in (0, LOST) or result.metrics:
         run = result.run
         say_values({name: f"{value:.4f}" for name, value in result.metrics.items() if name.startswith("test/")}, json)

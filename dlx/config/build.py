@@ -161,9 +161,12 @@ def _shared_names(group: str) -> set[str]:
 
 
 def class_block(config: Config, group: str) -> dict[str, Any]:
-    """A group's block with the keys of its class alone."""
+    """A group's block with the keys of its class alone. A shared key that its constructor names is also one of these:
+    a dataset may ask for `split_seed`."""
     shared = _shared_names(group)
-    return {name: value for name, value in config[group].items() if name not in shared}
+    signature = read(str(config[group].get("_target_")))
+    own = shared & signature.params.keys() if signature else set()
+    return {name: value for name, value in config[group].items() if name not in shared or name in own}
 
 
 def build(config: Config, group: str, **given: Any) -> Any:

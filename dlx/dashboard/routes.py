@@ -69,12 +69,13 @@ class Routes:
         return raw_json(request, runs_json(version, runs, gone, str(self.index.root)))
 
     def filter(self, request: Request) -> Response:
-        from dlx.runs.expression import keys_of, parse
+        from dlx.runs.expression import check_orders, keys_of, parse
         from dlx.runs.keys import check_keys
 
         entries = self.index.entries
         expression = parse(request.query_params.get("where", ""))
         check_keys(keys_of(expression), entries.values())
+        check_orders(expression, entries.values())
         return json_answer(request, {"ids": [name for name, entry in entries.items() if expression.matches(entry)]})
 
     def run(self, request: Request) -> Response:

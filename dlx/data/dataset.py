@@ -111,6 +111,9 @@ class Dataset:
     """Whether it is an environment: what it learns from is what `prepare` makes it do. It has no folds, subsets,
     replicates or weights, and is loaded by the process that trains."""
 
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """Constructor arguments that `adopt` stands in for: where a run is read they stay as they are."""
+
     spec: Spec
 
     def splits(self) -> Mapping[str, Source | Unpaired]:
@@ -124,6 +127,11 @@ class Dataset:
     def sources(self) -> Mapping[str, Any]:
         """The output of `splits()`, computed once."""
         return self.splits()
+
+    def adopt(self, spec: Spec) -> None:
+        """Called before anything is read where a run goes on or is evaluated: `spec` is that of the data it was trained
+        on. A dataset that makes a tokenizer takes that run's from it: on changed or other texts each token still means
+        what it meant to the model."""
 
     def notes(self) -> list[str]:
         """Lines for the user before a training, such as images that were left out."""

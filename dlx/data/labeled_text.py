@@ -17,14 +17,18 @@ from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import data_root
 from dlx.data.image_folder import split_of
+from dlx.data.splits import held_out
 from dlx.data.text import BEGIN, END, MARKED, pad_rows, read_text
 from dlx.data.text_file import checksum, fingerprint
-from dlx.data.tokenizing import check_tokens, make_tokenizer
+from dlx.data.tokenizing import check_tokens, is_learned, make_tokenizer, tokenizer_of
 from dlx.tasks.spec import Label, LabeledTokens, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch import Tensor
+
+    from dlx.tasks.spec import Spec
     from dlx.tasks.tokenizer import Tokenizer
 
 COLUMNS = ("text", "label")
@@ -35,26 +39,52 @@ Sample = tuple[str, str, str]
 class LabeledTexts(Dataset):
     """Base of datasets of labelled texts, each between the marks begin ([CLS]) and end ([SEP]), padded to `length`.
 
-    tokens: characters, bytes, words, bpe, wordpiece, or the path of a tokenizer.json. vocabulary: the most words or
-    subwords. length: tokens, marks included; longer texts are cut, and a note says how many.
+    tokens: characters, bytes, words, bpe, wordpiece, or the path of a tokenizer.json; words and subwords are learned
+    from texts that are not tested on. vocabulary: the most words or subwords. length: tokens, marks included; longer
+    texts are cut, and a note says how many. split_seed: draws the test split where `samples` gives none.
     """
 
+    keeps = ("tokens", "vocabulary")
+
     def __init__(
-        self, *, tokens: str = "characters", vocabulary: int = 1024, length: int = 128, root: Path | None = None
+        self,
+        *,
+        tokens: str = "characters",
+        vocabulary: int = 1024,
+        length: int = 128,
+        root: Path | None = None,
+        split_seed: int = 0,
     ) -> None:
         check_tokens(tokens, vocabulary, len(MARKED))
         checks.at_least(3, length=length)
         self.tokens, self.vocabulary, self.length, self.root = tokens, vocabulary, length, data_root(root)
+        self.split_seed = split_seed
 
     def samples(self) -> Mapping[str, Sequence[Sample]]:
         """Of `train`, and of `val` and `test` where they are given."""
         raise NotImplementedError(f"{type(self).__name__} defines no samples")
 
     def make_tokenizer(self) -> Tokenizer:
-        learned = self.tokens in ("bpe", "wordpiece", "words")
-        parts = [self.given["train"]] if learned else list(self.given.values())
-        texts = [text for part in parts for text, *_ in part]
+        parts = {"train": self._known} if is_learned(self.tokens) else self.given
+        texts = [text for part in parts.values() for text, *_ in part]
         return make_tokenizer(self.tokens, texts, self.vocabulary, len(MARKED), root=self.root)
+
+    @property
+    def _known(self) -> list[Sample]:
+        """The training samples without those that `SplitSettings` takes from them for the test split."""
+        samples = self.given["train"]
+        if "test" in self.given:
+            return list(samples)
+        held = held_out(self._labels("train"), self._keys("train"), self.split_seed, "test")
+        return [sample for sample, tested in zip(samples, held.tolist(), strict=True) if not tested]
+
+    def _labels(self, part: str) -> Tensor:
+        number = {label: n for n, label in enumerate(self.classes)}
+        return torch.tensor([number[label] for _, label, _ in self.given[part]])
+
+    def _keys(self, part: str) -> list[str] | None:
+        keys = [key for *_, key in self.given[part]]
+        return keys if all(keys) else None
 
     @cached_property
     def given(self) -> Mapping[str, Sequence[Sample]]:
@@ -68,6 +98,9 @@ class LabeledTexts(Dataset):
     @cached_property
     def tokenizer(self) -> Tokenizer:
         return self.make_tokenizer()
+
+    def adopt(self, spec: Spec) -> None:
+        self.tokenizer = tokenizer_of(spec) or self.tokenizer
 
     @cached_property
     def _rows(self) -> dict[str, list[list[int]]]:
@@ -83,17 +116,14 @@ class LabeledTexts(Dataset):
         )
 
     def splits(self) -> dict[str, Source]:
-        number, found = {label: n for n, label in enumerate(self.classes)}, {}
+        found: dict[str, Source] = {}
         for name, rows in self._rows.items():
             marked = [[BEGIN, *row[: self.length - 2], END] for row in rows]
             tokens_NL, lengths_N = pad_rows(marked, self.tokenizer.size, self.length)
-            label_N = torch.tensor([number[label] for _, label, _ in self.given[name]])
-            source = TensorSource(tokens=tokens_NL, label=label_N)
-            source.lengths = {"tokens": lengths_N}
-            if all(key for *_, key in self.given[name]):
-                source.keys = [key for *_, key in self.given[name]]
+            source = TensorSource(tokens=tokens_NL, label=self._labels(name))
+            source.lengths, source.keys = {"tokens": lengths_N}, self._keys(name)
             found[name] = source
-        return dict(found)
+        return found
 
     def notes(self) -> list[str]:
         rows = [row for part in self._rows.values() for row in part]
@@ -116,8 +146,9 @@ class LabeledText(LabeledTexts):
         vocabulary: int = 1024,
         length: int = 256,
         root: Path | None = None,
+        split_seed: int = 0,
     ) -> None:
-        super().__init__(tokens=tokens, vocabulary=vocabulary, length=length, root=root)
+        super().__init__(tokens=tokens, vocabulary=vocabulary, length=length, root=root, split_seed=split_seed)
         self.path = Path(path).expanduser()
 
     def samples(self) -> dict[str, list[Sample]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.text import BEGIN, END, PAD, pad_rows
 from dlx.tasks.spec import Tokens, Translations
@@ -21,8 +22,11 @@ FIRST = 3  # marks: padding, begin, end
 class TextPairs(Dataset):
     """Base of datasets of pairs of texts. A subclass defines `pairs` and `tokenizers`.
 
-    Batches are of pairs of similar length. The vocabularies may be one, so that embeddings can be tied.
+    Batches are of pairs of similar length. The vocabularies may be one, so that embeddings can be tied. most: pairs
+    with more tokens on a side, marks included, are left out.
     """
+
+    most: int | None = None
 
     def pairs(self) -> Mapping[str, Sequence[Pair]]:
         """(source, target) of `train`, and of `val` and `test` where they are given."""
@@ -38,19 +42,22 @@ class TextPairs(Dataset):
         return self.pairs()
 
     @cached_property
-    def _rows(self) -> dict[str, tuple[list[list[int]], list[list[int]]]]:
+    def rows(self) -> dict[str, tuple[list[list[int]], list[list[int]]]]:
+        """Tokens of the sources and targets between their marks. Raises UserError where `most` leaves none."""
         source, target = self.tokenizers()
-        return {
-            name: (
-                [[*source.encode(text), END] for text, _ in pairs],
-                [[BEGIN, *target.encode(text), END] for _, text in pairs],
-            )
-            for name, pairs in self.given.items()
-        }
+        found = {}
+        for name, pairs in self.given.items():
+            rows = [([*source.encode(a), END], [BEGIN, *target.encode(b), END]) for a, b in pairs]
+            if self.most is not None:
+                rows = [row for row in rows if max(map(len, row)) <= self.most]
+            if not rows:
+                raise UserError(f"dataset.most: no pair of {name} has at most {self.most} tokens on each side")
+            found[name] = ([a for a, _ in rows], [b for _, b in rows])
+        return found
 
     def longest(self) -> tuple[int, int]:
         """Tokens of the longest source and target, marks included."""
-        sides = zip(*self._rows.values(), strict=True)
+        sides = zip(*self.rows.values(), strict=True)
         source, target = (max(len(row) for part in side for row in part) for side in sides)
         return source, target
 
@@ -67,7 +74,7 @@ class TextPairs(Dataset):
     def splits(self) -> dict[str, Source]:
         (of_source, of_target), spec = self.longest(), self.spec
         found: dict[str, Source] = {}
-        for name, (source, target) in self._rows.items():
+        for name, (source, target) in self.rows.items():
             source_NS, source_length = pad_rows(source, spec.source.vocabulary, of_source)
             target_NL, target_length = pad_rows(target, spec.target.vocabulary, of_target)
             found[name] = TensorSource(source=source_NS, target=target_NL)

@@ -6,17 +6,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.files import data_root
 from dlx.data.pairs import FIRST, Pair, TextPairs
+from dlx.data.splits import held_out
 from dlx.data.text import read_text
 from dlx.data.text_file import fingerprint
-from dlx.data.tokenizing import check_tokens, make_tokenizer
+from dlx.data.tokenizing import check_tokens, is_learned, make_tokenizer, tokenizer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dlx.tasks.spec import Spec
     from dlx.tasks.tokenizer import Tokenizer
 
 
@@ -26,6 +30,8 @@ class ParallelPairs(TextPairs):
     tokens: bpe, wordpiece, words, characters, bytes, or the path of a tokenizer.json. vocabulary: the most words or
     subwords. lower: all in lower case. most: pairs with more tokens on a side, marks included, are left out.
     """
+
+    keeps = ("tokens", "vocabulary", "lower")
 
     def __init__(
         self,
@@ -54,36 +60,31 @@ class ParallelPairs(TextPairs):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        learned = {"train": self._read["train"]} if self.tokens in ("bpe", "wordpiece", "words") else self._read
+        learned = {"train": self._read["train"]} if is_learned(self.tokens) else self._read
         texts = ["\n".join(pair[side] for pair in pairs) for pairs in learned.values() for side in (0, 1)]
         if self.tokens == "characters":
             texts = [text.replace("\n", "") for text in texts]
         return make_tokenizer(self.tokens, texts, self.vocabulary, FIRST, lower=self.lower, root=self.root)
 
+    def adopt(self, spec: Spec) -> None:
+        self._tokenizer = tokenizer_of(spec, "source") or self._tokenizer
+
     def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         return self._tokenizer, self._tokenizer
 
     def pairs(self) -> dict[str, list[Pair]]:
-        if self.most is None:
-            return self._read
-        length = self._tokenizer.encode
-        found = {
-            name: [pair for pair in pairs if len(length(pair[0])) + 1 <= self.most >= len(length(pair[1])) + 2]
-            for name, pairs in self._read.items()
-        }
-        if empty := [name for name, pairs in found.items() if not pairs]:
-            raise UserError(f"dataset.most: no pair of {empty[0]} has at most {self.most} tokens on each side")
-        return found
+        return self._read
 
     def notes(self) -> list[str]:
-        there = sum(map(len, self._read.values()))
-        left_out = there - sum(map(len, self.given.values()))
+        there = sum(map(len, self.given.values()))
+        left_out = there - sum(len(source) for source, _ in self.rows.values())
         return [f"{left_out} of {there} pairs have more than {self.most} tokens and are left out"] if left_out else []
 
 
 class ParallelText(ParallelPairs):
     """path: a file whose lines have a source, a tab and a target; or, with `target`, a file of sources. target: the
-    file of their targets, line by line. The other settings are those of every parallel text."""
+    file of their targets, line by line. split_seed: draws the fifth that is tested on, before the tokenizer learns from
+    the rest and long pairs are left out. The other settings are those of every parallel text."""
 
     def __init__(
         self,
@@ -95,9 +96,10 @@ class ParallelText(ParallelPairs):
         lower: bool = False,
         most: int | None = None,
         root: Path | None = None,
+        split_seed: int = 0,
     ) -> None:
         super().__init__(tokens=tokens, vocabulary=vocabulary, lower=lower, most=most, root=root)
-        self.path = Path(path).expanduser()
+        self.path, self.split_seed = Path(path).expanduser(), split_seed
         self.target = None if target is None else Path(target).expanduser()
 
     @cached_property
@@ -113,7 +115,9 @@ class ParallelText(ParallelPairs):
             pairs = read_lines(text, self._texts[self.target], self.path, self.target)
         if len(pairs) < 3:
             raise UserError(f"dataset.path: {self.path}: {len(pairs)} pairs are too few to split")
-        return {"train": pairs}
+        held = held_out(torch.zeros(len(pairs), dtype=torch.int64), None, self.split_seed, "test").tolist()
+        parts = {"train": False, "test": True}
+        return {name: [pair for pair, h in zip(pairs, held, strict=True) if h == of] for name, of in parts.items()}
 
     def fingerprint(self) -> dict[str, Any]:
         return fingerprint(self._texts)

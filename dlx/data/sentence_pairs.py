@@ -18,13 +18,14 @@ from dlx.data.files import data_root
 from dlx.data.stdlib import MODULES, marked_tokenizer, modules, plain
 from dlx.data.text import BEGIN, END, HELD_OUT, MARKED, PAD, pad_rows, read_text
 from dlx.data.text_file import fingerprint
-from dlx.data.tokenizing import check_tokens, make_tokenizer
+from dlx.data.tokenizing import check_tokens, is_learned, make_tokenizer, tokenizer_of
 from dlx.random import uniform_rows
 from dlx.tasks.spec import Label, SentencePairs, TokenLabels, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch
     from dlx.tasks.tokenizer import Tokenizer
 
@@ -75,12 +76,15 @@ class SentencePairsText(Dataset):
     """Lines of the standard library's docstrings, or of a text. Which B is drawn anew in each epoch of the training.
 
     path: a text whose documents are separated by empty lines; none is the docstrings of ten modules. tokens:
-    characters, bytes, words, bpe, wordpiece, or the path of a tokenizer.json; without a path they are those of
-    `stdlib_modules`. vocabulary: the most words or subwords. length: tokens of a pair, marks included; lines are cut to
-    half of that. root: where trained tokenizers are kept.
+    characters, bytes, words, bpe, wordpiece, or the path of a tokenizer.json; words and subwords are learned from the
+    training documents alone, and without a path they are those of `stdlib_modules`. vocabulary: the most words or
+    subwords. length: tokens of a pair, marks included; lines are cut to half of that. root: where trained tokenizers
+    are kept.
 
     The first 90 % of the lines are trained on, the next 5 % validate and the last 5 % test.
     """
+
+    keeps = ("tokens", "vocabulary")
 
     def __init__(
         self,
@@ -117,10 +121,14 @@ class SentencePairsText(Dataset):
     def tokenizer(self) -> Tokenizer:
         if self.path is None:
             return marked_tokenizer(self.tokens, self.vocabulary, self.root)
-        texts = ["\n".join(lines) for lines in self.documents]
+        documents = self._parts["train"] if is_learned(self.tokens) else self.documents
+        texts = ["\n".join(lines) for lines in documents]
         if self.tokens == "characters":
             texts = [text.replace("\n", "") for text in texts]
         return make_tokenizer(self.tokens, texts, self.vocabulary, len(MARKED), root=self.root)
+
+    def adopt(self, spec: Spec) -> None:
+        self.tokenizer = tokenizer_of(spec) or self.tokenizer
 
     @cached_property
     def spec(self) -> SentencePairs:  # type: ignore[override]
@@ -138,14 +146,14 @@ class SentencePairsText(Dataset):
         first = torch.tensor([number == 0 for lines in documents for number in range(len(lines))])
         return PairSource(line_NS, length_N, (~first).nonzero().flatten(), self.length, fixed=fixed)
 
-    def splits(self) -> dict[str, Source]:
+    @cached_property
+    def _parts(self) -> dict[str, list[list[str]]]:
         held = max(1, len(self.documents) // HELD_OUT)
         a, b = len(self.documents) - 2 * held, len(self.documents) - held
-        return {
-            "train": self._source(self.documents[:a], fixed=False),
-            "val": self._source(self.documents[a:b], fixed=True),
-            "test": self._source(self.documents[b:], fixed=True),
-        }
+        return {"train": self.documents[:a], "val": self.documents[a:b], "test": self.documents[b:]}
+
+    def splits(self) -> dict[str, Source]:
+        return {name: self._source(part, fixed=name != "train") for name, part in self._parts.items()}
 
     def fingerprint(self) -> dict[str, Any]:
         return {} if self.path is None else fingerprint({self.path: read_text(self.path)})

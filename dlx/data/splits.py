@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dlx.data.dataset import Dataset, Source
     from dlx.tasks.spec import Spec
 
-TEST_PARTS, VAL_PARTS = 5, 10  # a fifth of the data, a tenth of the rest
+PARTS = {"test": 5, "val": 10}  # a fifth of the data, a tenth of the rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ class SplitSettings:
         if "test" in given:
             test = _whole(given["test"])
         else:
-            test_index, pool = self._hold_out(pool, labels, keys, TEST_PARTS, "test")
+            test_index, pool = self._hold_out(pool, labels, keys, "test")
             test = Split(source, test_index)
         if kept is not None:
             pool = pool[torch.isin(labels[pool], kept)]
@@ -196,7 +196,7 @@ class SplitSettings:
         elif "val" in given:
             val, train_index = _whole(given["val"]), pool
         else:
-            val_index, train_index = self._hold_out(pool, labels, keys, VAL_PARTS, "val")
+            val_index, train_index = self._hold_out(pool, labels, keys, "val")
             val = Split(source, val_index)
         size = len(train_index)
         if size == 0:
@@ -206,14 +206,10 @@ class SplitSettings:
             train_index = train_index[drawn]
         return {"train": Split(source, train_index, self._read_weights(source, train_index)), "val": val, "test": test}
 
-    def _hold_out(self, pool: Tensor, labels: Tensor, keys: Keys, parts: int, scope: str) -> tuple[Tensor, Tensor]:
-        """A stratified part of the pool and the rest, each in the source's order. Of samples with names those whose
-        number is below the part; else the part is exact, rounded up."""
-        rng, hashed = _order(pool, keys, self.split_seed, scope)
-        if hashed is not None:
-            held = below(labels[pool], hashed, 1 / parts)
-        else:
-            held = stratified_sample(labels[pool], -(-len(pool) // parts), rng)
+    def _hold_out(self, pool: Tensor, labels: Tensor, keys: Keys, scope: str) -> tuple[Tensor, Tensor]:
+        """A stratified part of the pool and the rest, each in the source's order."""
+        own = None if keys is None else [keys[n] for n in pool.tolist()]
+        held = held_out(labels[pool], own, self.split_seed, scope)
         return pool[held], pool[~held]
 
     def _take_subset(self, pool: Tensor, labels: Tensor, keys: Keys) -> Tensor:
@@ -251,6 +247,18 @@ class SplitSettings:
         if mean == 0:
             raise UserError(f"dataset.weights: {self.weights}: all training samples have weight 0")
         return (weight / mean).float()
+
+
+def held_out(labels: Tensor, keys: Keys, split_seed: int, scope: str) -> Tensor:
+    """Which samples are held out as `test` (of all) or `val` (of the rest), by class labels [N] and names, bool [N].
+
+    Of samples with names those whose number is below the part; else the part is exact, rounded up. A dataset that
+    learns something from its texts leaves the test split out by the same call, with the split_seed that it is given.
+    """
+    rng, hashed = _order(torch.arange(len(labels)), keys, split_seed, scope)
+    if hashed is not None:
+        return below(labels, hashed, 1 / PARTS[scope])
+    return stratified_sample(labels, -(-len(labels) // PARTS[scope]), rng)
 
 
 def _read_numbers(key: str, name: Path | str, shape: tuple[int, ...]) -> Tensor:
@@ -338,11 +346,15 @@ def below(labels: Tensor, hashed: Tensor, share: float) -> Tensor:
 
 
 def class_labels(source: Source) -> Tensor:
-    """Class labels of a source, int64 [N]: its tensor `label`, or its attribute `labels`. Zeros for real targets."""
+    """Class labels of a source, int64 [N]: its tensor `label`, or its attribute `labels`. Zeros where it has none."""
+    labels = known_labels(source)
+    return torch.zeros(len(source), dtype=torch.int64) if labels is None else labels
+
+
+def known_labels(source: Source) -> Tensor | None:
+    """As `class_labels`; None where the source has none: real targets, or labels that are drawn with the samples."""
     labels = getattr(source, "tensors", {}).get("label", getattr(source, "labels", None))
-    if labels is None or labels.dim() != 1 or labels.is_floating_point():
-        return torch.zeros(len(source), dtype=torch.int64)
-    return labels.long()
+    return None if labels is None or labels.dim() != 1 or labels.is_floating_point() else labels.long()
 
 
 def _by_class(labels: Tensor, rng: torch.Generator, hashed: Tensor | None = None) -> Tensor:

@@ -25,6 +25,8 @@ MODULES = (
 )  # fmt: skip
 """Large ones of different matters, which every version has."""
 
+LEARNED_FROM = 2_000_000
+
 
 def plain(text: str) -> str:
     """The text in the fixed alphabet: tabs as spaces, other characters left out."""
@@ -64,7 +66,9 @@ def source(module: str) -> str:
 
 def marked_tokenizer(tokens: str, vocabulary: int, root: Path) -> Tokenizer:
     """The tokenizer of `stdlib_modules` and `sentence_pairs`: one for both, so that a model of the one reads the other;
-    the marks padding, [CLS], [SEP] and [MASK] come first."""
+    the marks padding, [CLS], [SEP] and [MASK] come first. Words and subwords are learned from LEARNED_FROM characters
+    of other modules, of which neither dataset has a line to test on."""
     if tokens == "characters":
         return Characters(ALPHABET, len(MARKED))
-    return make_tokenizer(tokens, [source(name) for name in MODULES], vocabulary, len(MARKED), root=root)
+    others = "\n".join(source(name) for name in modules() if name not in MODULES)
+    return make_tokenizer(tokens, [others[:LEARNED_FROM]], vocabulary, len(MARKED), root=root)

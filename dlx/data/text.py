@@ -13,7 +13,7 @@ from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, Source, Windows
 from dlx.data.files import data_root
-from dlx.data.tokenizing import check_tokens, make_tokenizer
+from dlx.data.tokenizing import check_tokens, is_learned, make_tokenizer, tokenizer_of
 from dlx.tasks.spec import Streams, Tokens
 from dlx.tasks.tokenizer import Bytes, Characters
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from dlx.tasks.spec import Spec
     from dlx.tasks.tokenizer import Tokenizer
 
 HELD_OUT = 20  # a twentieth of a text validates, another tests
@@ -59,6 +60,7 @@ def decode(content: bytes, path: Path, key: str = "path") -> str:
 def encode_stream(tokenizer: Tokenizer, text: str) -> Tensor:
     """The tokens of a long text, [T], in the smallest dtype."""
     dtype = smallest(tokenizer.size)
+    text = text.lower() if tokenizer.lower else text
     if isinstance(tokenizer, Bytes) and not tokenizer.first:
         return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
     if isinstance(tokenizer, Characters) and list(tokenizer.alphabet) == sorted(tokenizer.alphabet):
@@ -81,10 +83,12 @@ def pad_rows(rows: Sequence[Sequence[int]], vocabulary: int, length: int | None 
 class TextStream(Dataset):
     """Base of datasets that are one text: windows over its tokens. A subclass defines `texts`.
 
-    tokens: characters, bytes, bpe, wordpiece, or the path of a tokenizer.json. vocabulary: the most subwords. length:
-    tokens of a window; neighbours share one, so that each token but the text's first is predicted once. root: where
-    trained tokenizers are kept.
+    tokens: characters, bytes, words, bpe, wordpiece, or the path of a tokenizer.json; words and subwords are learned
+    from the training text alone. vocabulary: the most words or subwords. length: tokens of a window; neighbours share
+    one, so that each token but the text's first is predicted once. root: where trained tokenizers are kept.
     """
+
+    keeps = ("tokens", "vocabulary")
 
     def __init__(
         self, *, tokens: str = "characters", vocabulary: int = 1024, length: int = 128, root: Path | None = None
@@ -113,10 +117,11 @@ class TextStream(Dataset):
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        # An alphabet is that of all parts, so that each can be told; subwords are trained on the training text alone.
         parts = self._parts
-        learned = self.tokens in ("bpe", "wordpiece")
-        return self.make_tokenizer([parts["train"]] if learned else list(parts.values()))
+        return self.make_tokenizer([parts["train"]] if is_learned(self.tokens) else list(parts.values()))
+
+    def adopt(self, spec: Spec) -> None:
+        self.tokenizer = tokenizer_of(spec) or self.tokenizer
 
     @cached_property
     def streams(self) -> dict[str, Tensor]:

@@ -13,11 +13,13 @@ from dlx.config.errors import UserError
 from dlx.config.extras import require
 from dlx.data.files import data_root, make_folder
 from dlx.runs.files import atomic_file
+from dlx.tasks.spec import Tokens
 from dlx.tasks.tokenizer import Bytes, Characters, Subwords, Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from dlx.tasks.spec import Spec
     from dlx.tasks.tokenizer import Tokenizer
 
 MARKS = {
@@ -26,7 +28,13 @@ MARKS = {
 }
 UNKNOWN = "[UNK]"
 BYTES = 256
-_FORMAT = 1  # of the kept tokenizers; part of their key
+_FORMAT = 2  # of the kept tokenizers; part of their key
+
+
+def is_learned(kind: str) -> bool:
+    """Whether such a tokenizer counts what its texts hold, so that they must be no test texts. The alphabet of
+    characters is that of all texts, so that each can be told."""
+    return kind in ("words", *MARKS)
 
 
 def is_file(kind: str) -> bool:
@@ -59,36 +67,43 @@ def make_tokenizer(
     kind: characters (sorted, of these texts), bytes, words (the most frequent, with spaces between), bpe (byte-level,
     Radford et al. 2019: it can tell every text), wordpiece (Schuster & Nakajima 2012, as BERT uses it, lower-cased), or
     the path of a `tokenizer.json` of the tokenizers library. vocabulary: the most tokens that words and subwords may
-    have, marks included. first: how many marks come before the text's tokens. lower: bpe reads all in lower case. root:
-    where trained tokenizers are kept, by the hash of texts and settings.
+    have, marks included. first: how many marks come before the text's tokens. lower: it reads all texts in lower case,
+    these too. root: where trained tokenizers are kept, by the hash of texts and settings.
 
     Raises UserError where the library is missing or a file is not its.
     """
+    texts = [text.lower() for text in texts] if lower else texts
     if kind == "characters":
-        return Characters("".join(sorted(set().union(*texts))), first)
+        return Characters("".join(sorted(set().union(*texts))), first, lower=lower)
     if kind == "bytes":
-        return Bytes(first)
+        return Bytes(first, lower=lower)
     if kind == "words":
         counts = Counter(word for text in texts for word in text.split())
         by_count = sorted(counts, key=lambda word: (-counts[word], word))
-        return Words(by_count[: vocabulary - first - 1], first)
+        return Words(by_count[: vocabulary - first - 1], first, lower=lower)
     if is_file(kind):
-        return _read(Path(kind).expanduser(), first)
+        return _read(Path(kind).expanduser(), first, lower)
     require(f"dataset.tokens={kind}", "nlp", "tokenizers")
-    digest = hashlib.sha256(f"{_FORMAT} {kind} {vocabulary} {first} {lower}".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {kind} {vocabulary} {first}".encode())
     for text in texts:
         digest.update(b"\0" + text.encode(errors="surrogatepass"))
     path = data_root(root) / "tokenizers" / f"{digest.hexdigest()[:32]}.json"
     if path.is_file():
-        return Subwords(path.read_text(encoding="utf-8"), first)
-    content = train(kind, texts, vocabulary, first, lower)
+        return Subwords(path.read_text(encoding="utf-8"), first, lower=lower)
+    content = train(kind, texts, vocabulary, first)
     make_folder(path.parent)
     with atomic_file(path) as partial:
         partial.write_text(content, encoding="utf-8")
-    return Subwords(content, first)
+    return Subwords(content, first, lower=lower)
 
 
-def train(kind: str, texts: Sequence[str], vocabulary: int, first: int, lower: bool = False) -> str:
+def tokenizer_of(spec: Spec, name: str = "tokens") -> Tokenizer | None:
+    """That of an entry of a run's spec, None where it has none."""
+    entry = spec.entries.get(name)
+    return entry.load_tokenizer() if isinstance(entry, Tokens) and entry.tokenizer is not None else None
+
+
+def train(kind: str, texts: Sequence[str], vocabulary: int, first: int) -> str:
     """A trained tokenizer of the `tokenizers` library, as its JSON."""
     # A worker that is forked after the library used threads would warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -97,8 +112,6 @@ def train(kind: str, texts: Sequence[str], vocabulary: int, first: int, lower: b
     marks = list(MARKS[kind][:first])
     if kind == "bpe":
         library = Tokenizer(models.BPE())
-        if lower:
-            library.normalizer = normalizers.Lowercase()
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         library.decoder = decoders.ByteLevel()
         trainer: Any = trainers.BpeTrainer(
@@ -130,13 +143,13 @@ def _pieces(texts: Iterable[str]) -> Iterable[str]:
             yield "".join(lines[start : start + 64])
 
 
-def _read(path: Path, first: int) -> Tokenizer:
+def _read(path: Path, first: int, lower: bool) -> Tokenizer:
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"dataset.tokens: {path}: cannot be read ({error})") from None
     try:
-        tokenizer = Subwords(content, first)
+        tokenizer = Subwords(content, first, lower=lower)
     except UserError as error:
         raise UserError(f"dataset.tokens: {path}: {error}") from None
     vocabulary = json.loads(content)["model"].get("vocab", {})

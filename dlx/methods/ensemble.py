@@ -30,7 +30,15 @@ def write_ensemble(base: Config, runs: Mapping[str, RunFolder], home: Path, **se
         "_target_": "dlx.models.ensemble.Ensemble", "members_from": [str(run.path) for run in runs.values()],
         "vote": "average", "weights": None, "offset": None, **settings, "loss": None,
     }  # fmt: skip
-    by_gradients = {"ema": None, "clip_norm": None, "accumulate": 1, "monitor": None, "init_from": None}
+    by_gradients = {
+        "ema": None,
+        "clip_norm": None,
+        "accumulate": 1,
+        "compile": False,
+        "precision": "fp32",
+        "monitor": None,
+        "init_from": None,
+    }
     blocks = {
         "model": model,
         "dataset": {**base["dataset"], "bootstrap": None},

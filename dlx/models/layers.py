@@ -44,7 +44,7 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
     """
     if not rate or not training:
         return x
-    return x * F.dropout(x.new_ones(len(x), *[1] * (x.dim() - 1)), rate)
+    return x * F.dropout(x.new_ones(x.shape[0], *[1] * (x.dim() - 1)), rate)
 
 
 def init_kaiming(module: nn.Module) -> None:

@@ -16,6 +16,7 @@ from dlx.runs.folder import RunFolder
 
 MEMBERS = "runs"  # the folder, inside that of a plan, of the plan's runs
 INSIDE = ("checkpoints", "media", "spec", "wandb", "plan", "export")  # folders of a run that hold no runs
+POINTS = "points"  # the folder, inside that of a sweep of methods, of what each method writes
 ENSEMBLE = "ensemble"  # the run, inside the folder of a method, that its members are together
 
 
@@ -40,13 +41,16 @@ def run_folders(root: Path) -> Iterator[tuple[str, Path, list[os.DirEntry[str]]]
 
 
 def plan_of(name: str) -> str | None:
-    """The id of the plan that a run is a member of, at any depth below the plan's runs; None for other runs."""
-    parents = name.split("/")[:-1]
-    if parents and name.endswith(f"/{ENSEMBLE}"):
-        return "/".join(parents)
-    if MEMBERS not in parents[1:]:
+    """The id of the plan that a run is a member of, at any depth below the plan's runs; None for other runs. That of a
+    method's ensemble in a sweep of methods is the sweep."""
+    *parents, own = name.split("/")
+    if parents and own == ENSEMBLE:
+        plan = parents[:-2] if parents[-2:-1] == [POINTS] else parents
+    elif MEMBERS in parents[1:]:
+        plan = parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)]
+    else:
         return None
-    return "/".join(parents[: len(parents) - 1 - parents[::-1].index(MEMBERS)])
+    return "/".join(plan)
 
 
 def chronological(paths: Mapping[str, Path]) -> list[str]:
@@ -127,11 +131,8 @@ def find_run(run: str, root: str | Path | None = None) -> RunFolder:
 
 def plan_folder(run: Path) -> Path | None:
     """The folder of the sweep, method or experiment of a member; None for other runs."""
-    path = run.resolve()
-    around = path.parent.parent if path.parent.name == MEMBERS else path.parent if path.name == ENSEMBLE else None
-    if around is not None and around.parent.name == "points":
-        around = around.parent.parent
-    return around if around is not None and RunFolder(around).is_plan else None
+    plan = plan_of(run.resolve().as_posix())
+    return Path(plan) if plan and RunFolder(plan).is_plan else None
 
 
 def find_trained(run: str, root: str | Path | None = None) -> RunFolder:

@@ -75,6 +75,9 @@ class NextToken:
             return F.cross_entropy(output[:, self.given - 1 : -1].flatten(0, 1), targets_BL.flatten())
         return token_mean(*self._per_token(output, batch), batch)
 
+    def counted(self, batch: Batch) -> Tensor | None:
+        return None if self.tokens.pad is None else self.tokens.valid(batch[self.input_name][:, self.given :]).sum()
+
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {}
 

@@ -35,7 +35,8 @@ def training_samples(data: Any, system: Supervised) -> tuple[Tensor, Tensor, Ten
 
 
 class TaskHead(Protocol):
-    """The head of a supervised system: loss, metrics and pictures of one kind of target."""
+    """The head of a supervised system: loss, metrics and pictures of one kind of target. One whose loss is no mean over
+    the samples also has `counted` (dlx/tasks/system.py)."""
 
     monitor: tuple[str, str]
     gaps: ClassVar[dict[str, int]]
@@ -124,6 +125,10 @@ class Supervised(System):
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         output = self.output(batch)
         return self.target.loss(output, batch), self.target.logs(output.detach(), batch)
+
+    def counted(self, batch: Batch) -> Tensor | None:
+        counted: Callable[[Batch], Tensor | None] | None = getattr(self.target, "counted", None)
+        return None if counted is None else counted(batch)
 
     def evaluate(self, batch: Batch) -> Statistics:
         return self.target.statistics(self.output(batch), batch)

@@ -128,6 +128,11 @@ class System(nn.Module):
         """The loss (a scalar tensor) and further scalars to log (detached tensors; no `.item()`)."""
         raise NotImplementedError(f"{type(self).__name__} defines no training_loss")
 
+    def counted(self, batch: Batch) -> Tensor | None:
+        """How many things the loss of a batch is the mean of, a scalar, where they are not its samples: tokens that are
+        no padding. Micro-batches and processes count by it, so that their losses make the mean over the whole batch."""
+        return None
+
     def before_step(self, step: int, data: Any) -> None:
         """Called before each step, under the random scope `before_step`."""
 

@@ -46,10 +46,13 @@ class Tagging:
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         return token_mean(*self._per_token(output, batch), batch)
 
+    def counted(self, batch: Batch) -> Tensor:
+        labels_BL: Tensor = batch[self.target_name]
+        return (labels_BL != self.labels.ignore).sum()
+
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         labels_BL = batch[self.target_name]
-        counts = (labels_BL != self.labels.ignore).sum().clamp_min(1)
-        return {"accuracy": (output.argmax(-1) == labels_BL).sum() / counts}
+        return {"accuracy": (output.argmax(-1) == labels_BL).sum() / self.counted(batch).clamp_min(1)}
 
     def statistics(self, output: Tensor, batch: Batch) -> Statistics:
         loss_BL, counts_BL = self._per_token(output.float(), batch)

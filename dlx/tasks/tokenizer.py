@@ -1,6 +1,7 @@
 """Tokenizers: texts to tokens and back. A tokenizer is kept as JSON, beside the spec that names it.
 
-Each has `first`: tokens below it are marks (padding, begin, end, mask), which no text becomes.
+Each has `first`: tokens below it are marks (padding, begin, end, mask), which no text becomes. One with `lower` reads
+all texts in lower case.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dlx.config.extras import require
 
 class Tokenizer(Protocol):
     first: int
+    lower: bool
     size: int
     """How many tokens there are, marks included."""
 
@@ -36,12 +38,13 @@ class Tokenizer(Protocol):
 class Characters:
     """A token for each character of an alphabet; `first` is the number of the first one."""
 
-    def __init__(self, alphabet: str, first: int = 0) -> None:
-        self.alphabet, self.first, self.size = alphabet, first, first + len(alphabet)
+    def __init__(self, alphabet: str, first: int = 0, *, lower: bool = False) -> None:
+        self.alphabet, self.first, self.size, self.lower = alphabet, first, first + len(alphabet), lower
         self._number = {letter: first + number for number, letter in enumerate(alphabet)}
 
     def encode(self, text: str) -> list[int]:
         """Raises UserError for a character that the alphabet lacks."""
+        text = text.lower() if self.lower else text
         if unknown := {letter for letter in text if letter not in self._number}:
             raise UserError(f"characters that the vocabulary lacks: {' '.join(map(repr, sorted(unknown)[:10]))}")
         return [self._number[letter] for letter in text]
@@ -54,17 +57,17 @@ class Characters:
         return [0] * self.first + [len(letter.encode(errors="surrogatepass")) for letter in self.alphabet]
 
     def to_json(self) -> str:
-        return json.dumps({"type": "characters", "alphabet": self.alphabet, "first": self.first}, ensure_ascii=False)
+        return _to_json(self, "characters", alphabet=self.alphabet)
 
 
 class Bytes:
     """A token for each byte of UTF-8: it can tell every text."""
 
-    def __init__(self, first: int = 0) -> None:
-        self.first, self.size = first, first + 256
+    def __init__(self, first: int = 0, *, lower: bool = False) -> None:
+        self.first, self.size, self.lower = first, first + 256, lower
 
     def encode(self, text: str) -> list[int]:
-        return [self.first + byte for byte in text.encode()]
+        return [self.first + byte for byte in (text.lower() if self.lower else text).encode()]
 
     def decode(self, tokens: list[int]) -> str:
         numbers = [token - self.first for token in tokens if token >= self.first]
@@ -74,18 +77,18 @@ class Bytes:
         return [0] * self.first + [1] * 256
 
     def to_json(self) -> str:
-        return json.dumps({"type": "bytes", "first": self.first})
+        return _to_json(self, "bytes")
 
 
 class Words:
     """A token for each word of a list, with spaces between; words that it lacks are `unknown`, the last token."""
 
-    def __init__(self, words: list[str], first: int = 0) -> None:
-        self.words, self.first, self.size = words, first, first + len(words) + 1
+    def __init__(self, words: list[str], first: int = 0, *, lower: bool = False) -> None:
+        self.words, self.first, self.size, self.lower = words, first, first + len(words) + 1, lower
         self._number = {word: first + number for number, word in enumerate(words)}
 
     def encode(self, text: str) -> list[int]:
-        return [self._number.get(word, self.size - 1) for word in text.split()]
+        return [self._number.get(word, self.size - 1) for word in (text.lower() if self.lower else text).split()]
 
     def decode(self, tokens: list[int]) -> str:
         numbers = [token - self.first for token in tokens if token >= self.first]
@@ -95,7 +98,7 @@ class Words:
         return [0] * self.first + [len(word.encode()) + 1 for word in self.words] + [2]
 
     def to_json(self) -> str:
-        return json.dumps({"type": "words", "words": self.words, "first": self.first}, ensure_ascii=False)
+        return _to_json(self, "words", words=self.words)
 
 
 class Subwords:
@@ -104,7 +107,7 @@ class Subwords:
     content: its JSON. Raises UserError where the library is missing or the JSON is none of it.
     """
 
-    def __init__(self, content: str, first: int = 0) -> None:
+    def __init__(self, content: str, first: int = 0, *, lower: bool = False) -> None:
         require("a tokenizer of subwords", "nlp", "tokenizers")
         from tokenizers import Tokenizer as Library
 
@@ -112,10 +115,10 @@ class Subwords:
             self._library = Library.from_str(content)
         except Exception as error:  # the library raises plain Exceptions
             raise UserError(f"tokenizer: not one of the tokenizers library ({error})") from None
-        self._content, self.first, self.size = content, first, self._library.get_vocab_size()
+        self._content, self.first, self.size, self.lower = content, first, self._library.get_vocab_size(), lower
 
     def encode(self, text: str) -> list[int]:
-        return list(self._library.encode(text, add_special_tokens=False).ids)
+        return list(self._library.encode(text.lower() if self.lower else text, add_special_tokens=False).ids)
 
     def decode(self, tokens: list[int]) -> str:
         return str(self._library.decode([token for token in tokens if token >= self.first]))
@@ -133,7 +136,12 @@ class Subwords:
         return lengths
 
     def to_json(self) -> str:
-        return json.dumps({"type": "subwords", "content": self._content, "first": self.first}, ensure_ascii=False)
+        return _to_json(self, "subwords", content=self._content)
+
+
+def _to_json(tokenizer: Tokenizer, kind: str, **content: Any) -> str:
+    lower = {"lower": True} if tokenizer.lower else {}
+    return json.dumps({"type": kind, **content, "first": tokenizer.first, **lower}, ensure_ascii=False)
 
 
 @cache
@@ -141,15 +149,15 @@ def load_tokenizer(text: str) -> Any:
     """A tokenizer from the output of `to_json`. Raises UserError for anything else."""
     try:
         content = json.loads(text)
-        kind, first = content["type"], content["first"]
+        kind, first, lower = content["type"], content["first"], content.get("lower", False)
         if kind == "characters":
-            return Characters(content["alphabet"], first)
+            return Characters(content["alphabet"], first, lower=lower)
         if kind == "bytes":
-            return Bytes(first)
+            return Bytes(first, lower=lower)
         if kind == "words":
-            return Words(content["words"], first)
+            return Words(content["words"], first, lower=lower)
         if kind == "subwords":
-            return Subwords(content["content"], first)
+            return Subwords(content["content"], first, lower=lower)
     except (ValueError, KeyError, TypeError):
         pass
     raise UserError("tokenizer: not a tokenizer that dlx knows")

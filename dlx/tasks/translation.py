@@ -71,6 +71,9 @@ class Translation:
         loss_BL, counts_BL, _ = self._per_token(output, batch, self.system.label_smoothing)
         return token_mean(loss_BL, counts_BL, batch)
 
+    def counted(self, batch: Batch) -> Tensor:
+        return self.tokens.valid(batch["target"][:, 1:]).sum()
+
     def logs(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         targets_BL = batch["target"][:, 1:]
         counts_BL = self.tokens.valid(targets_BL)
@@ -109,9 +112,10 @@ class Translation:
 
     def predict(self, output: Tensor | None, batch: Batch) -> dict[str, Tensor]:
         """target: what beam search writes, filled up to full length; attention, where the system has it."""
-        made_BL = self.system.generate(batch["source"], beam=self.system.beam)
+        memory = self.system.encode(batch["source"])
+        made_BL = self.system.generate(batch["source"], beam=self.system.beam, memory=memory)
         found = {"target": F.pad(made_BL, (0, self.tokens.length - made_BL.shape[1]), value=self.pad)}
-        weights_BLS = self.system.attention(batch["source"], made_BL[:, :-1])
+        weights_BLS = self.system.attention(made_BL[:, :-1], memory)
         return found if weights_BLS is None else {**found, "attention": weights_BLS}
 
     def answer(self, system: System, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
@@ -158,12 +162,13 @@ class Translation:
     def showcase(self, output: Tensor, batch: Batch) -> dict[str, Any]:
         """A table of translations, the wrong ones first; where there is attention, a map of the first text."""
         source_BS, target_BL = batch["source"][:32], batch["target"][:32]
-        made_BL = self.system.generate(source_BS)
+        memory = self.system.encode(source_BS)
+        made_BL = self.system.generate(source_BS, memory=memory)
         first = self.equal(made_BL, target_BL).int().argsort(stable=True)[:16]
         made, true = (self.tokens.draw(texts[first]) for texts in (made_BL, target_BL))
         rows = list(zip(self.source.draw(source_BS[first]), made, true, strict=True))
         media: dict[str, Any] = {"translations": Table(["source", "made", "true"], rows)}
-        weights_BLS = self.system.attention(source_BS[:1], made_BL[:1, :-1])
+        weights_BLS = self.system.attention(made_BL[:1, :-1], {name: value[:1] for name, value in memory.items()})
         if weights_BLS is not None:
             media["attention"] = self.draw_attention(weights_BLS[0], source_BS[0], made_BL[0])
         return media
@@ -217,8 +222,11 @@ class Translator(Supervised):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no decode")
 
-    def attention(self, source_BS: Tensor, target_BL: Tensor) -> Tensor | None:
-        """How much of each source token each step of the decoder read, [B, L, S], rows sum to one; None without."""
+    def attention(self, target_BL: Tensor, memory: Cache) -> Tensor | None:
+        """How much of each source token each step of the decoder read, [B, L, S], rows sum to one; None without.
+
+        memory: the output of `encode`, which stays as it is.
+        """
         return None
 
     def output(self, batch: Batch) -> Tensor:
@@ -236,16 +244,17 @@ class Translator(Supervised):
         return without_marks(self.decode(tokens, cache, cached=True)[:, -1], self.target.tokens)
 
     @torch.no_grad()
-    def generate(self, source_BS: Tensor, *, beam: int = 1, length: int | None = None) -> Tensor:
+    def generate(
+        self, source_BS: Tensor, *, beam: int = 1, length: int | None = None, memory: Cache | None = None
+    ) -> Tensor:
         """The best targets that beam search finds, with their marks, int64 [B, L]; at most `length` tokens, by default
-        those of the longest target."""
+        those of the longest target. memory: the output of `encode` where it is there, which stays as it is."""
         head = self.target
         assert isinstance(head, Translation)
+        memory = self.encode(source_BS) if memory is None else memory
         start_B1 = torch.full((len(source_BS), 1), head.begin, device=source_BS.device)
         steps = (length or head.tokens.length) - 1
-        made_BL, _ = beam_search(
-            self.next_logits, start_B1, steps, beam=beam, end=head.end, pad=head.pad, cache=self.encode(source_BS)
-        )
+        made_BL, _ = beam_search(self.next_logits, start_B1, steps, beam=beam, end=head.end, pad=head.pad, cache=memory)
         return made_BL
 
 

@@ -20,6 +20,11 @@ def world_size() -> int:
     return int(text)
 
 
+def prints() -> bool:
+    """Whether this process tells the result: torchrun's first, or the only one."""
+    return world_size() == 1 or os.environ.get("RANK", "0") == "0"
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` takes cuda, then mps, then cpu. Raises UserError naming trainer.device for one that is not there."""
     if name == "auto":

@@ -25,6 +25,7 @@ from dlx.runs.checkpoint import assign, load_weights, save_weights
 from dlx.runs.files import atomic_file
 from dlx.tasks.spec import Image, Label, Tokens
 from dlx.tasks.summary import has_forward
+from dlx.tasks.supervised import Supervised
 from dlx.training.load import load_system, spec_from
 
 if TYPE_CHECKING:
@@ -67,10 +68,18 @@ class Exporter:
         self.inputs = [self._sample(size) for size in CHECKED_SIZES]
         try:
             self.outputs = [self.system(x) for x in self.inputs]
+            if not all(map(self._is_answer, self.inputs, self.outputs)):
+                raise no_forward
         except (NotImplementedError, AttributeError, TypeError, RuntimeError) as error:
             raise no_forward from error
-        if not all(isinstance(output, Tensor) for output in self.outputs):
-            raise no_forward
+
+    def _is_answer(self, x: Tensor, output: Any) -> bool:
+        """Whether an output is what the system answers by: a translator's forward is for its use as a classifier."""
+        if not isinstance(output, Tensor):
+            return False
+        if not isinstance(self.system, Supervised) or type(self.system).output is Supervised.output:
+            return True
+        return torch.equal(self.system.output({self.input_name: x}), output)
 
     def _sample(self, size: int) -> Tensor:
         rng = generator(0, "export", size)

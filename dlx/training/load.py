@@ -28,6 +28,7 @@ from dlx.runs.folder import RunFolder
 from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
 
 if TYPE_CHECKING:
+    from dlx.data.dataset import Dataset
     from dlx.tasks.spec import Entry, Spec
     from dlx.tasks.system import System
 
@@ -226,6 +227,18 @@ def check_is_run(run: RunFolder, config: Config) -> None:
 def load_spec(run: RunFolder, *, trust: Sequence[str] = ()) -> Spec:
     """The spec of a run's data. A spec class of the user's own must be trusted, like every class that a file names."""
     return spec_from(run.spec, run.spec_texts(), trust=trust, file=str(run.path / "spec.json"))
+
+
+def adopt(dataset: Dataset, run: RunFolder, config: Config) -> Spec:
+    """Gives the dataset of a configuration what it takes over from a run, and returns the spec of that run's data.
+    Raises UserError for a setting that must stay as it was."""
+    spec = load_spec(run, trust=config.trust)
+    before = run.load_config(trust=config.trust)["dataset"] if dataset.keeps else {}
+    for key in dataset.keeps:
+        if key in before and before[key] != config["dataset"].get(key):
+            raise UserError(f"dataset.{key}: must stay {before[key]}: {run.name} was trained on such tokens")
+    dataset.adopt(spec)
+    return spec
 
 
 def spec_from(content: Any, texts: Mapping[str, str], *, trust: Sequence[str] = (), file: str = "spec") -> Spec:

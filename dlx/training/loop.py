@@ -253,16 +253,15 @@ class Loop:
             micros = [self.regularized(micro, number) for number, micro in enumerate(micros)]
         for micro in micros:
             micro.update(self.counters)
+        shares = self._shares(batch, micros)
         stop_signal = 0
         for objective, optimizer, loss_of in zip(self.objectives, self.optimizers, self.losses, strict=True):
             if (step + 1) % objective.every:
                 continue
             optimizer.zero_grad(set_to_none=True)
             losses: list[Tensor] = []
-            for number, micro in enumerate(micros):
+            for number, (micro, share) in enumerate(zip(micros, shares, strict=True)):
                 reseed(self.seed, objective.name, step, number, dist.rank, device=dist.device)
-                # Micro-batches of a partial batch may differ in size: each counts as its share of the batch.
-                share = 1.0 if len(micros) == 1 else len(micro["index"]) / len(batch["index"])
                 losses.append(self._backward(loss_of, objective, micro, share, last=number + 1 == len(micros)))
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             if dist.size > 1:
@@ -298,6 +297,18 @@ class Loop:
         chunks = {name: value.chunk(self.trainer.accumulate) for name, value in batch.items()}
         return [dict(zip(chunks, values, strict=True)) for values in zip(*chunks.values(), strict=True)]
 
+    def _shares(self, batch: Batch, micros: list[Batch]) -> list[float | Tensor]:
+        """What the loss of each micro-batch is multiplied by, so that their sum, averaged over the processes, is the
+        mean over the whole batch."""
+        if len(micros) == 1 and self.dist.size == 1:
+            return [1.0]
+        counts = [self.system.counted(micro) for micro in micros]
+        if counts[0] is None:  # the samples; the micro-batches of a partial batch may differ in size
+            return [len(micro["index"]) / len(batch["index"]) for micro in micros]
+        count = torch.stack([count for count in counts if count is not None]).float()
+        total = self.dist.all_reduce(count.sum()).clamp_min(1)
+        return list(count * self.dist.size / total)
+
     def regularized(self, micro: Batch, number: int = 0) -> Batch:
         """Micro-batch `number` after the system's views and the regularizers' `on_batch`."""
         at, device = (self.state.step, number, self.dist.rank), self.dist.device
@@ -317,7 +328,9 @@ class Loop:
             micro = regularizer.on_batch(micro, self.system)
         return micro
 
-    def _backward(self, loss_of: Any, objective: Objective, micro: Batch, share: float, *, last: bool) -> Tensor:
+    def _backward(
+        self, loss_of: Any, objective: Objective, micro: Batch, share: float | Tensor, *, last: bool
+    ) -> Tensor:
         """Forward and backward of one micro-batch; returns its share of the loss, detached."""
         precision = self.trainer.precision
         with ExitStack() as around:
@@ -332,7 +345,7 @@ class Loop:
                 loss, logs = loss_of(micro)
                 for regularizer in self.hooks["penalty"]:
                     loss = loss + regularizer.penalty(self.system)
-            if share < 1:
+            if isinstance(share, Tensor) or share < 1:
                 loss = loss * share
             scaled = self.scaler.scale(loss) if self.scaler else loss
             scaled.backward(inputs=objective.params if self.several else None)

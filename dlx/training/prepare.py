@@ -17,11 +17,11 @@ from dlx.data.dataset import only
 from dlx.data.fingerprint import check_classes
 from dlx.data.loader import count_batches
 from dlx.data.proposals import Proposed
-from dlx.data.splits import UnpairedSplit, class_labels
+from dlx.data.splits import UnpairedSplit, known_labels
 from dlx.optim.build import build_optimizers
 from dlx.tasks.spec import Label
 from dlx.training.distributed import world_size
-from dlx.training.load import build_meta, load_into, load_spec
+from dlx.training.load import adopt, build_meta, load_into
 
 if TYPE_CHECKING:
     from dlx.data.dataset import Dataset
@@ -104,9 +104,9 @@ def prepare(
         parameter = torch.zeros(1, requires_grad=True)
         attempt(_make_optimizer, config, class_block(config, "optimizer"), params=[parameter])
     system = None
+    before = adopt(dataset, run, config) if run is not None and dataset is not None else None
     spec = attempt(settings.spec, dataset) if dataset is not None and settings is not None else None
-    if spec is not None and run is not None:
-        before = load_spec(run, trust=config.trust)
+    if spec is not None and before is not None:
         check_classes(before, spec)
         spec = before
     if spec is not None and (built := attempt(build_meta, config, spec)) is not None:
@@ -177,7 +177,10 @@ def _notes(prepared: Prepared) -> list[str]:
             part = prepared.splits[split]
             if isinstance(part, UnpairedSplit):
                 continue
-            there = set(class_labels(part.source)[part.index].tolist())
+            labels = known_labels(part.source)
+            if labels is None:
+                continue
+            there = set(labels[part.index].tolist())
             missing = [text for number, text in enumerate(entry.classes) if number not in there]
             if missing and there and len(entry.classes) > 1:
                 some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -253,6 +256,8 @@ def _check_closed_form(config: Config, trainer: Trainer) -> list[Problem]:
     model = config.choices["model"]
     why = f"does nothing for {model}, which is fitted in closed form, without gradient steps"
     keys = [f"trainer.{key}" for key in ("ema", "clip_norm") if getattr(trainer, key) is not None]
+    unset = {"accumulate": 1, "compile": False, "precision": "fp32"}
+    keys += [f"trainer.{key}" for key, value in unset.items() if getattr(trainer, key) != value]
     problems = [Problem(key, why) for key in (["regularization"] if config.choices["regularization"] else keys)]
     if world_size() > 1:
         problems.append(Problem("model", f"{model} is fitted in closed form, by one process, not under torchrun"))

@@ -22,7 +22,7 @@ from dlx.runs.folder import RunFolder, load_frozen
 from dlx.runs.lock import owner_is_alive
 from dlx.training.distributed import Dist
 from dlx.training.diverged import Diverged
-from dlx.training.load import build_system, load_into, newest_checkpoint, without_weights
+from dlx.training.load import adopt, build_system, load_into, newest_checkpoint, without_weights
 from dlx.training.loaders import make_loaders
 from dlx.training.loop import Loop
 from dlx.training.preflight import check_processes, preflight
@@ -57,7 +57,10 @@ def train(
     `Loop`.
     """
     with Signals(raises=True):
-        prepared = prepare(config)
+        dataset = build(config, "dataset") if fork else None
+        if fork and dataset:
+            adopt(dataset, fork, config)
+        prepared = prepare(config, dataset=dataset)
         start = load_weights(newest_checkpoint(fork) / "last.safetensors") if fork else None
         if fork and start is not None:
             _check_fit(start, prepared.system, fork)

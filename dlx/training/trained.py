@@ -15,7 +15,7 @@ from dlx.data.splits import train_probe
 from dlx.tasks.spec import Label
 from dlx.training.distributed import Dist, choose_device
 from dlx.training.evaluate import BANK, evaluate
-from dlx.training.load import check_is_run, load_spec, load_system
+from dlx.training.load import adopt, check_is_run, load_system
 from dlx.training.signals import Signals
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
     if overrides:
         config = compose([*overrides], base=config)
     trainer, dataset, settings = build(config, "trainer"), build(config, "dataset"), build_shared(config, "dataset")
-    check_classes(load_spec(folder, trust=trust), settings.spec(dataset))
+    check_classes(adopt(dataset, folder, config), settings.spec(dataset))
     now = fingerprint(dataset)
     check_same(folder.data(), now)
     for line in changes(folder.data(), now):

@@ -24,7 +24,7 @@ class Trainer:
     """Settings of the loop.
 
     epochs: passes over the training split; max_steps, where set, counts optimizer steps instead.
-    accumulate: micro-batches per step, into which the (effective) batch is split.
+    accumulate: micro-batches per step, into which the (effective) batch is split; the loss is the whole batch's mean.
     clip_norm: gradients of an objective are scaled down to this norm.
     ema: decay of an average of the weights, which is then what is evaluated and kept as best.
     log_every: steps; validate_every, checkpoint_every: steps, or such as 5min, 2epochs.

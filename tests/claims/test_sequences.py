@@ -102,9 +102,9 @@ def test_subwords_train_on_the_same_text(dlx_call):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Attention(widths=(4,)), "widths must be at least two"),
+        (lambda: Attention(widths=(4,)), "widths must be at least 2, rising and above 0"),
         (lambda: Attention(keys=1), "keys must be at least 2"),
-        (lambda: AttentionCost(lengths=(4, 2, 8)), "lengths must be at least three, rise"),
+        (lambda: AttentionCost(lengths=(4, 2, 8)), "lengths must be at least 3, rising and above 0"),
         (lambda: AttentionCost(repeats=0), "repeats must be at least 1"),
         (lambda: Context(kernel=4), "kernel must be odd, got 4"),
         (lambda: Context(kernel=9, reach=4), "reach must be at least 5"),

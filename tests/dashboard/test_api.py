@@ -324,7 +324,7 @@ def test_filter_speaks_the_language_of_the_terminal(client):
     _, _, members = by_kind(client)
     answer = client.get("/api/filter", params={"where": "optimizer.lr == 0.01 and model == mlp"})
     assert answer.json() == {"ids": [run["id"] for run in members if run["config"]["optimizer.lr"] == 0.01]}
-    for wrong in ("lr ==", "no_such_key == 1", "(((("):
+    for wrong in ("lr ==", "no_such_key == 1", "((((", "optimizer.lr > 90%"):
         answer = client.get("/api/filter", params={"where": wrong})
         assert answer.status_code == 400
         assert answer.json()["error"]

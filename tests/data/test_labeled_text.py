@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dlx.config import build, build_shared, compose
 from dlx.config.errors import UserError
 from dlx.data.labeled_text import LabeledText
 
@@ -46,6 +47,24 @@ def test_folders(tmp_path):
     assert "test: a/1.txt" in dataset.fingerprint()["samples"]
 
 
+@pytest.mark.parametrize("kind", ["table", "folders"])
+@pytest.mark.parametrize("split_seed", [0, 3])
+def test_the_tokenizer_learns_from_no_text_that_is_tested_on(kind, split_seed, tmp_path):
+    if kind == "table":
+        path = tmp_path / "texts.csv"
+        path.write_text("text,label\n" + "".join(f"word{n},{'ab'[n % 2]}\n" for n in range(40)))
+    else:
+        path = folders(tmp_path / "texts", **{f"{'ab'[n % 2]}__{n}": f"word{n}" for n in range(40)})
+    config = compose(
+        ["model=lstm", "data=labeled_text", f"data.path={path}", "data.tokens=words", f"data.split_seed={split_seed}"]
+    )
+    dataset = build(config, "dataset")
+    test = build_shared(config, "dataset").split(dataset)["test"]
+    unknown = dataset.tokenizer.size - 1
+    assert len(dataset.tokenizer.words) == 40 - len(test)
+    assert (test.source.take(test.index)["tokens"][:, 1] == unknown).all()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -85,3 +104,19 @@ def test_bad_input_ends_with_2_and_writes_nothing(dlx_call, here, toys):
     assert call.code == 2
     assert "must have the columns text and label" in call.err
     assert not (here / "outputs").exists()
+
+
+def test_a_text_that_the_run_cannot_read_is_refused_and_nothing_is_written(dlx_call, here, toys):
+    (here / "texts.csv").write_text("text,label\n" + "".join(f"{'ab'[n % 2]} word,{'ab'[n % 2]}\n" for n in range(40)))
+    words = ["data=labeled_text", "data.path=texts.csv", "data.length=10", "data.batch_size=8", "trainer.max_steps=2"]
+    call = dlx_call("train", *toys, "model=toy_language", *words, "name=run")
+    assert call.code == 0, call.err
+    (run,) = (here / "outputs/run").iterdir()
+    before = sorted(run.rglob("*"))
+    for text, why in (
+        ("a word a word", "'a word a word': has 15 tokens; at most 10 are read"),
+        ("a wörd", "'a wörd': characters that the vocabulary lacks: 'ö'"),
+    ):
+        refused = dlx_call("predict", "run", "--text", text)
+        assert (refused.code, refused.err.splitlines()) == (2, [f"error: {why}"])
+    assert sorted(run.rglob("*")) == before

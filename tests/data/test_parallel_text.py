@@ -2,6 +2,7 @@ import pytest
 
 from dlx.config.errors import UserError
 from dlx.data.parallel_text import ParallelText
+from dlx.tasks.tokenizer import Characters
 
 PAIRS = [("Ein Haus", "A house"), ("Zwei Hunde", "Two dogs"), ("Drei", "Three of them"), ("Vier", "Four")]
 
@@ -17,7 +18,8 @@ def files(tmp_path):
 def test_two_files_and_two_columns_are_the_same(files):
     one = ParallelText(path=files / "tsv", tokens="characters")
     two = ParallelText(path=files / "de", target=files / "en", tokens="characters")
-    assert one.pairs() == two.pairs() == {"train": PAIRS}
+    assert one.pairs() == two.pairs()
+    assert sorted(pair for pairs in one.pairs().values() for pair in pairs) == sorted(PAIRS)
     assert one.spec == two.spec
     assert set(one.fingerprint()["samples"]) == {"tsv"}
     assert set(two.fingerprint()["samples"]) == {"de", "en"}
@@ -25,16 +27,51 @@ def test_two_files_and_two_columns_are_the_same(files):
 
 
 def test_long_pairs_are_left_out_and_counted(files):
+    (files / "tsv").write_text("".join(f"{a}\t{b}\n" for a, b in [*PAIRS, ("Fünf", "Five")] * 2))
     dataset = ParallelText(path=files / "tsv", tokens="characters", most=11)
-    assert dataset.pairs()["train"] == [PAIRS[0], PAIRS[1], PAIRS[3]]
-    assert dataset.notes() == ["1 of 4 pairs have more than 11 tokens and are left out"]
+    decode = dataset.tokenizers()[0].decode
+    kept = {(decode(a), decode(b)) for sides in dataset.rows.values() for a, b in zip(*sides, strict=True)}
+    assert kept == {PAIRS[0], PAIRS[1], PAIRS[3], ("Fünf", "Five")}
+    assert dataset.notes() == ["2 of 10 pairs have more than 11 tokens and are left out"]
     assert ParallelText(path=files / "tsv", tokens="characters").notes() == []
     with pytest.raises(UserError, match=r"^dataset\.most: no pair of train"):
-        ParallelText(path=files / "tsv", tokens="characters", most=3).pairs()
+        _ = ParallelText(path=files / "tsv", tokens="characters", most=3).spec
 
 
-def test_lower_case(files):
-    assert ParallelText(path=files / "tsv", tokens="words", lower=True).pairs()["train"][0] == ("ein haus", "a house")
+def test_each_text_is_encoded_once(files, monkeypatch):
+    read = []
+
+    class Counted(Characters):
+        def encode(self, text):
+            read.append(text)
+            return super().encode(text)
+
+    monkeypatch.setattr("dlx.data.tokenizing.Characters", Counted)
+    dataset = ParallelText(path=files / "tsv", tokens="characters", most=20)
+    dataset.splits()
+    dataset.notes()
+    assert sorted(read) == sorted(text for pair in PAIRS for text in pair)
+
+
+@pytest.mark.parametrize("tokens", ["characters", "words", "bytes", "bpe"])
+def test_lower_case_is_the_tokenizers_own(files, tokens, tmp_path):
+    if tokens == "bpe":
+        pytest.importorskip("tokenizers")
+    dataset = ParallelText(path=files / "tsv", tokens=tokens, lower=True, vocabulary=300, root=tmp_path)
+    assert ("ein haus", "a house") in [pair for pairs in dataset.pairs().values() for pair in pairs]
+    source = dataset.spec.source
+    assert source.read("EIN hAUS").tolist() == source.read("ein haus").tolist()
+
+
+def test_the_tokenizer_learns_from_no_pair_that_is_tested_on(files):
+    (files / "many").write_text("".join(f"a{n}\tb{n}\n" for n in range(20)))
+    for seed in range(3):
+        dataset = ParallelText(path=files / "many", tokens="words", split_seed=seed)
+        tested = {text for pair in dataset.pairs()["test"] for text in pair}
+        assert len(tested) == 8
+        assert not tested & set(dataset.tokenizers()[0].words)
+        assert len(dataset.tokenizers()[0].words) == 32
+    assert tested != {text for pair in ParallelText(path=files / "many").pairs()["test"] for text in pair}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from dlx.config import compose
 from dlx.config.errors import UserError
 from dlx.data.sentence_pairs import SentencePairsText
+from dlx.training.prepare import prepare
 
 TEXT = "\n\n".join("\n".join(f"document {d} line {n}" for n in range(4)) for d in range(40))
 
@@ -58,6 +60,17 @@ def test_long_lines_are_cut_to_half(dataset):
     source = SentencePairsText(path=dataset.path, length=21).splits()["train"]
     batch = source.take(torch.arange(len(source)), 0)
     assert all(len(a) == len(b) == 9 for a, b in parts(dataset, batch))
+
+
+def test_words_are_learned_from_the_training_documents_alone(dataset):
+    words = SentencePairsText(path=dataset.path, tokens="words").tokenizer.words
+    assert "35" in words
+    assert not {"36", "37", "38", "39"} & set(words)
+
+
+def test_labels_that_are_drawn_with_the_pairs_are_not_said_to_be_missing(dataset):
+    words = ["model=bert", "data=sentence_pairs", f"data.path={dataset.path}", "data.length=48"]
+    assert not [note for note in prepare(compose(words)).notes if "has no sample" in note]
 
 
 def test_too_few_documents_are_refused(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dlx.data.sentence_pairs import SentencePairsText
-from dlx.data.stdlib import MODULES, source
+from dlx.data.stdlib import MODULES, modules, source
 from dlx.data.stdlib_modules import StdlibModules
 
 
@@ -27,6 +27,12 @@ def test_tokens_are_those_of_sentence_pairs(tokens, tmp_path):
         pytest.importorskip("tokenizers")
     settings = {"tokens": tokens, "root": tmp_path}
     assert StdlibModules(lines=10, **settings).spec.tokens == SentencePairsText(**settings).spec.tokens
+
+
+def test_words_are_learned_from_modules_that_are_not_tested_on(tmp_path):
+    words = StdlibModules(tokens="words", vocabulary=10**6, root=tmp_path).tokenizer.words
+    others = " ".join(source(name) for name in modules() if name not in MODULES)
+    assert set(words) <= set(others.split())
 
 
 def test_texts_lie_between_marks():

@@ -7,6 +7,7 @@ from dlx.config.errors import UserError
 from dlx.data.loader import make_loader
 from dlx.data.splits import SplitSettings
 from dlx.data.text import TextStream, decode, encode_stream, pad_rows, read_text, smallest
+from dlx.runs.folder import RunFolder
 from dlx.tasks.tokenizer import Bytes, Characters
 
 
@@ -22,10 +23,18 @@ def test_a_stream_is_kept_in_the_smallest_dtype(vocabulary, dtype):
 
 
 @pytest.mark.parametrize(
-    "tokenizer", [Characters("abcé\n"), Characters("\nabcé", 3), Bytes(), Bytes(2)], ids=["order", "sorted", "b", "b2"]
+    "tokenizer",
+    [
+        Characters("abcé\n"),
+        Characters("\nabcé", 3),
+        Characters("\nabcé", lower=True),
+        Bytes(),
+        Bytes(2),
+        Bytes(lower=True),
+    ],
 )
 def test_a_long_text_is_encoded_as_the_tokenizer_says(tokenizer):
-    text = "abc\ncbé" * 5
+    text = ("ABC\ncbÉ" if tokenizer.lower else "abc\ncbé") * 5
     assert encode_stream(tokenizer, text).tolist() == tokenizer.encode(text)
 
 
@@ -44,6 +53,19 @@ def test_each_token_is_predicted_once_and_no_window_crosses_a_split():
         predicted = dataset.tokenizer.decode(windows[:, 1:].flatten().tolist())
         assert predicted == part[1 : len(predicted) + 1]
         assert len(part) - len(predicted) <= 15
+
+
+def test_words_are_learned_from_the_training_text_alone():
+    class Rising(TextStream):
+        def texts(self):
+            return {"text": " ".join(map(str, range(1000)))}
+
+    dataset = Rising(tokens="words", length=8)
+    assert "0" in dataset.tokenizer.words
+    assert "999" not in dataset.tokenizer.words
+    unknown = dataset.tokenizer.size - 1
+    assert (dataset.streams["test"][1:] == unknown).all()
+    assert not (dataset.streams["train"][:-1] == unknown).any()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -109,6 +131,32 @@ def test_a_model_learns_a_file_and_knows_it_again(dlx_call, here, toys):
     assert call.code == 0, call.err
     found = json.loads(call.out.splitlines()[-1])
     assert found["metrics"]["test/loss"] < 1.5  # 2.77 is that of a guess among its 16 characters
-    (here / "words.txt").write_text("one two three four five six seven eight nine ten\n" * 59 + "TEN\n")
+    (here / "words.txt").write_text("one two three four five six seven eight nine ten\n" * 59 + "ten\n")
     changed = dlx_call("eval", found["run"])
+    assert changed.code == 0
     assert "words.txt" in changed.err
+
+
+@pytest.mark.parametrize("tokens", ["characters", "words"])
+def test_other_texts_are_read_in_the_tokens_of_the_run(tokens, dlx_call, here, toys):
+    """A text of fewer letters or words has an alphabet of its own, in which each number means another letter."""
+    (here / "all.txt").write_text("zero one two three four five six seven eight nine ten " * 60)
+    (here / "few.txt").write_text("three four five six seven eight nine ten " * 70)
+    (here / "more.txt").write_text("three FOUR " * 300)
+    words = ["data=text_file", "data.path=all.txt", f"data.tokens={tokens}", "data.length=8", "trainer.max_steps=80"]
+    call = dlx_call("train", *toys, "model=toy_language", *words, "optim.lr=0.05", "--json")
+    assert call.code == 0, call.err
+    run = json.loads(call.out.splitlines()[-1])["run"]
+    few = dlx_call("eval", run, "data.path=few.txt", "--json")
+    assert few.code == 0, few.err
+    assert json.loads(few.out)["metrics"]["test/loss"] < 2.0  # in an alphabet of its own 5 and more
+    other = dlx_call("eval", run, "data.tokens=bytes")
+    assert other.code == 2
+    assert f"dataset.tokens: must stay {tokens}: " in other.err
+    forked = dlx_call("resume", run, "--fork", "data.path=few.txt", "trainer.max_steps=1", "--json")
+    assert forked.code == 0, forked.err
+    assert RunFolder(json.loads(forked.out)["run"]).spec_texts() == RunFolder(run).spec_texts()
+    more = dlx_call("eval", run, "data.path=more.txt")
+    assert (more.code, "that the vocabulary lacks: 'F' 'O' 'R' 'U'" in more.err) == (
+        (2, True) if tokens == "characters" else (0, False)
+    )

@@ -52,10 +52,19 @@ def test_bytes_of_subwords_tell_every_text(make):
     assert sum(lengths[token] for token in tokens) == len(text.encode())
 
 
-def test_lower_case_is_the_tokenizers_own(make):
-    tokenizer = make("bpe", lower=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_lower_case_is_the_tokenizers_own(make, kind):
+    tokenizer = make(kind, lower=True)
     assert tokenizer.encode("The CAT") == tokenizer.encode("the cat")
-    assert make("bpe").encode("The CAT") != make("bpe").encode("the cat")
+    assert load_tokenizer(tokenizer.to_json()).encode("The CAT") == tokenizer.encode("the cat")
+    if kind in ("bytes", "words", "bpe"):
+        assert make(kind).encode("The CAT") != make(kind).encode("the cat")
+
+
+def test_a_file_of_the_library_reads_in_lower_case_where_that_is_asked_for(make, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.loads(make("bpe").to_json())["content"])
+    assert make_tokenizer(str(path), (), lower=True).encode("The CAT") == make("bpe").encode("the cat")
 
 
 def test_words_are_the_most_frequent(make):

@@ -50,10 +50,10 @@ FAMILIES = {
     "sentence": Family(("loss", "accuracy", "nll"), predict="abcdefgha", export=None),
     "language": Family(
         ("loss", "perplexity", "bits_per_byte"), predict="abc", sample=("--prompt", "abc"),
-        batched="do not stay on the device", export=None,
+        batched="windows of a stream", export=None,
     ),
     "seq2seq": Family(("loss", "accuracy", "exact_match"), predict="abc", batched="similar length"),
-    "masked": Family(("loss",), batched="do not stay on the device"),
+    "masked": Family(("loss",), batched="windows of a stream"),
     "finetuned": Family(
         ("loss", "accuracy", "nll"), first=("masked", "model.body_from=masked"), predict="abcdefgha", export=None
     ),
@@ -171,14 +171,14 @@ def test_every_command_works_or_says_why_not(name, call):
 
 
 def predicts(family: Family, run: str, call) -> None:
-    source = "photo.png" if family.predict == "photo" else family.predict or "photo.png"
+    text = family.predict if family.predict != "photo" else None
     Image.new("L", (40, 20), 90).save("photo.png")
-    answered = call("predict", run, source, "--json")
+    answered = call("predict", run, *(("--text", text) if text else ("photo.png",)), "--json")
     if family.predict is None:
         is_refused(answered, "dlx predict:")
     else:
         (answer,) = result_of(answered)["predictions"]
-        assert answer["file"] == source
+        assert answer["file"] == (text or "photo.png")
         assert len(answer) >= 2
 
 

@@ -100,8 +100,10 @@ def test_a_text_only_grows(states, printed, whole, parts, capsys):
 )
 def test_bad_words_are_one_line(words, text, call):
     run = trained(call, "model=toy_language")
+    before = sorted(run.rglob("*"))
     refused = call("sample", str(run), *words)
     assert refused.code == 2, refused.out
+    assert sorted(run.rglob("*")) == before
     assert text in refused.err
     assert len(refused.err.splitlines()) == 1
     assert refused.out == ""
@@ -171,15 +173,20 @@ def test_a_line_that_cannot_be_read_ends_no_batch(call):
         (b"", [], "dlx predict: nothing is given; --text TEXT or files that the run reads"),
         (b"", ["--text", "abcdefgh"], "'abcdefgh': has 8 tokens; at most 7 are read"),
         (b"", ["--text", ""], "'': holds no tokens"),
+        (b"", ["--text", "xy"], "'xy': characters that the vocabulary lacks: 'x' 'y'"),
+        (b"", ["abc"], "no such file: abc (a text is given by --text)"),
+        (b"", ["~nobody/x"], "no such file: ~nobody/x (a text is given by --text)"),
     ],
 )
 def test_bad_texts_are_one_line(content, words, text, call):
     run = trained(call, "model=toy_seq2seq")
     Path("words.txt").write_bytes(content)
+    before = sorted(run.rglob("*"))
     refused = call("predict", str(run), *words)
     assert refused.code == 2, refused.out
     assert text in refused.err
     assert len(refused.err.splitlines()) == 1
+    assert sorted(run.rglob("*")) == before
 
 
 def test_a_system_of_images_reads_no_texts(call):

@@ -140,6 +140,9 @@ def test_dry_run_says_that_there_are_no_steps(dlx_call, here):
         (["reg=[l2]"], "regularization: does nothing for stump, which is fitted in closed form"),
         (["reg=[ema]"], "regularization: does nothing for stump"),
         (["trainer.ema=0.9"], "trainer.ema: does nothing for stump"),
+        (["trainer.accumulate=2"], "trainer.accumulate: does nothing for stump"),
+        (["trainer.compile=true"], "trainer.compile: does nothing for stump"),
+        (["trainer.precision=bf16"], "trainer.precision: does nothing for stump"),
         (["model.loss=mse"], "model.loss: Stump has no such key"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from dlx.config.errors import UserError
 from dlx.runs.catalog import Catalog, Notes, read_entry, write_notes
-from dlx.runs.find import plan_of
+from dlx.runs.find import plan_folder, plan_of
 from dlx.runs.folder import RunFolder
 
 
@@ -146,9 +146,21 @@ def test_links_and_pipes_in_a_run_are_not_read(tmp_path):
         ("runs/a", None),
         ("sweep/a/runs/b", "sweep/a"),
         ("bagging/a/ensemble", "bagging/a"),
+        ("sweep/a/points/001-lr-0.1/ensemble", "sweep/a"),
         ("ensemble/a/runs/set-0/b", "ensemble/a"),
         ("ensemble/a/runs/set-0/b/runs/member-1", "ensemble/a/runs/set-0/b"),
     ],
 )
 def test_a_member_knows_its_plan(name, plan):
     assert plan_of(name) == plan
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "runs/a", "a/runs/b", "a/ensemble", "a/points/p/ensemble", "a/runs/set-0/b", "a/runs/set-0/b/runs/c"]
+)
+def test_a_folder_and_an_id_have_the_same_plan(name, tmp_path):
+    for plan in ("a", "a/runs/set-0/b"):
+        (tmp_path / plan).mkdir(parents=True)
+        (tmp_path / plan / "plan.yaml").touch()
+    plan = plan_of(name)
+    assert plan_folder(tmp_path / name) == (None if plan is None else tmp_path / plan)

@@ -107,7 +107,17 @@ class OneNodeSlurm:
         )
         return done.stdout
 
+    def _end_jobs(self) -> None:
+        """A job whose result is there may still be ending; without the daemons it would wait for them for ever."""
+        deadline = time.monotonic() + 20
+        while (jobs := self.ask("squeue", "-h", "-o", "%A").split()) and time.monotonic() < deadline:
+            if time.monotonic() > deadline - 10:
+                self.ask("scancel", *jobs)
+            time.sleep(0.1)
+
     def stop(self) -> None:
+        if len(self.processes) == len(DAEMONS):
+            self._end_jobs()
         for process in reversed(self.processes):
             process.terminate()
         for process in reversed(self.processes):

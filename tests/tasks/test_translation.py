@@ -21,11 +21,13 @@ class Copies(Translator):
     """Writes the source, token after token, with certainty; `logits` replaces that where it is set."""
 
     logits = None
+    encoded = 0  # times
 
     def __init__(self, *, spec=None, **more):
         super().__init__(spec=spec or Translations(source=SOURCE, target=TARGET), **more)
 
     def encode(self, source_BS):
+        self.encoded += 1
         ended = torch.nn.functional.pad(source_BS, (0, 3), value=PAD)
         first = (ended != PAD).sum(1, keepdim=True)
         return {"text": ended.scatter(1, first, END), "at": torch.zeros(len(source_BS), dtype=torch.int64)}
@@ -39,9 +41,9 @@ class Copies(Translator):
             memory["at"] = memory["at"] + target_BL.shape[1]
         return torch.nn.functional.one_hot(next_BL, 7) * 50.0
 
-    def attention(self, source_BS, target_BL):
-        weights = torch.zeros(*target_BL.shape, source_BS.shape[1])
-        size = (source_BS != PAD).sum(1)
+    def attention(self, target_BL, memory):
+        weights = torch.zeros(*target_BL.shape, memory["text"].shape[1] - 3)
+        size = (memory["text"] == END).int().argmax(1)
         for n, last in enumerate(size.tolist()):
             for step in range(target_BL.shape[1]):
                 weights[n, step, min(step, last - 1)] = 1
@@ -53,6 +55,10 @@ BATCH = {
     "target": torch.tensor([[BEGIN, 3, 4, 5, END], [BEGIN, 4, END, PAD, PAD]]),
     "index": torch.arange(2),
 }
+
+
+def attention(system, target_BL):
+    return system.attention(target_BL, system.encode(BATCH["source"]))
 
 
 def test_loss_is_the_mean_over_target_tokens_that_are_no_padding():
@@ -101,6 +107,14 @@ def test_a_batch_of_inputs_alone_is_answered():
     assert system.predict({"source": BATCH["source"]}).keys() == {"target", "attention"}
 
 
+def test_an_answer_and_a_showcase_encode_their_sources_once():
+    system = Copies()
+    system.predict({"source": BATCH["source"]})
+    assert system.encoded == 1
+    system.target.showcase(torch.empty(0), BATCH)
+    assert system.encoded == 2
+
+
 def test_bleu_is_sacrebleus():
     sacrebleu = pytest.importorskip("sacrebleu")
     made = ["the cat sat on the mat .", "a man is riding a horse"]
@@ -121,7 +135,7 @@ def test_bleu_is_of_all_texts_of_a_split_together():
 
 def test_the_map_shows_the_source_across_and_what_was_written_down():
     figure = Copies().target.draw_attention(
-        Copies().attention(BATCH["source"], BATCH["target"][:, :-1])[1], BATCH["source"][1], BATCH["target"][1], "a"
+        attention(Copies(), BATCH["target"][:, :-1])[1], BATCH["source"][1], BATCH["target"][1], "a"
     )
     (axes,) = figure.axes[:1]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a"]
@@ -149,5 +163,5 @@ def test_targets_need_marks():
 
 
 def test_attention_rows_sum_to_one():
-    weights = Copies().attention(BATCH["source"], BATCH["target"])
+    weights = attention(Copies(), BATCH["target"])
     assert_close(weights.sum(-1), torch.ones(2, 5))

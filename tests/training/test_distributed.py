@@ -55,8 +55,12 @@ TRAININGS = {
     "small": ["model=mlp", "data.subset=10", "data.batch_size=4"],
     "norms": ["model=resnet", "optim=sgd", "optim.lr=0.01", "trainer.max_steps=6", "trainer.log_every=1"],
     "signalled": ["model=mlp", "trainer.epochs=30"],
+    "texts": [
+        "model=seq2seq", "data=dates", "data.samples=300", "model.hidden=8", "optim=sgd", "optim.lr=0.5",
+        "trainer.max_steps=4", "trainer.log_every=1", "data.batch_size=32",
+    ],
     "curve": ["model=mlp", "optim=sgd", "trainer.max_steps=6", "trainer.log_every=1", "--json"],
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +77,27 @@ def trained(tmp_path_factory):
 def test_the_loss_curve_is_that_of_one_process(trained, dlx_call):
     folder, printed = trained
     assert "@curve 0 0" in printed
-    together = folder / json.loads(next(line for line in printed.splitlines() if line.startswith("{")))["run"]
+    (told,) = [line for line in printed.splitlines() if line.startswith("{")]  # by one of the two
+    together = folder / json.loads(told)["run"]
     assert list((folder / "outputs/curve").iterdir()) == [together]
     words = (*TRAININGS["curve"], "trainer.device=cpu", "trainer.threads=1")
     alone = Path(json.loads(dlx_call("train", *words).out)["run"])
     assert losses(together) == pytest.approx(losses(alone), rel=1e-5)
     figures = [json.loads((run / "summary.json").read_text())["test/accuracy"] for run in (together, alone)]
     assert figures[0] == figures[1]
+
+
+def test_the_loss_over_tokens_is_that_of_one_process(trained, dlx_call):
+    """Of a batch whose texts are sorted by length the first process has the shorter half: fewer tokens."""
+    folder, printed = trained
+    assert "@texts 0 0" in printed
+    (together,) = (folder / "outputs/texts").iterdir()
+    words = (*TRAININGS["texts"], "trainer.device=cpu", "trainer.threads=1", "--json")
+    alone, apart = (
+        Path(json.loads(dlx_call("train", *words, *more).out)["run"]) for more in ((), ("trainer.accumulate=4",))
+    )
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-5)
+    assert losses(apart) == pytest.approx(losses(alone), rel=1e-5)
 
 
 def test_with_batch_norm_both_processes_end_with_the_same_weights(trained):

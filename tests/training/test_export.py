@@ -123,3 +123,29 @@ def test_what_maps_no_inputs_to_outputs_is_a_users_error(exporter, monkeypatch):
     monkeypatch.setattr(MLP, "forward", lambda self, x: {"logits": x})
     with pytest.raises(UserError, match="MLP is no map of inputs to outputs"):
         Exporter(exporter.run)
+
+
+@pytest.mark.parametrize("model", ["lstm", "gru", "latent_autoregressive"])
+def test_a_sequence_model_is_exported_for_batches_of_any_size(model, dlx_call):
+    width = "state" if model == "latent_autoregressive" else "hidden"
+    words = ["data=stdlib_text", "data.size=2000", "data.length=4", f"model.{width}=4", "trainer.max_steps=1"]
+    call = dlx_call("train", f"model={model}", *words)
+    assert call.code == 0, call.err
+    exporter = Exporter(find_run("@last"))
+    exporter.write("torch_export", Path("m.pt2"))
+    x = torch.randint(96, (7, 4))
+    torch.testing.assert_close(torch.export.load("m.pt2").module()(x), exporter.system(x))
+
+
+@pytest.mark.parametrize("model", ["transformer", "seq2seq"])
+def test_a_translator_is_no_map_but_its_encoder_with_a_head_for_labels_is(model, dlx_call):
+    """Its forward, the head of a classifier on the encoder, would give numbers for a translator too."""
+    small = {"transformer": ["model.dim=8", "model.depth=1", "model.heads=2"], "seq2seq": ["model.hidden=8"]}[model]
+    call = dlx_call("train", f"model={model}", "data=reverse", "data.samples=100", *small, "trainer.max_steps=1")
+    assert call.code == 0, call.err
+    with pytest.raises(UserError, match="is no map of inputs to outputs"):
+        Exporter(find_run("@last"))
+    labeled = ["data=stdlib_modules", "data.lines=10", "data.length=8", "trainer.max_steps=1"]
+    call = dlx_call("train", f"model={model}", *labeled, *small)
+    assert call.code == 0, call.err
+    assert Exporter(find_run("@last")).classes

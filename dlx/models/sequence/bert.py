@@ -32,9 +32,10 @@ class BERT(System):
     """size: sets dim (of a token), depth (blocks) and heads, each of which can be given apart.
 
     share: of the tokens of a text that are to be predicted. dropout: rate after the embeddings, at the attention
-    weights and at each block's outputs. context: tokens that can be read; None: those of the longest text.
-    Of sentence pairs it also learns whether the second follows the first. Where the data have no mark that begins a
-    text, or none that hides a token, BERT adds its own to the vocabulary.
+    weights and at each block's outputs. context: tokens that can be read; None: those of the longest text. Of sentence
+    pairs it also learns whether the second follows the first. Where the data have no mark that begins a text, or none
+    that hides a token, BERT adds its own to the vocabulary. Micro-batches and processes each take the mean over the
+    tokens that they hide, and count alike.
     """
 
     takes = ("weight",)

@@ -51,7 +51,7 @@ class LatentAutoregressive(SequenceModel):
     def features(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """The state after each step, [B, L, H]: that before the next."""
         a_BLH = self.from_step(self.steps(x))
-        h_BH = cache["h"] if cache and "h" in cache else a_BLH.new_zeros(len(x), self.width)
+        h_BH = cache["h"] if cache and "h" in cache else a_BLH.new_zeros(x.shape[0], self.width)
         states = []
         for a_BH in a_BLH.unbind(1):
             h_BH = self.transition(h_BH, a_BH)

@@ -39,7 +39,7 @@ class Cell(nn.Module):
 
     def start(self, x_BLD: Tensor) -> State:
         """The state before the first step: zeros."""
-        return {name: x_BLD.new_zeros(len(x_BLD), self.width) for name in self.states}
+        return {name: x_BLD.new_zeros(x_BLD.shape[0], self.width) for name in self.states}
 
     def step(self, a_BG: Tensor, state: State) -> State:
         """One step. a_BG: the input's part of all gates, W x + b, [B, G H]."""

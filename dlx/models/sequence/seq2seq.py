@@ -270,9 +270,9 @@ class Seq2Seq(Translator):
             token_B1 = torch.where(after, true_B1, logits[-1].argmax(-1)[:, : true_B1.shape[1]])
         return torch.cat(logits, 1)
 
-    def attention(self, source_BS: Tensor, target_BL: Tensor) -> Tensor | None:
+    def attention(self, target_BL: Tensor, memory: Cache) -> Tensor | None:
         """The weights of each step, [B, L, S]."""
-        return self._steps(target_BL, self.encode(source_BS))[1]
+        return self._steps(target_BL, memory)[1]
 
     def _steps(self, target_BL: Tensor, memory: Cache) -> tuple[Tensor, Tensor | None, Cache]:
         """What the output reads after each step, the weights [B, L, S], and the decoder's state after the last."""

@@ -116,14 +116,10 @@ class Transformer(Translator):
     def features(self, source_BS: Tensor) -> Tensor:
         """The encoded source, [B, S, D]."""
         x_BSD = self.dropout(self.source_positions(self.source_embedding(source_BS) * self.dim**0.5))
-        valid_BS = self._valid(source_BS)
+        valid_BS = None if self.source.pad is None else self.source.valid(source_BS)
         for block in self.encoder:
             x_BSD = block(x_BSD, valid_BL=valid_BS)
         return self.encoder_norm(x_BSD)
-
-    def _valid(self, source_BS: Tensor) -> Tensor | None:
-        """Where a source token is no padding, or None where none can be."""
-        return None if self.source.pad is None else self.source.valid(source_BS)
 
     def forward(self, x_BS: Tensor) -> Tensor:
         """Logits of a text's class, [B, K]."""
@@ -152,9 +148,9 @@ class Transformer(Translator):
             x_BLD = block(x_BLD, memory["memory"], causal=True, memory_valid_BS=valid_BS, cache=cache, name=str(number))
         return self.out(self.decoder_norm(x_BLD))
 
-    def attention(self, source_BS: Tensor, target_BL: Tensor) -> Tensor:
+    def attention(self, target_BL: Tensor, memory: Cache) -> Tensor:
         """Mean over the heads of the last block's attention over the source."""
-        memory_BSD, valid_BS = self.features(source_BS), self._valid(source_BS)
+        memory_BSD, valid_BS = memory["memory"], None if self.source.pad is None else memory["valid"]
         x_BLD = self._place(target_BL)
         *first, last = self.decoder
         for block in first:

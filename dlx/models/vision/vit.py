@@ -148,7 +148,7 @@ class ViT(Supervised):
     def _place(self, x_BND: Tensor) -> Tensor:
         """Tokens of patches plus positions, after the class token if there is one."""
         if self.class_token is not None:
-            x_BND = torch.cat([self.class_token.expand(len(x_BND), -1, -1), x_BND], dim=1)
+            x_BND = torch.cat([self.class_token.expand(x_BND.shape[0], -1, -1), x_BND], dim=1)
         return self.dropout(x_BND + self.positions)
 
     def encode(self, x_BND: Tensor) -> Tensor:

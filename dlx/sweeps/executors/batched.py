@@ -21,6 +21,7 @@ import torch
 from dlx.batched.loader import SourceStore
 from dlx.batched.stack import Stack, fit_stack
 from dlx.batched.vmapped import NotBatchable
+from dlx.config import class_block
 from dlx.config.errors import UserError, reason_of
 from dlx.config.keys import flatten
 from dlx.config.screen import note
@@ -62,7 +63,8 @@ class Member:
         """What members of one stack have in common."""
         values = {key: value for key, value in self.prepared.config.values.items() if key not in OWN_GROUPS}
         data, optimizer = values["dataset"], values["optimizer"]
-        values["dataset"] = {key: value for key, value in data.items() if key not in OWN_DATA}
+        of_dataset = class_block(self.prepared.config, "dataset")  # members share one dataset
+        values["dataset"] = {key: value for key, value in data.items() if key not in OWN_DATA or key in of_dataset}
         values["optimizer"] = {key: optimizer.get(key) for key in ("_target_", "no_decay", "players")}
         parts = self.prepared.regularizers
         values["regularization"] = {

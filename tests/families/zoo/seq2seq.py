@@ -21,10 +21,11 @@ class Seq2Seq(Translator):
         self.out = self.make_head(width)
 
     def encode(self, source: Tensor) -> Cache:
-        """The state after each text's last token, [B, 1, W]."""
+        """state: after each text's last token, [B, 1, W]. valid: where a token is no padding, [B, S]."""
         states, _ = self.encoder(self.read(source))
-        last = self.spec.source.valid(source).sum(1).clamp_min(1) - 1
-        return {"state": states.gather(1, last.view(-1, 1, 1).expand(-1, 1, states.shape[-1]))}
+        valid = self.spec.source.valid(source)
+        last = valid.sum(1).clamp_min(1) - 1
+        return {"state": states.gather(1, last.view(-1, 1, 1).expand(-1, 1, states.shape[-1])), "valid": valid}
 
     def decode(self, target: Tensor, memory: Cache, *, cached: bool = False) -> Tensor:
         hidden, state = self.decoder(self.write(target), memory["state"].transpose(0, 1).contiguous())
@@ -32,8 +33,8 @@ class Seq2Seq(Translator):
             memory["state"] = state.transpose(0, 1)
         return self.out(hidden)
 
-    def attention(self, source: Tensor, target: Tensor) -> Tensor | None:
+    def attention(self, target: Tensor, memory: Cache) -> Tensor | None:
         if not self.attends:
             return None
-        valid = self.spec.source.valid(source).float()
-        return (valid / valid.sum(1, keepdim=True)).unsqueeze(1).expand(-1, target.shape[1], -1)
+        share = memory["valid"] / memory["valid"].sum(1, keepdim=True)
+        return share.unsqueeze(1).expand(-1, target.shape[1], -1)

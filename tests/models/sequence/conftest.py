@@ -65,6 +65,25 @@ def random_batch():
 
 
 @pytest.fixture
+def learned():
+    """learned(system, source, steps, lr): trained by AdamW on tokens, with a learning rate that rises and falls."""
+
+    def train(system, source, steps, lr):
+        optimizer = torch.optim.AdamW(system.parameters(), lr=lr)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+        for _ in range(steps):
+            tokens = source.take(torch.randint(len(source), (32,)))["tokens"].long()
+            loss, _ = system.training_loss({"tokens": tokens}, system.objectives()[0])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        return system.eval()
+
+    return train
+
+
+@pytest.fixture
 def training():
     """training(batch, ...): what `System.fit` is given."""
 

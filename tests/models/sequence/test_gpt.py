@@ -216,24 +216,14 @@ def test_a_text_is_learned_by_heart():
 
 
 @pytest.mark.slow
-def test_the_entropy_of_a_markov_source_is_reached():
+def test_the_entropy_of_a_markov_source_is_reached(learned):
     from dlx.data.markov_source import MarkovSource
 
     source = MarkovSource(order=2, symbols=8, size=100_000, length=64)
     system = GPT(spec=source.spec, dim=64, depth=2, heads=4, dropout=0.0)
     splits = source.splits()
-    optimizer = torch.optim.AdamW(system.parameters(), lr=3e-3)
-    steps, train = 1200, splits["train"]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-    for _ in range(steps):
-        tokens = train.take(torch.randint(len(train), (32,)))["tokens"].long()
-        loss, _ = system.training_loss({"tokens": tokens}, system.objectives()[0])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    test = splits["test"].take(torch.arange(400))["tokens"].long()
-    system.eval()
+    learned(system, splits["train"], 1200, 3e-3)
+    test = splits["test"].take(torch.arange(min(400, len(splits["test"]))))["tokens"].long()
     with torch.no_grad():
         logits = system(test)[:, 1:-1]  # the first letter has but one before it
     found = torch.nn.functional.cross_entropy(logits.flatten(0, 1), test[:, 2:].flatten()).item()

@@ -129,7 +129,7 @@ def test_padding_changes_nothing(kind):
     system, batch = build(kind).eval(), backwards(6)
     with torch.no_grad():
         logits = system.decode(batch["target"], system.encode(batch["source"]))
-        weights = system.attention(batch["source"], batch["target"])
+        weights = system.attention(batch["target"], system.encode(batch["source"]))
         for n, row in enumerate(batch["source"]):
             size = int((row != PAD).sum())
             memory = system.encode(row[None, :size])
@@ -179,7 +179,7 @@ def test_without_teacher_forcing_it_reads_what_it_wrote(kind):
 @every_kind
 def test_attention_is_a_mean_over_the_source(kind):
     system, batch = build(kind), backwards(4)
-    weights = system.attention(batch["source"], batch["target"])
+    weights = system.attention(batch["target"], system.encode(batch["source"]))
     if KINDS[kind].get("attention", "bahdanau") is None:
         assert weights is None
     else:
@@ -294,7 +294,7 @@ def test_it_writes_8_to_12_letters_backwards(seed):
     exact = system.target.equal(system.generate(test["source"]), test["target"]).float().mean().item()
     print(f"exact match {exact:.4f}")  # noqa: T201
     assert exact > 0.99
-    weights = system.attention(test["source"], test["target"][:, :-1])
+    weights = system.attention(test["target"][:, :-1], system.encode(test["source"]))
     length_B = (test["source"] != PAD).sum(1)
     hits = total = 0
     for row, size in zip(weights, length_B.tolist(), strict=True):

@@ -107,7 +107,7 @@ def test_attention_over_the_source():
     system = Transformer(spec=pairs(), **SMALL).eval()
     batch = random_pairs()
     with torch.no_grad():
-        weights = system.attention(batch["source"], batch["target"])
+        weights = system.attention(batch["target"], system.encode(batch["source"]))
     assert weights.shape == (4, 10, 10)
     torch.testing.assert_close(weights.sum(-1), torch.ones(4, 10))
     assert not (weights * (batch["source"] == 0).unsqueeze(1)).any()
