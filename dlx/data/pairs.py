@@ -50,7 +50,7 @@ class TextPairs(Dataset):
             rows = [([*source.encode(a), END], [BEGIN, *target.encode(b), END]) for a, b in pairs]
             if self.most is not None:
                 rows = [row for row in rows if max(map(len, row)) <= self.most]
-            if not rows:
+            if self.most is not None and not rows:
                 raise UserError(f"dataset.most: no pair of {name} has at most {self.most} tokens on each side")
             found[name] = ([a for a, _ in rows], [b for _, b in rows])
         return found
