@@ -47,7 +47,12 @@ def checkerboard(u_N: Tensor, v_N: Tensor) -> Tensor:
 
 SHAPES = {"rings": rings, "moons": moons, "spirals": spirals, "checkerboard": checkerboard}
 NOISE = {"rings": 0.1, "moons": 0.15, "spirals": 0.1, "checkerboard": 0.0}
-SCALE = {"rings": 2.24, "moons": 1.42, "spirals": 2.36, "checkerboard": 2.31}  # root mean square of a coordinate, noise included
+SCALE = {
+    "rings": 2.24,
+    "moons": 1.42,
+    "spirals": 2.36,
+    "checkerboard": 2.31,
+}  # root mean square of a coordinate, noise included
 
 
 class ToyDensity(Dataset):
@@ -75,13 +80,35 @@ class ToyDensity(Dataset):
         self.shape, self.samples, self.data_seed = shape, samples, data_seed
         self.noise = NOISE[shape] if noise is None else noise
 
+    def scaled(self, point_N2: Tensor) -> Tensor:
+        centre = torch.tensor([1.0, 0.5]) if self.shape == "moons" else torch.zeros(2)
+        return (point_N2 - centre) / SCALE[self.shape]
+
     def draw(self, count: int, name: str) -> Tensor:
         """Points, float32 [count, 2]."""
         rng = generator(self.data_seed, f"toy density {name}")
         u_N, v_N = torch.rand(2, count, generator=rng)
-        point_N2 = SHAPES[self.shape](u_N, v_N) + self.noise * torch.randn(count, 2, generator=rng)
-        centre = torch.tensor([1.0, 0.5]) if self.shape == "moons" else torch.zeros(2)
-        return (point_N2 - centre) / SCALE[self.shape]
+        return self.scaled(SHAPES[self.shape](u_N, v_N) + self.noise * torch.randn(count, 2, generator=rng))
+
+    def log_density(self, x_B2: Tensor) -> Tensor:
+        """log p of points in nats, [B]: the mean of Gaussians that lie evenly over the shape; of the checkerboard
+        without noise that of its squares. Raises ValueError for a line without noise, which has no density."""
+        scale = SCALE[self.shape]
+        if self.noise == 0:
+            if self.shape != "checkerboard":
+                raise ValueError(f"noise must be above 0, or {self.shape} have no density, got 0")
+            cell_B2 = ((x_B2 * scale + 4) / 2).floor()
+            is_black_B = (cell_B2.sum(1) % 2 == 0) & ((cell_B2 >= 0) & (cell_B2 < 4)).all(1)
+            return torch.where(is_black_B, 2 * math.log(scale) - math.log(32), -torch.inf)
+        # Half a standard deviation apart, along a line of up to 25 or on a board of 8.
+        u, v = [math.ceil(16 / self.noise)] * 2 if self.shape == "checkerboard" else (10, math.ceil(50 / self.noise))
+        u_G, v_G = torch.cartesian_prod((torch.arange(u) + 0.5) / u, (torch.arange(v) + 0.5) / v).unbind(1)
+        centre_G2, std = self.scaled(SHAPES[self.shape](u_G, v_G)), self.noise / scale
+        parts = []
+        for part_B2 in x_B2.split(256):
+            squares_BG = torch.cdist(part_B2, centre_G2).square()
+            parts.append((-squares_BG / (2 * std**2)).logsumexp(1) - math.log(2 * math.pi * std**2 * u * v))
+        return torch.cat(parts)
 
     def splits(self) -> dict[str, Source]:
         held = max(1, self.samples // 10)

@@ -311,12 +311,19 @@ def draw_surprisal(pixels: Tensor, nats_NHW: Tensor, title: str = "") -> Figure:
     return figure
 
 
-def draw_points(data_BF: Tensor, drawn_BF: Tensor) -> Figure:
-    """The first two columns of the data, and beside them those of samples, on the same axes."""
-    figure, axes = subplots(1, 2, size=(7.5, 3.8), sharex=True, sharey=True)
-    for axis, points, title in zip(axes, (data_BF, drawn_BF), ("data", "samples"), strict=True):
-        columns = points[:, :2].float().cpu()
-        second = columns[:, 1] if columns.shape[1] > 1 else torch.zeros(len(columns))
-        axis.plot(columns[:, 0].numpy(), second.numpy(), ".", markersize=2.5, alpha=0.6)
+def draw_points(data_BF: Tensor, drawn_BF: Tensor, density: tuple[Tensor, Tensor, Tensor] | None = None) -> Figure:
+    """The first two columns of the data, and beside them those of samples, on the same axes. density: x [G], y [G] and
+    p [G, G], a row for each y, drawn between them."""
+    panels = {"data": data_BF, **({} if density is None else {"p(x)": None}), "samples": drawn_BF}
+    figure, axes = subplots(1, len(panels), size=(3.75 * len(panels), 3.8), sharex=True, sharey=True)
+    for axis, (title, points) in zip(axes, panels.items(), strict=True):
+        if points is None:
+            assert density is not None
+            x_G, y_G, p_GG = (part.float().cpu().numpy() for part in density)
+            axis.pcolormesh(x_G, y_G, p_GG, cmap="magma", shading="nearest", rasterized=True)
+        else:
+            columns = points[:, :2].float().cpu()
+            second = columns[:, 1] if columns.shape[1] > 1 else torch.zeros(len(columns))
+            axis.plot(columns[:, 0].numpy(), second.numpy(), ".", markersize=2.5, alpha=0.6)
         axis.set(title=title, aspect="equal")
     return figure

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dlx.tasks.density import Autoregressive
-    from dlx.tasks.answer import Report
-
-WRITTEN_OUT = 10**12  # larger numbers are shown as a power
 
 
 def independent(dimensions: int, levels: int = 2) -> int:
@@ -27,20 +24,21 @@ def markov(dimensions: int, levels: int = 2, *, first: int = 1) -> int:
 
 def full(dimensions: int, levels: int = 2) -> int:
     """K^n - 1; of an RGB pixel of bytes, full(3, 256), 16,777,215."""
-    return levels**dimensions - 1
+    return int(levels**dimensions) - 1
 
 
 def rows(system: Autoregressive, name: str, numbers: int) -> list[dict[str, str]]:
-    """What p(x) of the system's images takes, and what this system has, as a table's rows."""
+    """What this system has, and what a table of p(x) of its images would have, as rows of a table."""
     D, K = system.dimensions, system.levels
-    found = [(name, numbers), ("independent", independent(D, K)), ("Markov", markov(D, K))]
-    if system.input.channels > 1:
-        found.append(("a pixel's channels, full", full(system.input.channels, K)))
+    channels = system.input.channels
+    found = [(name, numbers), ("independent", independent(D, K)), ("Markov chain", markov(D, K, first=channels))]
+    if channels > 1:
+        found.append(("the channels of one pixel, full", full(channels, K)))
     shown = [{"p(x)": kind, "free numbers": f"{count:,}"} for kind, count in found]
     return [*shown, {"p(x)": "full", "free numbers": full_text(D, K)}]
 
 
 def full_text(dimensions: int, levels: int = 2) -> str:
     """`full` written out, or as a power where it is long."""
-    exact = dimensions * levels.bit_length() <= 40
+    exact = levels ** min(dimensions, 64) < 10**12
     return f"{full(dimensions, levels):,}" if exact else f"{levels}^{dimensions} - 1"

@@ -79,17 +79,23 @@ class MarkovPixels(Autoregressive):
         """The level that each dimension is given, int64 [B, D]; 0 for those without a pixel before them."""
         return levels_BD[:, self.parent] * self.has_parent
 
+    @property
+    def table_logits(self) -> Tensor:
+        """[D, G, K]."""
+        return (self.table + self.smoothing).log() if self.by == "counts" else self.table
+
+    def outputs_of(self, table_DGK: Tensor) -> Tensor:
+        """Of two levels the logit of level 1, [D, G, 1]."""
+        return table_DGK[..., 1:] - table_DGK[..., :1] if self.outputs == 1 else table_DGK
+
     def logits(self, x_BCHW: Tensor) -> Tensor:
-        table_DGK = (self.table + self.smoothing).log() if self.by == "counts" else self.table
-        if self.outputs == 1:
-            table_DGK = table_DGK[..., 1:] - table_DGK[..., :1]
-        return table_DGK[torch.arange(self.dimensions, device=x_BCHW.device), self.given_levels(self.flat_levels(x_BCHW))]
+        position_D = torch.arange(self.dimensions, device=x_BCHW.device)
+        return self.outputs_of(self.table_logits)[position_D, self.given_levels(self.flat_levels(x_BCHW))]
 
     def next_logits(self, x_BCHW: Tensor, step: int, cache: dict[str, Any]) -> Tensor:
         """A row of one table."""
         if not cache:
-            table_DGK = (self.table + self.smoothing).log() if self.by == "counts" else self.table
-            cache["table"] = table_DGK[..., 1:] - table_DGK[..., :1] if self.outputs == 1 else table_DGK
+            cache["table"] = self.outputs_of(self.table_logits)
         given_B = self.flat_levels(x_BCHW)[:, self.parent[step]] * self.has_parent[step]
         return cache["table"][step, given_B]
 
@@ -110,9 +116,6 @@ class MarkovPixels(Autoregressive):
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """And the mean of each pixel where the given one is black, and where it is white."""
-        table_DGK = self.table + self.smoothing if self.by == "counts" else self.table.exp()
-        p_DGK = table_DGK / table_DGK.sum(-1, keepdim=True)
-        p_GDK = p_DGK[:, [0, -1]].transpose(0, 1)
-        p_GDK = torch.where(self.has_parent[:, None], p_GDK, p_GDK[:1])
-        mean_GD = (p_GDK * torch.arange(self.levels, device=self.device)).sum(-1)
+        mean_DG = self.table_logits.softmax(-1) @ torch.arange(self.levels, device=self.device).float()
+        mean_GD = mean_DG[:, [0, -1]].T.where(self.has_parent, mean_DG[:, 0])
         return {**super().showcase(batch), "table": grid(self.input.draw(self.image_of(mean_GD)))}

@@ -1,4 +1,4 @@
-"""NADE (Larochelle & Murray 2011; Uria et al. 2016, arXiv:1605.02226): each pixel from a hidden layer over those before.
+"""NADE (Larochelle & Murray 2011; Uria et al. 2016, arXiv:1605.02226): a hidden layer before each pixel.
 
 h_i = sigmoid(c + sum over j < i of W_j x_j) and p(x_i = 1 | those before) = sigmoid(b_i + V_i h_i), with i in an
 ordering of the pixels. The hidden layers share W, so that one is the last one plus W_i x_i: all of log p(x) takes
@@ -40,9 +40,7 @@ def chosen_order(ordering: str, dimensions: int, seed: int) -> Tensor:
     return torch.randperm(dimensions, generator=generator(seed, "ordering"), device="cpu")
 
 
-def over_prefixes(
-    x_BD: Tensor, weight_DF: Tensor, bias_F: Tensor, head: Callable[[Tensor, slice], Tensor]
-) -> Tensor:
+def over_prefixes(x_BD: Tensor, weight_DF: Tensor, bias_F: Tensor, head: Callable[[Tensor, slice], Tensor]) -> Tensor:
     """What a head makes of the activations before each dimension, [B, D, ...].
 
     head(a_BNF, part): of the dimensions in `part`, where a_i = bias + sum over j < i of weight_j x_j. The sum leaves
@@ -73,6 +71,8 @@ class NADE(Autoregressive):
 
     2 D hidden + hidden + D parameters. Images are completed in the order of the raster alone.
     """
+
+    rank: Tensor
 
     def __init__(
         self,

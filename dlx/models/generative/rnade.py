@@ -17,14 +17,13 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
+from dlx.config.errors import UserError
 from dlx.models.generative.nade import chosen_order, over_prefixes
 from dlx.random import uniform_rows
-from dlx.runs.media import grid
-from dlx.tasks.density import SHOWN, Density, draw_points, levels_of
+from dlx.tasks.density import POINTS, Density, draw_points, levels_of
 from dlx.tasks.spec import Image, Images, Points
 
 if TYPE_CHECKING:
@@ -38,6 +37,9 @@ class RNADE(Density):
     """Of points or of images. hidden: units. components: Gaussians of each conditional. least_std: below which none
     falls, or the density of a value that comes again would be without bound. ordering: as of NADE, of an image's values
     or a point's coordinates."""
+
+    order: Tensor
+    rank: Tensor
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class RNADE(Density):
         checks.at_least(1, hidden=hidden, components=components)
         checks.above(0, least_std=least_std)
         D, M = self.dimensions, components
-        self.levels = levels_of(self.input) if isinstance(self.input, Image) else None
+        self.levels = levels_of(self.input) if isinstance(self.input, Image) else 0  # 0: real numbers
         self.least_std = least_std
         order = chosen_order(ordering, D, ordering_seed).to(torch.empty(0).device)
         self.register_buffer("order", order, persistent=False)
@@ -94,9 +96,9 @@ class RNADE(Density):
     def values(self, batch: Batch) -> tuple[Tensor, float]:
         """What the network reads, [B, D], and what its log p lacks to that of the points or levels."""
         x = batch[self.input_name]
-        if self.levels is None:
+        if not isinstance(self.input, Image):
             return x, 0.0
-        level_BD = self.input.levels(x).flatten(1)
+        level_BD = self.input.levels(x).movedim(1, -1).flatten(1)
         if self.training:
             u_BD = torch.rand_like(level_BD, dtype=torch.float32)
         else:
@@ -108,14 +110,17 @@ class RNADE(Density):
     def sample(self, count: int, *, temperature: float = 1.0, use_cache: bool = True) -> Batch:
         """temperature: multiplies the standard deviations. use_cache: false computes the activations anew for each
         value, and gives the same."""
-        checks.at_least(0, temperature=temperature)
+        if temperature < 0:
+            raise UserError(f"--given temperature: must be at least 0, got {temperature:g}")
         z_BD = torch.zeros(count, self.dimensions, device=self.device)
         a_BF = self.bias.expand(count, -1)
         for step in range(self.dimensions):
             if not use_cache:
                 a_BF = self.bias + z_BD[:, :step] @ self.weight[:step]
             out_BS = self.head(a_BF.unsqueeze(1), slice(step, step + 1))[:, 0]
-            z_BD[:, step] = self.draw_value(out_BS, temperature)
+            z_B = self.draw_value(out_BS, temperature)
+            # A level is never read as more than the interval that it was spread over.
+            z_BD[:, step] = z_B.clamp(-WIDTH / 2, WIDTH / 2) if self.levels else z_B
             a_BF = a_BF + z_BD[:, step : step + 1] * self.weight[step]
         return {self.input_name: self.from_values(z_BD[:, self.rank])}
 
@@ -131,7 +136,24 @@ class RNADE(Density):
 
     def from_values(self, z_BD: Tensor) -> Tensor:
         """Points, or images whose levels are those that the values fall into."""
-        if self.levels is None:
+        if not self.levels:
             return z_BD
         level_BD = ((z_BD / WIDTH + 0.5) * self.levels).floor().clamp(0, self.levels - 1)
-        return (level_BD / (self.levels - 1)).view(-1, *self.input.shape)
+        C, H, W = self.input.shape
+        return (level_BD / (self.levels - 1)).view(-1, H, W, C).movedim(-1, 1)
+
+    def showcase(self, batch: Batch) -> dict[str, Any]:
+        """Samples; of points in the plane beside them the density, over the part of it where the data lie."""
+        if self.levels or self.dimensions != 2:
+            return super().showcase(batch)
+        data_B2 = batch[self.input_name]
+        low, high = data_B2.min(0).values, data_B2.max(0).values
+        margin = 0.15 * (high - low)
+        x_G, y_G = (
+            torch.linspace(float(start), float(end), GRID, device=self.device)
+            for start, end in zip(low - margin, high + margin, strict=True)
+        )
+        points = torch.cartesian_prod(y_G, x_G).flip(1)
+        p_GG = self.log_prob({self.input_name: points}).exp().view(GRID, GRID)
+        made = self.sample(POINTS)
+        return {"samples": draw_points(data_B2, made[self.input_name], (x_G, y_G, p_GG))}
