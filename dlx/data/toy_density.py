@@ -16,7 +16,7 @@ from dlx.tasks.spec import Points, Reals
 
 def rings(u_N: Tensor, v_N: Tensor) -> Tensor:
     """Four circles of radius 1 to 4, each with as many points as its length asks for."""
-    number_N = torch.bucketize(u_N, torch.tensor([0.1, 0.3, 0.6]))  # shares 1, 2, 3, 4 of 10
+    number_N = torch.bucketize(u_N.contiguous(), torch.tensor([0.1, 0.3, 0.6]))  # shares 1, 2, 3, 4 of 10
     angle_N = 2 * math.pi * v_N
     return torch.stack([angle_N.cos(), angle_N.sin()], 1) * (number_N + 1).unsqueeze(1)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from dlx.config.errors import UserError
 from dlx.runs.draw import subplots
 from dlx.runs.media import grid
-from dlx.tasks.analyses import anomaly
+from dlx.tasks.analyses import anomaly, normalization
 from dlx.tasks.answer import Answer
 from dlx.tasks.spec import Image, Images
 from dlx.tasks.system import System
@@ -182,6 +182,10 @@ class Autoregressive(Density):
         cache: what earlier steps left, empty at step 0. The steps come one after another.
         """
         return self.logits(x_BCHW)[:, int(self.order[step])]
+
+    @property
+    def analyses(self) -> Mapping[str, Callable[..., Report]]:
+        return {**super().analyses, "normalization": normalization}
 
     def flat_levels(self, x_BCHW: Tensor) -> Tensor:
         """Levels in raster order, int64 [B, D]."""
