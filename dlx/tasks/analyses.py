@@ -148,7 +148,7 @@ def normalization(run: Any, *, free: int | None = None) -> Report:
         raise UserError(f"--analysis normalization free: must be from 1 to {D}, the values of an image, got {free}")
     if free * math.log2(K) > ENUMERATED:
         raise UserError(
-            f"--analysis normalization free: tries all images, at most 2^{ENUMERATED}, and {free} values have {K}^{free}"
+            f"--analysis normalization free: {free} values have {K}^{free} images, and at most 2^{ENUMERATED} are tried"
         )
     first = next(iter(run.loader("test").eval_batches()))[system.input_name][:1]
     given = system.conditionals(first)[0, system.order[: D - free]].double().sum().cpu()
@@ -158,9 +158,13 @@ def normalization(run: Any, *, free: int | None = None) -> Report:
     def images(number_B: Tensor) -> Tensor:
         levels_BD = levels_1D.repeat(len(number_B), 1)
         levels_BD[:, last_F] = number_B.unsqueeze(1) // place_F % K
-        return system.image_of(levels_BD).to(system.device)
+        return torch.as_tensor(system.image_of(levels_BD), device=system.device)
 
-    parts = [system.log_prob({system.input_name: images(part)}) for part in torch.arange(K**free).split(4096)]
+    number_N = torch.arange(K**free)
+    parts = [
+        system.log_prob({system.input_name: images(number_N[start : start + 4096])})
+        for start in range(0, K**free, 4096)
+    ]
     log_p_N = torch.cat(parts).double().cpu() - given
     p_N = log_p_N.exp()
     most = p_N.topk(min(MOST_PROBABLE, len(p_N)))

@@ -23,8 +23,9 @@ from torch import Tensor
 from dlx.config.errors import UserError
 from dlx.runs.draw import subplots
 from dlx.runs.media import grid
+from dlx.tasks import structure
 from dlx.tasks.analyses import anomaly, normalization
-from dlx.tasks.answer import Answer
+from dlx.tasks.answer import Answer, Report
 from dlx.tasks.spec import Image, Images
 from dlx.tasks.system import System
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dlx.runs.draw import Figure
-    from dlx.tasks.answer import Report
     from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch, Objective, Statistics
 
@@ -168,6 +168,11 @@ class Autoregressive(Density):
         self.register_buffer("order", torch.arange(self.dimensions), persistent=False)
 
     @property
+    def free_numbers(self) -> int:
+        """How many numbers determine p(x): the parameters, and of tables fewer, since rows sum to one."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def outputs(self) -> int:
         """Logits of each dimension: one where there are two levels, that of level 1; else one for each level."""
         return 1 if self.levels == 2 else self.levels
@@ -186,6 +191,10 @@ class Autoregressive(Density):
     @property
     def analyses(self) -> Mapping[str, Callable[..., Report]]:
         return {**super().analyses, "normalization": normalization}
+
+    def report(self, statistics: Statistics) -> Report:
+        """How many numbers p(x) takes, beside what tables of all kinds would."""
+        return Report(tables={"parameters": structure.rows(self, type(self).__name__, self.free_numbers)})
 
     def flat_levels(self, x_BCHW: Tensor) -> Tensor:
         """Levels in raster order, int64 [B, D]."""

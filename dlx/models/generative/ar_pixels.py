@@ -8,19 +8,14 @@ each dimension: 1 of binary images, else one for each level.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dlx.config import checks
-from dlx.tasks import structure
-from dlx.tasks.answer import Report
 from dlx.tasks.density import Autoregressive
 from dlx.tasks.spec import Images
-
-if TYPE_CHECKING:
-    from dlx.tasks.system import Statistics
 
 MOST = 2**27  # numbers of the matrix [D, D, K]: 512 MiB
 
@@ -48,10 +43,6 @@ class ARPixels(Autoregressive):
         self.weight = nn.Parameter(torch.zeros(len(self.row), K))  # row by row
         self.bias = nn.Parameter(torch.zeros(D, K))
 
-    @property
-    def free_numbers(self) -> int:
-        return self.weight.numel() + self.bias.numel()
-
     def logits(self, x_BCHW: Tensor) -> Tensor:
         D, K = self.bias.shape
         x_BD = x_BCHW.movedim(1, -1).flatten(1)
@@ -65,6 +56,3 @@ class ARPixels(Autoregressive):
         first = step * (step - 1) // 2 if step <= n else n * (n - 1) // 2 + n * (step - n)
         x_BD = x_BCHW.movedim(1, -1).flatten(1)
         return x_BD[:, step - count : step] @ self.weight[first : first + count] + self.bias[step]
-
-    def report(self, statistics: Statistics) -> Report:
-        return Report(tables={"parameters": structure.rows(self, f"AR-{self.window}", self.free_numbers)})

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from dlx.config import checks
 from dlx.runs.media import grid
 from dlx.tasks import structure
-from dlx.tasks.answer import Report
 from dlx.tasks.density import Autoregressive
 from dlx.tasks.spec import Images
 
 if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, Objective, Statistics
+    from dlx.tasks.system import Batch, Objective
 
 
 class IndependentPixels(Autoregressive):
@@ -62,9 +61,6 @@ class IndependentPixels(Autoregressive):
             one_hot_BDK = F.one_hot(self.flat_levels(batch[self.input_name]), self.levels).float()
             weight_B = batch.get("weight", torch.ones(len(one_hot_BDK), device=self.device))
             self.table += torch.einsum("bdk,b->dk", one_hot_BDK, weight_B)
-
-    def report(self, statistics: Statistics) -> Report:
-        return Report(tables={"parameters": structure.rows(self, type(self).__name__, self.free_numbers)})
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """And the mean of each pixel."""

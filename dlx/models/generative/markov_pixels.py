@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from dlx.config import checks
 from dlx.runs.media import grid
 from dlx.tasks import structure
-from dlx.tasks.answer import Report
 from dlx.tasks.density import Autoregressive
 from dlx.tasks.spec import Images
 
 if TYPE_CHECKING:
-    from dlx.tasks.system import Batch, Objective, Statistics
+    from dlx.tasks.system import Batch, Objective
 
 GIVEN = ("above", "left", "previous")
 MOST = 2**27  # entries of the tables: 512 MiB
@@ -110,9 +109,6 @@ class MarkovPixels(Autoregressive):
             entry_BD = (position_D * K + self.given_levels(levels_BD)) * K + levels_BD
             weight_B = batch.get("weight", torch.ones(len(levels_BD), device=self.device))
             self.table.view(-1).index_add_(0, entry_BD.flatten(), weight_B.repeat_interleave(D))
-
-    def report(self, statistics: Statistics) -> Report:
-        return Report(tables={"parameters": structure.rows(self, type(self).__name__, self.free_numbers)})
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """And the mean of each pixel where the given one is black, and where it is white."""
