@@ -8,7 +8,6 @@ Shapes: B batch, C channels, H height, W width, D dimensions, N of a part of the
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,14 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from dlx.config import checks
 from dlx.random import generator
-from dlx.runs.draw import subplots
+from dlx.runs.media import grid
 from dlx.tasks.density import Autoregressive, require_binary
 from dlx.tasks.spec import Images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dlx.runs.draw import Figure
     from dlx.tasks.system import Batch
 
 LARGEST = 2**22  # numbers of a part [B, N, F]: 16 MiB, of which a few are alive at a time
@@ -116,19 +114,13 @@ class NADE(Autoregressive):
         strength_F = self.weight.norm(dim=0) * self.out_weight.norm(dim=0)
         most = strength_F.topk(min(36, len(strength_F))).indices
         filters_NHW = self.weight[self.rank][:, most].T.unflatten(1, self.input.shape[1:])
-        return {**super().showcase(batch), "filters": draw_filters(filters_NHW)}
+        return {**super().showcase(batch), "filters": grid(draw_filters(filters_NHW))}
 
 
-def draw_filters(filters_NHW: Tensor) -> Figure:
-    """Weights as images, red above 0 and blue below, each on a scale of its own."""
-    count = len(filters_NHW)
-    columns = math.ceil(count**0.5)
-    rows = math.ceil(count / columns)
-    figure, axes = subplots(rows, columns, size=(0.95 * columns, 0.95 * rows + 0.3), squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, filter_HW in zip(axes.flat, filters_NHW.float().cpu(), strict=False):
-        most = max(float(filter_HW.abs().max()), 1e-12)
-        axis.imshow(filter_HW.numpy(), cmap="RdBu_r", vmin=-most, vmax=most)
-    figure.suptitle("weights of hidden units: red above 0, blue below", fontsize=9)
-    return figure
+def draw_filters(filters_NHW: Tensor) -> Tensor:
+    """Weights as pixels, uint8 [N, H, W, 3]: 0 is white, above it red and below it blue, each image on a scale of its
+    own."""
+    share_NHW = filters_NHW.float().cpu() / filters_NHW.abs().amax((1, 2), keepdim=True).clamp_min(1e-12).cpu()
+    above_NHW1, below_NHW1 = share_NHW.clamp_min(0).unsqueeze(-1), (-share_NHW).clamp_min(0).unsqueeze(-1)
+    red, blue = torch.tensor([178.0, 24.0, 43.0]), torch.tensor([33.0, 102.0, 172.0])
+    return (255 - above_NHW1 * (255 - red) - below_NHW1 * (255 - blue)).round().to(torch.uint8)
