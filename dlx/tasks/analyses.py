@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,13 +10,16 @@ from torch import Tensor
 
 from dlx.config.errors import UserError
 from dlx.runs.draw import subplots
-from dlx.runs.media import Curve
+from dlx.runs.media import Curve, grid
 from dlx.tasks.answer import Report
 from dlx.tasks.spec import Label
 
 if TYPE_CHECKING:
     from dlx.runs.draw import Figure
     from dlx.tasks.system import System
+
+ENUMERATED = 20  # binary values whose images are so few, a million, that all are tried
+MOST_PROBABLE = 36  # images of a picture
 
 
 @torch.no_grad()
@@ -127,3 +131,46 @@ def _histogram(usual_N: Tensor, unusual_M: Tensor) -> Figure:
     axes.set(xlabel="log p, nats", ylabel="density")
     axes.legend()
     return figure
+
+
+@torch.no_grad()
+def normalization(run: Any, *, free: int | None = None) -> Report:
+    """Sums p over all images that differ in the last `free` values of the order, which is the probability of those
+    before: what `sum` is divided by, so that it is 1. And the most probable ones.
+
+    run: an `Opened` run of conditionals. free: how many values; None: all of an image. The others are those of the
+    first test image. Raises UserError for more than 2^20 images.
+    """
+    system, image = run.system, run.system.input
+    K, D = system.levels, system.dimensions
+    free = D if free is None else free
+    if not 1 <= free <= D:
+        raise UserError(f"--analysis normalization free: must be from 1 to {D}, the values of an image, got {free}")
+    if free * math.log2(K) > ENUMERATED:
+        raise UserError(
+            f"--analysis normalization free: {free} values have {K}^{free} images, and at most 2^{ENUMERATED} are tried"
+        )
+    first = next(iter(run.loader("test").eval_batches()))[system.input_name][:1]
+    given = system.conditionals(first)[0, system.order[: D - free]].double().sum().cpu()
+    place_F = K ** torch.arange(free - 1, -1, -1)
+    levels_1D, last_F = system.flat_levels(first).cpu(), system.order[D - free :].cpu()
+
+    def images(number_B: Tensor) -> Tensor:
+        levels_BD = levels_1D.repeat(len(number_B), 1)
+        levels_BD[:, last_F] = number_B.unsqueeze(1) // place_F % K
+        return torch.as_tensor(system.image_of(levels_BD), device=system.device)
+
+    number_N = torch.arange(K**free)
+    parts = [
+        system.log_prob({system.input_name: images(number_N[start : start + 4096])})
+        for start in range(0, K**free, 4096)
+    ]
+    log_p_N = torch.cat(parts).double().cpu() - given
+    p_N = log_p_N.exp()
+    most = p_N.topk(min(MOST_PROBABLE, len(p_N)))
+    found = {"sum": float(p_N.sum()), "entropy": -float((p_N * log_p_N).sum()), "shown": float(most.values.sum())}
+    return Report(
+        media={"most-probable": grid(image.draw(images(most.indices)))},
+        metrics={f"normalization/{name}": value for name, value in found.items()},
+        data={"images": len(p_N)},
+    )

@@ -23,8 +23,9 @@ from torch import Tensor
 from dlx.config.errors import UserError
 from dlx.runs.draw import subplots
 from dlx.runs.media import grid
-from dlx.tasks.analyses import anomaly
-from dlx.tasks.answer import Answer
+from dlx.tasks import structure
+from dlx.tasks.analyses import anomaly, normalization
+from dlx.tasks.answer import Answer, Report
 from dlx.tasks.spec import Image, Images
 from dlx.tasks.system import System
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dlx.runs.draw import Figure
-    from dlx.tasks.answer import Report
     from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch, Objective, Statistics
 
@@ -168,6 +168,11 @@ class Autoregressive(Density):
         self.register_buffer("order", torch.arange(self.dimensions), persistent=False)
 
     @property
+    def free_numbers(self) -> int:
+        """How many numbers determine p(x): the parameters, and of tables fewer, since rows sum to one."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def outputs(self) -> int:
         """Logits of each dimension: one where there are two levels, that of level 1; else one for each level."""
         return 1 if self.levels == 2 else self.levels
@@ -182,6 +187,14 @@ class Autoregressive(Density):
         cache: what earlier steps left, empty at step 0. The steps come one after another.
         """
         return self.logits(x_BCHW)[:, int(self.order[step])]
+
+    @property
+    def analyses(self) -> Mapping[str, Callable[..., Report]]:
+        return {**super().analyses, "normalization": normalization}
+
+    def report(self, statistics: Statistics) -> Report:
+        """How many numbers p(x) takes, beside what tables of all kinds would."""
+        return Report(tables={"parameters": structure.rows(self, type(self).__name__, self.free_numbers)})
 
     def flat_levels(self, x_BCHW: Tensor) -> Tensor:
         """Levels in raster order, int64 [B, D]."""
@@ -311,12 +324,19 @@ def draw_surprisal(pixels: Tensor, nats_NHW: Tensor, title: str = "") -> Figure:
     return figure
 
 
-def draw_points(data_BF: Tensor, drawn_BF: Tensor) -> Figure:
-    """The first two columns of the data, and beside them those of samples, on the same axes."""
-    figure, axes = subplots(1, 2, size=(7.5, 3.8), sharex=True, sharey=True)
-    for axis, points, title in zip(axes, (data_BF, drawn_BF), ("data", "samples"), strict=True):
-        columns = points[:, :2].float().cpu()
-        second = columns[:, 1] if columns.shape[1] > 1 else torch.zeros(len(columns))
-        axis.plot(columns[:, 0].numpy(), second.numpy(), ".", markersize=2.5, alpha=0.6)
+def draw_points(data_BF: Tensor, drawn_BF: Tensor, density: tuple[Tensor, Tensor, Tensor] | None = None) -> Figure:
+    """The first two columns of the data, and beside them those of samples, on the same axes. density: x [G], y [G] and
+    p [G, G], a row for each y, drawn between them."""
+    panels = {"data": data_BF, **({} if density is None else {"p(x)": None}), "samples": drawn_BF}
+    figure, axes = subplots(1, len(panels), size=(3.75 * len(panels), 3.8), sharex=True, sharey=True)
+    for axis, (title, points) in zip(axes, panels.items(), strict=True):
+        if points is None:
+            assert density is not None
+            x_G, y_G, p_GG = (part.float().cpu().numpy() for part in density)
+            axis.pcolormesh(x_G, y_G, p_GG, cmap="magma", shading="nearest", rasterized=True)
+        else:
+            columns = points[:, :2].float().cpu()
+            second = columns[:, 1] if columns.shape[1] > 1 else torch.zeros(len(columns))
+            axis.plot(columns[:, 0].numpy(), second.numpy(), ".", markersize=2.5, alpha=0.6)
         axis.set(title=title, aspect="equal")
     return figure

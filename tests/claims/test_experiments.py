@@ -61,6 +61,10 @@ SMALL = {
     "teacher_forcing": [
         "trainer.max_steps=2", "data.samples=300", "model.hidden=8", "experiment.shares=[0,1]", "experiment.seeds=2",
     ],
+    "pixel_structure": [
+        "trainer.max_steps=2", "experiment.orders=[2]", "experiment.hidden=4", "experiment.seeds=1",
+    ],
+    "orderings": ["trainer.max_steps=2", "model.hidden=4", "experiment.random=2", "experiment.seeds=1"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
+from dlx.runs.media import grid
+from dlx.tasks import structure
 from dlx.tasks.density import Autoregressive
 from dlx.tasks.spec import Images
 
 if TYPE_CHECKING:
-    from dlx.tasks.system import Objective
+    from dlx.tasks.system import Batch, Objective
 
 
 class IndependentPixels(Autoregressive):
@@ -38,6 +40,10 @@ class IndependentPixels(Autoregressive):
         else:
             self.table = nn.Parameter(table_DK)
 
+    @property
+    def free_numbers(self) -> int:
+        return structure.independent(self.dimensions, self.levels)
+
     def objectives(self, stage: int = 0) -> list[Objective]:
         return [] if self.by == "counts" else super().objectives(stage)
 
@@ -55,3 +61,9 @@ class IndependentPixels(Autoregressive):
             one_hot_BDK = F.one_hot(self.flat_levels(batch[self.input_name]), self.levels).float()
             weight_B = batch.get("weight", torch.ones(len(one_hot_BDK), device=self.device))
             self.table += torch.einsum("bdk,b->dk", one_hot_BDK, weight_B)
+
+    def showcase(self, batch: Batch) -> dict[str, Any]:
+        """And the mean of each pixel."""
+        logits_DK = (self.table + self.smoothing).log() if self.by == "counts" else self.table
+        mean_1D = (logits_DK.softmax(-1) @ torch.arange(self.levels, device=self.device).float())[None]
+        return {**super().showcase(batch), "table": grid(self.input.draw(self.image_of(mean_1D)))}
