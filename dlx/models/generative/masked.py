@@ -1,16 +1,16 @@
-"""Masked convolutions (van den Oord et al. 2016, arXiv:1601.06759, 3.4): a pixel's features see what is drawn before it.
+"""Masked convolutions (van den Oord et al. 2016, arXiv:1601.06759, 3.4): a pixel's features see the pixels before it.
 
-The order is the raster's, and within a pixel R, G, B: the features of a pixel are split into as many groups as there are
-colours, and a group sees, at its own pixel, the groups before it (mask A) or also itself (mask B).
-Each layer has, beside `forward` over whole maps, `at`, its output at one pixel from what a `Cache` has of the pixels
-before: what a sampler needs, for the cost of one pixel.
-Shapes: B batch, C channels, H height, W width, F features, G features of all gates, D = H W C dimensions, K levels.
+The order is the raster's, and within a pixel R, G, B. The features of a pixel are split into as many groups as there
+are colours; at its own pixel a group sees the groups before it (mask A), or also itself (mask B).
+Each layer has, beside `forward` over whole maps, `at`: its output at one pixel, from what a `Cache` has of the pixels
+before. A sampler needs no more, and it costs one pixel.
+Shapes: B batch, C channels, H height, W width, F features, D = H W C dimensions, K levels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,12 @@ class Cache:
     def map(self, layer: nn.Module, name: str, like: Tensor, features: int) -> Tensor:
         """A map of 0 at first, [B, features, H, W], into which the layer writes."""
         return self.once(layer, name, lambda: like.new_zeros(len(like), features, self.height, self.width))
+
+
+@runtime_checkable
+class PixelLayer(Protocol):
+    def at(self, x_BC: Tensor, row: int, column: int, cache: Cache) -> Tensor:
+        """`forward` at one pixel, [B, F], whose input is x; those of the pixels before it were given before."""
 
 
 def groups(features: int, colours: int, copies: int = 1) -> Tensor:
@@ -92,7 +98,6 @@ class MaskedConv(nn.Conv2d):
         return F.linear(window.flatten(1), weight, self.bias)
 
     def at(self, x_BC: Tensor, row: int, column: int, cache: Cache) -> Tensor:
-        """`forward` at one pixel, [B, F], whose input is x; those of the pixels before it were given before."""
         if not self.top and not self.side:
             return F.linear(x_BC, cache.once(self, "flat weight", lambda: self.seen_weight().flatten(1)), self.bias)
         x_BCHW = cache.map(self, "input", x_BC, self.in_channels)
@@ -121,7 +126,7 @@ class Stack(nn.Sequential):
     def at(self, x_BC: Tensor, row: int, column: int, cache: Cache) -> Tensor:
         y_BC = x_BC
         for layer in self:
-            y_BC = layer.at(y_BC, row, column, cache) if hasattr(layer, "at") else layer(y_BC)
+            y_BC = layer.at(y_BC, row, column, cache) if isinstance(layer, PixelLayer) else layer(y_BC)
         return x_BC + y_BC if self.residual else y_BC
 
 

@@ -9,6 +9,8 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from dlx.models.generative.masked import Cache, MaskedConv, MaskedPixels, Stack, head
@@ -21,9 +23,9 @@ class GatedLayer(nn.Module):
     def __init__(self, inputs: int, hidden: int, kernel: int, *, colours: int, first: bool = False) -> None:
         super().__init__()
         self.hidden, self.first = hidden, first
-        kind, copies = "A" if first else "B", 2
-        self.vertical = MaskedConv(inputs, 2 * hidden, kernel, kind, colours=colours, copies=copies, rows=True)
-        self.horizontal = MaskedConv(inputs, 2 * hidden, (1, kernel), kind, colours=colours, copies=copies)
+        kind: Literal["A", "B"] = "A" if first else "B"
+        self.vertical = MaskedConv(inputs, 2 * hidden, kernel, kind, colours=colours, copies=2, rows=True)
+        self.horizontal = MaskedConv(inputs, 2 * hidden, (1, kernel), kind, colours=colours, copies=2)
         self.across = nn.Conv2d(2 * hidden, 2 * hidden, 1)  # v is of rows above alone: each colour may see all of it
         self.out = MaskedConv(hidden, hidden, colours=colours)
 
@@ -33,7 +35,7 @@ class GatedLayer(nn.Module):
         return gate(gates_BCHW), out_BCHW if self.first else h_BCHW + out_BCHW
 
     def at(self, v_BCHW: Tensor, h_BC: Tensor, row: int, column: int, cache: Cache) -> tuple[Tensor, Tensor]:
-        """v as a map whose rows up to this one are made, h at this pixel. The vertical stack is made a row at a time."""
+        """v as a map whose rows up to this one are made, a row at a time when it starts; h at this pixel."""
         above_BCHW = cache.map(self, "above", h_BC, 2 * self.hidden)
         made_BCHW = cache.map(self, "vertical", h_BC, self.hidden)
         if column == 0:
@@ -48,8 +50,8 @@ class GatedLayer(nn.Module):
 
 class PixelCNN(MaskedPixels):
     """hidden: h, the features within a block (plain) or of a stack (gated). depth: blocks or layers after the first
-    layer. kernel: of these; first_kernel: of the first layer. head_width: features between the last two layers. Defaults:
-    of CIFAR-10 (table 1 and section 5.3)."""
+    layer. kernel: of these; first_kernel: of the first layer. head_width: features between the last two layers. The
+    defaults are those for CIFAR-10 (table 1 and section 5.3)."""
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class PixelCNN(MaskedPixels):
             return self.head.at(self.blocks.at(self.first.look(x_BCHW, *where), *where), *where)
         v_BCHW, h_BC = x_BCHW, x_BCHW[..., row, column]
         for layer in self.layers:
+            assert isinstance(layer, GatedLayer)
             v_BCHW, h_BC = layer.at(v_BCHW, h_BC, *where)
         return self.head.at(h_BC, *where)
 

@@ -1,11 +1,11 @@
 """PixelRNN (van den Oord et al. 2016, arXiv:1601.06759): LSTMs that run over an image, a row or a diagonal at a time.
 
-The Row LSTM's state comes from the row above through a convolution, so that a pixel sees a triangle. The Diagonal BiLSTM
-runs from both upper corners, each state coming from the pixel beside and the one above: together they see all of the
-past. A map is skewed, each row shifted by one more, so that a diagonal is a column and one product serves all of it; the
-states that come from the right are shifted down a row, or they would see the pixels to come.
-Shapes: B batch, C channels, H height, W width, S = H + W - 1 skewed columns, N = 2 directions, F features, G features of
-the four gates.
+The Row LSTM's state comes from the row above through a convolution, so that a pixel sees a triangle. The Diagonal
+BiLSTM runs from both upper corners, each state coming from the pixel beside and the one above: together they see all of
+the past. A map is skewed, each row shifted by one more than the row above, so that a diagonal becomes a column, and one
+product serves all of it. The states that come from the right are shifted down a row, or they would see what is to come.
+Shapes: B batch, C channels, H height, W width, S = H + W - 1 skewed columns, N = 2 directions, F features, G features
+of the four gates.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class DiagonalBiLSTM(nn.Module):
     def __init__(self, hidden: int, *, colours: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.inputs = nn.ModuleList(MaskedConv(2 * hidden, 4 * hidden, colours=colours, copies=4) for _ in range(2))
+        self.from_left = MaskedConv(2 * hidden, 4 * hidden, colours=colours, copies=4)
+        self.from_right = MaskedConv(2 * hidden, 4 * hidden, colours=colours, copies=4)
         self.state = nn.Parameter(torch.empty(2, 2 * hidden, 4 * hidden))
         nn.init.uniform_(self.state, -((2 * hidden) ** -0.5), (2 * hidden) ** -0.5)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         B, _, H, _ = x_BCHW.shape
-        left_BGHW, right_BGHW = (layer(x_BCHW) for layer in self.inputs)
-        gates_NBHWG = torch.stack([left_BGHW, right_BGHW.flip(-1)]).movedim(2, -1)
+        gates_NBHWG = torch.stack([self.from_left(x_BCHW), self.from_right(x_BCHW).flip(-1)]).movedim(2, -1)
         state_NBHF = cell_NBHF = x_BCHW.new_zeros(2, B, H, self.hidden)
         columns = []
         for gates_NBHG in skew(gates_NBHWG).unbind(3):
@@ -120,7 +120,7 @@ class DiagonalBiLSTM(nn.Module):
         is_inside = 0 <= beside < cache.width
         beside_BF = state_BFHW[..., row, beside] if is_inside else zero_BF
         above_BF = state_BFHW[..., row - 1, column] if row else zero_BF
-        gates_BG = self.inputs[direction].at(x_BC, row, column, cache)
+        gates_BG = (self.from_left, self.from_right)[direction].at(x_BC, row, column, cache)
         gates_BG = torch.addmm(gates_BG, torch.cat([beside_BF, above_BF], 1), self.state[direction])
         state_BF, cell_BF = lstm(gates_BG, cell_BFHW[..., row, beside] if is_inside else zero_BF, 1)
         state_BFHW[..., row, column], cell_BFHW[..., row, column] = state_BF, cell_BF
@@ -130,7 +130,7 @@ class DiagonalBiLSTM(nn.Module):
 class PixelRNN(MaskedPixels):
     """layer: row or diagonal. hidden: h, the units of a direction; the maps between have 2h features. depth: layers.
     kernel: of the row's convolutions (the diagonal has none); first_kernel: of the first layer. head_width: features
-    between the last two layers. Defaults: of CIFAR-10 (table 1 and section 5.3)."""
+    between the last two layers. The defaults are those for CIFAR-10 (table 1 and section 5.3)."""
 
     def __init__(
         self,
