@@ -139,6 +139,9 @@ def head(features: int, width: int, outputs: int, colours: int) -> Stack:
 class MaskedPixels(Autoregressive):
     """Base of networks of masked layers. A subclass defines `maps`, and `maps_at`, the same at one pixel."""
 
+    beyond = 0
+    """Columns that the maps within have beside those of the image."""
+
     def __init__(
         self, *, spec: Images, hidden: int, depth: int, kernel: int, first_kernel: int, head_width: int
     ) -> None:
@@ -166,6 +169,6 @@ class MaskedPixels(Autoregressive):
     def next_logits(self, x_BCHW: Tensor, step: int, cache: dict[str, Any]) -> Tensor:
         pixel, colour = divmod(step, self.colours)
         row, column = divmod(pixel, self.input.width)
-        layers = cache.setdefault("layers", Cache(self.input.height, self.input.width))
+        layers = cache.setdefault("layers", Cache(self.input.height, self.input.width + self.beyond))
         y_BC = self.maps_at(2 * x_BCHW - 1, row, column, layers)
         return y_BC.unflatten(1, (self.colours, self.outputs))[:, colour]

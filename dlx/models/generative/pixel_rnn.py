@@ -4,13 +4,14 @@ The Row LSTM's state comes from the row above through a convolution, so that a p
 BiLSTM runs from both upper corners, each state coming from the pixel beside and the one above: together they see all of
 the past. A map is skewed, each row shifted by one more than the row above, so that a diagonal becomes a column, and one
 product serves all of it. The states that come from the right are shifted down a row, or they would see what is to come.
+They begin in a column beyond the image: with mask A no other feature of a row has seen its last pixel.
 Shapes: B batch, C channels, H height, W width, S = H + W - 1 skewed columns, N = 2 directions, F features, G features
 of the four gates.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +148,7 @@ class PixelRNN(MaskedPixels):
             spec=spec, hidden=hidden, depth=depth, kernel=kernel, first_kernel=first_kernel, head_width=head_width
         )
         checks.one_of(("row", "diagonal"), layer=layer)
-        colours = self.colours
+        colours, self.beyond = self.colours, int(layer == "diagonal")
         self.first = MaskedConv(colours, 2 * hidden, first_kernel, "A", colours=colours)
         blocks = []
         for _ in range(depth):
@@ -159,8 +160,17 @@ class PixelRNN(MaskedPixels):
         self.head = head(2 * hidden, head_width, self.outputs, colours)
 
     def maps(self, x_BCHW: Tensor) -> Tensor:
-        return self.head(self.blocks(self.first(x_BCHW)))
+        y_BCHW = self.head(self.blocks(self.first(self._widened(x_BCHW))))
+        return y_BCHW[..., : x_BCHW.shape[-1]]
 
     def maps_at(self, x_BCHW: Tensor, row: int, column: int, cache: Cache) -> Tensor:
-        where = (row, column, cache)
+        x_BCHW = self._widened(x_BCHW)
+        if column == 0 and row > 0 and self.beyond:
+            self._at(x_BCHW, row - 1, cache.width - 1, cache)  # the row above is complete
+        return self._at(x_BCHW, row, column, cache)
+
+    def _at(self, x_BCHW: Tensor, *where: Any) -> Tensor:
         return self.head.at(self.blocks.at(self.first.look(x_BCHW, *where), *where), *where)
+
+    def _widened(self, x_BCHW: Tensor) -> Tensor:
+        return F.pad(x_BCHW, (0, self.beyond))
