@@ -42,6 +42,7 @@ SMALLER = {
     "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
     "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
+    "pixel_cnn": ["model.hidden=8", "model.depth=1"], "pixel_rnn": ["model.hidden=8", "model.depth=1"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -113,12 +114,13 @@ def test_each_exception_is_an_option():
 
 
 def test_every_model_has_a_bar_that_make_quality_measures(alone):
-    """Those of models of sequences are slow tests of models/sequence."""
+    """Those of models of sequences and of densities are slow tests of models/sequence and models/generative."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
     targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
-    sequences = {name for name, target in targets.items() if ".sequence." in target}
+    sequences = {name for name, target in targets.items() if re.search("[.](sequence|generative)[.]", target)}
     assert set(options("model")) - sequences == set(BARS) | without
-    texts = [path.read_text() for path in (Path(__file__).parent / "models" / "sequence").glob("test_*.py")]
+    folders = (Path(__file__).parent / "models" / family for family in ("sequence", "generative"))
+    texts = [path.read_text() for folder in folders for path in folder.glob("test_*.py")]
     slow = "\n".join(text for text in texts if "mark.slow" in text)
     closed_form = {name for group, name in ELSEWHERE if group == "model"}
     assert [name for name in sequences - closed_form if not re.search(rf"(model=|\"){name}\b", slow)] == []

@@ -51,7 +51,7 @@ class GatedLayer(nn.Module):
 class PixelCNN(MaskedPixels):
     """hidden: h, the features within a block (plain) or of a stack (gated). depth: blocks or layers after the first
     layer. kernel: of these; first_kernel: of the first layer. head_width: features between the last two layers. The
-    defaults are those for CIFAR-10 (table 1 and section 5.3)."""
+    defaults are those for CIFAR-10 (table 1)."""
 
     def __init__(
         self,

@@ -131,7 +131,7 @@ class DiagonalBiLSTM(nn.Module):
 class PixelRNN(MaskedPixels):
     """layer: row or diagonal. hidden: h, the units of a direction; the maps between have 2h features. depth: layers.
     kernel: of the row's convolutions (the diagonal has none); first_kernel: of the first layer. head_width: features
-    between the last two layers. The defaults are those for CIFAR-10 (table 1 and section 5.3)."""
+    between the last two layers. The defaults are those for CIFAR-10 (table 1)."""
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ def test_parameters_by_hand(colours):
 
 
 def test_the_recipe_for_cifar10_takes_one_step():
-    """15 blocks of 128, 1,024 features before the 256 levels of R, G and B (table 1 and section 5.3), 3.14 bits."""
+    """15 blocks of 128, 1,024 features before the 256 levels of R, G and B (table 1), 3.14 bits."""
     config = compose(["experiment=pixel_cnn_cifar10"])
     spec = build_config(config, "dataset").spec
     assert (config["optimizer"]["_target_"], config["dataset"]["batch_size"]) == ("torch.optim.RMSprop", 16)

@@ -94,7 +94,7 @@ def test_a_diagonal_bilstm_is_its_loops_over_pixels():
 
 
 def test_the_recipe_for_binarized_mnist_takes_one_step():
-    """Diagonal BiLSTM, 7 layers of 16, 32 features before the logits (section 5.2): 79.20 nats."""
+    """Diagonal BiLSTM, 7 layers of 16, 32 features before the logits: 79.20 nats."""
     config = compose(["experiment=pixel_rnn_mnist"])
     spec = build_config(config, "dataset").spec
     assert (config["optimizer"]["_target_"], config["dataset"]["batch_size"]) == ("torch.optim.RMSprop", 16)
