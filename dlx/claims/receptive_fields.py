@@ -20,6 +20,8 @@ from dlx.tasks.spec import Image, Images
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from dlx.tasks.density import Autoregressive
+
 NETWORKS = {
     "PixelCNN": ["model=pixel_cnn"],
     "gated PixelCNN": ["model=pixel_cnn", "model.gated=true"],
@@ -32,9 +34,7 @@ class ReceptiveFields(Claim):
     """side: of the square images, odd. cnn_depth: layers after the first of both PixelCNNs; the LSTMs have one.
     hidden: features. images: random ones, over which gradients are summed, for a ReLU hides some."""
 
-    claim = (
-        "Diagonal BiLSTMs and gated PixelCNNs see all of the past, a Row LSTM a triangle, PixelCNN leaves a blind spot"
-    )
+    claim = "Diagonal BiLSTM and gated PixelCNN see all of the past, a Row LSTM a triangle; PixelCNN has a blind spot"
     size = (12.5, 3.9)
 
     def __init__(self, *, side: int = 15, cnn_depth: int = 10, hidden: int = 16, images: int = 8) -> None:
@@ -45,7 +45,7 @@ class ReceptiveFields(Claim):
 
     def measure(self, base: Config, runs: Runs) -> Measured:
         image = Image(channels=1, height=self.side, width=self.side, mean=(0.0,), std=(1.0,), scale=1.0)
-        found = {}
+        found: Measured = {}
         for name, words in NETWORKS.items():
             depth = self.cnn_depth if "PixelCNN" in name else 1
             sizes = [f"model.hidden={self.hidden}", f"model.depth={depth}", "model.first_kernel=3"]
@@ -63,7 +63,7 @@ class ReceptiveFields(Claim):
         from matplotlib.patches import Rectangle
 
         figure.suptitle(
-            "|d logit of the red pixel / d pixel|; hatched: drawn before it and not seen; white: drawn after it"
+            "|d logit of the red pixel / d pixel|; hatched: drawn before it, not seen; white: drawn after it"
         )
         axes_row = figure.subplots(1, len(measured))
         for axes, (name, found) in zip(axes_row, measured.items(), strict=True):
@@ -95,7 +95,7 @@ class ReceptiveFields(Claim):
         return Verdict(causal and whole == {"gated PixelCNN", "Diagonal BiLSTM"}, f"of the past: {each}; {future}")
 
 
-def gradient_map(system: torch.nn.Module, images: int) -> Tensor:
+def gradient_map(system: Autoregressive, images: int) -> Tensor:
     """|d logit of the pixel in the middle / d pixel| [H, W], summed over random binary images."""
     H, W = system.input.height, system.input.width
     x_BCHW = torch.randint(2, (images, 1, H, W)).float().requires_grad_()

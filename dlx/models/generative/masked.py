@@ -10,7 +10,7 @@ Shapes: B batch, C channels, H height, W width, F features, D = H W C dimensions
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -40,10 +40,12 @@ class Cache:
         return self.once(layer, name, lambda: like.new_zeros(len(like), features, self.height, self.width))
 
 
-@runtime_checkable
-class PixelLayer(Protocol):
+class PixelLayer(nn.Module):
+    """Base of the layers that see more than one pixel."""
+
     def at(self, x_BC: Tensor, row: int, column: int, cache: Cache) -> Tensor:
         """`forward` at one pixel, [B, F], whose input is x; those of the pixels before it were given before."""
+        raise NotImplementedError(f"{type(self).__name__} defines no at")
 
 
 def groups(features: int, colours: int, copies: int = 1) -> Tensor:
@@ -52,7 +54,7 @@ def groups(features: int, colours: int, copies: int = 1) -> Tensor:
     return (torch.arange(one) * colours // one).repeat(copies)
 
 
-class MaskedConv(nn.Conv2d):
+class MaskedConv(PixelLayer, nn.Conv2d):
     """A convolution that keeps the map's size; its mask multiplies the weight in each forward, so that no update, no
     average of weights and no copy of them can undo it.
 
@@ -112,8 +114,8 @@ class MaskedConv(nn.Conv2d):
         return F.conv2d(window, weight, self.bias, padding=(0, self.side))
 
 
-class Stack(nn.Sequential):
-    """Layers after each other, of which those that have no `at` act on each pixel alone. residual: adds its input."""
+class Stack(PixelLayer, nn.Sequential):
+    """Layers after each other; those that are no `PixelLayer` act on each pixel alone. residual: adds its input."""
 
     def __init__(self, *layers: nn.Module, residual: bool = False) -> None:
         super().__init__(*layers)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
-from dlx.models.generative.masked import Cache, MaskedConv, MaskedPixels, Stack, head
+from dlx.models.generative.masked import Cache, MaskedConv, MaskedPixels, PixelLayer, Stack, head
 from dlx.tasks.spec import Images
 
 
@@ -43,7 +43,7 @@ def unskew(x: Tensor) -> Tensor:
     return flat.unflatten(-2, (height, height + width))[..., :width, :]
 
 
-class RowLSTM(nn.Module):
+class RowLSTM(PixelLayer):
     """2h to h features. Input-to-state: a masked convolution along the row, of the whole map at once; state-to-state: a
     convolution of the row above, whose mask would be all 1."""
 
@@ -74,7 +74,7 @@ class RowLSTM(nn.Module):
         return state_BF
 
 
-class DiagonalBiLSTM(nn.Module):
+class DiagonalBiLSTM(PixelLayer):
     """2h to h features, the sum of both directions. Input-to-state: a masked 1x1 convolution; state-to-state: a product
     with the states of the pixel beside and the one above. Its biases lie before the skew, so that states beyond the
     border stay 0."""
@@ -152,7 +152,7 @@ class PixelRNN(MaskedPixels):
         self.first = MaskedConv(colours, 2 * hidden, first_kernel, "A", colours=colours)
         blocks = []
         for _ in range(depth):
-            recurrent: nn.Module = (
+            recurrent: PixelLayer = (
                 RowLSTM(hidden, kernel, colours=colours) if layer == "row" else DiagonalBiLSTM(hidden, colours=colours)
             )
             blocks.append(Stack(recurrent, MaskedConv(hidden, 2 * hidden, colours=colours), residual=True))
