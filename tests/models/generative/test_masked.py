@@ -187,14 +187,16 @@ def test_every_parameter_gets_a_gradient(name):
     assert [key for key, p in system.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+@pytest.mark.parametrize("kind", ["binary", "rgb"])
 @every_system
-def test_one_batch_is_learned_by_heart(name):
-    """8 images that differ in their first pixels: after those nothing is left to chance, so that ln 8 is the least."""
-    system = build(name, "binary", 4, 4)
-    x_BCHW = noise(system)
-    x_BCHW[:, 0, 0, :3] = torch.tensor(list(product((0.0, 1.0), repeat=3)))
+def test_one_batch_is_learned_by_heart(name, kind):
+    """8 images that differ in their first dimensions: then nothing is left to chance, so that ln 8 is the least."""
+    system = build(name, kind, 3, 3, hidden=24)
+    levels_BD = system.flat_levels(noise(system))
+    levels_BD[:, :3] = torch.tensor(list(product((0, system.levels - 1), repeat=3)))
+    x_BCHW = system.image_of(levels_BD)
     optimizer = torch.optim.Adam(system.parameters(), lr=1e-2)
-    for _ in range(200):
+    for _ in range(300):
         loss = -system.log_prob({"image": x_BCHW}).mean()
         optimizer.zero_grad()
         loss.backward()
