@@ -191,11 +191,11 @@ def test_every_parameter_gets_a_gradient(name):
 @every_system
 def test_one_batch_is_learned_by_heart(name, kind):
     """8 images that differ in their first dimensions: then nothing is left to chance, so that ln 8 is the least."""
-    system = build(name, kind, 3, 3, hidden=24)
+    system = build(name, kind, 3, 3, hidden=48, head_width=48)
     levels_BD = system.flat_levels(noise(system))
     levels_BD[:, :3] = torch.tensor(list(product((0, system.levels - 1), repeat=3)))
     x_BCHW = system.image_of(levels_BD)
-    optimizer = torch.optim.Adam(system.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(system.parameters(), lr=5e-3)
     for _ in range(300):
         loss = -system.log_prob({"image": x_BCHW}).mean()
         optimizer.zero_grad()
