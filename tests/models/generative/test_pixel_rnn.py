@@ -124,4 +124,4 @@ def test_what_it_reaches_on_binary_digits(layer, dlx_call):
         call = dlx_call("train", "model=pixel_rnn", f"model.layer={layer}", f"seed={seed}", "--json")
         assert call.code == 0, call.err
         found.append(json.loads(call.out)["metrics"]["test/nll"])
-    assert statistics.mean(found) <= 19.0, found
+    assert statistics.mean(found) <= 18.0, found
