@@ -45,6 +45,7 @@ SMALLER = {
     "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
     "nade": ["model.hidden=8"], "rnade": ["model.hidden=8", "data.samples=200"], "toy_density": ["data.samples=200"],
+    "pixel_cnn": ["model.hidden=8", "model.depth=1"], "pixel_rnn": ["model.hidden=8", "model.depth=1"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

@@ -27,6 +27,7 @@ SMALL = {
         "experiment.rates=[0.01,0.05]", "experiment.target=1.0",
     ],
     "receptive_field": ["experiment.channels=4"],
+    "receptive_fields": ["experiment.side=5", "experiment.cnn_depth=3", "experiment.hidden=8"],
     "bottleneck": ["experiment.channels=16", "experiment.squeezed=4", "experiment.side=4"],
     "convolution": ["experiment.digits=[3]", "experiment.scale=1"],
     "activations": ["trainer.epochs=2", "experiment.depth=3", "experiment.width=8", "experiment.seeds=1"],
