@@ -42,6 +42,7 @@ SMALLER = {
     "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
     "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
+    "vae": ["model.hidden=[8]", "model.draws=4"], "aae": ["model.hidden=[8]", "model.discriminator=[8]"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -113,15 +114,17 @@ def test_each_exception_is_an_option():
 
 
 def test_every_model_has_a_bar_that_make_quality_measures(alone):
-    """Those of models of sequences are slow tests of models/sequence."""
+    """Those of models of sequences and of generative models are slow tests of their own folders."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
     targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
-    sequences = {name for name, target in targets.items() if ".sequence." in target}
-    assert set(options("model")) - sequences == set(BARS) | without
-    texts = [path.read_text() for path in (Path(__file__).parent / "models" / "sequence").glob("test_*.py")]
+    folders = ("sequence", "generative")
+    apart = {name for name, target in targets.items() if target.split(".")[2] in folders}
+    assert set(options("model")) - apart == set(BARS) | without
+    models = Path(__file__).parent / "models"
+    texts = [path.read_text() for folder in folders for path in (models / folder).glob("test_*.py")]
     slow = "\n".join(text for text in texts if "mark.slow" in text)
     closed_form = {name for group, name in ELSEWHERE if group == "model"}
-    assert [name for name in sequences - closed_form if not re.search(rf"(model=|\"){name}\b", slow)] == []
+    assert [name for name in apart - closed_form if not re.search(rf"(model=|\"){name}\b", slow)] == []
 
 
 def test_every_method_has_a_file_of_tests():

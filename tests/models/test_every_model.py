@@ -65,14 +65,16 @@ WITHOUT = {
 
 
 def test_every_shipped_model_is_here(alone):
-    """Those of sequences are in the files of models/sequence, whether they read images too or not."""
+    """Those of sequences and generative models are in the files of their folders, whether they read images or not."""
     targets = [compose(alone("model", name))["model"]["_target_"].rsplit(".", 2) for name in options("model")]
-    sequences = {name for package, _, name in targets if package == "dlx.models.sequence"}
+    folders = ("sequence", "generative")
+    apart = {name for package, _, name in targets if package.removeprefix("dlx.models.") in folders}
     tested = {getattr(make, "func", make).__name__ for make in MODELS.values()}
-    assert {name for _, _, name in targets} - sequences == (tested - sequences) | set(WITHOUT)
-    imports = " ".join(path.read_text() for path in (Path(__file__).parent / "sequence").glob("test_*.py"))
+    assert {name for _, _, name in targets} - apart == (tested - apart) | set(WITHOUT)
+    files = [path for folder in folders for path in (Path(__file__).parent / folder).glob("test_*.py")]
+    imports = " ".join(path.read_text() for path in files)
     imported = set(re.findall(r"\w+", " ".join(re.findall("^from dlx.* import (.*)$", imports, re.MULTILINE))))
-    assert sequences <= imported
+    assert apart <= imported
 
 
 def build(name, spec):
