@@ -61,6 +61,9 @@ SMALL = {
     "teacher_forcing": [
         "trainer.max_steps=2", "data.samples=300", "model.hidden=8", "experiment.shares=[0,1]", "experiment.seeds=2",
     ],
+    "vae_terms": [*QUICK, "model.draws=2", "experiment.betas=[0.1,1,10]", "experiment.seeds=1"],
+    "priors": [*QUICK, "experiment.seeds=1"],
+    "explicit_vs_implicit": ["trainer.max_steps=2", "data.subset=40", "experiment.draws=[1,2]"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

@@ -147,7 +147,7 @@ class AAE(System):
 
     def evaluate(self, batch: Batch) -> Statistics:
         x, index_B = batch[self.input_name], batch["index"]
-        z_BZ = self.encode(x, normal_rows("aae", index_B, self.latent_dim))
+        z_BZ = self.encode(x, normal_rows("aae/code", index_B, self.latent_dim))
         return {
             "reconstruction": self.errors(x, z_BZ).double().sum(),
             "count": torch.tensor(len(x), device=x.device),
@@ -174,9 +174,8 @@ class AAE(System):
     def fixed_prior(self, count: int) -> Tensor:
         """Draws of the prior that are the same each time, [count, Z], on the CPU."""
         index_N = torch.arange(count)
-        return PRIORS[self.prior](
-            normal_rows("aae/prior", index_N, self.latent_dim), uniform_rows("aae/prior", index_N)
-        )
+        normal_NZ = normal_rows("aae/normal", index_N, self.latent_dim)
+        return PRIORS[self.prior](normal_NZ, uniform_rows("aae/uniform", index_N))
 
     # What a person asks for.
 

@@ -114,12 +114,12 @@ class VAE(Density):
         return self.decoder(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z) in nats, [..., B], of samples [B, *shape] and codes [..., B, Z]."""
+        """log p(x|z) in nats, [..., B], of samples [B, *shape] and codes [..., B, Z], or [..., 1, Z], one for all."""
         out = self.decode(z)
         out = out.to(torch.promote_types(out.dtype, x.dtype))  # also under autocast: a sum over many dimensions
         axes = tuple(range(-len(self.input.shape), 0))
         if self.likelihood == "bernoulli":
-            return -F.binary_cross_entropy_with_logits(out, x.expand_as(out), reduction="none").sum(axes)
+            return -F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(out, x), reduction="none").sum(axes)
         squares = ((x - out) * (-self.log_std).exp()).square().sum(axes)
         return -0.5 * squares - self.dimensions * (self.log_std + 0.5 * LOG_2PI + math.log(self.levels or 1))
 

@@ -138,7 +138,7 @@ def quadrature(vae, batch, side=81, reach=6.0):
     axis = torch.linspace(-reach, reach, side)
     z_GZ = torch.cartesian_prod(*[axis] * vae.latent_dim).view(-1, vae.latent_dim)
     x = vae.observed(batch, fixed=True)
-    log_p_GB = vae.log_likelihood(x, z_GZ.unsqueeze(1).expand(-1, len(x), -1)).double()
+    log_p_GB = vae.log_likelihood(x, z_GZ.unsqueeze(1)).double()
     log_p_GB = log_p_GB + Normal(0.0, 1.0).log_prob(z_GZ).sum(-1, keepdim=True)
     return log_p_GB.logsumexp(0) + vae.latent_dim * math.log(2 * reach / (side - 1))
 
