@@ -119,7 +119,8 @@ class VAE(Density):
         out = out.to(torch.promote_types(out.dtype, x.dtype))  # also under autocast: a sum over many dimensions
         axes = tuple(range(-len(self.input.shape), 0))
         if self.likelihood == "bernoulli":
-            return -F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(out, x), reduction="none").sum(axes)
+            out, x = torch.broadcast_tensors(out, x)
+            return -F.binary_cross_entropy_with_logits(out, x, reduction="none").sum(axes)
         squares = ((x - out) * (-self.log_std).exp()).square().sum(axes)
         return -0.5 * squares - self.dimensions * (self.log_std + 0.5 * LOG_2PI + math.log(self.levels or 1))
 
