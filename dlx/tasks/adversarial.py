@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -22,3 +23,14 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         (slope,) = torch.autograd.grad(critic(x).float().sum(), x, create_graph=True)
         norm_B = (slope.flatten(1).square().sum(1) + 1e-12).sqrt()  # a root has no slope at 0
         return (norm_B - 1).square().mean()
+
+
+def discriminator_loss(real_B: Tensor, fake_B: Tensor) -> Tensor:
+    """-E ln D(real) - E ln(1 - D(fake)) of logits (Goodfellow et al. 2014, arXiv:1406.2661); 2 ln 2 for D = 1/2."""
+    return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
+
+
+def generator_loss(fake_B: Tensor) -> Tensor:
+    """-E ln D(fake) of logits, the non-saturating loss; ln 2 for D = 1/2. Unlike E ln(1 - D) it has a slope where D is
+    sure that it sees a fake."""
+    return F.softplus(-fake_B).mean()

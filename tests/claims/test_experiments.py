@@ -66,6 +66,9 @@ SMALL = {
         "trainer.max_steps=2", "experiment.orders=[2]", "experiment.hidden=4", "experiment.seeds=1",
     ],
     "orderings": ["trainer.max_steps=2", "model.hidden=4", "experiment.random=2", "experiment.seeds=1"],
+    "vae_terms": [*QUICK, "model.draws=2", "experiment.betas=[0.1,1,10]", "experiment.seeds=1"],
+    "priors": [*QUICK, "experiment.seeds=1"],
+    "explicit_vs_implicit": ["trainer.max_steps=2", "experiment.draws=[1,2]", "experiment.side=9"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

@@ -1,10 +1,12 @@
-"""The gradient penalty against its closed form."""
+"""The gradient penalty against its closed form; the losses of discriminator and generator."""
+
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from dlx.tasks.adversarial import gradient_penalty
+from dlx.tasks.adversarial import discriminator_loss, generator_loss, gradient_penalty
 
 
 def test_of_a_linear_critic_it_is_the_norm_of_its_weights():
@@ -58,3 +60,22 @@ def test_at_a_point_without_slope_it_is_finite():
     penalty.backward()
     assert penalty.item() == pytest.approx(1.0, abs=1e-5)
     assert torch.isfinite(critic.weight.grad).all()
+
+
+def test_losses_of_a_discriminator_that_guesses():
+    zeros = torch.zeros(4)
+    assert discriminator_loss(zeros, zeros).item() == pytest.approx(2 * math.log(2))
+    assert generator_loss(zeros).item() == pytest.approx(math.log(2))
+
+
+def test_losses_are_those_of_probabilities():
+    real, fake = torch.randn(2, 50, dtype=torch.float64)
+    expected = -real.sigmoid().log().mean() - (1 - fake.sigmoid()).log().mean()
+    torch.testing.assert_close(discriminator_loss(real, fake), expected)
+    torch.testing.assert_close(generator_loss(fake), -fake.sigmoid().log().mean())
+
+
+def test_the_generator_has_a_slope_where_the_discriminator_is_sure():
+    fake = torch.full((1,), -20.0, requires_grad=True)
+    generator_loss(fake).backward()
+    assert fake.grad.item() == pytest.approx(-1)
