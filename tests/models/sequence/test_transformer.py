@@ -161,4 +161,4 @@ def test_strings_are_written_backwards(dlx_call):
 
     call = dlx_call("train", "model=transformer", "trainer.validate_every=5epochs", "--json")
     assert call.code == 0, call.err
-    assert json.loads(call.out.splitlines()[-1])["test/exact_match"] >= 0.99
+    assert json.loads(call.out.splitlines()[-1])["metrics"]["test/exact_match"] >= 0.99
