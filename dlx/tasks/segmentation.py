@@ -43,6 +43,7 @@ class Segmentation(System):
 
     film = True
     takes = ("weight",)
+    spec: MaskedImages
 
     def __init__(self, *, spec: MaskedImages) -> None:
         super().__init__()
@@ -143,7 +144,7 @@ class Segmentation(System):
         chosen = share_B.argsort()[:WORST]
         part = {name: batch[name][chosen] for name in ("image", "mask")}
         strips = self._strips(part, predicted_BHW[chosen])
-        return Worst(zip(share_B[chosen].tolist(), strips.split(1), strict=True))
+        return Worst(zip(share_B[chosen].tolist(), strips.unsqueeze(1).unbind(), strict=True))
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Images, their true classes and the predicted ones."""

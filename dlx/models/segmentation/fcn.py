@@ -7,7 +7,7 @@ Shapes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,11 +53,14 @@ class FCN(Segmentation):
             raise ValueError(f"kernel must be odd, so that its maps stay aligned, got {kernel}")
         if not hasattr(trunk, "maps"):
             raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
-        self.trunk, self.stride, self.padding = trunk, stride, padding
+        self.trunk: Any = trunk
+        self.stride, self.padding = stride, padding
         K, channels = self.num_classes, map_channels(trunk, spec.image.channels)
         self.coarsest = max(channels)
         if missing := [at for at in (16, 8) if at >= stride and at < self.coarsest and at not in channels]:
-            raise ValueError(f"stride {stride} needs a map of the trunk at stride {missing[0]}; it has {list(channels)}")
+            raise ValueError(
+                f"stride {stride} needs a map of the trunk at stride {missing[0]}; it has {list(channels)}"
+            )
         if stride > self.coarsest:
             raise ValueError(f"stride must be at most {self.coarsest}, that of the trunk's last maps, got {stride}")
         self.head = nn.Sequential(
@@ -70,8 +73,9 @@ class FCN(Segmentation):
         )
         for layer in self.head:
             if isinstance(layer, nn.Conv2d):
+                assert layer.bias is not None
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(layer.bias)
         self.score = nn.Conv2d(units, K, 1)
         self.skips = [at for at in (16, 8) if stride <= at < self.coarsest]
         self.skip_scores = nn.ModuleList(nn.Conv2d(channels[at], K, 1) for at in self.skips)
@@ -86,11 +90,11 @@ class FCN(Segmentation):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         H, W = x_BCHW.shape[-2:]
-        if self.padding == "paper":
-            padded = F.pad(x_BCHW, [BORDER - 1] * 4)  # the first convolution pads with one more
-        else:  # to a whole number of the coarsest cells
-            padded = F.pad(x_BCHW, [0, -W % self.coarsest, 0, -H % self.coarsest])
-        maps = self.trunk.maps(padded)  # type: ignore[attr-defined]
+        # To a whole number of the coarsest cells: Caffe's poolings round up. The first convolution pads with one more.
+        border = BORDER - 1 if self.padding == "paper" else 0
+        missing = (-(size + 2 * border) % self.coarsest for size in (W, H))
+        padded = F.pad(x_BCHW, [side for more in missing for side in (border, border + more)])
+        maps = self.trunk.maps(padded)
         by_stride = {round(padded.shape[-1] / each.shape[-1]): each for each in maps}
         scores = self.score(self.head(maps[-1]))
         for at, score, up in zip(self.skips, self.skip_scores, self.upsampling, strict=True):
@@ -105,11 +109,11 @@ def cut(x_BKHW: Tensor, offset: int, height: int, width: int) -> Tensor:
     return x_BKHW[..., offset : offset + height, offset : offset + width]
 
 
-def map_channels(trunk: nn.Module, channels: int, side: int = 64) -> dict[int, int]:
+def map_channels(trunk: Any, channels: int, side: int = 64) -> dict[int, int]:
     """Channels of a trunk's maps by their stride; of several at one stride the last."""
     was_training = trunk.training
     with torch.no_grad():
-        maps = trunk.eval().maps(torch.zeros(1, channels, side, side))  # type: ignore[attr-defined]
+        maps = trunk.eval().maps(torch.zeros(1, channels, side, side))
     trunk.train(was_training)
     return {side // each.shape[-1]: each.shape[1] for each in maps}
 
