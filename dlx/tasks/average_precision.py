@@ -1,9 +1,9 @@
 """Average precision of detections: how many of the objects are found, over how many of the boxes are right.
 
 A detection is right if it has the class of an object that no better detection took, and overlaps it by `threshold` of
-their union or more; the best overlap is taken first. Sorted by score over the whole set, precision is the share of right
-ones so far, recall the share of objects that they are. Three readings of the curve, which give different numbers: the
-area under it (VOC 2010 and later), the mean of 11 points (VOC 2007), and of 101 points (COCO).
+their union or more; the best overlap is taken first. Sorted by score over the whole set, precision is the share of
+right ones so far, recall the share of objects that they are. Three readings of the curve, which give different numbers:
+the area under it (VOC 2010 and later), the mean of 11 points (VOC 2007), and of 101 points (COCO).
 Shapes: N detections, M objects, T thresholds. A detection is x1, y1, x2, y2, class, score; an object the first five.
 """
 

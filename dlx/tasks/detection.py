@@ -1,7 +1,7 @@
 """Detection: boxes with a class and a score, against the boxes of the objects of an image.
 
-Detections are padded: float32 [B, M, 6] of x1, y1, x2, y2 in pixels of the batch's images, class, score; rows of class -1
-are none. Shapes: B batch, M boxes, K classes.
+Detections are padded: float32 [B, M, 6] of x1, y1, x2, y2 in pixels of the batch's images, class, score; rows of class
+-1 are none. Shapes: B batch, M boxes, K classes.
 """
 
 from __future__ import annotations

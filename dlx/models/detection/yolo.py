@@ -1,8 +1,9 @@
 """YOLO v1 (Redmon, Divvala, Girshick, Farhadi 2015, arXiv:1506.02640): one look at the image gives all boxes.
 
-The image is a grid of S x S cells. Each cell predicts B boxes (x and y within the cell, square roots of width and height
-in shares of the image, and how sure it is) and one set of class probabilities; the cell of an object's centre answers
-for it. Shapes: N images, M objects of an image at most, S cells of a side, B boxes and K classes of a cell.
+The image is a grid of S x S cells. Each cell predicts B boxes (x and y within the cell, square roots of width and
+height in shares of the image, and how sure it is) and one set of class probabilities; the cell of an object's centre
+answers for it.
+Shapes: N images, M objects of an image at most, S cells of a side, B boxes and K classes of a cell.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import BoxedImages
 from dlx.tasks.system import Batch, Objective
 
-# (kernel, channels) of a convolution, `P` a pooling; the paper's figure 3 up to the dense layers, of which the second to
-# last block strides.
+# (kernel, channels) of a convolution, or with its stride; `P` is a pooling: the paper's figure 3 up to the dense layers.
 Layer = tuple[int, int] | tuple[int, int, int] | Literal["P"]
 PAPER: tuple[Layer, ...] = (
     (7, 64, 2), "P", (3, 192), "P", (1, 128), (3, 256), (1, 256), (3, 512), "P",
@@ -34,9 +34,10 @@ OVERLAP = 0.5  # of two boxes of a class, of which the better one is kept
 
 
 class YOLO(Detector):
-    """network: `paper` is the 24 convolutions, for 448 pixels, and two dense layers; `small` six convolutions with batch
-    norm. head: `dense`, the paper's, sees the whole image; `conv` is a 1x1 convolution, whose cells are those of the
-    last maps. cells: S, of the dense head; the other has as many as its maps. boxes: B. units: of the dense layer.
+    """network: `paper` is the 24 convolutions, for 448 pixels; `small` six convolutions with batch norm.
+
+    head: `dense`, the paper's two layers, sees the whole image; `conv` is a 1x1 convolution, whose cells are those of
+    the last maps. cells: S, of the dense head; the other has as many as its maps. boxes: B. units: of the dense layer.
     least_score: of a detection, below which it is left out.
     """
 
