@@ -19,7 +19,7 @@ from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import BoxedImages
 from dlx.tasks.system import Batch, Objective
 
-# (kernel, channels) of a convolution, or with its stride; `P` is a pooling: the paper's figure 3 up to the dense layers.
+# (kernel, channels) of a convolution, or with its stride; `P` is a pooling: figure 3 up to the dense layers.
 Layer = tuple[int, int] | tuple[int, int, int] | Literal["P"]
 PAPER: tuple[Layer, ...] = (
     (7, 64, 2), "P", (3, 192), "P", (1, 128), (3, 256), (1, 256), (3, 512), "P",
