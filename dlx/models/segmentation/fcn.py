@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
+from dlx.models.layers import map_channels
 from dlx.tasks.segmentation import Segmentation
 from dlx.tasks.spec import MaskedImages
 from dlx.tasks.system import Trunk
@@ -107,15 +108,6 @@ class FCN(Segmentation):
 
 def cut(x_BKHW: Tensor, offset: int, height: int, width: int) -> Tensor:
     return x_BKHW[..., offset : offset + height, offset : offset + width]
-
-
-def map_channels(trunk: Any, channels: int, side: int = 64) -> dict[int, int]:
-    """Channels of a trunk's maps by their stride; of several at one stride the last."""
-    was_training = trunk.training
-    with torch.no_grad():
-        maps = trunk.eval().maps(torch.zeros(1, channels, side, side))
-    trunk.train(was_training)
-    return {side // each.shape[-1]: each.shape[1] for each in maps}
 
 
 def bilinear_kernel(size: int) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlx.models.segmentation.fcn import FCN, bilinear_kernel, convolutional, map_channels, upsampling
+from dlx.models.layers import map_channels
+from dlx.models.segmentation.fcn import FCN, bilinear_kernel, convolutional, upsampling
 from dlx.models.vision.cnn import CNN
 from dlx.models.vision.resnet import ResNet
 from dlx.models.vision.vgg import VGG
