@@ -585,6 +585,11 @@ class BoxedImages(Images):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProposedBoxes(BoxedImages):
+    proposals: Proposals
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskedImages(Images):
     mask: Mask
     targets = ("mask",)
