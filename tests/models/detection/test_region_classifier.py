@@ -59,10 +59,8 @@ def test_the_pyramid_is_adaptive_max_pooling_of_the_region():
     regions = torch.tensor([[[1.0, 2, 9, 8], [3, 3, 4, 4]], [[0, 0, 11, 9], [2, 5, 8, 7]]])
     found = spatial_pyramid(maps, regions)
     assert found.shape == (4, 4, 50)
-    for number, (image, (x1, y1, x2, y2)) in enumerate(
-        (image, box) for image in range(2) for box in regions[image].int().tolist()
-    ):
-        part = maps[image : image + 1, :, y1:y2, x1:x2]
+    for number, (x1, y1, x2, y2) in enumerate(regions.flatten(0, 1).int().tolist()):
+        part = maps[number // 2 : number // 2 + 1, :, y1:y2, x1:x2]
         expected = torch.cat([F.adaptive_max_pool2d(part, size).flatten(2) for size in (6, 3, 2, 1)], 2)[0]
         assert torch.equal(found[number], expected)
 
@@ -187,7 +185,8 @@ def test_one_pass_over_the_image_gives_the_features_of_each_region():
     ("make", "arguments", "text"),
     [
         (rcnn, {"side": 4}, "side"), (sppnet, {"stride": 5}, "stride must be one of"),
-        (sppnet, {"pyramid": ()}, "pyramid"), (sppnet, {"together": 2.0}, "together"), (rcnn, {"overlap": 1.0}, "overlap"),
+        (sppnet, {"pyramid": ()}, "pyramid"), (sppnet, {"together": 2.0}, "together"),
+        (rcnn, {"overlap": 1.0}, "overlap"),
     ],
 )  # fmt: skip
 def test_what_they_refuse(make, arguments, text):
