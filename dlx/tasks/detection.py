@@ -7,7 +7,7 @@ Detections are padded: float32 [B, M, 6] of x1, y1, x2, y2 in pixels of the batc
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Batch, Statistics
 
 SHOWN = 6  # images of a picture
-SHOWN_SCORE = 0.5  # least score of a box in pictures and in the words of an answer
 WORST = 9  # images that a report shows
 ERRORS = ("class", "place", "class and place", "duplicate", "background", "missed")
 
@@ -41,6 +40,9 @@ class Detector(System):
     """
 
     film = True
+    shown_score: ClassVar[float] = 0.5
+    """Least score of a box in pictures, in the words of an answer, and among the errors of a report."""
+
     spec: BoxedImages
 
     def __init__(self, *, spec: BoxedImages) -> None:
@@ -89,13 +91,13 @@ class Detector(System):
             for name, curve in zip(self.classes, of_thresholds[0], strict=True)
             if len(curve.recall)
         }
-        errors = error_kinds(pairs)
+        errors = error_kinds(pairs, self.shown_score)
         media: dict[str, Any] = {
             "precision-recall": Curve(lines, "recall", "precision", "at an overlap of 0.5"),
             "errors": draw_errors(errors),
         }
         if photos := statistics.get("photos"):
-            worst = sorted(range(len(pairs)), key=lambda n: -wrongs(pairs[n]))[:WORST]
+            worst = sorted(range(len(pairs)), key=lambda n: -wrongs(pairs[n], self.shown_score))[:WORST]
             media["worst"] = self.sheet([photos[n] for n in worst], [pairs[n] for n in worst])
         return Report({"per_class": rows}, media, {"per_class": rows, "errors": errors})
 
@@ -113,7 +115,7 @@ class Detector(System):
                 {"class": self.classes[int(kind)], "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
                 for x1, y1, x2, y2, kind, score in in_file.tolist()
             ]
-            shown = [one for one in detections if one["score"] >= SHOWN_SCORE]
+            shown = [one for one in detections if one["score"] >= self.shown_score]
             words = (
                 f"{one['class']} {one['score']:.0%} at {' '.join(f'{x:.0f}' for x in one['bbox'])}" for one in shown
             )
@@ -125,9 +127,9 @@ class Detector(System):
         return self.overlay(self.spec.image.draw(image_1CHW)[0], boxes_N6)
 
     def overlay(self, photo: Tensor, boxes: Tensor) -> Overlay:
-        """An image with boxes [N, 5 or 6]; of detections those with a score of 0.5 or more."""
+        """An image with boxes [N, 5 or 6]; of detections those that are shown."""
         if boxes.shape[1] == 6:
-            boxes = boxes[boxes[:, 5] >= SHOWN_SCORE]
+            boxes = boxes[boxes[:, 5] >= self.shown_score]
         texts = [self.classes[int(row[4])] + (f" {row[5]:.2f}" if len(row) == 6 else "") for row in boxes.tolist()]
         return Overlay(photo.numpy(), [tuple(row[:4]) for row in boxes.tolist()], texts)
 
@@ -158,10 +160,10 @@ def padded(boxes: Sequence[Tensor]) -> Tensor:
     return found if found.shape[1] else torch.full((len(boxes), 1, 6), -1.0, device=found.device)
 
 
-def wrongs(pair: Pair) -> int:
-    """Objects of an image that are missed, and detections above the score that is shown that are none."""
+def wrongs(pair: Pair, least_score: float) -> int:
+    """Objects of an image that are missed, and detections from a score on that are none."""
     detected, truth = pair
-    found = detected[detected[:, 5] >= SHOWN_SCORE]
+    found = detected[detected[:, 5] >= least_score]
     hits = sum(
         int(right(found[found[:, 4] == kind], truth[truth[:, 4] == kind], (0.5,)).sum())
         for kind in sorted(set(truth[:, 4].tolist()))
@@ -169,13 +171,13 @@ def wrongs(pair: Pair) -> int:
     return len(truth) + len(found) - 2 * hits
 
 
-def error_kinds(pairs: Sequence[Pair]) -> dict[str, int]:
-    """What is wrong with the detections of a score of 0.5 or more (after Hoiem et al. 2012, Bolya et al. 2020,
+def error_kinds(pairs: Sequence[Pair], least_score: float = 0.5) -> dict[str, int]:
+    """What is wrong with the detections from a score on (after Hoiem et al. 2012, Bolya et al. 2020,
     arXiv:2008.08115): class: it overlaps an object of another class; place: one of its class by 0.1 to 0.5; duplicate:
     the object was found already; background: nothing is there; missed: objects that no detection is of."""
     count = dict.fromkeys(ERRORS, 0)
     for detected, truth in pairs:
-        found = detected[detected[:, 5] >= SHOWN_SCORE]
+        found = detected[detected[:, 5] >= least_score]
         found = found[found[:, 5].argsort(descending=True, stable=True)]
         taken = torch.zeros(len(truth), dtype=torch.bool)
         iou_NM = box_iou(found, truth) if len(truth) else torch.zeros(len(found), 0)
@@ -203,6 +205,6 @@ def draw_errors(errors: Mapping[str, int]) -> Figure:
     bars = axes.barh(list(errors), list(errors.values()), color="tab:red")
     axes.bar_label(bars, padding=3)
     axes.invert_yaxis()
-    axes.set(xlabel="number", title="what is wrong with detections of a score of 0.5 or more")
+    axes.set(xlabel="number", title="what is wrong with the detections that are shown")
     axes.margins(x=0.12)
     return figure

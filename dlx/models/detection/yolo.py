@@ -42,6 +42,7 @@ class YOLO(Detector):
     """
 
     takes = ("weight",)
+    shown_score = 0.2  # the paper's threshold: a score is a probability times an overlap
 
     def __init__(
         self,
