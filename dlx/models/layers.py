@@ -6,8 +6,9 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,3 +61,12 @@ def require_size(image: Image, least: int, what: str) -> None:
     """Raises ValueError for images with a side below `least` pixels, which `what` needs."""
     if min(image.height, image.width) < least:
         raise ValueError(f"{what} needs images of {least}x{least}, got {image.height}x{image.width}")
+
+
+def map_channels(trunk: Any, channels: int, side: int = 64) -> dict[int, int]:
+    """Channels of a trunk's maps by their stride; of several at one stride the last."""
+    was_training = trunk.training
+    with torch.no_grad():
+        maps = trunk.eval().maps(torch.zeros(1, channels, side, side))
+    trunk.train(was_training)
+    return {side // each.shape[-1]: each.shape[1] for each in maps}

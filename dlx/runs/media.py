@@ -291,6 +291,11 @@ def enlarged(pixels: Any, least: int = LEAST) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
+def overlay_pixels(overlay: Overlay) -> Any:
+    """An overlay as pixels, uint8 [H, W, 3]; small photos are enlarged, so that texts can be read."""
+    return np.asarray(_draw_overlay(overlay))
+
+
 def _draw_overlay(overlay: Overlay) -> Image.Image:
     from PIL import Image, ImageDraw
 

@@ -304,10 +304,12 @@ class Mask(Entry):
         return (self.height, self.width)
 
     def draw(self, value: Tensor) -> Tensor:
-        """Each class in a color of its own, void black."""
+        """Each class in a color of its own, the background dark gray, void black."""
         hue = torch.arange(len(self.classes)) / max(1, len(self.classes))
         angle = 2 * torch.pi * (hue.unsqueeze(1) + torch.tensor([0.0, 1 / 3, 2 / 3]))
         palette_K3 = torch.cat([(0.55 + 0.45 * angle.cos()) * 255, torch.zeros(1, 3)])
+        if self.classes[0] == "background":
+            palette_K3[0] = 60
         index = value.cpu().where(value.cpu() != self.void, len(self.classes))
         return palette_K3[index].to(torch.uint8)
 
@@ -580,6 +582,11 @@ class LabeledImages(Images):
 class BoxedImages(Images):
     boxes: Boxes
     targets = ("boxes",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposedBoxes(BoxedImages):
+    proposals: Proposals
 
 
 @dataclass(frozen=True, kw_only=True)

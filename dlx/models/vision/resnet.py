@@ -170,6 +170,15 @@ class ResNet(Supervised):
             elif isinstance(module, Block) and zero_init_residual:
                 nn.init.zeros_(module.last_norm.weight)
 
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        """The maps after each stage, the finest first."""
+        x_BCHW = self.pool(F.relu(self.bn1(self.conv1(x_BCHW)), inplace=True))
+        found = []
+        for stage in self.stages:
+            x_BCHW = stage(x_BCHW)
+            found.append(x_BCHW)
+        return found
+
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last stage's maps, [B, C, h, w]."""
         return self.stages(self.pool(F.relu(self.bn1(self.conv1(x_BCHW)), inplace=True)))

@@ -94,6 +94,14 @@ class VGG(Supervised):
         if self.num_outputs:
             nn.init.normal_(self.fc8.weight, std=0.01)
 
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
+        """The maps after each stage, the finest first."""
+        found = []
+        for stage in self.stages:
+            x_BCHW = stage(x_BCHW)
+            found.append(x_BCHW)
+        return found
+
     def features(self, x_BCHW: Tensor) -> Tensor:
         """The last stage's maps, [B, C, h, w]."""
         return self.stages(x_BCHW)

@@ -1,0 +1,92 @@
+"""Fast R-CNN (Girshick 2015, arXiv:1504.08083): one pass over the image, and a class and a box for each proposal.
+
+The proposals come with the data (`dataset.proposals`). Their features are pooled from the trunk's map, and classes and
+boxes are learned together, in one network.
+Shapes: B images, P proposals, M objects, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dlx.config import checks
+from dlx.models.detection.regions import RegionHead
+from dlx.models.layers import map_channels
+from dlx.tasks.detection import Detector, padded
+from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.system import Batch, Objective, Trunk
+
+
+class FastRCNN(Detector):
+    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used. units: of the head's dense
+    layers. regions: that the head learns from, of an image, a quarter of them positive at most; negative ones overlap
+    an object by `low` or more (0.1 in the paper: hard ones).
+    """
+
+    takes = ("weight",)
+    spec: ProposedBoxes
+
+    def __init__(
+        self,
+        *,
+        spec: ProposedBoxes,
+        trunk: Trunk,
+        stride: int = 16,
+        units: int = 4096,
+        pooling: Literal["pool", "align"] = "pool",
+        dropout: float = 0.5,
+        regions: int = 64,
+        low: float = 0.1,
+        least_score: float = 0.05,
+        overlap: float = 0.3,
+    ) -> None:
+        super().__init__(spec=spec)
+        checks.at_least(1, units=units, regions=regions)
+        checks.between("[0, 1)", dropout=dropout, least_score=least_score)
+        checks.between("[0, 0.5)", low=low)
+        checks.between("(0, 1)", overlap=overlap)
+        checks.one_of(("pool", "align"), pooling=pooling)
+        if not hasattr(trunk, "maps"):
+            raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
+        strides = map_channels(trunk, spec.image.channels)
+        if stride not in strides:
+            raise ValueError(f"stride must be one of the trunk's maps, {list(strides)}, got {stride}")
+        self.trunk: Any = trunk
+        self.stride, self.least_score, self.overlap = stride, least_score, overlap
+        self.head = RegionHead(
+            strides[stride], len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
+            count=regions, low=low,
+        )  # fmt: skip
+
+    def maps(self, x_BCHW: Tensor) -> Tensor:
+        """The trunk's map of the stride, [B, C, H / stride, W / stride]."""
+        for each in self.trunk.maps(x_BCHW):
+            if round(x_BCHW.shape[-1] / each.shape[-1]) == self.stride:
+                found: Tensor = each
+        return found
+
+    def forward(self, image: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, P, K + 1] and box corrections [B, P, K, 4] of each proposal."""
+        found: tuple[Tensor, Tensor] = self.head(self.maps(image), proposals.clamp_min(0))
+        return found
+
+    def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+        proposals = batch["proposals"]
+        there_BP = proposals[..., 0] >= 0
+        terms = self.head.losses(self.maps(batch["image"]), proposals.clamp_min(0), there_BP, batch["boxes"])
+        loss_B = torch.stack(list(terms.values())).sum(0)
+        loss = (loss_B * batch["weight"] if "weight" in batch else loss_B).mean()
+        return loss, {name: value.detach().mean() for name, value in terms.items()}
+
+    def detect(self, batch: Batch) -> Tensor:
+        proposals = batch["proposals"]
+        H, W = self.spec.image.height, self.spec.image.width
+        return padded(
+            self.head.detections(
+                self.maps(batch["image"]), proposals.clamp_min(0), proposals[..., 0] >= 0, H, W,
+                least_score=self.least_score, overlap=self.overlap,
+            )
+        )  # fmt: skip

@@ -1,0 +1,172 @@
+"""Faster R-CNN (Ren, He, Girshick, Sun 2015, arXiv:1506.01497): the network proposes its regions itself.
+
+A small network slides over the trunk's maps and says of each anchor whether an object is there, and how to move it
+(RPN); the best of them are regions for Fast R-CNN's head on the same maps. Both learn at once (approximate joint
+training); no gradient goes through the places of the proposals.
+Shapes: B images, N anchors, P proposals, M objects, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlx.config import checks
+from dlx.models.detection.regions import RegionHead, anchors, assign, clip, decode, encode, overlaps, sample, smooth_l1
+from dlx.models.layers import map_channels
+from dlx.tasks.detection import Detector, padded
+from dlx.tasks.spec import BoxedImages
+from dlx.tasks.system import Batch, Objective, Trunk
+
+
+class RPN(nn.Module):
+    """A 3x3 convolution, and 1x1 ones for two logits and four corrections of each anchor of a cell (section 3.1)."""
+
+    def __init__(self, in_channels: int, channels: int, per_cell: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.score = nn.Conv2d(channels, 2 * per_cell, 1)
+        self.box = nn.Conv2d(channels, 4 * per_cell, 1)
+        for layer in (self.conv, self.score, self.box):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, N, 2] (no object, object) and corrections [B, N, 4], the anchors of a cell next to each other."""
+        x = F.relu(self.conv(maps_BCHW))
+        logits, delta = (y.permute(0, 2, 3, 1).flatten(1) for y in (self.score(x), self.box(x)))
+        return logits.view(len(x), -1, 2), delta.view(len(x), -1, 4)
+
+
+class FasterRCNN(Detector):
+    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used. sizes: of the anchors, sides
+    of a square in pixels; ratios: height over width. channels: of the RPN. units: of the head's dense layers.
+
+    anchors_sampled: of an image, half of them positive at most: from an overlap of 0.7 on, or an object's best;
+    negative below 0.3. proposals: the best that are kept, in training and in evaluation, after those that overlap a
+    better one by 0.7 are left out. regions: that the head learns from, of an image. beta: of both smooth L1 losses,
+    where they become linear.
+    """
+
+    takes = ("weight",)
+
+    def __init__(
+        self,
+        *,
+        spec: BoxedImages,
+        trunk: Trunk,
+        stride: int = 16,
+        sizes: tuple[float, ...] = (128, 256, 512),
+        ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
+        channels: int = 512,
+        units: int = 4096,
+        pooling: Literal["pool", "align"] = "pool",
+        dropout: float = 0.5,
+        anchors_sampled: int = 256,
+        proposals: tuple[int, int] = (2000, 300),
+        regions: int = 128,
+        beta: float = 1 / 9,
+        least_score: float = 0.05,
+        overlap: float = 0.3,
+    ) -> None:
+        super().__init__(spec=spec)
+        checks.at_least(1, channels=channels, units=units, anchors_sampled=anchors_sampled, regions=regions)
+        checks.at_least(1, proposals=min(proposals))
+        checks.above(0, sizes=min(sizes, default=0), ratios=min(ratios, default=0), beta=beta)
+        checks.between("[0, 1)", dropout=dropout, least_score=least_score)
+        checks.between("(0, 1)", overlap=overlap)
+        checks.one_of(("pool", "align"), pooling=pooling)
+        if not hasattr(trunk, "maps"):
+            raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
+        strides = map_channels(trunk, spec.image.channels)
+        if stride not in strides:
+            raise ValueError(f"stride must be one of the trunk's maps, {list(strides)}, got {stride}")
+        self.trunk: Any = trunk
+        self.stride, self.sizes, self.ratios = stride, tuple(sizes), tuple(ratios)
+        self.anchors_sampled, self.proposals, self.beta = anchors_sampled, proposals, beta
+        self.least_score, self.overlap = least_score, overlap
+        self.rpn = RPN(strides[stride], channels, len(self.sizes) * len(self.ratios))
+        self.head = RegionHead(
+            strides[stride], len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
+            count=regions, beta=beta,
+        )  # fmt: skip
+
+    def maps(self, x_BCHW: Tensor) -> Tensor:
+        """The trunk's map of the stride, [B, C, H / stride, W / stride]; what lies behind it is not computed."""
+        for each in self.trunk.maps(x_BCHW):
+            if round(x_BCHW.shape[-1] / each.shape[-1]) == self.stride:
+                found: Tensor = each
+        return found
+
+    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """What the RPN says of each anchor."""
+        found: tuple[Tensor, Tensor] = self.rpn(self.maps(x_BCHW))
+        return found
+
+    def anchors_of(self, maps_BCHW: Tensor) -> Tensor:
+        rows, columns = maps_BCHW.shape[-2:]
+        return anchors(rows, columns, self.stride, self.sizes, self.ratios).to(maps_BCHW.device)
+
+    def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+        image, boxes_BM5 = batch["image"], batch["boxes"]
+        maps = self.maps(image)
+        logits_BN2, delta_BN4 = self.rpn(maps)
+        anchors_N4 = self.anchors_of(maps)
+        terms = self.rpn_losses(logits_BN2, delta_BN4, anchors_N4, boxes_BM5)
+        with torch.no_grad():
+            regions, valid = self.propose(logits_BN2, delta_BN4, anchors_N4, self.proposals[0])
+        terms |= self.head.losses(maps, regions, valid, boxes_BM5)
+        loss_B = torch.stack(list(terms.values())).sum(0)
+        loss = (loss_B * batch["weight"] if "weight" in batch else loss_B).mean()
+        return loss, {name: value.detach().mean() for name, value in terms.items()}
+
+    def rpn_losses(
+        self, logits_BN2: Tensor, delta_BN4: Tensor, anchors_N4: Tensor, boxes_BM5: Tensor
+    ) -> dict[str, Tensor]:
+        """rpn_class and rpn_box, [B]: means over the sampled anchors. Anchors that leave the image do not count."""
+        H, W = self.spec.image.height, self.spec.image.width
+        there_BM = boxes_BM5[..., 4] >= 0
+        inside_N = (anchors_N4[:, :2] >= 0).all(1) & (anchors_N4[:, 2] <= W) & (anchors_N4[:, 3] <= H)
+        iou_BNM = overlaps(anchors_N4.expand(len(boxes_BM5), -1, 4), boxes_BM5[..., :4])
+        iou_BNM = iou_BNM * inside_N[:, None]  # none outside is an object's best
+        object_BN, state_BN = assign(iou_BNM, there_BM, high=0.7, low=0.3, best_too=True)
+        taken_BN = sample(state_BN.where(inside_N, -1), self.anchors_sampled, 0.5)
+        positive_BN = taken_BN & (state_BN == 1)
+        matched_BN4 = boxes_BM5.gather(1, object_BN.unsqueeze(-1).expand(-1, -1, 5))[..., :4]
+        class_BN = F.cross_entropy(logits_BN2.float().movedim(-1, 1), positive_BN.long(), reduction="none")
+        box_BN = smooth_l1(delta_BN4.float() - encode(matched_BN4, anchors_N4), self.beta).sum(-1)
+        count_B = taken_BN.sum(1).clamp_min(1)
+        return {
+            "rpn_class": (class_BN * taken_BN).sum(1) / count_B,
+            "rpn_box": (box_BN.masked_fill(~positive_BN, 0)).sum(1) / count_B,
+        }
+
+    def propose(self, logits_BN2: Tensor, delta_BN4: Tensor, anchors_N4: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The best proposals of each image, [B, P, 4], padded, and which there are, [B, P]."""
+        from torchvision.ops import nms
+
+        H, W = self.spec.image.height, self.spec.image.width
+        score_BN = logits_BN2[..., 1].float() - logits_BN2[..., 0].float()
+        box_BN4 = clip(decode(delta_BN4.float(), anchors_N4), H, W)
+        wide_BN = ((box_BN4[..., 2:] - box_BN4[..., :2]) >= 1).all(-1)
+        first_BP = score_BN.masked_fill(~wide_BN, -torch.inf).topk(min(6 * count, score_BN.shape[1]), dim=1)
+        regions = box_BN4.new_zeros(len(box_BN4), count, 4)
+        valid = torch.zeros(len(box_BN4), count, dtype=torch.bool, device=box_BN4.device)
+        for number, (score, index) in enumerate(zip(*first_BP, strict=True)):
+            box = box_BN4[number, index]
+            kept = nms(box, score, 0.7)[:count]
+            regions[number, : len(kept)], valid[number, : len(kept)] = box[kept], score[kept] > -torch.inf
+        return regions, valid
+
+    def detect(self, batch: Batch) -> Tensor:
+        maps = self.maps(batch["image"])
+        logits_BN2, delta_BN4 = self.rpn(maps)
+        regions, valid = self.propose(logits_BN2, delta_BN4, self.anchors_of(maps), self.proposals[1])
+        H, W = self.spec.image.height, self.spec.image.width
+        return padded(
+            self.head.detections(maps, regions, valid, H, W, least_score=self.least_score, overlap=self.overlap)
+        )

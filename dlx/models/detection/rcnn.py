@@ -1,0 +1,68 @@
+"""R-CNN (Girshick, Donahue, Darrell, Malik 2014, arXiv:1311.2524): a network looks at a crop for each proposal.
+
+Each region, with some context around it, is warped to a square of one size, whatever its shape. The network is trained
+to tell the crops apart; on its features a linear SVM is fitted for each class and a regression that corrects boxes.
+Shapes: B images, R regions, C channels, S side of a crop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlx.config import checks
+from dlx.models.detection.region_classifier import RegionClassifier
+from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.system import Trunk
+
+CONTEXT = 16 / 227  # of a crop's side, at each side of the region (section 2.1)
+
+
+class RCNN(RegionClassifier):
+    """trunk: a network that offers `features` (AlexNet in the paper); side: of a crop, in pixels. For the others see
+    `RegionClassifier`."""
+
+    def __init__(
+        self,
+        *,
+        spec: ProposedBoxes,
+        trunk: Trunk,
+        side: int = 227,
+        units: int = 4096,
+        dropout: float = 0.5,
+        regions: int = 64,
+        machines: bool = True,
+        refine: bool = True,
+        overlap: float = 0.3,
+    ) -> None:
+        checks.at_least(8, side=side)
+        network: Any = trunk
+        training = network.training
+        with torch.no_grad():
+            maps = network.eval().features(torch.zeros(1, spec.image.channels, side, side))
+        network.train(training)
+        super().__init__(
+            spec=spec, map_features=maps.numel(), units=units, dropout=dropout, regions=regions, machines=machines,
+            refine=refine, overlap=overlap,
+        )  # fmt: skip
+        self.trunk, self.side = network, side
+
+    def crops(self, image_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
+        """[B R, C, S, S]: regions with their context, each warped to a square; what lies beyond the image is its mean
+        colour, 0."""
+        from torchvision.ops import roi_align
+
+        B, R, _ = regions_BR4.shape
+        size_BR2 = (regions_BR4[..., 2:] - regions_BR4[..., :2]).clamp_min(1)
+        more_BR2 = size_BR2 * CONTEXT / (1 - 2 * CONTEXT)
+        around_BR4 = torch.cat([regions_BR4[..., :2] - more_BR2, regions_BR4[..., :2] + size_BR2 + more_BR2], -1)
+        image_BR1 = torch.arange(B, device=image_BCHW.device, dtype=regions_BR4.dtype).view(B, 1, 1).expand(B, R, 1)
+        rows = torch.cat([image_BR1, around_BR4], 2).flatten(0, 1).to(image_BCHW.dtype)
+        crops: Tensor = roi_align(image_BCHW, rows, self.side, sampling_ratio=2, aligned=True)
+        return crops
+
+    def region_maps(self, image_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
+        maps: Tensor = self.trunk.features(self.crops(image_BCHW, regions_BR4))
+        return maps

@@ -1,0 +1,180 @@
+"""R-CNN and SPPNet: a network that tells regions apart, then SVMs and box regressors on its features.
+
+Both differ in how a region becomes features: R-CNN looks at a crop of the image, SPPNet pools one pass over all of it.
+Shapes: B images, P proposals, R sampled regions, M objects, F features, K classes (background is class K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlx.config import checks
+from dlx.models.detection import svm
+from dlx.models.detection.regions import assign, clip, decode, encode, overlaps, sample
+from dlx.tasks.average_precision import MOST
+from dlx.tasks.detection import Detector, padded
+from dlx.tasks.spec import ProposedBoxes
+
+if TYPE_CHECKING:
+    from dlx.tasks.system import Batch, Objective
+
+NEAR = 0.6  # overlap of the proposals from which boxes are learned
+FAR = 0.3  # overlap below which a proposal is a negative of a class
+AT_ONCE = 512  # regions whose features are computed together in an evaluation
+
+
+class RegionClassifier(Detector):
+    """A subclass defines `region_maps(image, regions) -> [N, C, h, w]` of regions [B, R, 4].
+
+    units: of two dense layers. regions: an image's, to learn from, a quarter of them positive (from an overlap of 0.5
+    on). machines: SVMs give the scores after the training, else the network's softmax. refine: boxes are corrected by
+    ridge regression on the maps.
+    """
+
+    takes = ("weight",)
+    spec: ProposedBoxes
+
+    def __init__(
+        self,
+        *,
+        spec: ProposedBoxes,
+        map_features: int,
+        units: int,
+        dropout: float,
+        regions: int,
+        machines: bool,
+        refine: bool,
+        overlap: float,
+    ) -> None:
+        super().__init__(spec=spec)
+        checks.at_least(1, units=units, regions=regions)
+        checks.between("[0, 1)", dropout=dropout)
+        checks.between("(0, 1)", overlap=overlap)
+        self.regions, self.machines, self.refine, self.overlap = regions, machines, refine, overlap
+        K = len(self.classes)
+        self.dense = nn.Sequential(
+            nn.Linear(map_features, units), nn.ReLU(inplace=True), nn.Dropout(dropout),
+            nn.Linear(units, units), nn.ReLU(inplace=True), nn.Dropout(dropout),
+        )  # fmt: skip
+        self.score = nn.Linear(units, K + 1)
+        nn.init.normal_(self.score.weight, std=0.01)
+        nn.init.zeros_(self.score.bias)
+        self.svm = nn.Buffer(torch.zeros(K, units + 1))
+        self.box = nn.Buffer(torch.zeros(K, map_features + 1, 4))
+        self.norm = nn.Buffer(torch.ones(()))
+        self.fitted = nn.Buffer(torch.zeros((), dtype=torch.bool))
+
+    def region_maps(self, image_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
+        """The maps [B R, C, h, w] of regions in pixels of the image."""
+        raise NotImplementedError(f"{type(self).__name__} defines no region_maps")
+
+    def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy over the sampled regions of the images, objects among them."""
+        boxes_BM5, there_BM = batch["boxes"], batch["boxes"][..., 4] >= 0
+        proposals = batch["proposals"]
+        regions_BN4 = torch.cat([proposals.clamp_min(0), boxes_BM5[..., :4]], 1)
+        valid_BN = torch.cat([proposals[..., 0] >= 0, there_BM], 1)
+        object_BN, state_BN = assign(overlaps(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5)
+        taken_BN = sample(state_BN.where(valid_BN, -1), self.regions, 0.25)
+        chosen_BR = taken_BN.float().topk(min(self.regions, taken_BN.shape[1]), dim=1).indices
+        taken_BR, object_BR, state_BR = (x.gather(1, chosen_BR) for x in (taken_BN, object_BN, state_BN))
+        kind_BR = boxes_BM5[..., 4].long().clamp_min(0).gather(1, object_BR)
+        label_BR = torch.where(state_BR == 1, kind_BR, len(self.classes))
+        regions_BR4 = regions_BN4.gather(1, chosen_BR.unsqueeze(-1).expand(-1, -1, 4))
+        logits = self.score(self.dense(self.region_maps(batch["image"], regions_BR4).flatten(1)))
+        loss_BR = F.cross_entropy(logits.float(), label_BR.flatten(), reduction="none").view_as(label_BR)
+        loss_B = (loss_BR * taken_BR).sum(1) / taken_BR.sum(1).clamp_min(1)
+        loss = (loss_B * batch["weight"] if "weight" in batch else loss_B).mean()
+        right = (logits.argmax(1).view_as(label_BR) == label_BR) & taken_BR
+        return loss, {"accuracy": right.sum() / taken_BR.sum().clamp_min(1)}
+
+    def features(self, image_1CHW: Tensor, regions_N4: Tensor) -> tuple[Tensor, Tensor]:
+        """The flat maps and the features of the last dense layer of an image's regions."""
+        maps = torch.cat(
+            [self.region_maps(image_1CHW, part.unsqueeze(0)).flatten(1) for part in regions_N4.split(AT_ONCE)]
+        )
+        return maps, self.dense(maps)
+
+    # What is fitted on the features of the trained network.
+
+    def fit(self, data: Any) -> None:
+        samples = list(self._images(data))
+        norm = torch.cat([found["features"].norm(dim=1) for found in samples]).mean()
+        self.norm.copy_(svm.NORM / norm.clamp_min(1e-6))
+        scale = float(self.norm)
+        for kind in range(len(self.classes)):
+            if self.machines:
+                positive = torch.cat([found["objects"][found["kinds"] == kind] for found in samples]) * scale
+                if len(positive):
+                    negatives = (found["features"][found["far"][:, kind]] * scale for found in samples)
+                    weight, bias = svm.fit_with_hard_negatives(positive, negatives)
+                    self.svm[kind] = torch.cat([weight, torch.tensor([bias])]).to(self.svm.device)
+            if self.refine:
+                rows, aims = (
+                    torch.cat([found[name][found["near_kind"] == kind] for found in samples])
+                    for name in ("near_maps", "near_aims")
+                )
+                if len(rows):
+                    self.box[kind] = svm.fit_ridge(rows, aims).to(self.box.device)
+        self.fitted.fill_(True)
+
+    def _images(self, data: Any) -> Iterator[dict[str, Tensor]]:
+        """What the machines need of each training image, on the CPU."""
+        for batch in data.train.eval_batches():
+            for image_CHW, proposals_P4, boxes_M5 in zip(
+                batch["image"], batch["proposals"], batch["boxes"], strict=True
+            ):
+                boxes_M5 = boxes_M5[boxes_M5[:, 4] >= 0]
+                proposals_P4 = proposals_P4[proposals_P4[:, 0] >= 0]
+                maps, features = self.features(image_CHW.unsqueeze(0), torch.cat([proposals_P4, boxes_M5[:, :4]]))
+                iou_PM = overlaps(proposals_P4, boxes_M5[:, :4])
+                far_PK = torch.stack(
+                    [
+                        (iou_PM.masked_fill(boxes_M5[:, 4] != kind, 0.0) < FAR).all(1)
+                        for kind in range(len(self.classes))
+                    ],
+                    1,
+                )
+                best_P, object_P = iou_PM.max(1) if len(boxes_M5) else (iou_PM.new_zeros(len(proposals_P4)),) * 2
+                near_P = best_P > NEAR
+                matched = boxes_M5[object_P[near_P].long()]
+                count = len(proposals_P4)
+                yield {
+                    "features": features[:count].cpu(), "far": far_PK.cpu(), "objects": features[count:].cpu(),
+                    "kinds": boxes_M5[:, 4].long().cpu(), "near_maps": maps[:count][near_P].cpu(),
+                    "near_kind": matched[:, 4].long().cpu(),
+                    "near_aims": encode(matched[:, :4], proposals_P4[near_P]).cpu(),
+                }  # fmt: skip
+
+    def detect(self, batch: Batch) -> Tensor:
+        from torchvision.ops import batched_nms
+
+        found = []
+        H, W = self.spec.image.height, self.spec.image.width
+        for image_CHW, proposals_P4 in zip(batch["image"], batch["proposals"], strict=True):
+            proposals_P4 = proposals_P4[proposals_P4[:, 0] >= 0]
+            if not len(proposals_P4):
+                found.append(proposals_P4.new_zeros(0, 6))
+                continue
+            maps, features = self.features(image_CHW.unsqueeze(0), proposals_P4)
+            score_PK = self.score(features).softmax(1)[:, :-1]
+            if self.machines:
+                by_svm = (features * self.norm) @ self.svm[:, :-1].T + self.svm[:, -1]
+                score_PK = torch.where(self.fitted, by_svm.sigmoid(), score_PK)
+            box_PK4 = proposals_P4.unsqueeze(1).expand(-1, len(self.classes), 4)
+            if self.refine:
+                delta_PK4 = torch.einsum("pf,kfc->pkc", maps, self.box[:, :-1]) + self.box[:, -1]
+                box_PK4 = clip(decode(delta_PK4, box_PK4), H, W)
+            row, kind = (score_PK >= LEAST).nonzero().unbind(1)
+            box_D4, score_D = box_PK4[row, kind], score_PK[row, kind]
+            kept = batched_nms(box_D4, score_D, kind, self.overlap)[:MOST]
+            found.append(torch.cat([box_D4[kept], kind[kept, None], score_D[kept, None]], 1))
+        return padded(found)
+
+
+LEAST = 0.05  # score of a detection, below which it is left out

@@ -1,0 +1,212 @@
+"""YOLO v1 (Redmon, Divvala, Girshick, Farhadi 2015, arXiv:1506.02640): one look at the image gives all boxes.
+
+The image is a grid of S x S cells. Each cell predicts B boxes (x and y within the cell, square roots of width and
+height in shares of the image, and how sure it is) and one set of class probabilities; the cell of an object's centre
+answers for it.
+Shapes: N images, M objects of an image at most, S cells of a side, B boxes and K classes of a cell.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dlx.config import checks
+from dlx.tasks.average_precision import MOST
+from dlx.tasks.detection import Detector, padded
+from dlx.tasks.spec import BoxedImages
+from dlx.tasks.system import Batch, Objective
+
+# (kernel, channels) of a convolution, or with its stride; `P` is a pooling: figure 3 up to the dense layers.
+Layer = tuple[int, int] | tuple[int, int, int] | Literal["P"]
+PAPER: tuple[Layer, ...] = (
+    (7, 64, 2), "P", (3, 192), "P", (1, 128), (3, 256), (1, 256), (3, 512), "P",
+    *((1, 256), (3, 512)) * 4, (1, 512), (3, 1024), "P", *((1, 512), (3, 1024)) * 2, (3, 1024), (3, 1024, 2),
+    (3, 1024), (3, 1024),
+)  # fmt: skip
+SMALL: tuple[Layer, ...] = (
+    (3, 16), "P", (3, 32), "P", (3, 64), "P", (3, 128), "P", (3, 256), (3, 256),
+)  # fmt: skip
+COORDINATES, EMPTY = 5.0, 0.5  # weights in the loss (section 2.2)
+OVERLAP = 0.5  # of two boxes of a class, of which the better one is kept
+
+
+class YOLO(Detector):
+    """network: `paper` is the 24 convolutions, for 448 pixels; `small` six convolutions with batch norm.
+
+    head: `dense`, the paper's two layers, sees the whole image; `conv` is a 1x1 convolution, whose cells are those of
+    the last maps. cells: S, of the dense head; the other has as many as its maps. boxes: B. units: of the dense layer.
+    least_score: of a detection, below which it is left out.
+    """
+
+    takes = ("weight",)
+    shown_score = 0.2  # the paper's threshold: a score is a probability times an overlap
+
+    def __init__(
+        self,
+        *,
+        spec: BoxedImages,
+        network: Literal["paper", "small"] = "paper",
+        head: Literal["dense", "conv"] = "dense",
+        cells: int = 7,
+        boxes: int = 2,
+        units: int = 4096,
+        dropout: float = 0.5,
+        least_score: float = 0.01,
+    ) -> None:
+        super().__init__(spec=spec)
+        checks.one_of(("paper", "small"), network=network)
+        checks.one_of(("dense", "conv"), head=head)
+        checks.at_least(1, cells=cells, boxes=boxes, units=units)
+        checks.between("[0, 1)", dropout=dropout, least_score=least_score)
+        self.boxes, self.least_score = boxes, least_score
+        self.outputs = 5 * boxes + len(self.classes)
+        layers, strides = PAPER if network == "paper" else SMALL, 1
+        parts: list[nn.Module] = []
+        channels = spec.image.channels
+        for layer in layers:
+            if layer == "P":
+                parts.append(nn.MaxPool2d(2))
+                strides *= 2
+                continue
+            kernel, width, *stride = layer
+            strides *= stride[0] if stride else 1
+            parts.append(
+                nn.Conv2d(
+                    channels, width, kernel, stride[0] if stride else 1, padding=kernel // 2, bias=network == "paper"
+                )
+            )
+            parts += [] if network == "paper" else [nn.BatchNorm2d(width)]
+            parts.append(nn.LeakyReLU(0.1, inplace=True))
+            channels = width
+        if min(spec.image.height, spec.image.width) < strides:
+            raise ValueError(f"network {network} needs images of {strides} pixels at least")
+        self.convolutions = nn.Sequential(*parts)
+        rows, columns = spec.image.height // strides, spec.image.width // strides
+        if head == "dense":
+            self.rows = self.columns = cells
+            self.head: nn.Module = nn.Sequential(
+                nn.Flatten(), nn.Linear(channels * rows * columns, units), nn.LeakyReLU(0.1), nn.Dropout(dropout),
+                nn.Linear(units, cells * cells * self.outputs), nn.Unflatten(1, (cells, cells, self.outputs)),
+            )  # fmt: skip
+        else:
+            self.rows, self.columns = rows, columns
+            self.head = nn.Sequential(nn.Conv2d(channels, self.outputs, 1), Last())
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.1)
+
+    def features(self, x_NCHW: Tensor) -> Tensor:
+        maps: Tensor = self.convolutions(x_NCHW)
+        return maps
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """[N, S, S, 5 B + K]: of each box x, y, root of the width, root of the height, confidence; then the classes."""
+        cells: Tensor = self.head(self.features(x_NCHW))
+        return cells
+
+    def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = self.losses(self(batch["image"]), self.targets(batch["boxes"]))
+        loss_N = torch.stack(list(terms.values())).sum(0)
+        loss = (loss_N * batch["weight"] if "weight" in batch else loss_N).mean()
+        return loss, {name: value.detach().mean() for name, value in terms.items()}
+
+    def targets(self, boxes_NM5: Tensor) -> dict[str, Tensor]:
+        """Of each object: whether it is there and the first of its cell (which predicts one set of classes), the cell,
+        the class, and centre and size as shares of the image, [N, M, 4]."""
+        H, W = self.spec.image.height, self.spec.image.width
+        size_4 = boxes_NM5.new_tensor([W, H, W, H])
+        share_NM4 = boxes_NM5[..., :4] / size_4
+        centre_NM2 = (share_NM4[..., :2] + share_NM4[..., 2:]) / 2
+        extent_NM2 = (share_NM4[..., 2:] - share_NM4[..., :2]).clamp_min(0)
+        grid_2 = boxes_NM5.new_tensor([self.columns, self.rows])
+        cell_NM2 = (centre_NM2 * grid_2).long().clamp_min(0)
+        column_NM, row_NM = cell_NM2[..., 0].clamp_max(self.columns - 1), cell_NM2[..., 1].clamp_max(self.rows - 1)
+        there_NM = boxes_NM5[..., 4] >= 0
+        flat_NM = row_NM * self.columns + column_NM
+        same_NMM = (flat_NM.unsqueeze(2) == flat_NM.unsqueeze(1)) & there_NM.unsqueeze(1)
+        first_NM = there_NM & ~same_NMM.tril(-1).any(2)
+        return {
+            "there": first_NM, "cell": flat_NM, "class": boxes_NM5[..., 4].long().clamp_min(0),
+            "box": torch.cat([centre_NM2, extent_NM2], -1), "corner": torch.stack([column_NM, row_NM], -1),
+        }  # fmt: skip
+
+    def losses(self, cells_NSSO: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of equation 3, [N] each, weighted: coordinates, object, empty, class."""
+        N, M = targets["there"].shape
+        K, B = len(self.classes), self.boxes
+        flat_NCO = cells_NSSO.flatten(1, 2).float()
+        own_NMO = flat_NCO.gather(1, targets["cell"].unsqueeze(-1).expand(-1, -1, self.outputs))
+        predicted_NMB5 = own_NMO[..., : 5 * B].view(N, M, B, 5)
+        grid_2 = cells_NSSO.new_tensor([self.columns, self.rows])
+        wanted_NM1 = targets["there"].unsqueeze(-1)
+        box_NM4 = targets["box"]
+        aim_NM4 = torch.cat([box_NM4[..., :2] * grid_2 - targets["corner"], box_NM4[..., 2:].sqrt()], -1)
+
+        corner_NM12 = targets["corner"].unsqueeze(2)
+        centre_NMB2 = (predicted_NMB5[..., :2] + corner_NM12) / grid_2
+        found_NMB4 = torch.cat([centre_NMB2, predicted_NMB5[..., 2:4].square()], -1)
+        iou_NMB = centred_iou(found_NMB4, box_NM4.unsqueeze(2)).detach()
+        far_NMB = (found_NMB4 - box_NM4.unsqueeze(2)).detach().square().sum(-1)
+        none_NM1 = iou_NMB.amax(-1, keepdim=True) <= 0  # where none overlaps the closest one answers (darknet's rule)
+        answers_NMB = one_hot(torch.where(none_NM1, -far_NMB, iou_NMB).argmax(-1), B) * wanted_NM1
+
+        coordinates_NMB = (predicted_NMB5[..., :4] - aim_NM4.unsqueeze(2)).square().sum(-1)
+        confidence_NMB = predicted_NMB5[..., 4]
+        all_confidence_NCB = flat_NCO[..., : 5 * B].unflatten(-1, (B, 5))[..., 4]
+        empty_N = all_confidence_NCB.square().sum((1, 2)) - (confidence_NMB.square() * answers_NMB).sum((1, 2))
+        class_NM = (own_NMO[..., 5 * B :] - one_hot(targets["class"], K)).square().sum(-1)
+        return {
+            "coordinates": COORDINATES * (coordinates_NMB * answers_NMB).sum((1, 2)),
+            "object": ((confidence_NMB - iou_NMB).square() * answers_NMB).sum((1, 2)),
+            "empty": EMPTY * empty_N,
+            "class": (class_NM * wanted_NM1[..., 0]).sum(1),
+        }
+
+    def decode(self, cells_NSSO: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes in pixels [N, S S B, 4], and scores of the classes, confidence times probability, [N, S S B, K]."""
+        H, W = self.spec.image.height, self.spec.image.width
+        B = self.boxes
+        box_NSSB5 = cells_NSSO[..., : 5 * B].float().unflatten(-1, (B, 5))
+        rows, columns = (torch.arange(size, device=cells_NSSO.device) for size in (self.rows, self.columns))
+        corner_SS2 = torch.stack([columns.expand(self.rows, -1), rows.unsqueeze(1).expand(-1, self.columns)], -1)
+        grid_2 = cells_NSSO.new_tensor([self.columns, self.rows])
+        size_2 = cells_NSSO.new_tensor([W, H])
+        centre = (box_NSSB5[..., :2] + corner_SS2.unsqueeze(2)) / grid_2 * size_2
+        half = box_NSSB5[..., 2:4].square() * size_2 / 2
+        low, high = (torch.minimum((centre + sign * half).clamp_min(0), size_2) for sign in (-1, 1))
+        score = box_NSSB5[..., 4:5].clamp(0, 1) * cells_NSSO[..., 5 * B :].float().clamp(0, 1).unsqueeze(3)
+        return torch.cat([low, high], -1).flatten(1, 3), score.flatten(1, 3)
+
+    def detect(self, batch: Batch) -> Tensor:
+        from torchvision.ops import batched_nms
+
+        boxes_NA4, score_NAK = self.decode(self(batch["image"]))
+        found = []
+        for boxes_A4, score_AK in zip(boxes_NA4, score_NAK, strict=True):
+            row, kind = (score_AK >= self.least_score).nonzero().unbind(1)
+            box_D4, score_D = boxes_A4[row], score_AK[row, kind]
+            kept = batched_nms(box_D4, score_D, kind, OVERLAP)[:MOST]
+            found.append(torch.cat([box_D4[kept], kind[kept, None], score_D[kept, None]], 1))
+        return padded(found)
+
+
+class Last(nn.Module):
+    """Channels last: [N, O, S, S] to [N, S, S, O]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(1, -1)
+
+
+def one_hot(index: Tensor, count: int) -> Tensor:
+    return (index.unsqueeze(-1) == torch.arange(count, device=index.device)).float()
+
+
+def centred_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Of boxes of centre, width and height, [..., 4] each."""
+    low = torch.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
+    high = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2)
+    both = (high - low).clamp_min(0).prod(-1)
+    return both / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - both).clamp_min(1e-9)

@@ -1,0 +1,61 @@
+"""What the kind `segmentation` counts, by hand."""
+
+import math
+
+import pytest
+import torch
+
+from dlx.tasks.segmentation import Segmentation, confusion, iou
+from dlx.tasks.spec import Image, Mask, MaskedImages
+
+
+class Told(Segmentation):
+    """Answers with the logits that it is told."""
+
+    def __init__(self, logits):
+        image = Image(channels=1, height=2, width=3, mean=(0.5,), std=(0.2,))
+        super().__init__(spec=MaskedImages(image=image, mask=Mask(classes=("background", "a", "b"), height=2, width=3)))
+        self.told = logits
+
+    def forward(self, x):
+        return self.told
+
+
+TRUE = torch.tensor([[[0, 1, 1], [2, 255, 0]]])
+PREDICTED = torch.tensor([[[0, 1, 2], [2, 1, 1]]])
+
+
+def logits():
+    return torch.nn.functional.one_hot(PREDICTED, 3).permute(0, 3, 1, 2).float() * 5
+
+
+def test_void_pixels_count_nowhere():
+    found = confusion(PREDICTED, TRUE, 3, 255)
+    assert found.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert iou(found.double()).tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 2])
+
+
+def test_a_class_that_is_nowhere_has_no_iou():
+    assert math.isnan(float(iou(torch.tensor([[2.0, 0], [0, 0]]))[1]))
+
+
+def test_metrics_are_of_the_whole_split():
+    system = Told(logits())
+    batch = {"image": torch.zeros(1, 1, 2, 3), "mask": TRUE}
+    found = system.metrics(system.evaluate(batch))
+    assert found["miou"] == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 3)
+    assert found["pixel_accuracy"] == pytest.approx(3 / 5)
+    assert found["mean_accuracy"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    loss, _ = system.training_loss(batch, None)
+    assert found["loss"] == pytest.approx(float(loss))
+
+
+def test_what_a_person_gets():
+    system = Told(logits())
+    batch = {"image": torch.zeros(1, 1, 2, 3), "mask": TRUE, "report": True}
+    report = system.report(system.evaluate(batch))
+    assert [row["pixels"] for row in report.tables["per_class"]] == [2, 2, 1]
+    assert report.media["worst"].shape == (2, 9, 3)
+    (answer,) = system.answer(batch, system.predict(batch))
+    assert answer.json["shares"] == {"a": 0.5, "b": 0.3333, "background": 0.1667}
+    assert answer.picture("title").mask.tolist() == [[-1, 1, 2], [2, 1, 1]]
