@@ -193,6 +193,7 @@ def tiny():
 
 FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
+    "masked_folder": "scenes", "camvid": "scenes",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 MODEL_OF = {
@@ -203,6 +204,7 @@ MODEL_OF = {
     ),
     "seq2seq": ("dates", "reverse", "parallel_text", "multi30k"),
     "bert": ("sentence_pairs",),
+    "fcn": ("masked_folder", "camvid"),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

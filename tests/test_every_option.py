@@ -42,6 +42,7 @@ SMALLER = {
     "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
     "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
+    **dict.fromkeys(("masked_folder", "camvid"), ["model.units=16", "model.trunk.width=0.125"]),
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -62,6 +63,9 @@ def data(here, monkeypatch):
         path = here / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
+        for folder, scene in (("images", pixels), ("labels", pixels[..., 0] % 11)):
+            (here / "scenes" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene).resize((48, 40), Image.Resampling.NEAREST).save(here / "scenes" / folder / path.name)
     (here / "words.txt").write_text("\n".join(LINES))
     (here / "pairs.tsv").write_text("\n".join("\t".join(pair) for pair in PAIRS))
     rows = [f'"{line}",{"even" if number % 2 else "odd"}' for number, line in enumerate(LINES)]

@@ -254,8 +254,17 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of uint8 [N, C, H, W], in 0..1, from exact counts of each level."""
     counts = np.zeros((images.shape[1], 256), np.int64)
     for start in range(0, len(images), 1024):
-        for channel, pixels in enumerate(images[start : start + 1024].swapaxes(0, 1)):
-            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
+        counts += level_counts(images[start : start + 1024].swapaxes(0, 1))
+    return level_statistics(counts)
+
+
+def level_counts(pixels: np.ndarray) -> np.ndarray:
+    """How many values of uint8 [C, ...] have each level, int64 [C, 256]."""
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in pixels])
+
+
+def level_statistics(counts: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, in 0..1, of counts of its levels; 1 for a constant channel."""
     level = np.arange(256) / 255
     share = counts / counts.sum(1, keepdims=True)
     mean = share @ level

@@ -1,0 +1,87 @@
+"""What names of files mean: the split that a folder stands for, and annotations that have the name of their image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from dlx.data.image_folder import split_of
+
+CLASSES = "classes.txt"  # names of classes, one a line
+
+
+@dataclass
+class Pairs:
+    """found: split, image and the file beside it, None where there is none. alone: such files without an image."""
+
+    found: list[tuple[str, str, str | None]] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)
+
+
+def partners(images: Iterable[str], others: Iterable[str], images_folder: str, others_folder: str) -> Pairs:
+    """Images in folders of one name, each with the file of the same path but for the folder's name and its ending.
+
+    Raises ValueError where there is no such folder, or only some are in split folders.
+    """
+    image_of = {key: name for name in sorted(images) if (key := _inside(name, images_folder))}
+    other_of = {key: name for name in sorted(others) if (key := _inside(name, others_folder))}
+    if not image_of:
+        raise ValueError(f"holds no images in a folder {images_folder}")
+    if not other_of:
+        raise ValueError(f"holds nothing that can be read in a folder {others_folder}")
+    split_at = splits_of({name: [*key[0], *key[1][:-1]] for key, name in image_of.items()})
+    pairs = Pairs([(split_at[name], name, other_of.get(key)) for key, name in image_of.items()])
+    pairs.alone = [name for key, name in other_of.items() if key not in image_of]
+    return pairs
+
+
+def _inside(name: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The folders around the last one of that name, and the path in it without an ending; None outside of it."""
+    *around, last = PurePosixPath(name).parts
+    if folder not in around:
+        return None
+    at = len(around) - 1 - around[::-1].index(folder)
+    return tuple(around[:at]), (*around[at + 1 :], PurePosixPath(last).stem)
+
+
+def splits_of(folders: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The split of each name by the first of its folders that means one; train where none does for any.
+
+    Raises ValueError where some are in such folders and others are not, or there is no train.
+    """
+    found = {name: next(filter(None, map(split_of, parts)), None) for name, parts in folders.items()}
+    given = {split for split in found.values() if split}
+    if given and (outside := [name for name, split in found.items() if not split]):
+        raise ValueError(f"{outside[0]} is in no folder of a split, but others are in {', '.join(sorted(given))}")
+    if given and "train" not in given:
+        raise ValueError(f"holds {', '.join(sorted(given))} but no train")
+    return {name: split or "train" for name, split in found.items()}
+
+
+def check_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Raises ValueError for names of classes that are not distinct, or none."""
+    if names is not None and (not names or len(set(names)) < len(names)):
+        raise ValueError(f"names must be distinct and at least one, got {list(names)}")
+    return None if names is None else tuple(names)
+
+
+def text_lines(name: str, content: bytes) -> list[str]:
+    """The lines that are not empty. Raises ValueError for what is no text."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: no text that can be read ({error})") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def class_names(texts: Mapping[str, bytes]) -> tuple[str, ...] | None:
+    """The lines of a file classes.txt, of several the outermost one's; None without one. Raises ValueError."""
+    files = sorted((name for name in texts if PurePosixPath(name).name == CLASSES), key=lambda name: name.count("/"))
+    if not files:
+        return None
+    names = text_lines(files[0], texts[files[0]])
+    try:
+        return check_names(names)
+    except ValueError as error:
+        raise ValueError(f"{files[0]}: {error}") from None
