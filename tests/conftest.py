@@ -194,6 +194,7 @@ def tiny():
 FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
     "masked_folder": "scenes", "camvid": "scenes",
+    "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 MODEL_OF = {
@@ -204,7 +205,8 @@ MODEL_OF = {
     ),
     "seq2seq": ("dates", "reverse", "parallel_text", "multi30k"),
     "bert": ("sentence_pairs",),
-    "fcn": ("masked_folder", "camvid"),
+    "fcn": ("masked_folder", "camvid", "voc_segmentation"),
+    "independent_pixels": ("voc", "coco", "yolo_folder"),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

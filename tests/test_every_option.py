@@ -42,7 +42,12 @@ SMALLER = {
     "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
     "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
-    **dict.fromkeys(("masked_folder", "camvid"), ["model.units=16", "model.trunk.width=0.125"]),
+    "masked_folder": ["model.units=16", "model.trunk.width=0.125"],
+    "camvid": ["model.units=16", "model.trunk.width=0.125"],
+    "voc_segmentation": ["model.units=16", "model.trunk.width=0.125"],
+    "voc": ["model.by=gradient", "data.size=8", "data.channels=1"],
+    "coco": ["model.by=gradient", "data.size=8", "data.channels=1"],
+    "yolo_folder": ["model.by=gradient", "data.size=8", "data.channels=1"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -56,6 +61,19 @@ GROUPS = ("model", "dataset", "optimizer", "scheduler", "regularization")
 OPTIONS = [(group, name) for group in GROUPS for name in options(group) if "/" not in name]
 
 
+def write_scene(folder: Path, number: int, photo: Image.Image, classes: Image.Image) -> None:
+    """A photo with a label image and a box, in all layouts of annotations that there are."""
+    photo, classes = (image.resize((48, 40), Image.Resampling.NEAREST) for image in (photo, classes))
+    for name, image in (("images", photo), ("labels", classes), ("JPEGImages", photo), ("SegmentationClass", classes)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        image.save(folder / name / f"{number}.png")
+    corners = "<xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>40</ymax>"
+    (folder / "Annotations").mkdir(exist_ok=True)
+    (folder / "Annotations" / f"{number}.xml").write_text(
+        f"<annotation><object><name>cat</name><bndbox>{corners}</bndbox></object></annotation>"
+    )
+
+
 @pytest.fixture
 def data(here, monkeypatch):
     """What a dataset reads: files of two classes, and, in place of what is downloaded, examples of its spec."""
@@ -63,9 +81,7 @@ def data(here, monkeypatch):
         path = here / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-        for folder, scene in (("images", pixels), ("labels", pixels[..., 0] % 11)):
-            (here / "scenes" / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(scene).resize((48, 40), Image.Resampling.NEAREST).save(here / "scenes" / folder / path.name)
+        write_scene(here / "scenes", number, Image.fromarray(pixels), Image.fromarray(pixels[..., 0] % 11))
     (here / "words.txt").write_text("\n".join(LINES))
     (here / "pairs.tsv").write_text("\n".join("\t".join(pair) for pair in PAIRS))
     rows = [f'"{line}",{"even" if number % 2 else "odd"}' for number, line in enumerate(LINES)]

@@ -25,7 +25,7 @@ from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.data.image_folder import level_counts, level_statistics
 from dlx.tasks.reading import decode_content, decode_mask, decode_whole, image_size, size_inside
-from dlx.tasks.spec import BoxedImages, Boxes, Image, Mask, Size
+from dlx.tasks.spec import BoxedImages, Boxes, Image, Mask, MaskedImages, Size
 
 _FORMAT = 1  # of the kept arrays; part of their key
 NUMBERS = 256  # that a pixel of a label image can have
@@ -34,6 +34,13 @@ NUMBERS = 256  # that a pixel of a label image can have
 @dataclass(frozen=True, kw_only=True)
 class SizedBoxedImages(BoxedImages):
     """Boxes in images of several sizes."""
+
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedMaskedImages(MaskedImages):
+    """Masks of images of several sizes; beyond an image's size its mask is void."""
 
     size: Size
 
@@ -333,7 +340,7 @@ class AnnotatedImages(Dataset):
             h, w = shape_of[name]
             for key, row in rows[name]:
                 if name in masks:
-                    arrays[key][row] = void
+                    arrays[key][row] = void  # beyond a smaller image
                 arrays[key][row, ..., :h, :w] = pixels
                 if key == "train_image":
                     counts += level_counts(pixels)
