@@ -72,6 +72,11 @@ def write_scene(folder: Path, number: int, photo: Image.Image, classes: Image.Im
     (folder / "Annotations" / f"{number}.xml").write_text(
         f"<annotation><object><name>cat</name><bndbox>{corners}</bndbox></object></annotation>"
     )
+    (folder / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.25 0.75")
+    images = [{"id": number, "file_name": f"images/{number}.png"} for number in range(number + 1)]
+    boxes = [{"image_id": number, "category_id": 1, "bbox": [3, 4, 30, 30]} for number in range(number + 1)]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
+    (folder / "instances.json").write_text(json.dumps(content))
 
 
 @pytest.fixture

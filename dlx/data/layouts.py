@@ -22,7 +22,7 @@ class Pairs:
 def partners(images: Iterable[str], others: Iterable[str], images_folder: str, others_folder: str) -> Pairs:
     """Images in folders of one name, each with the file of the same path but for the folder's name and its ending.
 
-    Raises ValueError where there is no such folder, or only some are in split folders.
+    Raises ValueError where there is no such folder, or only some are of a split.
     """
     image_of = {key: name for name in sorted(images) if (key := _inside(name, images_folder))}
     other_of = {key: name for name in sorted(others) if (key := _inside(name, others_folder))}
@@ -46,14 +46,14 @@ def _inside(name: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]] |
 
 
 def splits_of(folders: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """The split of each name by the first of its folders that means one; train where none does for any.
+    """The split of each name by the first of its folders (or words) that means one; train where none does for any.
 
-    Raises ValueError where some are in such folders and others are not, or there is no train.
+    Raises ValueError where some are of a split and others are not, or there is no train.
     """
     found = {name: next(filter(None, map(split_of, parts)), None) for name, parts in folders.items()}
     given = {split for split in found.values() if split}
     if given and (outside := [name for name, split in found.items() if not split]):
-        raise ValueError(f"{outside[0]} is in no folder of a split, but others are in {', '.join(sorted(given))}")
+        raise ValueError(f"{outside[0]} is of no split, but others are of {', '.join(sorted(given))}")
     if given and "train" not in given:
         raise ValueError(f"holds {', '.join(sorted(given))} but no train")
     return {name: split or "train" for name, split in found.items()}

@@ -159,7 +159,10 @@ def test_ten_faults_are_listed_and_the_others_counted(tmp_path, load):
 @pytest.mark.parametrize(
     ("files", "match"),
     [
-        ({"train/images/1.png": b"", "images/1.png": b"", "labels/1.png": b""}, "is in no folder of a split"),
+        (
+            {"train/images/1.png": b"", "images/1.png": b"", "labels/1.png": b""},
+            "is of no split, but others are",
+        ),
         ({"test/images/1.png": b"", "test/labels/1.png": b""}, "holds test but no train"),
         ({"images/1.png": b""}, "nothing that can be read in a folder labels"),
         (contents() | {"classes.txt": "a\na\n"}, r"classes\.txt: names must be distinct"),
