@@ -1,4 +1,5 @@
-"""AnnotatedImages: images with boxes or masks in files, decoded once to arrays. A subclass reads one layout of files.
+"""AnnotatedImages: images with boxes or masks in files, decoded once to arrays, or whenever they are read. A subclass
+reads one layout of files.
 
 Images that differ in size are padded at the right and bottom to the largest, with 0 and masks with void.
 """
@@ -24,11 +25,13 @@ from dlx.data.archive import Files, as_text
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.data.image_folder import level_counts, level_statistics
-from dlx.tasks.reading import decode_content, decode_mask, decode_whole, image_size, size_inside
+from dlx.data.photos import Decoder, Photos
+from dlx.tasks.reading import decode_content, decode_mask, image_size, size_inside
 from dlx.tasks.spec import BoxedImages, Boxes, Image, Mask, MaskedImages, Size
 
 _FORMAT = 1  # of the kept arrays; part of their key
 NUMBERS = 256  # that a pixel of a label image can have
+MEASURED = 2000  # images whose mean and deviation are taken where none are kept as arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +92,12 @@ class Looked:
 
 
 class AnnotatedImages(Dataset):
-    """size: see `whole`; the others as `ImageFolder` has them.
+    """path: a directory or archive (.tar, also compressed, or .zip). size: a side or [height, width] that whole images
+    are scaled to (see `whole`). channels: 3 for RGB, 1 for gray. background: what transparent pixels lie on. root:
+    where arrays are kept.
 
     on_error: raise reports all faults of images and annotations at once; skip leaves out the object or the image.
+    decode: once keeps all images as arrays under root; on_demand decodes the files of a directory for each batch.
     """
 
     texts: ClassVar[tuple[str, ...]] = ()
@@ -110,6 +116,7 @@ class AnnotatedImages(Dataset):
         channels: Literal[1, 3] = 3,
         background: Literal["white", "black"] = "white",
         on_error: Literal["raise", "skip"] = "raise",
+        decode: Literal["once", "on_demand"] = "once",
         root: Path | None = None,
     ) -> None:
         sides = (size, size) if isinstance(size, int) else size
@@ -117,9 +124,10 @@ class AnnotatedImages(Dataset):
         checks.one_of((1, 3), channels=channels)
         checks.one_of(("white", "black"), background=background)
         checks.one_of(("raise", "skip"), on_error=on_error)
+        checks.one_of(("once", "on_demand"), decode=decode)
         self.files = Files(path, texts=self.texts)
         self.size = None if sides is None else (sides[0], sides[1])
-        self.channels, self.on_error = channels, on_error
+        self.channels, self.on_error, self.decode = channels, on_error, decode
         self.background, self.root = 1.0 if background == "white" else 0.0, data_root(root)
 
     def layout(self, faults: Faults) -> Layout:
@@ -133,7 +141,7 @@ class AnnotatedImages(Dataset):
     @cached_property
     def _kept(self) -> Path:
         """The folder of the decoded arrays."""
-        own = {"size": self.size, "channels": self.channels, "background": self.background, "on_error": self.on_error}
+        own = {name: getattr(self, name) for name in ("size", "channels", "background", "on_error", "decode")}
         kind = type(self).__qualname__
         settings = json.dumps([_FORMAT, kind, own, self.settings()], sort_keys=True, default=str)
         return cached_dir(self.root / "annotated" / self.files.digest(settings), self._decode)
@@ -160,19 +168,22 @@ class AnnotatedImages(Dataset):
     def splits(self) -> dict[str, Source]:
         found: dict[str, Source] = {}
         for split, samples in self._facts["samples"].items():
-            source = TensorSource(
-                **{
-                    name: read_array(path)
-                    for name in ("image", "size", "boxes", "mask")
-                    if (path := self._kept / f"{split}_{name}.npy").is_file()
-                }
-            )
+            kept = {name: self._kept / f"{split}_{name}.npy" for name in ("image", "size", "boxes", "mask")}
+            tensors = {name: read_array(path) for name, path in kept.items() if path.is_file()}
+            source: TensorSource | Photos = TensorSource(**tensors)
+            if self.decode == "on_demand":
+                decoder = self._decoder(self._facts["numbers"], self._facts["void"])
+                images, masks = self._facts["files"][split]
+                source = Photos(self.files.path, images, masks, decoder, **tensors)
             source.keys = [key for key, _ in samples]
             if self._facts["differ"]:
-                size = source.tensors["size"]
-                source.lengths = {name: size for name in ("image", "mask") if name in source.tensors}
+                padded = ("image",) if "boxes" in tensors else ("image", "mask")
+                source.lengths = dict.fromkeys(padded, tensors["size"])
             found[split] = source
         return found
+
+    def _decoder(self, numbers: Sequence[int], void: int) -> Decoder:
+        return Decoder(self.channels, self.background, _classes(numbers, void), void)
 
     def notes(self) -> list[str]:
         return list(self._facts["notes"])
@@ -185,6 +196,8 @@ class AnnotatedImages(Dataset):
 
     def _decode(self, into: Path) -> None:
         """Writes the arrays, a few images at a time: memory does not grow with their number."""
+        if self.decode == "on_demand" and not self.files.path.is_dir():
+            raise UserError(f"dataset.decode: on_demand reads a directory; unpack {self.files.path} first")
         faults = Faults(self.files.path, self.on_error)
         with self.files.naming_path():
             layout = self.layout(faults)
@@ -207,14 +220,22 @@ class AnnotatedImages(Dataset):
             np.save(into / f"{split}_size.npy", np.array([shapes[one.image] for one in part], np.int64))
             if not any(one.mask for one in part):
                 np.save(into / f"{split}_boxes.npy", _boxes(part, sizes, shapes, most))
-        counts = self._write(into, splits, shapes, _classes(numbers, void), void)
+        decoder = self._decoder(numbers, void)
+        if self.decode == "once":
+            counts = self._write(into, splits, shapes, decoder)
+        else:
+            counts = self._measure(splits["train"], shapes, decoder)
         mean, std = level_statistics(counts)
-        samples = {
-            split: [(as_text(one.image), _checksum(one, looked)) for one in part] for split, part in splits.items()
+        given = splits.items()
+        samples = {split: [(as_text(one.image), _checksum(one, looked)) for one in part] for split, part in given}
+        files = {
+            split: ([one.image for one in part], [one.mask for one in part if one.mask])
+            for split, part in splits.items()
         }
         facts = {
             "shape": (self.channels, height, width), "names": names, "mean": mean, "std": std, "most": most,
             "void": void, "differ": len(set(shapes.values())) > 1, "samples": samples, "notes": notes,
+            "numbers": numbers, "files": files,
         }  # fmt: skip
         (into / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
@@ -295,13 +316,18 @@ class AnnotatedImages(Dataset):
             )
         return dict.fromkeys(sizes, target)
 
+    def _measure(self, part: Sequence[Sample], shapes: dict[str, tuple[int, int]], decoder: Decoder) -> np.ndarray:
+        """The counts of the levels of some training images, evenly chosen, int64 [C, 256]."""
+        chosen = [one.image for one in part[:: -(-len(part) // MEASURED)]]
+        look = self.files.each(chosen, "measuring colors", lambda name, x: level_counts(decoder.image(x, shapes[name])))
+        return np.sum([counts for _, _, counts in look if not isinstance(counts, str)], axis=0)
+
     def _write(
         self,
         into: Path,
         splits: dict[str, list[Sample]],
         shapes: dict[str, tuple[int, int]],
-        class_of: np.ndarray,
-        void: int,
+        decoder: Decoder,
     ) -> np.ndarray:
         """Writes images and masks; gives the counts of the levels of the training images, int64 [C, 256]."""
         height, width = (max(sides) for sides in zip(*shapes.values(), strict=True))
@@ -313,7 +339,8 @@ class AnnotatedImages(Dataset):
         if needed > shutil.disk_usage(into).free:
             # Writing to a mapped file on a full disk kills the process.
             raise UserError(
-                f"dataset.root: {needed / 1e9:.1f} GB are needed in {into.parent}; a dataset.size needs less"
+                f"dataset.root: {needed / 1e9:.1f} GB are needed in {into.parent}; dataset.size makes it less, "
+                f"dataset.decode=on_demand none"
             )
         for split, part in splits.items():
             for row, one in enumerate(part):
@@ -329,9 +356,7 @@ class AnnotatedImages(Dataset):
                     )
 
         def decode(name: str, content: bytes) -> np.ndarray:
-            if name in masks:
-                return class_of[decode_mask(content, shape_of[name])]
-            return decode_whole(content, self.channels, shape_of[name], self.background)
+            return (decoder.mask if name in masks else decoder.image)(content, shape_of[name])
 
         counts = np.zeros((self.channels, 256), np.int64)
         for name, _, pixels in self.files.each(rows, "decoding images", decode):
@@ -340,7 +365,7 @@ class AnnotatedImages(Dataset):
             h, w = shape_of[name]
             for key, row in rows[name]:
                 if name in masks:
-                    arrays[key][row] = void  # beyond a smaller image
+                    arrays[key][row] = decoder.void  # beyond a smaller image
                 arrays[key][row, ..., :h, :w] = pixels
                 if key == "train_image":
                     counts += level_counts(pixels)

@@ -26,7 +26,7 @@ class COCO(AnnotatedImages):
     path: a directory or archive (.tar, also compressed, or .zip) with these files and the images, which are found by
     their `file_name`. Where there are files instances_*.json, others are not read. Regions of crowds (`iscrowd`) are
     left out, and a note says how many. size: a side or [height, width] that whole photos are scaled to fit into; None
-    is their own. Photos that differ in size are padded to the largest. The others are as ImageFolder has them; skip
+    is their own. Photos that differ in size are padded to the largest. The others are as AnnotatedImages has them; skip
     leaves out the faulty object alone.
     """
 

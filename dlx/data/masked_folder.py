@@ -27,7 +27,7 @@ class MaskedFolder(AnnotatedImages):
     numbers that are found. void: the number of pixels that do not count. size: a side or [height, width] that whole
     pictures are scaled to, masks by the nearest pixel; None is their own where all have one size, else the median
     height and width. on_error: raise reports all faults at once; skip leaves those images out. The others are as
-    ImageFolder has them.
+    AnnotatedImages has them.
     """
 
     texts = (".txt",)
@@ -45,9 +45,12 @@ class MaskedFolder(AnnotatedImages):
         channels: Literal[1, 3] = 3,
         background: Literal["white", "black"] = "white",
         on_error: Literal["raise", "skip"] = "raise",
+        decode: Literal["once", "on_demand"] = "once",
         root: Path | None = None,
     ) -> None:
-        super().__init__(path=path, size=size, channels=channels, background=background, on_error=on_error, root=root)
+        super().__init__(
+            path=path, size=size, channels=channels, background=background, on_error=on_error, decode=decode, root=root
+        )
         checks.between("[0, 255]", void=void)
         if images == labels:
             raise ValueError(f"labels must be another folder than images, got {labels!r}")

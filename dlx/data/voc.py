@@ -84,7 +84,7 @@ class VOC(_VOC):
     to train on; with trainval a tenth of it validates. names: of the classes; None is those that are found, by name;
     an object of another class is a fault. difficult: objects that are marked so are left out of all splits, or kept.
     size: a side or [height, width] that whole photos are scaled to fit into; None is their own. Photos that differ in
-    size are padded to the largest. The others are as ImageFolder has them; skip leaves out the faulty object alone.
+    size are padded to the largest. The others are as AnnotatedImages has them; skip leaves out the faulty object alone.
 
     Corners in the files count pixels from 1 and are themselves inside: (1 1 1 1) is the box (0 0 1 1).
     """
@@ -102,9 +102,12 @@ class VOC(_VOC):
         channels: Literal[1, 3] = 3,
         background: Literal["white", "black"] = "white",
         on_error: Literal["raise", "skip"] = "raise",
+        decode: Literal["once", "on_demand"] = "once",
         root: Path | None = None,
     ) -> None:
-        super().__init__(path=path, size=size, channels=channels, background=background, on_error=on_error, root=root)
+        super().__init__(
+            path=path, size=size, channels=channels, background=background, on_error=on_error, decode=decode, root=root
+        )
         checks.one_of(("train", "trainval"), train=train)
         checks.one_of(("leave_out", "keep"), difficult=difficult)
         self.train, self.names, self.difficult = train, check_names(names), difficult
@@ -171,9 +174,12 @@ class VOCSegmentation(_VOC):
         channels: Literal[1, 3] = 3,
         background: Literal["white", "black"] = "white",
         on_error: Literal["raise", "skip"] = "raise",
+        decode: Literal["once", "on_demand"] = "once",
         root: Path | None = None,
     ) -> None:
-        super().__init__(path=path, size=size, channels=channels, background=background, on_error=on_error, root=root)
+        super().__init__(
+            path=path, size=size, channels=channels, background=background, on_error=on_error, decode=decode, root=root
+        )
         checks.one_of(("train", "trainval"), train=train)
         checks.between("[0, 255]", void=void)
         self.train, self.names, self.void = train, check_names(names), void

@@ -26,7 +26,7 @@ class YOLOFolder(AnnotatedImages):
     path: a directory or archive (.tar, also compressed, or .zip). images, labels: names of the two folders. names: of
     the classes; None is `names` in a .yaml file, or the lines of classes.txt, or else the numbers that are found. size:
     a side or [height, width] that whole photos are scaled to fit into; None is their own. Photos that differ in size
-    are padded to the largest. The others are as ImageFolder has them; skip leaves out the faulty object alone.
+    are padded to the largest. The others are as AnnotatedImages has them; skip leaves out the faulty object alone.
     """
 
     texts = (".txt", *SETTINGS)
@@ -42,9 +42,12 @@ class YOLOFolder(AnnotatedImages):
         channels: Literal[1, 3] = 3,
         background: Literal["white", "black"] = "white",
         on_error: Literal["raise", "skip"] = "raise",
+        decode: Literal["once", "on_demand"] = "once",
         root: Path | None = None,
     ) -> None:
-        super().__init__(path=path, size=size, channels=channels, background=background, on_error=on_error, root=root)
+        super().__init__(
+            path=path, size=size, channels=channels, background=background, on_error=on_error, decode=decode, root=root
+        )
         self.images, self.labels, self.names = images, labels, check_names(names)
 
     def settings(self) -> dict[str, Any]:
