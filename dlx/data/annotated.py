@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ import numpy as np
 
 from dlx.config import checks
 from dlx.config.errors import UserError
-from dlx.data.annotations import Box, Faults, inside
+from dlx.data.annotations import Box, Faults, counted, inside
 from dlx.data.archive import Files, as_text
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import cached_dir, data_root, read_array
@@ -201,6 +201,8 @@ class AnnotatedImages(Dataset):
         faults = Faults(self.files.path, self.on_error)
         with self.files.naming_path():
             layout = self.layout(faults)
+            seen = self.files.seen.notes()
+            self.files.forget()
             looked = self._look(layout, faults)
             numbers = self._numbers(layout, looked)
             splits = {split: self._sound(part, looked, numbers, faults) for split, part in layout.splits.items()}
@@ -210,7 +212,10 @@ class AnnotatedImages(Dataset):
                 raise ValueError(f"{empty[0]} has no image that can be read")
             if not names:
                 raise ValueError("holds no classes")
-        notes = [*self.files.seen.notes(), *layout.notes, *faults.notes()]
+        notes = [*seen, *layout.notes, *faults.notes()]
+        times = Counter(one.image for part in splits.values() for one in part)
+        if twice := [name for name, count in times.items() if count > 1]:
+            notes.append(f"{counted(len(twice), 'image')} in more than one split, such as {as_text(twice[0])}")
         sizes = {one.image: looked[one.image].size for part in splits.values() for one in part}
         shapes = self._shapes(sizes, notes)
         height, width = (max(sides) for sides in zip(*shapes.values(), strict=True))

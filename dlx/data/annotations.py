@@ -35,9 +35,14 @@ class Faults:
     def notes(self) -> list[str]:
         if not self.lines:
             return []
-        counts = " and ".join(f"{count} {of}{'s' if count > 1 else ''}" for of, count in sorted(self.left_out.items()))
+        counts = " and ".join(counted(count, of) for of, count in sorted(self.left_out.items()))
         are = "are" if self.left_out.total() > 1 else "is"
         return [f"{counts} with faulty annotations {are} left out, such as {self.lines[0]}"]
+
+
+def counted(count: int, noun: str) -> str:
+    """1 image, 2 images."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 Box = tuple[float, float, float, float]

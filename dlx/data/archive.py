@@ -110,6 +110,10 @@ class Files:
         """The content of all text files."""
         return self._read[1]
 
+    def forget(self) -> None:
+        """Frees the texts; they are read again when they are asked for."""
+        vars(self).pop("_read", None)
+
     @property
     def images(self) -> list[str]:
         return [name for name in self.names if suffix_of(name) in SUFFIXES]

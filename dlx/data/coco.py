@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample, SizedBoxedImages
-from dlx.data.annotations import Box, Faults
+from dlx.data.annotations import Box, Faults, counted
 from dlx.data.image_folder import split_of
 from dlx.data.layouts import check_names, splits_of
 from dlx.tasks.spec import Size
@@ -58,7 +58,7 @@ class COCO(AnnotatedImages):
             split = split_at[name]
             splits[split], left_out = self._samples(name, split, content, label_of, faults)
             crowds += left_out
-        return Layout(names, splits, [f"{crowds} regions of crowds are left out"] if crowds else [])
+        return Layout(names, splits, [f"{counted(crowds, 'region')} of crowds left out"] if crowds else [])
 
     def _instances(self) -> dict[str, dict[str, Any]]:
         """The files that hold images, annotations and categories. Raises ValueError for one that is no JSON."""

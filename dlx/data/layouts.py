@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import TypeVar
 
+from dlx.data.annotations import Faults
+from dlx.data.archive import Files
 from dlx.data.image_folder import split_of
+
+K = TypeVar("K", bound=Hashable)
 
 CLASSES = "classes.txt"  # names of classes, one a line
 
 
-@dataclass
-class Pairs:
-    """found: split, image and the file beside it, None where there is none. alone: such files without an image."""
-
-    found: list[tuple[str, str, str | None]] = field(default_factory=list)
-    alone: list[str] = field(default_factory=list)
+Pair = tuple[str, str, str | None]
+"""Split, image and the file beside it; None where there is none."""
 
 
-def partners(images: Iterable[str], others: Iterable[str], images_folder: str, others_folder: str) -> Pairs:
-    """Images in folders of one name, each with the file of the same path but for the folder's name and its ending.
+def partners(files: Files, others: Iterable[str], images: str, labels: str, faults: Faults) -> list[Pair]:
+    """The images in folders of the name `images`, each with the one of the others that has the same path but for the
+    folder's name (`labels`) and its ending. Faults are others without an image, and several files of one name.
 
     Raises ValueError where there is no such folder, or only some are of a split.
     """
-    image_of = {key: name for name in sorted(images) if (key := _inside(name, images_folder))}
-    other_of = {key: name for name in sorted(others) if (key := _inside(name, others_folder))}
+    image_of = by_key(((_inside(name, images), name) for name in files.images), faults)
+    other_of = by_key(((_inside(name, labels), name) for name in others), faults)
     if not image_of:
-        raise ValueError(f"holds no images in a folder {images_folder}")
+        raise ValueError(f"holds no images in a folder {images}")
     if not other_of:
-        raise ValueError(f"holds nothing that can be read in a folder {others_folder}")
+        raise ValueError(f"holds nothing that can be read in a folder {labels}")
     split_at = splits_of({name: [*key[0], *key[1][:-1]] for key, name in image_of.items()})
-    pairs = Pairs([(split_at[name], name, other_of.get(key)) for key, name in image_of.items()])
-    pairs.alone = [name for key, name in other_of.items() if key not in image_of]
-    return pairs
+    for key, name in other_of.items():
+        if key not in image_of:
+            faults.add(name, images, "there is no image of this name", of="image")
+    return [(split_at[name], name, other_of.get(key)) for key, name in image_of.items()]
+
+
+def by_key(items: Iterable[tuple[K | None, str]], faults: Faults) -> dict[K, str]:
+    """The files by their keys, in the order of their names; a second one of a key is a fault, one without is not."""
+    found: dict[K, str] = {}
+    for key, name in sorted(items, key=lambda item: item[1]):
+        if key is None:
+            continue
+        if key in found:
+            faults.add(name, "name", f"{found[key]} has the same but for the ending", of="image")
+        else:
+            found[key] = name
+    return found
 
 
 def _inside(name: str, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

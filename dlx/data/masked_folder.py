@@ -65,13 +65,10 @@ class MaskedFolder(AnnotatedImages):
 
     def layout(self, faults: Faults) -> Layout:
         labels = [name for name in self.files.images if suffix_of(name) in LABELS]
-        pairs = partners(self.files.images, labels, self.images, self.labels)
         splits: dict[str, list[Sample]] = {}
-        for split, image, mask in pairs.found:
+        for split, image, mask in partners(self.files, labels, self.images, self.labels, faults):
             if mask is None:
                 faults.add(image, self.labels, "there is no label image of this name", of="image")
             else:
                 splits.setdefault(split, []).append(Sample(image=image, file=mask, mask=mask))
-        for mask in pairs.alone:
-            faults.add(mask, self.images, "there is no image of this name", of="image")
         return Layout(self.names or class_names(self.files.texts), splits)

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 from dlx.config import checks
 from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample, SizedBoxedImages, SizedMaskedImages
-from dlx.data.annotations import Box, Faults
+from dlx.data.annotations import Box, Faults, counted
 from dlx.data.archive import SUFFIXES, suffix_of
-from dlx.data.layouts import check_names, text_lines
+from dlx.data.layouts import by_key, check_names, text_lines
 from dlx.tasks.spec import Size
 
 ANNOTATIONS, IMAGES, MASKS, SETS = "Annotations", "JPEGImages", "SegmentationClass", "ImageSets"
@@ -26,32 +26,29 @@ class _VOC(AnnotatedImages):
     train: str
 
     @cached_property
-    def _folder(self) -> str:
+    def _folder(self) -> PurePosixPath:
         """The folder that holds JPEGImages. Raises ValueError where there is none, or several."""
-        parts = [PurePosixPath(name).parts for name in self.files.images]
-        folders = sorted({"/".join(part[:-2]) for part in parts if len(part) > 1 and part[-2] == IMAGES})
+        inner = {PurePosixPath(name).parent for name in self.files.images}
+        folders = sorted({str(folder.parent) for folder in inner if folder.name == IMAGES})
         if not folders:
             raise ValueError(f"holds no images in a folder {IMAGES}")
         if len(folders) > 1:
             raise ValueError(f"holds several sets of images, give one of them: {', '.join(folders)}")
-        return f"{folders[0]}/" if folders[0] else ""
+        return PurePosixPath(folders[0])
 
-    def _below(self, folder: str, suffixes: set[str]) -> dict[str, str]:
+    def _below(self, folder: str, suffixes: set[str], faults: Faults) -> dict[str, str]:
         """The files of a folder by their stems."""
-        start = f"{self._folder}{folder}/"
-        return {
-            PurePosixPath(name).stem: name
-            for name in self.files.names
-            if name.startswith(start) and "/" not in name[len(start) :] and suffix_of(name) in suffixes
-        }
+        paths = [(PurePosixPath(name), name) for name in self.files.names if suffix_of(name) in suffixes]
+        inside = self._folder / folder
+        return by_key(((path.stem, name) for path, name in paths if path.parent == inside), faults)
 
-    def _listed(self, every: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    def _listed(self, every: Sequence[str], faults: Faults) -> dict[str, list[tuple[str, str]]]:
         """The images of each split, with the file that lists them; without lists all are for training."""
-        lists = self._below(f"{SETS}/{self.sets}", {".txt"})
+        lists = self._below(f"{SETS}/{self.sets}", {".txt"}, faults)
         if not lists:
             return {"train": [(stem, f"{SETS}/{self.sets}") for stem in every]}
         if self.train not in lists:
-            raise ValueError(f"{self._folder}{SETS}/{self.sets} has no {self.train}.txt")
+            raise ValueError(f"{self._folder / SETS / self.sets} has no {self.train}.txt")
         wanted = {"train": self.train, "test": "test", **({"val": "val"} if self.train == "train" else {})}
         found: dict[str, list[tuple[str, str]]] = {}
         for split, name in wanted.items():
@@ -62,10 +59,10 @@ class _VOC(AnnotatedImages):
 
     def _pairs(self, annotations: dict[str, str], kind: str, faults: Faults) -> dict[str, list[tuple[str, str]]]:
         """Of each split the images and their annotation files; what is missing is a fault."""
-        images = self._below(IMAGES, SUFFIXES)
+        images = self._below(IMAGES, SUFFIXES, faults)
         every = {*images, *annotations} if self.all_annotated else annotations
         found: dict[str, list[tuple[str, str]]] = {}
-        for split, listed in self._listed(sorted(every)).items():
+        for split, listed in self._listed(sorted(every), faults).items():
             there = found.setdefault(split, [])
             for stem, file in listed:
                 if stem not in images:
@@ -122,7 +119,7 @@ class VOC(_VOC):
     def layout(self, faults: Faults) -> Layout:
         found: dict[str, list[tuple[str, str, list[tuple[str, str, Box]]]]] = {}
         left_out = 0
-        for split, pairs in self._pairs(self._below(ANNOTATIONS, {".xml"}), ANNOTATIONS, faults).items():
+        for split, pairs in self._pairs(self._below(ANNOTATIONS, {".xml"}, faults), ANNOTATIONS, faults).items():
             there = found.setdefault(split, [])
             for image, file in pairs:
                 try:
@@ -149,7 +146,7 @@ class VOC(_VOC):
                     else:
                         faults.add(file, f"{field}, name", f"unknown class {name!r}", of="object")
                 splits[split].append(Sample(image, file, objects))
-        notes = [f"{left_out} difficult objects are left out (dataset.difficult=keep keeps them)"] if left_out else []
+        notes = [f"{counted(left_out, 'difficult object')} left out (dataset.difficult=keep)"] if left_out else []
         return Layout(names, splits, notes)
 
 
@@ -192,7 +189,7 @@ class VOCSegmentation(_VOC):
         return SizedMaskedImages(image=self.image_entry, size=Size(), mask=self.mask_entry)
 
     def layout(self, faults: Faults) -> Layout:
-        pairs = self._pairs(self._below(MASKS, {".png"}), MASKS, faults)
+        pairs = self._pairs(self._below(MASKS, {".png"}, faults), MASKS, faults)
         return Layout(
             self.names,
             {split: [Sample(image, mask, mask=mask) for image, mask in part] for split, part in pairs.items()},

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample, SizedBoxedImages
-from dlx.data.annotations import Faults
+from dlx.data.annotations import Faults, counted
 from dlx.data.archive import suffix_of
 from dlx.data.layouts import CLASSES, check_names, class_names, partners
 from dlx.tasks.spec import Size
@@ -60,10 +60,10 @@ class YOLOFolder(AnnotatedImages):
     def layout(self, faults: Faults) -> Layout:
         texts = self.files.texts
         labels = [name for name in texts if suffix_of(name) == ".txt" and PurePosixPath(name).name != CLASSES]
-        pairs = partners(self.files.images, labels, self.images, self.labels)
+        pairs = partners(self.files, labels, self.images, self.labels, faults)
         names = self.names or yaml_names(texts) or class_names(texts)
         splits: dict[str, list[Sample]] = {}
-        for split, image, file in pairs.found:
+        for split, image, file in pairs:
             objects: list[Object] = []
             if file is not None:
                 try:
@@ -72,13 +72,11 @@ class YOLOFolder(AnnotatedImages):
                     faults.add(file, "text", str(error), of="image")
                     continue
             splits.setdefault(split, []).append(Sample(image, file or image, objects))
-        for file in pairs.alone:
-            faults.add(file, self.images, "there is no image of this name", of="image")
         if names is None:
             known = [thing.label for part in splits.values() for one in part for thing in one.objects]
             names = tuple(str(number) for number in range(max(known, default=-1) + 1))
-        bare = sum(file is None for _, _, file in pairs.found)
-        return Layout(names, splits, [f"{bare} images have no file in {self.labels}: no objects"] if bare else [])
+        bare = sum(file is None for _, _, file in pairs)
+        return Layout(names, splits, [f"{counted(bare, 'image')} without a file in {self.labels}"] if bare else [])
 
 
 MOST_CLASSES = 10_000  # numbers that are not named

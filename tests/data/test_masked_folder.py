@@ -51,7 +51,7 @@ def test_each_image_has_the_numbers_of_its_label_image(load, mode):
 
 
 @pytest.mark.parametrize("name", ["scenes.tar.gz", "scenes.zip"])
-@pytest.mark.parametrize("prefix", ["", "data/road/"])
+@pytest.mark.parametrize("prefix", ["", "./", "data/road/"])
 def test_an_archive_is_the_same_data_as_its_folder(tmp_path, load, name, prefix):
     folder = load(contents())
     path = write_archive(tmp_path / name, {prefix + key: content for key, content in reversed(contents().items())})
@@ -126,6 +126,7 @@ FAULTY = {
     "images/13.png": png(picture(0)), "labels/13.png": png(mask(0, height=5)),
     "images/14.png": png(picture(0)), "labels/14.png": png(mask(0, classes=9)),
     "images/15.png": png(picture(0)), "labels/15.png": png(picture(0)),
+    "images/0.tif": png(picture(0)), "labels/1.tif": png(mask(0)),
 }  # fmt: skip
 REPORTED = [
     "images/10.png: image: cannot be decoded (no image of a known format)",
@@ -133,6 +134,8 @@ REPORTED = [
     "labels/12.png: images: there is no image of this name",
     "labels/13.png: size: 8 x 5 pixels, but its image has 8 x 6",
     "labels/14.png: label 3, 4, 5, 6, 7, ...: out of range, there are 3 classes and void 255",
+    "images/0.tif: name: images/0.png has the same but for the ending",
+    "labels/1.tif: name: labels/1.png has the same but for the ending",
     "labels/15.png: label image: cannot be decoded (its pixels are of mode RGB, not class numbers",
 ]
 
@@ -146,7 +149,7 @@ def test_all_faults_are_reported_at_once_or_left_out(load):
     assert [reason for reason in REPORTED if reason not in message] == []
     dataset = load(files, names=names, on_error="skip")
     assert dataset.splits()["train"].keys == [f"images/{number}.png" for number in range(4)]
-    assert any(note.startswith("6 images with faulty annotations are left out, such as") for note in dataset.notes())
+    assert any(note.startswith("8 images with faulty annotations are left out, such as") for note in dataset.notes())
 
 
 def test_ten_faults_are_listed_and_the_others_counted(tmp_path, load):

@@ -50,7 +50,7 @@ def test_boxes_count_from_0_and_end_behind_their_last_pixel(load):
     assert (tensors["image"][1].numpy() == picture(1).transpose(2, 0, 1)).all()
 
 
-@pytest.mark.parametrize("prefix", ["", "VOCdevkit/VOC2007/"])
+@pytest.mark.parametrize("prefix", ["", "./", "VOCdevkit/VOC2007/"])
 @pytest.mark.parametrize("name", ["photos.tar.gz", "photos.zip"])
 def test_an_archive_is_the_same_data_as_its_folder(tmp_path, load, prefix, name):
     files = contents() | {"ImageSets/Main/train.txt": "1\n2\n0\n", "ImageSets/Main/test.txt": "3\n"}
@@ -82,7 +82,7 @@ def test_difficult_objects_are_left_out_or_kept(load):
     files = contents(1) | {"Annotations/0.xml": xml(thing("cat"), thing("cow", difficult=1))}
     dataset = load(files)
     assert dataset.spec.boxes.classes == ("cat",)
-    assert any(note.startswith("1 difficult objects are left out") for note in dataset.notes())
+    assert any(note.startswith("1 difficult object left out") for note in dataset.notes())
     assert load(files, difficult="keep").spec.boxes.classes == ("cat", "cow")
 
 
@@ -133,6 +133,12 @@ def test_size_scales_whole_photos_with_their_boxes(load):
     assert tensors["boxes"][1].tolist() == [[0.5, 0, 2.5, 2, 0], [0, 0, 4, 3, 1]]
 
 
+def test_images_of_several_splits_are_said(load):
+    lists = {"ImageSets/Main/train.txt": "0\n1\n2\n", "ImageSets/Main/test.txt": "2\n3\n"}
+    notes = load(contents() | lists).notes()
+    assert "1 image in more than one split, such as JPEGImages/2.png" in notes
+
+
 FAULTY = {
     "Annotations/10.xml": xml(thing(box=(1, 1, 99, 4)), thing()), "JPEGImages/10.png": png(picture(0)),
     "Annotations/11.xml": xml(thing(box=(5, 1, 2, 4)), thing(box=(5, 3, 4, 4))), "JPEGImages/11.png": png(picture(0)),
@@ -143,6 +149,7 @@ FAULTY = {
     "JPEGImages/15.png": png(picture(0)),
     "Annotations/16.xml": xml(thing()), "JPEGImages/16.png": b"no image",
     "JPEGImages/17.png": png(picture(0)),
+    "JPEGImages/1.jpg": png(picture(0)),
 }  # fmt: skip
 REPORTED = [
     "Annotations/10.xml: object 1, bndbox: (0 0 99 4) is outside the image of 8 x 6",
@@ -156,6 +163,7 @@ REPORTED = [
     "Annotations/15.xml: object 3, name: is missing",
     "JPEGImages/16.png: image: cannot be decoded (no image of a known format)",
     "ImageSets/Main: 17: Annotations has no 17",
+    "JPEGImages/1.png: name: JPEGImages/1.jpg has the same but for the ending",
 ]
 
 
@@ -171,11 +179,11 @@ def test_all_faults_are_reported_at_once_or_left_out(load, monkeypatch):
     source = dataset.splits()["train"]
     counts = (source.tensors["boxes"][..., 4] >= 0).sum(1).tolist()
     assert dict(zip(source.keys, counts, strict=True)) == {
-        "JPEGImages/0.png": 1, "JPEGImages/1.png": 2, "JPEGImages/10.png": 1, "JPEGImages/11.png": 0,
+        "JPEGImages/0.png": 1, "JPEGImages/1.jpg": 2, "JPEGImages/10.png": 1, "JPEGImages/11.png": 0,
         "JPEGImages/12.png": 0, "JPEGImages/15.png": 0,
     }  # fmt: skip
     assert any(
-        note.startswith("4 images and 7 objects with faulty annotations are left out") for note in dataset.notes()
+        note.startswith("5 images and 7 objects with faulty annotations are left out") for note in dataset.notes()
     )
 
 
