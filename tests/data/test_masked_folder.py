@@ -193,6 +193,15 @@ def test_the_fingerprint_changes_with_a_label_image(tmp_path):
     assert [name for name in found[0] if found[0][name] != found[1][name]] == ["train: images/0.png"]
 
 
+def test_faulty_files_end_a_command_with_one_line_and_no_run(tmp_path, dlx_call, here):
+    write_folder(here / "scenes", contents() | FAULTY)
+    call = dlx_call("train", "model=fcn", "data=masked_folder", "data.path=scenes", f"data.root={tmp_path}")
+    assert call.code == 2
+    assert call.err.startswith(f"error: dataset.path: {here / 'scenes'}: ")
+    assert call.err.count("\n") == 1
+    assert not (here / "outputs").exists()
+
+
 def test_camvid(tmp_path):
     archive = Path(os.environ.get("DLX_TEST_DATA", "nowhere"), "camvid_240x180.tar.gz")
     if not archive.is_file():

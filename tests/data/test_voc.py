@@ -244,11 +244,15 @@ def test_label_images_beside_the_photos(load):
         load(files, VOCSegmentation).splits()
 
 
-def test_a_detector_trains_on_them(tmp_path, toys, dlx_call, here):
-    write_archive(here / "photos.tar.gz", several_sizes(30, most=(12, 12)))
-    words = ["model=toy_detector", "data=voc", "data.path=photos.tar.gz", "data.batch_size=4", f"data.root={tmp_path}"]
-    call = dlx_call("train", *toys, *words, "trainer.max_steps=3", "--json")
+def test_a_detector_trains_on_them_and_an_evaluation_says_what_changed(tmp_path, toys, dlx_call, here):
+    write_folder(here / "photos", several_sizes(30, most=(12, 12)))
+    words = ["model=toy_detector", "data=voc", "data.path=photos", "data.batch_size=4", f"data.root={tmp_path}"]
+    call = dlx_call("train", *toys, *words, "trainer.max_steps=3", "name=cats", "--json")
     assert call.code == 0, call.err
+    write_folder(here / "photos", {"Annotations/05.xml": xml(thing("cat", (1, 1, 3, 3)))})
+    call = dlx_call("eval", "cats")
+    assert call.code == 0, call.err
+    assert "1 changed (train: JPEGImages/05.png)" in call.err
 
 
 def test_faulty_annotations_end_a_command_with_one_line_and_no_run(tmp_path, toys, dlx_call, here):
