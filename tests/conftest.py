@@ -193,6 +193,8 @@ def tiny():
 
 FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
+    "masked_folder": "scenes", "camvid": "scenes",
+    "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 MODEL_OF = {
@@ -204,6 +206,8 @@ MODEL_OF = {
     "seq2seq": ("dates", "reverse", "parallel_text", "multi30k"),
     "bert": ("sentence_pairs", "recipe/bert"),
     "rnade": ("toy_density",),
+    "fcn": ("masked_folder", "camvid", "voc_segmentation"),
+    "independent_pixels": ("voc", "coco", "yolo_folder"),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

@@ -47,6 +47,12 @@ SMALLER = {
     "nade": ["model.hidden=8"], "rnade": ["model.hidden=8", "data.samples=200"], "toy_density": ["data.samples=200"],
     "pixel_cnn": ["model.hidden=8", "model.depth=1"], "pixel_rnn": ["model.hidden=8", "model.depth=1"],
     "vae": ["model.hidden=[8]", "model.draws=4"], "aae": ["model.hidden=[8]", "model.discriminator=[8]"],
+    "masked_folder": ["model.units=16", "model.trunk.width=0.125"],
+    "camvid": ["model.units=16", "model.trunk.width=0.125"],
+    "voc_segmentation": ["model.units=16", "model.trunk.width=0.125"],
+    "voc": ["model.by=gradient", "data.size=8", "data.channels=1"],
+    "coco": ["model.by=gradient", "data.size=8", "data.channels=1"],
+    "yolo_folder": ["model.by=gradient", "data.size=8", "data.channels=1"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -60,6 +66,24 @@ GROUPS = ("model", "dataset", "optimizer", "scheduler", "regularization")
 OPTIONS = [(group, name) for group in GROUPS for name in options(group) if "/" not in name]
 
 
+def write_scene(folder: Path, number: int, photo: Image.Image, classes: Image.Image) -> None:
+    """A photo with a label image and a box, in all layouts of annotations that there are."""
+    photo, classes = (image.resize((48, 40), Image.Resampling.NEAREST) for image in (photo, classes))
+    for name, image in (("images", photo), ("labels", classes), ("JPEGImages", photo), ("SegmentationClass", classes)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        image.save(folder / name / f"{number}.png")
+    corners = "<xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>40</ymax>"
+    (folder / "Annotations").mkdir(exist_ok=True)
+    (folder / "Annotations" / f"{number}.xml").write_text(
+        f"<annotation><object><name>cat</name><bndbox>{corners}</bndbox></object></annotation>"
+    )
+    (folder / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.25 0.75")
+    images = [{"id": number, "file_name": f"images/{number}.png"} for number in range(number + 1)]
+    boxes = [{"image_id": number, "category_id": 1, "bbox": [3, 4, 30, 30]} for number in range(number + 1)]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
+    (folder / "instances.json").write_text(json.dumps(content))
+
+
 @pytest.fixture
 def data(here, monkeypatch):
     """What a dataset reads: files of two classes, and, in place of what is downloaded, examples of its spec."""
@@ -67,6 +91,7 @@ def data(here, monkeypatch):
         path = here / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
+        write_scene(here / "scenes", number, Image.fromarray(pixels), Image.fromarray(pixels[..., 0] % 11))
     (here / "words.txt").write_text("\n".join(LINES))
     (here / "pairs.tsv").write_text("\n".join("\t".join(pair) for pair in PAIRS))
     rows = [f'"{line}",{"even" if number % 2 else "odd"}' for number, line in enumerate(LINES)]

@@ -42,7 +42,8 @@ OF_OTHERS = {"--nproc-per-node", "--name", "--help", "--version", "--debug", "--
 def test_counts(group):
     plural = {"optimizer": "optimizers", "regularization": "regularizers", "dataset": "datasets"}[group]
     (count,) = re.findall(rf"\b(\w+)\s+{plural}\b", README.partition("## Two commands")[0].replace("\n", " "))
-    own = {"image_folder", "text_file", "labeled_text", "parallel_text"}  # "and your own images and texts"
+    own = {"image_folder", "masked_folder", "voc", "voc_segmentation", "coco", "yolo_folder"}  # "your own images
+    own |= {"text_file", "labeled_text", "parallel_text"}  # and texts"
     assert NUMBERS.index(count) == len([name for name in options(group) if "/" not in name and name not in own])
 
 

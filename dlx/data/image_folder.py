@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import lzma
-import os
 import re
 import shutil
-import tarfile
-import zipfile
-import zlib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -24,24 +13,16 @@ import numpy as np
 
 from dlx.config import checks
 from dlx.config.errors import UserError
-from dlx.config.screen import track
+from dlx.data.archive import LISTED, SUFFIXES, Files, Seen, as_text
 from dlx.data.dataset import Dataset, Source, TensorSource
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.reading import decode_content, image_size
 from dlx.tasks.spec import Image, Label, LabeledImages
 
-SUFFIXES = {
-    ".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
-}  # fmt: skip
 SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-HIDDEN = (".", "__MACOSX")  # what names begin with that are left out
-MAX_IMAGE_BYTES = 256 << 20  # of an archive's member
-MAX_UNPACKED_BYTES = 200 << 30  # of all of an archive's members together
-AT_ONCE_BYTES = 64 << 20  # of encoded images that are decoded together
-LISTED = 10  # names that a message lists
 LARGEST_SIDE = 224  # of the size that is chosen for photos of several sizes
 _FORMAT = 3  # of the kept arrays; part of their key
 
@@ -74,32 +55,16 @@ class ImageFolder(Dataset):
         checks.one_of((1, 3), channels=channels)
         checks.one_of(("white", "black"), background=background)
         checks.one_of(("raise", "skip"), on_error=on_error)
-        self.path, self.size, self.channels = Path(path).expanduser(), sides, channels
+        self.files = Files(path)
+        self.path, self.size, self.channels = self.files.path, sides, channels
         self.background, self.on_error = 1.0 if background == "white" else 0.0, on_error
         self.root = data_root(root)
 
     @cached_property
-    def _digest(self) -> str:
-        """Of the content."""
-        if self.path.is_dir():
-            content = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in self._listed[0])
-            digest = hashlib.sha256(content.encode(errors="surrogateescape"))  # names need not be UTF-8
-        elif self.path.is_file():
-            with self.path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-        else:
-            raise UserError(f"dataset.path: {self.path}: there is no such directory or archive")
-        digest.update(f"\0{_FORMAT} {self.size} {self.channels} {self.background} {self.on_error}".encode())
-        return digest.hexdigest()[:32]
-
-    @cached_property
-    def _listed(self) -> tuple[list[tuple[str, int, int]], Seen]:
-        return _list_directory(self.path, seen := Seen()), seen
-
-    @cached_property
     def _kept(self) -> Path:
         """The folder of the decoded arrays."""
-        return cached_dir(self.root / "image_folder" / self._digest, self._decode)
+        settings = f"{_FORMAT} {self.size} {self.channels} {self.background} {self.on_error}"
+        return cached_dir(self.root / "image_folder" / self.files.digest(settings), self._decode)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
@@ -136,27 +101,14 @@ class ImageFolder(Dataset):
         samples = [(f"{split}: {name}", content) for split, part in parts for name, content in part]
         return {"path": str(self.path.absolute()), "samples": dict(samples)}
 
-    @contextmanager
-    def _naming_path(self) -> Iterator[None]:
-        """Turns a ValueError inside into a UserError that names the path."""
-        try:
-            yield
-        except ValueError as error:
-            raise UserError(f"dataset.path: {self.path}: {error}") from error
-
     def _decode(self, into: Path) -> None:
         """Decodes all images to arrays, a few at a time: memory does not grow with their number."""
-        if self.path.is_dir():
-            files, seen = self._listed
-            names = [name for name, *_ in files]
-        else:
-            seen = Seen()
-            names = [name for name, _ in _read_archive(self.path) if seen.is_image(PurePosixPath(name))]
-        with self._naming_path():
+        names, seen = self.files.names, self.files.seen
+        with self.files.naming_path():
             classes, splits = arrange(names)
             check_classes(classes, splits, seen)
         wanted = {name for members in splits.values() for name, _ in members}
-        looked_at = list(self._each(wanted, "looking at images", image_size, check=True))
+        looked_at = list(self.files.each(wanted, "looking at images", self._look))
         content_of = {name: checksum for name, checksum, _ in looked_at}
         bad = {name: found for name, _, found in looked_at if isinstance(found, str)}
         sizes = {found for _, _, found in looked_at if not isinstance(found, str)}
@@ -171,7 +123,7 @@ class ImageFolder(Dataset):
                 f"{len(bad)} of {len(wanted)} images cannot be decoded and are left out, such as {next(iter(bad))}"
             )
             splits = {split: [m for m in members if m[0] not in bad] for split, members in splits.items()}
-            with self._naming_path():
+            with self.files.naming_path():
                 check_classes(classes, splits, seen)
         size = self.size or _chosen_size(sizes)
         if self.size is None and len(sizes) > 1:
@@ -180,8 +132,8 @@ class ImageFolder(Dataset):
         mean, std = channel_statistics(np.load(into / "train_image.npy", mmap_mode="r"))
         samples = {split: [(name, content_of[name]) for name, _ in members] for split, members in splits.items()}
         facts = {
-            "shape": (self.channels, *size), "classes": [_text(name) for name in classes], "mean": mean, "std": std,
-            "samples": {split: [(_text(name), count) for name, count in part] for split, part in samples.items()},
+            "shape": (self.channels, *size), "classes": [as_text(name) for name in classes], "mean": mean, "std": std,
+            "samples": {split: [(as_text(name), count) for name, count in part] for split, part in samples.items()},
             "notes": notes,
         }  # fmt: skip
         (into / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -200,8 +152,11 @@ class ImageFolder(Dataset):
             np.save(into / f"{split}_label.npy", np.array([label for _, label in members], np.int64))
             shape = (len(members), self.channels, *size)
             arrays[split] = np.lib.format.open_memmap(into / f"{split}_image.npy", "w+", np.uint8, shape)
-        decode = partial(decode_content, channels=self.channels, size=size, background=self.background)
-        for name, _, pixels in self._each(set(row_of), "decoding images", decode):
+
+        def decode(_: str, content: bytes) -> np.ndarray:
+            return decode_content(content, self.channels, size, self.background)
+
+        for name, _, pixels in self.files.each(set(row_of), "decoding images", decode):
             if isinstance(pixels, str):
                 raise UserError(f"dataset.path: {self.path}: {name} cannot be decoded ({pixels})")
             split, row = row_of[name]
@@ -209,43 +164,10 @@ class ImageFolder(Dataset):
         for array in arrays.values():
             array.flush()  # type: ignore[attr-defined]
 
-    def _each(
-        self, wanted: set[str], what: str, look: Callable[[bytes], Any], check: bool = False
-    ) -> Iterator[tuple[str, str, Any]]:
-        """Names, bytes with a checksum, and what `look` gives, in the order of reading; a text where it fails. Threads
-        pay for photographs: Pillow decodes beside the GIL. check: the images are decoded too."""
-        if self.path.is_file():
-            files = (file for file in _read_archive(self.path, wanted) if file[0] in wanted)
-        else:
-            files = ((name, _read_file(self.path / name)) for name in sorted(wanted))
-
-        def one(item: tuple[str, bytes]) -> tuple[str, str, Any]:
-            name, content = item
-            checksum = f"{len(content)} {zlib.crc32(content):08x}"
-            try:
-                if check:
-                    decode_content(content, self.channels, (1, 1))
-                return name, checksum, look(content)
-            except Exception as error:  # Pillow's decoders raise errors of many kinds
-                return name, checksum, str(error) or type(error).__name__
-
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for block in _blocks(track(files, what, len(wanted))):
-                yield from pool.map(one, block)
-
-
-def _blocks(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    """Some files at a time, bounded by their number and bytes."""
-    block: list[tuple[str, bytes]] = []
-    held = 0
-    for name, content in files:
-        block.append((name, content))
-        held += len(content)
-        if len(block) == 512 or held > AT_ONCE_BYTES:
-            yield block
-            block, held = [], 0
-    if block:
-        yield block
+    def _look(self, _: str, content: bytes) -> tuple[int, int]:
+        """The size of an image that can be decoded."""
+        decode_content(content, self.channels, (1, 1))
+        return image_size(content)
 
 
 def _chosen_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
@@ -257,43 +179,16 @@ def _chosen_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
     return (max(8, side // 8 * 8),) * 2 if side >= 8 else (side, side)
 
 
-def _text(name: str) -> str:
-    """A name that need not be UTF-8 as one that can be written and drawn."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
-
-
-@dataclass
-class Seen:
-    """Other things beside the images: files of other kinds by suffix, and folders without images."""
-
-    suffixes: Counter[str] = field(default_factory=Counter)
-    empty: list[str] = field(default_factory=list)
-
-    def is_image(self, name: PurePosixPath) -> bool:
-        """True for an image; the kind of another file is counted."""
-        is_image = _is_image(name)
-        if name.suffix and not is_image and not any(part.startswith(HIDDEN) for part in name.parts):
-            self.suffixes[name.suffix.lower()] += 1
-        return is_image
-
-    def notes(self) -> list[str]:
-        notes = []
-        if self.suffixes:
-            each = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.suffixes.items()))
-            notes.append(f"files that are not read: {each}")
-        if self.empty:
-            notes.append(f"folders without images: {', '.join(map(_text, self.empty[:LISTED]))}")
-        return notes
-
-
 def check_classes(classes: list[str], splits: dict[str, list[tuple[str, int]]], seen: Seen) -> None:
     """Raises ValueError for a split or a class without an image that can be read."""
     for split, members in splits.items():
         if not members:
             raise ValueError(f"{split} has no image that can be read")
     there = {label for _, label in splits["train"]}
-    missing = [_text(name) for number, name in enumerate(classes) if number not in there]
-    missing += [_text(name) for name in seen.empty if name.count("/") <= 1 and PurePosixPath(name).name not in classes]
+    missing = [as_text(name) for number, name in enumerate(classes) if number not in there]
+    missing += [
+        as_text(name) for name in seen.empty if name.count("/") <= 1 and PurePosixPath(name).name not in classes
+    ]
     if missing:
         others = f" ({'; '.join(seen.notes())})" if seen.suffixes else ""
         raise ValueError(f"classes without an image that can be read: {', '.join(missing[:LISTED])}{others}")
@@ -359,113 +254,19 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of uint8 [N, C, H, W], in 0..1, from exact counts of each level."""
     counts = np.zeros((images.shape[1], 256), np.int64)
     for start in range(0, len(images), 1024):
-        for channel, pixels in enumerate(images[start : start + 1024].swapaxes(0, 1)):
-            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
+        counts += level_counts(images[start : start + 1024].swapaxes(0, 1))
+    return level_statistics(counts)
+
+
+def level_counts(pixels: np.ndarray) -> np.ndarray:
+    """How many values of uint8 [C, ...] have each level, int64 [C, 256]."""
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in pixels])
+
+
+def level_statistics(counts: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, in 0..1, of counts of its levels; 1 for a constant channel."""
     level = np.arange(256) / 255
     share = counts / counts.sum(1, keepdims=True)
     mean = share @ level
     std = np.sqrt((share * (level - mean[:, None]) ** 2).sum(1))
     return mean.tolist(), np.where(std > 0, std, 1.0).tolist()
-
-
-def _is_image(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in SUFFIXES and not any(part.startswith(HIDDEN) for part in name.parts)
-
-
-def _list_directory(path: Path, seen: Seen) -> list[tuple[str, int, int]]:
-    """Relative name, bytes and modification time (ns) of each image below, by name; linked folders are followed.
-
-    Raises UserError for what cannot be read: nothing is left out unsaid.
-    """
-    found = []
-    try:
-        for folder, inner, names in os.walk(path, onerror=_raise, followlinks=True):
-            inner[:] = [name for name in inner if not name.startswith(HIDDEN) and not _leads_back(Path(folder, name))]
-            here = PurePosixPath(Path(folder).relative_to(path).as_posix())
-            images = [name for name in names if seen.is_image(here / name)]
-            for name in images:
-                stat = Path(folder, name).stat()
-                found.append((str(here / name), stat.st_size, stat.st_mtime_ns))
-            if not images and not inner and here.parts:
-                seen.empty.append(str(here))
-    except OSError as error:
-        raise UserError(f"dataset.path: {error.filename}: cannot be read ({error.strerror})") from error
-    return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _leads_back(folder: Path) -> bool:
-    """True for a link to a folder around it, which would be followed forever."""
-    return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.absolute().parents}
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"dataset.path: {path}: cannot be read ({error.strerror})") from error
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file of an archive. read: its content; nothing is ever written to disk."""
-
-    name: str
-    size: int
-    is_file: bool  # no link and no device
-    read: Callable[[], bytes]
-
-
-def _read_archive(path: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, bytes]]:
-    """The names of all files of an archive, in its order, each with its content if it is wanted.
-
-    Raises UserError for an archive that is damaged or too large, or has links, devices or names that lead out of it.
-    """
-    total = 0
-    try:
-        for member in _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path):
-            name, refused = PurePosixPath(member.name), f"dataset.path: {path}: refused, {member.name!r}"
-            if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-                raise UserError(f"{refused} leads out of the archive")
-            if not member.is_file:
-                raise UserError(f"{refused} is a link or device, not a file")
-            if _is_image(name):
-                total += member.size
-                if member.size > MAX_IMAGE_BYTES or total > MAX_UNPACKED_BYTES:
-                    raise UserError(f"{refused} has {member.size:,} bytes")
-            yield member.name, member.read() if member.name in wanted else b""
-    except (*_DAMAGED, OSError) as error:
-        raise UserError(f"dataset.path: {path}: not an archive that can be read to its end ({error})") from error
-
-
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
-
-
-def _zip_members(path: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.is_dir():
-                is_file = member.external_attr >> 28 in (0, 8)  # the type that Unix wrote
-                yield Member(member.filename, member.file_size, is_file, partial(_read_zipped, archive, member))
-
-
-def _read_zipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """No more bytes than the directory says: a member may unpack to more."""
-    if member.flag_bits & 1:
-        raise UserError(f"dataset.path: {archive.filename}: {member.filename!r} is encrypted")
-    with archive.open(member) as file:
-        content = file.read(member.file_size + 1)
-    if len(content) > member.file_size:
-        raise zipfile.BadZipFile(f"{member.filename} is larger than it says")
-    return content
-
-
-def _tar_members(path: Path) -> Iterator[Member]:
-    with tarfile.open(path, "r|*") as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.isfile() else None
-            if not member.isdir():
-                yield Member(member.name, member.size, file is not None, file.read if file else bytes)

@@ -96,6 +96,37 @@ def decode_image(path: Path, channels: int, size: tuple[int, int], background: f
         raise UserError(f"{path}: not an image that can be read ({error})") from error
 
 
+def size_inside(size: tuple[int, int], bound: tuple[int, int]) -> tuple[tuple[int, int], float]:
+    """Height and width of a whole picture that is scaled to fit into the bound, and the factor."""
+    scale = min(bound[0] / size[0], bound[1] / size[1])
+    return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), scale
+
+
+def decode_whole(content: bytes, channels: int, size: tuple[int, int], background: float = 1.0) -> np.ndarray:
+    """An encoded image as uint8 [C, H, W], scaled to (height, width) with nothing cut off. Raises as `_open_image`."""
+    from PIL import Image
+
+    image = _open_image(content, channels, background)
+    if (image.height, image.width) != size:
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+    return _pixels(image, channels)
+
+
+def decode_mask(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """An encoded image of class numbers, those of its palette or its gray levels, as uint8 [H, W].
+
+    size: (height, width) to scale to; a pixel takes the nearest one's class. Raises ValueError for other images.
+    """
+    from PIL import Image
+
+    with _open(content) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise ValueError(f"its pixels are of mode {image.mode}, not class numbers of a palette or of gray levels")
+        if size is not None and (image.height, image.width) != size:
+            image = image.resize(size[::-1], Image.Resampling.NEAREST)
+        return np.array(image, np.uint8)
+
+
 def fit_inside(path: Path, channels: int, size: tuple[int, int], background: float = 1.0) -> tuple[np.ndarray, float]:
     """An image file, whole, scaled to fit into (height, width): uint8 [C, h, w], and the factor. Raises UserError."""
     from PIL import Image
@@ -104,9 +135,8 @@ def fit_inside(path: Path, channels: int, size: tuple[int, int], background: flo
         image = _open_image(path.read_bytes(), channels, background)
     except Exception as error:  # Pillow's decoders raise errors of many kinds
         raise UserError(f"{path}: not an image that can be read ({error})") from error
-    scale = min(size[0] / image.height, size[1] / image.width)
-    shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return _pixels(image.resize(shape, Image.Resampling.BILINEAR), channels), scale
+    shape, scale = size_inside((image.height, image.width), size)
+    return _pixels(image.resize(shape[::-1], Image.Resampling.BILINEAR), channels), scale
 
 
 def read_rows(path: Path, size: int, names: Sequence[str] = ()) -> np.ndarray:

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from dlx.config.errors import UserError
-from dlx.data.image_folder import ImageFolder, _read_file, arrange, channel_statistics
+from dlx.data.archive import read_file
+from dlx.data.image_folder import ImageFolder, arrange, channel_statistics
 
 
 def png(pixels):
@@ -157,7 +158,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, root):
     with pytest.raises(UserError, match=r"^dataset\.path: .*9\.png: cannot be read"):
         ImageFolder(path=path, root=root).splits()
     with pytest.raises(UserError, match=r"^dataset\.path: .*gone\.png: cannot be read"):
-        _read_file(tmp_path / "gone.png")
+        read_file(tmp_path / "gone.png")
 
 
 def test_an_image_whose_bytes_in_a_zip_are_damaged_is_one_line(tmp_path, root):
@@ -290,7 +291,7 @@ def test_a_photo_is_turned_as_the_camera_was_held(tmp_path, root):
 
 
 def test_a_huge_member_is_refused_before_it_is_read(tmp_path, root, monkeypatch):
-    monkeypatch.setattr("dlx.data.image_folder.MAX_IMAGE_BYTES", 10)
+    monkeypatch.setattr("dlx.data.archive.MAX_IMAGE_BYTES", 10)
     path = write_archive(tmp_path / "a.tar.gz", {"cat/1.png": png(picture(0))})
     with pytest.raises(UserError, match=r"refused, 'cat/1\.png' has"):
         ImageFolder(path=path, root=root).splits()
