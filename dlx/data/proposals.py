@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ class Proposer:
     """Base of all ways to propose regions. most: boxes of an image, at most; the first ones count most."""
 
     most: int
+
+    slow: ClassVar[bool] = False
+    """Whether an image takes so long that several processes pay."""
 
     def __call__(self, image_HWC: np.ndarray) -> np.ndarray:
         """Boxes [M, 4] of an image uint8 [H, W, C]: x1, y1, x2, y2 in pixels, the best first."""
