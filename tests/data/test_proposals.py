@@ -63,11 +63,11 @@ def test_they_are_made_where_they_are_read_and_kept():
     assert isinstance(loader, DeviceLoader)
     batch = next(loader.epoch(0))
     assert batch["proposals"].shape == (8, 6, 4)
-    assert Counting.calls == len(split.source)
+    assert Counting.calls == len(split)  # not those of the other splits
     again = view.split(Digits())["train"]
     other = next(make_loader(again, spec.entries, view, device=cpu).epoch(0))
     assert torch.equal(other["proposals"], batch["proposals"])
-    assert Counting.calls == len(split.source)
+    assert Counting.calls == len(split)
 
 
 def test_other_pictures_have_other_proposals():
