@@ -54,6 +54,9 @@ class Proposer:
         """Boxes [M, 4] of an image uint8 [H, W, C]: x1, y1, x2, y2 in pixels, the best first."""
         raise NotImplementedError(f"{type(self).__name__} proposes nothing")
 
+    def load(self) -> None:
+        """Imports what it needs: called once, before processes are forked that share it."""
+
 
 class SlidingWindows(Proposer):
     """sizes: sides of a square of the same area, in shares of the image's longer side. ratios: height over width.
@@ -174,6 +177,7 @@ class Proposed:
         first = {key: number for number, key in reversed([*enumerate(key_N)]) if key not in known}
         key_of = {int(index[number]): key for key, number in first.items()}
         missing = torch.tensor(sorted(key_of), dtype=torch.int64)
+        self.proposer.load()
         walk = _walk(_Boxes(images, self.proposer), missing, processes=self.proposer.slow)
         what = f"proposing regions of {len(missing):,} images"
         for part, batch in track(walk, what, -(-len(missing) // TOGETHER)):
