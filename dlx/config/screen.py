@@ -40,7 +40,8 @@ def _with_lines(items: Iterable[T], what: str, total: int) -> Iterator[T]:
         if now - last > LINE_EVERY and number:
             last = now
             left = (now - began) / number * (total - number)
-            note(f"{what}: {100 * number // total} %, about {left / 60:.0f} min left")
+            about = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
+            note(f"{what}: {100 * number // total} %, about {about} left")
         yield item
 
 

@@ -190,6 +190,15 @@ def test_of_two_at_once_one_makes_them_and_the_other_waits():
     assert Path(kept.folder, "keys").stat().st_size == 40 * 16
 
 
+def test_where_there_is_no_terminal_lines_tell_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr("dlx.config.screen.LINE_EVERY", 0.0)
+    Proposed(flat_images(64), SlidingWindows(most=9)).take(torch.arange(64))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(", about")[0] for line in lines] == [
+        f"proposing regions of 64 images: {share} %" for share in (25, 50, 75)
+    ]
+
+
 def test_an_image_that_cannot_be_searched_is_named():
     image = flat_images(40).tensors["image"]
     image[33] = 200
