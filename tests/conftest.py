@@ -203,6 +203,7 @@ MODEL_OF = {
     ),
     "seq2seq": ("dates", "reverse", "parallel_text", "multi30k"),
     "bert": ("sentence_pairs",),
+    "yolo": ("digit_scenes",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

@@ -42,6 +42,7 @@ SMALLER = {
     "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
     "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
+    "digit_scenes": ["data.samples=60"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

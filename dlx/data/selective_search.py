@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-SPACES = ("hsv", "lab", "rgb", "rgi", "gray")
+SPACES = ("hsv", "lab", "rgb", "rgi", "hue", "gray")
 SIMILARITIES = ("colour", "texture", "size", "fill")
 COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8
 
@@ -33,11 +33,11 @@ COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8
 class SelectiveSearch(Proposer):
     """Regions of a hierarchy of segments. The defaults suit images of 32 to 200 pixels.
 
-    R-CNN's fast mode is `width=500 scales=[50,100] min_size=null least=20 most=2000`; the paper's quality mode has
-    `spaces=[hsv,lab,rgi,gray] scales=[50,100,150,300]` and the sets that are in `similarities` with two more:
-    `[colour+texture+size+fill, texture+size+fill, fill, size]`.
+    R-CNN's fast mode is `width=500 scales=[50,100] min_size=null least=20 most=2000`. The paper's quality mode has
+    `spaces=[hsv,lab,rgi,hue,gray] scales=[50,100,150,300] similarities=[colour+texture+size+fill,texture+size+fill,
+    fill,size]`: 80 hierarchies.
 
-    spaces: of colours: hsv, lab, rgb, rgi (red and green as shares of the sum, and the intensity) and gray.
+    spaces: of colours: hsv, lab, rgb, rgi (red and green as shares of the sum, and the intensity), hue and gray.
     scales: k of the segmentation, in levels of 0 to 255; larger ones prefer larger segments. min_size: pixels of a
     segment at least; None is k. sigma: of the blur before, in pixels. similarities: sets of colour, texture, size and
     fill, each a sum. width: images are first scaled to it, None leaves them as they are. least: boxes that are
@@ -242,6 +242,10 @@ def _hsv(image_HW3: Array) -> Array:
     return rgb2hsv(image_HW3)
 
 
+def _hue(image_HW3: Array) -> Array:
+    return _hsv(image_HW3)[..., :1]
+
+
 def _lab(image_HW3: Array) -> Array:
     from skimage.color import rgb2lab
 
@@ -262,5 +266,7 @@ def _gray(image_HW3: Array) -> Array:
     return (image_HW3 @ np.array([0.299, 0.587, 0.114]) / 255)[..., None]
 
 
-CONVERSIONS: dict[str, Callable[[Array], Array]] = {"hsv": _hsv, "lab": _lab, "rgb": _rgb, "rgi": _rgi, "gray": _gray}
+CONVERSIONS: dict[str, Callable[[Array], Array]] = {
+    "hsv": _hsv, "lab": _lab, "rgb": _rgb, "rgi": _rgi, "hue": _hue, "gray": _gray,
+}  # fmt: skip
 """From uint8 [H, W, 3] to values in [0, 1], [H, W, C]."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dlx.config.errors import UserError
-from dlx.data.selective_search import SelectiveSearch, _histograms, _regions
+from dlx.data.selective_search import SPACES, SelectiveSearch, _histograms, _regions
 from dlx.data.shapes import Shapes
 from dlx.tasks.average_precision import box_iou
 
@@ -51,7 +51,7 @@ def test_two_flat_halves_are_two_segments_and_three_boxes():
 @pytest.mark.parametrize("color", [(0, 0, 0), (120, 120, 120), (255, 255, 255), RED])
 def test_a_uniform_image_is_one_box(color):
     image = np.broadcast_to(np.array(color, np.uint8), (24, 31, 3))
-    boxes = SelectiveSearch(spaces=("hsv", "lab", "rgb", "rgi", "gray"))(image)
+    boxes = SelectiveSearch(spaces=SPACES)(image)
     assert boxes.tolist() == [[0, 0, 31, 24]]
     assert boxes.dtype == np.float32
 
