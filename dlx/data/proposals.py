@@ -152,7 +152,7 @@ class Proposed:
         there = self.row_N >= 0
         proposals[there] = torch.from_numpy(self.kept.read(self.row_N[there].numpy()))
         source = TensorSource(**{**self.source.tensors, "proposals": proposals})
-        source.lengths = self.lengths
+        source.lengths, source.keys = self.lengths, self.keys
         return source.only(names)
 
     def make(self, index: Tensor) -> None:
