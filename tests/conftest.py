@@ -208,6 +208,7 @@ MODEL_OF = {
     "rnade": ("toy_density",),
     "fcn": ("masked_folder", "camvid", "voc_segmentation"),
     "independent_pixels": ("voc", "coco", "yolo_folder"),
+    "yolo": ("digit_scenes",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

@@ -53,6 +53,7 @@ SMALLER = {
     "voc": ["model.by=gradient", "data.size=8", "data.channels=1"],
     "coco": ["model.by=gradient", "data.size=8", "data.channels=1"],
     "yolo_folder": ["model.by=gradient", "data.size=8", "data.channels=1"],
+    "digit_scenes": ["data.samples=60"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

@@ -9,14 +9,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 
-def at_least(least: float, **values: float | None) -> None:
+def at_least(least: float, /, **values: float | None) -> None:
     """`checks.at_least(1, epochs=epochs)`."""
     for name, value in values.items():
         if value is not None and not value >= least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def above(bound: float, **values: float | None) -> None:
+def above(bound: float, /, **values: float | None) -> None:
     """`checks.above(0, width=width)`."""
     for name, value in values.items():
         if value is not None and not value > bound:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from dlx.config.errors import plain
 
 T = TypeVar("T")
+LINE_EVERY = 20.0  # seconds
 
 
 @cache
@@ -22,11 +24,25 @@ def console() -> Any:
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterable[T]:
-    """The items, with a progress bar on a terminal while they are taken."""
+    """The items; while they are taken, a progress bar on a terminal, elsewhere a line from time to time."""
     from rich.progress import track as rich_track
 
     screen = console()
-    return rich_track(items, what, total, console=screen, transient=True, disable=not screen.is_terminal)
+    if not screen.is_terminal:
+        return _with_lines(items, what, total)
+    return rich_track(items, what, total, console=screen, transient=True)
+
+
+def _with_lines(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    began = last = time.monotonic()
+    for number, item in enumerate(items):
+        now = time.monotonic()
+        if now - last > LINE_EVERY and number:
+            last = now
+            left = (now - began) / number * (total - number)
+            about = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
+            note(f"{what}: {100 * number // total} %, about {about} left")
+        yield item
 
 
 def note(text: str) -> None:

@@ -401,7 +401,7 @@ def make_loader(
         a, b = side(split.a, seed=seed), side(split.b, seed=derive(seed, "side b"))
         return UnpairedLoader(split, a, b, entries, **order)
     if isinstance(split.source, Proposed):
-        split = replace(split, source=split.source.only(tuple(entries)))
+        split = replace(split, source=split.source.only(tuple(entries), split.index))
     if settings.workers == 0 and isinstance(split.source, Windows):
         return WindowsLoader(split, entries, device, store, **order)
     if settings.workers == 0 and _fits(split, entries, device):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dlx.config import checks
 from dlx.data.dataset import Dataset, Source, TensorSource
+from dlx.data.scenes import find_centres, padding_last, tight_boxes
 from dlx.random import generator
 from dlx.tasks.spec import Boxes, CaptionedImages, Image, Label, Mask, Tokens
 from dlx.tasks.tokenizer import Words
@@ -27,8 +28,6 @@ COLOURS = {
 }  # fmt: skip
 PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
 PAD, BEGIN, END = range(3)
-TRIES = 40  # places that an object may be tried at before it is left out
-GAP = 2  # pixels between separate objects
 CHUNK = 256  # scenes that are rendered at a time
 
 
@@ -93,8 +92,7 @@ class Shapes(Dataset):
         kind_NM, there_NM = placed["kind"], boxes[..., 4] >= 0
         area_NM = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * there_NM
         label_N = kind_NM.gather(1, area_NM.argmax(1, keepdim=True))[:, 0]
-        order_NM = there_NM.float().argsort(dim=1, descending=True, stable=True)  # padding comes last
-        boxes = boxes.gather(1, order_NM.unsqueeze(-1).expand_as(boxes))
+        boxes = padding_last(boxes)
         caption = self._captions(placed, there_NM)
         return {"train": TensorSource(image=image, boxes=boxes, mask=mask, label=label_N, caption=caption)}
 
@@ -110,23 +108,7 @@ class Shapes(Dataset):
         kind_NM = torch.randint(len(self.kinds), (N, M), generator=rng)
         colour_NM = torch.randint(len(COLOURS), (N, M), generator=rng)
         there_NM = torch.arange(M) < count_N1
-        centre_NM2 = torch.zeros(N, M, 2)
-        for m in range(M):
-            r_N11 = radius_NM[:, m, None, None]
-            tried_NT2 = r_N11 + 1 + (S - 2 * r_N11 - 2) * torch.rand(N, TRIES, 2, generator=rng)
-            if m == 0:
-                centre_NM2[:, 0] = tried_NT2[:, 0]
-                continue
-            reach_N1m = (radius_NM[:, m : m + 1] + radius_NM[:, :m]).unsqueeze(1)
-            if self.overlap:
-                reach_N1m = torch.maximum(radius_NM[:, m : m + 1], radius_NM[:, :m]).unsqueeze(1)
-            else:
-                reach_N1m = reach_N1m + GAP
-            far_NTm = (tried_NT2.unsqueeze(2) - centre_NM2[:, None, :m]).abs().amax(-1)  # boxes, not circles
-            free_NT = ((far_NTm >= reach_N1m) | ~there_NM[:, None, :m]).all(-1)
-            first_N = free_NT.float().argmax(1)  # the first that is free
-            there_NM[:, m] &= free_NT.any(1)
-            centre_NM2[:, m] = tried_NT2[torch.arange(N), first_N]
+        centre_NM2, there_NM = find_centres(radius_NM, there_NM, S, rng, overlap=self.overlap)
         return {"kind": kind_NM, "colour": colour_NM, "radius": radius_NM, "centre": centre_NM2, "there": there_NM}
 
     def _render(self, placed: dict[str, Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +135,7 @@ class Shapes(Dataset):
             inside = pixels_NSS < 0
             mask = torch.where(inside, (placed["kind"][:, m, None, None] + 1).to(torch.uint8), mask)
             owner = torch.where(inside, m, owner)
-        boxes = torch.stack([_box(owner == m, placed["kind"][:, m]) for m in range(M)], 1)
+        boxes = torch.stack([tight_boxes(owner == m, placed["kind"][:, m]) for m in range(M)], 1)
         return image.clamp(0, 1).mul(255).round().to(torch.uint8), mask, boxes
 
     def _background(self, count: int, rng: torch.Generator) -> Tensor:
@@ -187,17 +169,6 @@ class Shapes(Dataset):
 
 def _vocabulary() -> list[str]:
     return [*dict.fromkeys(["a", "and", "at", "the", *COLOURS, *KINDS, *" ".join(PLACES).split()])]
-
-
-def _box(inside_NSS: Tensor, kind_N: Tensor) -> Tensor:
-    """The smallest box around the pixels of an object, and its kind, [N, 5]; zeros and -1 where there are none."""
-    rows_NS, columns_NS = inside_NSS.any(2), inside_NSS.any(1)
-    S = rows_NS.shape[1]
-    first = [seen.float().argmax(1) for seen in (columns_NS, rows_NS)]
-    last = [S - seen.flip(1).float().argmax(1) for seen in (columns_NS, rows_NS)]
-    there_N1 = rows_NS.any(1, keepdim=True)
-    box_N4 = torch.stack([*first, *last], 1).float() * there_N1
-    return torch.cat([box_N4, torch.where(there_N1[:, 0], kind_N, -1).unsqueeze(1).float()], 1)
 
 
 def _circle(x: Tensor, y: Tensor) -> Tensor:

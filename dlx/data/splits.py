@@ -23,7 +23,7 @@ from torch import Tensor
 from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.dataset import Unpaired
-from dlx.data.proposals import Proposed, Proposer, with_proposals
+from dlx.data.proposals import Proposer, proposed, with_proposals
 from dlx.random import generator
 from dlx.tasks.spec import Label
 
@@ -137,8 +137,7 @@ class SplitSettings:
         kept = self._kept_classes(dataset.spec)
         given, targets = dataset.sources, dataset.spec.targets
         if self.proposals is not None:
-            self.spec(dataset)
-            given = {name: Proposed(source, self.proposals) for name, source in given.items()}
+            given = proposed(dataset, self.proposals)
         if not isinstance(given["train"], Unpaired):
             return {name: _only_classes(part, kept) for name, part in self._split(given, targets, kept).items()}
         if self.weights is not None or self.targets is not None:
