@@ -53,7 +53,10 @@ SMALLER = {
     "voc": ["model.by=gradient", "data.size=8", "data.channels=1"],
     "coco": ["model.by=gradient", "data.size=8", "data.channels=1"],
     "yolo_folder": ["model.by=gradient", "data.size=8", "data.channels=1"],
-    "digit_scenes": ["data.samples=60"],
+    "digit_scenes": ["data.samples=60"], "shapes": ["data.samples=60", "data.side=32"],
+    "fcn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=32"],
+    "yolo": ["data.samples=60", "data.side=48"],
+    "faster_rcnn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -144,10 +147,10 @@ def test_each_exception_is_an_option():
 
 
 def test_every_model_has_a_bar_that_make_quality_measures(alone):
-    """Those of models of sequences and of generative models are slow tests of their own folders."""
+    """Those of other models than classifiers of images are slow tests of their own folders."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
     targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
-    folders = ("sequence", "generative")
+    folders = ("sequence", "generative", "segmentation", "detection")
     apart = {name for name, target in targets.items() if target.split(".")[2] in folders}
     assert set(options("model")) - apart == set(BARS) | without
     models = Path(__file__).parent / "models"

@@ -70,6 +70,9 @@ class Segmentation(System):
             loss_BHW = loss_BHW * batch["weight"][:, None, None]
         return loss_BHW.sum() / counted_BHW.sum().clamp_min(1), {}
 
+    def counted(self, batch: Batch) -> Tensor:
+        return (batch["mask"] != self.void).sum()
+
     def evaluate(self, batch: Batch) -> Statistics:
         logits_BKHW, mask_BHW = self(batch["image"]), batch["mask"]
         predicted_BHW = logits_BKHW.argmax(1)

@@ -153,3 +153,10 @@ def test_it_learns_eight_images_by_heart():
     system.eval()
     with torch.no_grad():
         assert system.metrics(system.evaluate(batch))["map50"] > 0.95
+
+
+@pytest.mark.slow
+def test_it_finds_the_shapes(dlx_call):
+    call = dlx_call("train", "model=yolo", "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/map50"] >= 0.85

@@ -163,3 +163,10 @@ def test_it_learns_to_predict_and_is_reported(dlx_call, tmp_path):
     report = json.loads(dlx_call("eval", "small", "--json").out)
     assert {row["class"] for row in report["per_class"]} == {"background", "circle", "square", "triangle"}
     assert any("worst" in path for path in report["pictures"])
+
+
+@pytest.mark.slow
+def test_it_finds_the_shapes(dlx_call):
+    call = dlx_call("train", "model=fcn", "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/miou"] >= 0.95
