@@ -71,7 +71,8 @@ class Segmentation(System):
         return loss_BHW.sum() / counted_BHW.sum().clamp_min(1), {}
 
     def counted(self, batch: Batch) -> Tensor:
-        return (batch["mask"] != self.void).sum()
+        mask_BHW: Tensor = batch["mask"]
+        return (mask_BHW != self.void).sum()
 
     def evaluate(self, batch: Batch) -> Statistics:
         logits_BKHW, mask_BHW = self(batch["image"]), batch["mask"]
