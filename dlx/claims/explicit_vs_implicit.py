@@ -18,6 +18,7 @@ from dlx.claims.common import finals
 from dlx.config import Config
 from dlx.config.checks import at_least, rising
 from dlx.config.errors import UserError
+from dlx.runs.media import grid
 from dlx.training.trained import open_run
 
 if TYPE_CHECKING:
@@ -101,15 +102,12 @@ class ExplicitVsImplicit(Claim):
         drawn.set_fontsize(9)
         drawn.scale(1, 1.45)
         names = {"exact": self.exact, "vae": "vae", "aae": "aae"}
-        pictures.imshow(
-            torch.cat([torch.tensor(measured["samples"][name]) for name in names]).numpy(),
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-        )
-        height = len(measured["samples"]["vae"])
+        rows_NHW = torch.tensor([measured["samples"][name] for name in names])
+        rows_NHW = torch.nn.functional.pad(rows_NHW, (0, 0, 0, 1), value=255)  # white between the rows
+        height = rows_NHW.shape[1]
+        pictures.imshow(rows_NHW.flatten(0, 1)[:-1].numpy(), cmap="gray", vmin=0, vmax=255)
         pictures.set(xticks=[], title="all of them can be sampled")
-        pictures.set_yticks([height * (row + 0.5) for row in range(3)], list(names.values()))
+        pictures.set_yticks([height * (row + 0.5) - 1 for row in range(3)], list(names.values()))
         pictures.tick_params(length=0)
         for side in ("left", "bottom"):
             pictures.spines[side].set_visible(False)
@@ -141,12 +139,12 @@ class ExplicitVsImplicit(Claim):
 
 
 def drawn_samples(system: Any) -> list[list[int]]:
-    """A row of samples as gray pixels, [H, W * SAMPLES]."""
+    """A row of samples as gray pixels, white between them, [H, W * SAMPLES + SAMPLES - 1]."""
     made = system.sample(SAMPLES)
     if not isinstance(made, dict):
         *_, made = made
-    pixels_NHWC = system.input.draw(made[system.input_name])
-    return pixels_NHWC[..., 0].permute(1, 0, 2).flatten(1).tolist()
+    pixels = grid(system.input.draw(made[system.input_name]), columns=SAMPLES)
+    return pixels[..., 0].tolist()
 
 
 def quadrature(vae: Any, batch: Any, side: int = 161) -> Tensor:

@@ -15,7 +15,6 @@ from dlx.claims.common import finals
 from dlx.config import Config, build, compose
 from dlx.config.checks import at_least
 from dlx.config.errors import UserError
-from dlx.runs.draw import COLOURS
 from dlx.tasks.analyses import embedded
 from dlx.tasks.spec import Label
 from dlx.tasks.two_sample import mmd, permutation_test
@@ -71,7 +70,7 @@ class Priors(Claim):
         for axes, (prior, found) in zip(panels, measured.items(), strict=True):
             drawn, codes = torch.tensor(found["prior"]), torch.tensor(found["codes"])
             axes.scatter(*drawn.T.numpy(), s=14, color="0.82", linewidths=0, label="draws of the prior")
-            colors = [COLOURS[label % len(COLOURS)] for label in found["labels"]]
+            colors = [f"C{label % 10}" for label in found["labels"]]
             axes.scatter(*codes.T.numpy(), s=9, c=colors, linewidths=0, label="codes, coloured by class")
             title = f"{prior}: MMD² {statistics.fmean(found['mmd']):.4f}, p {found['p']:.2f}"
             axes.set(title=title, aspect="equal", xlabel="z1")

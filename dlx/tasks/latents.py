@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
-from dlx.runs.draw import COLOURS, subplots
+from dlx.runs.draw import subplots
 from dlx.runs.media import grid
 from dlx.tasks.spec import Image
 
@@ -132,7 +132,7 @@ def traversals(codes_NZ: Tensor, prior_NZ: Tensor, steps: int) -> Tensor:
 def draw_codes(codes_NZ: Tensor, prior_NZ: Tensor, label_N: Tensor | None = None, title: str = "") -> Figure:
     """The codes beside draws of the prior, on the same axes: the two numbers that vary most, or a histogram of one."""
     codes_NZ, prior_NZ = codes_NZ[:POINTS].float().cpu(), prior_NZ[:POINTS].float().cpu()
-    colour_N = "tab:blue" if label_N is None else [COLOURS[n % len(COLOURS)] for n in label_N[:POINTS].tolist()]
+    colour_N = "tab:blue" if label_N is None else [f"C{n % 10}" for n in label_N[:POINTS].tolist()]
     figure, axes = subplots(1, 2, size=(7.5, 3.9), sharex=True, sharey=True)
     width = codes_NZ.shape[1]
     numbers = codes_NZ.var(0, unbiased=False).sort(descending=True).indices[:2].sort().values.tolist()
