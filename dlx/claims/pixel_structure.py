@@ -55,12 +55,13 @@ class PixelStructure(Claim):
 
     def draw(self, measured: Measured, figure: Figure) -> None:
         axes = figure.subplots()
-        for number, (name, values) in enumerate(measured["nll"].items()):
+        for name, values in measured["nll"].items():
             if not values:
                 continue
             mean, error = mean_and_error(values)
             count = measured["parameters"][name]
-            axes.errorbar(count, mean, error, marker="o", capsize=3, color=f"C{0 if name.startswith('A') else number}")
+            color = "tab:blue" if name.startswith("AR-") else "tab:green" if name == "NADE" else "tab:orange"  # tables
+            axes.errorbar(count, mean, error, marker="o", capsize=3, color=color)
             axes.annotate(name, (count, mean), xytext=(6, 6), textcoords="offset points", fontsize=9)
         axes.set(
             xscale="log",

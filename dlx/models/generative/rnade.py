@@ -45,7 +45,7 @@ class RNADE(Density):
         self,
         *,
         spec: Points | Images,
-        hidden: int = 64,
+        hidden: int = 128,
         components: int = 20,
         least_std: float = 1e-3,
         ordering: Literal["raster", "random"] = "raster",
