@@ -10,7 +10,7 @@ Shapes: B batch, C channels, H height, W width, F features, K classes or attribu
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -54,9 +54,9 @@ class Entry:
 
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
-        for field in fields(self):
-            if isinstance(value := getattr(self, field.name), list):
-                object.__setattr__(self, field.name, tuple(value))
+        for one in fields(self):
+            if isinstance(value := getattr(self, one.name), list):
+                object.__setattr__(self, one.name, tuple(value))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -586,7 +586,7 @@ class BoxedImages(Images):
 
 @dataclass(frozen=True, kw_only=True)
 class ProposedBoxes(BoxedImages):
-    proposals: Proposals
+    proposals: Proposals = field()  # none as its default, unlike that of Images
 
 
 @dataclass(frozen=True, kw_only=True)
