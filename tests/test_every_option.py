@@ -56,6 +56,10 @@ SMALLER = {
     "digit_scenes": ["data.samples=60"], "shapes": ["data.samples=60", "data.side=32"],
     "fcn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=32"],
     "yolo": ["data.samples=60", "data.side=48"],
+    "fast_rcnn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
+    "sppnet": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
+    "rcnn": ["model.units=16", "data.samples=60", "data.side=48"],
+    "recipe/proposed_shapes": ["data.samples=60", "data.side=48"],
     "faster_rcnn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]

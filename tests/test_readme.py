@@ -54,6 +54,7 @@ def test_what_is_here_today_has_every_family_of_models():
     names |= {"markov": "markov chains", "latent_autoregressive": "latent autoregressive", "bert_classifier": "bert"}
     names |= {"independent_pixels": "independent pixels", "markov_pixels": "markov pixels", "pixel_cnn": "pixelcnn"}
     names |= {"ar_pixels": "autoregressive pixels", "pixel_rnn": "pixelrnn", "faster_rcnn": "faster r-cnn"}
+    names |= {"rcnn": "r-cnn", "fast_rcnn": "fast r-cnn"}
     words = words.replace("\n", " ")
     made_of_others = {"ensemble"}  # by method=bagging
     missing = [name for name in options("model") if names.get(name, name) not in words and name not in made_of_others]

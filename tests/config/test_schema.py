@@ -63,8 +63,8 @@ def test_the_schema_says_defaults_choices_and_what_is_required(validator):
     [
         ("mod", [], ["model="]),
         ("opt", [], ["optimizer=", "optim="]),
-        ("model=r", [], ["model=resnet", "model=rnn"]),
-        ("optim=recipe/r", [], ["optim=recipe/recurrent", "optim=recipe/resnet"]),
+        ("model=re", [], ["model=resnet"]),
+        ("optim=recipe/re", [], ["optim=recipe/recurrent", "optim=recipe/resnet"]),
         ("optim.mo", ["optim=sgd"], ["optim.momentum="]),
         ("optim.mo", ["optim=recipe/resnet"], ["optim.momentum="]),
         ("optim.mo", ["optim=adam"], []),

@@ -169,7 +169,7 @@ def test_settings_that_a_system_cannot_take_are_refused(call):
         (("model=toy_wgan", "trainer.compile=true"), "trainer.compile: must be false"),
         (("model=toy_contrastive", "trainer.accumulate=2"), "trainer.accumulate: must be 1"),
         (("model=toy_wgan", "dataset.weights=w.npy"), "dataset.weights: must be null: WGAN has several objectives"),
-        (("model=toy_vae", "dataset.weights=w.npy"), "dataset.weights: must be null: VAE takes no sample weights"),
+        (("model=toy_growing", "dataset.weights=w.npy"), "takes no sample weights"),
         (("model=toy_wgan", "trainer.monitor=val/loss:min"), "WGAN is not evaluated"),
         (("model=toy_walk", "dataset.subset=8"), "dataset.subset: must not be set"),
         (("model=toy_walk", "dataset.workers=2"), "dataset.workers: must not be set"),

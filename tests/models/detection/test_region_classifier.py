@@ -1,11 +1,14 @@
 """R-CNN and SPPNet: crops and pyramids against plain loops, SVMs and ridge against references."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from dlx.models.detection import svm
+from dlx.models.detection.fast_rcnn import FastRCNN
 from dlx.models.detection.rcnn import CONTEXT, RCNN
 from dlx.models.detection.sppnet import SPPNet, spatial_pyramid
 from dlx.models.vision.cnn import CNN
@@ -128,6 +131,26 @@ def test_ridge_is_the_closed_form():
     assert torch.allclose(found, torch.linalg.solve(rows.T @ rows + penalty, rows.T @ y), atol=1e-5)
 
 
+def test_fast_rcnn_learns_from_the_proposals_that_are_there():
+    torch.manual_seed(0)
+    trunk = VGG(spec=Images(image=spec().image), depth=11, width=0.1, stem="paper")
+    system, batch = FastRCNN(spec=spec(), trunk=trunk, stride=8, units=16, regions=8, dropout=0.0), scene()
+    optimizer = torch.optim.Adam(system.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss, _ = system.training_loss(batch, system.objectives()[0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    system.eval()
+    with torch.no_grad():
+        found = system.detect(batch)
+        more = {**batch, "proposals": torch.cat([batch["proposals"], torch.full((4, 3, 4), -1.0)], 1)}
+        assert torch.equal(system.detect(more), found)  # padding is no proposal
+
+
 @pytest.mark.parametrize("make", [rcnn, sppnet])
 def test_it_learns_and_its_machines_are_fitted(make):
     system, batch = make(dropout=0.0), scene()
@@ -192,3 +215,11 @@ def test_one_pass_over_the_image_gives_the_features_of_each_region():
 def test_what_they_refuse(make, arguments, text):
     with pytest.raises(ValueError, match=text):
         make(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["rcnn", "sppnet", "fast_rcnn"])
+def test_they_find_the_shapes(model, dlx_call):
+    call = dlx_call("train", f"model={model}", "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/map50"] >= 0.9

@@ -70,7 +70,9 @@ def build(cls, arguments, spec):
     system = cls(spec=spec, **arguments).eval()
     with torch.no_grad():
         for parameter in system.parameters():
-            parameter.copy_(torch.randn_like(parameter))
+            # Sums over many inputs stay of one size, or some images would have all of the probability.
+            inputs = parameter[0].numel() if parameter.dim() > 2 else 1
+            parameter.copy_(torch.randn_like(parameter) / inputs**0.5)
         if not list(system.parameters()):
             system.table.copy_(torch.rand_like(system.table) * 5)
     return system
