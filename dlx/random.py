@@ -62,7 +62,10 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def uniform_rows(scope: str, index: Tensor, *shape: int) -> Tensor:
-    """Numbers in (0, 1), float32 [B, *shape], a row for each sample's `index` (int64 [B])."""
+    """Numbers in (0, 1), float32 [B, *shape], a row for each sample's `index` (int64 [B]).
+
+    Two draws for one sample need scopes of two names: the same name gives the same numbers, also to `normal_rows`.
+    """
     count = math.prod(shape)
     rows_B1 = _mix(index.unsqueeze(-1) * _GOLDEN + _scope_id(scope))
     x_BN = _mix(rows_B1 + torch.arange(1, count + 1, device=index.device) * _GOLDEN)

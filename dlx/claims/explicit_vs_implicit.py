@@ -40,7 +40,7 @@ class ExplicitVsImplicit(Claim):
     def __init__(
         self,
         *,
-        exact: str = "independent_pixels",
+        exact: str = "nade",
         draws: tuple[int, ...] = (1, 4, 16, 64, 256, 1024),
         side: int = 161,
     ) -> None:
