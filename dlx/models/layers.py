@@ -70,3 +70,25 @@ def map_channels(trunk: Any, channels: int, side: int = 64) -> dict[int, int]:
         maps = trunk.eval().maps(torch.zeros(1, channels, side, side))
     trunk.train(was_training)
     return {side // each.shape[-1]: each.shape[1] for each in maps}
+
+
+def check_stride(trunk: Any, stride: int, channels: int) -> int:
+    """The channels of the trunk's map at a stride. Raises ValueError naming `trunk` or `stride` where it has none."""
+    check_maps(trunk)
+    strides = map_channels(trunk, channels)
+    if stride not in strides:
+        raise ValueError(f"stride must be one of the trunk's maps, {list(strides)}, got {stride}")
+    return strides[stride]
+
+
+def check_maps(trunk: Any) -> None:
+    """Raises ValueError for a trunk that does not offer the maps of its stages."""
+    if not hasattr(trunk, "maps"):
+        raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
+
+
+def map_at(trunk: Any, x_BCHW: Tensor, stride: int) -> Tensor:
+    """The trunk's map of a stride, [B, C, H / stride, W / stride]; of several the last."""
+    maps = {round(x_BCHW.shape[-1] / each.shape[-1]): each for each in trunk.maps(x_BCHW)}
+    found: Tensor = maps[stride]
+    return found

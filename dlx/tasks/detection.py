@@ -62,6 +62,12 @@ class Detector(System):
         """Detections [B, M, 6] of an image each, the best first."""
         raise NotImplementedError(f"{type(self).__name__} defines no detect")
 
+    def total(self, terms: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, the mean over images of the sum of its terms [B], and each term's mean to log."""
+        loss_B = torch.stack(list(terms.values())).sum(0)
+        loss = (loss_B * batch["weight"] if "weight" in batch else loss_B).mean()
+        return loss, {name: value.detach().mean() for name, value in terms.items()}
+
     def evaluate(self, batch: Batch) -> Statistics:
         detected_BM6, truth_BM5 = self.detect(batch), batch["boxes"]
         pairs = [(unpadded(a).cpu(), unpadded(b).cpu()) for a, b in zip(detected_BM6, truth_BM5, strict=True)]

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from dlx.config import checks
 from dlx.models.detection.regions import RegionHead
-from dlx.models.layers import map_channels
+from dlx.models.layers import check_stride, map_at
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import ProposedBoxes
 from dlx.tasks.system import Batch, Objective, Trunk
@@ -49,24 +48,17 @@ class FastRCNN(Detector):
         checks.between("[0, 0.5)", low=low)
         checks.between("(0, 1)", overlap=overlap)
         checks.one_of(("pool", "align"), pooling=pooling)
-        if not hasattr(trunk, "maps"):
-            raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
-        strides = map_channels(trunk, spec.image.channels)
-        if stride not in strides:
-            raise ValueError(f"stride must be one of the trunk's maps, {list(strides)}, got {stride}")
+        map_features = check_stride(trunk, stride, spec.image.channels)
         self.trunk: Any = trunk
         self.stride, self.least_score, self.overlap = stride, least_score, overlap
         self.head = RegionHead(
-            strides[stride], len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
+            map_features, len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
             count=regions, low=low,
         )  # fmt: skip
 
     def maps(self, x_BCHW: Tensor) -> Tensor:
         """The trunk's map of the stride, [B, C, H / stride, W / stride]."""
-        for each in self.trunk.maps(x_BCHW):
-            if round(x_BCHW.shape[-1] / each.shape[-1]) == self.stride:
-                found: Tensor = each
-        return found
+        return map_at(self.trunk, x_BCHW, self.stride)
 
     def forward(self, image: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, P, K + 1] and box corrections [B, P, K, 4] of each proposal."""
@@ -77,9 +69,7 @@ class FastRCNN(Detector):
         proposals = batch["proposals"]
         there_BP = proposals[..., 0] >= 0
         terms = self.head.losses(self.maps(batch["image"]), proposals.clamp_min(0), there_BP, batch["boxes"])
-        loss_B = torch.stack(list(terms.values())).sum(0)
-        loss = (loss_B * batch["weight"] if "weight" in batch else loss_B).mean()
-        return loss, {name: value.detach().mean() for name, value in terms.items()}
+        return self.total(terms, batch)
 
     def detect(self, batch: Batch) -> Tensor:
         proposals = batch["proposals"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection.regions import RegionHead, anchors, assign, clip, decode, encode, overlaps, sample, smooth_l1
-from dlx.models.layers import map_channels
+from dlx.models.layers import check_stride, map_at
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import BoxedImages
 from dlx.tasks.system import Batch, Objective, Trunk
@@ -80,27 +80,20 @@ class FasterRCNN(Detector):
         checks.between("[0, 1)", dropout=dropout, least_score=least_score)
         checks.between("(0, 1)", overlap=overlap)
         checks.one_of(("pool", "align"), pooling=pooling)
-        if not hasattr(trunk, "maps"):
-            raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
-        strides = map_channels(trunk, spec.image.channels)
-        if stride not in strides:
-            raise ValueError(f"stride must be one of the trunk's maps, {list(strides)}, got {stride}")
+        map_features = check_stride(trunk, stride, spec.image.channels)
         self.trunk: Any = trunk
         self.stride, self.sizes, self.ratios = stride, tuple(sizes), tuple(ratios)
         self.anchors_sampled, self.proposals, self.beta = anchors_sampled, proposals, beta
         self.least_score, self.overlap = least_score, overlap
-        self.rpn = RPN(strides[stride], channels, len(self.sizes) * len(self.ratios))
+        self.rpn = RPN(map_features, channels, len(self.sizes) * len(self.ratios))
         self.head = RegionHead(
-            strides[stride], len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
+            map_features, len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
             count=regions, beta=beta,
         )  # fmt: skip
 
     def maps(self, x_BCHW: Tensor) -> Tensor:
-        """The trunk's map of the stride, [B, C, H / stride, W / stride]; what lies behind it is not computed."""
-        for each in self.trunk.maps(x_BCHW):
-            if round(x_BCHW.shape[-1] / each.shape[-1]) == self.stride:
-                found: Tensor = each
-        return found
+        """The trunk's map of the stride, [B, C, H / stride, W / stride]."""
+        return map_at(self.trunk, x_BCHW, self.stride)
 
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """What the RPN says of each anchor."""
@@ -120,9 +113,7 @@ class FasterRCNN(Detector):
         with torch.no_grad():
             regions, valid = self.propose(logits_BN2, delta_BN4, anchors_N4, self.proposals[0])
         terms |= self.head.losses(maps, regions, valid, boxes_BM5)
-        loss_B = torch.stack(list(terms.values())).sum(0)
-        loss = (loss_B * batch["weight"] if "weight" in batch else loss_B).mean()
-        return loss, {name: value.detach().mean() for name, value in terms.items()}
+        return self.total(terms, batch)
 
     def rpn_losses(
         self, logits_BN2: Tensor, delta_BN4: Tensor, anchors_N4: Tensor, boxes_BM5: Tensor

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dlx.config import checks
 from dlx.models.detection.region_classifier import RegionClassifier
+from dlx.models.detection.regions import rows_of
 from dlx.tasks.spec import ProposedBoxes
 from dlx.tasks.system import Trunk
 
@@ -54,12 +55,10 @@ class RCNN(RegionClassifier):
         colour, 0."""
         from torchvision.ops import roi_align
 
-        B, R, _ = regions_BR4.shape
         size_BR2 = (regions_BR4[..., 2:] - regions_BR4[..., :2]).clamp_min(1)
         more_BR2 = size_BR2 * CONTEXT / (1 - 2 * CONTEXT)
         around_BR4 = torch.cat([regions_BR4[..., :2] - more_BR2, regions_BR4[..., :2] + size_BR2 + more_BR2], -1)
-        image_BR1 = torch.arange(B, device=image_BCHW.device, dtype=regions_BR4.dtype).view(B, 1, 1).expand(B, R, 1)
-        rows = torch.cat([image_BR1, around_BR4], 2).flatten(0, 1).to(image_BCHW.dtype)
+        rows = rows_of(around_BR4, image_BCHW.dtype)
         crops: Tensor = roi_align(image_BCHW, rows, self.side, sampling_ratio=2, aligned=True)
         return crops
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection import svm
-from dlx.models.detection.regions import assign, clip, decode, encode, overlaps, sample
-from dlx.tasks.average_precision import MOST
+from dlx.models.detection.regions import assign, best_of, clip, decode, encode, overlaps, sample
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import ProposedBoxes
 
@@ -152,8 +151,6 @@ class RegionClassifier(Detector):
                 }  # fmt: skip
 
     def detect(self, batch: Batch) -> Tensor:
-        from torchvision.ops import batched_nms
-
         found = []
         H, W = self.spec.image.height, self.spec.image.width
         for image_CHW, proposals_P4 in zip(batch["image"], batch["proposals"], strict=True):
@@ -170,10 +167,7 @@ class RegionClassifier(Detector):
             if self.refine:
                 delta_PK4 = torch.einsum("pf,kfc->pkc", maps, self.box[:, :-1]) + self.box[:, -1]
                 box_PK4 = clip(decode(delta_PK4, box_PK4), H, W)
-            row, kind = (score_PK >= LEAST).nonzero().unbind(1)
-            box_D4, score_D = box_PK4[row, kind], score_PK[row, kind]
-            kept = batched_nms(box_D4, score_D, kind, self.overlap)[:MOST]
-            found.append(torch.cat([box_D4[kept], kind[kept, None], score_D[kept, None]], 1))
+            found.append(best_of(box_PK4, score_PK, LEAST, self.overlap))
         return padded(found)
 
 

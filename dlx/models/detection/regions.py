@@ -98,6 +98,23 @@ def sample(state_BN: Tensor, count: int, share: float) -> Tensor:
     return taken_BN | (negative_BN & (rank(negative_BN) < left_B1))
 
 
+def rows_of(regions_BR4: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B R, 5]: the number of its image before each region, as torchvision's pooling reads them."""
+    B, R, _ = regions_BR4.shape
+    image_BR1 = torch.arange(B, device=regions_BR4.device, dtype=regions_BR4.dtype).view(B, 1, 1).expand(B, R, 1)
+    return torch.cat([image_BR1, regions_BR4], 2).flatten(0, 1).to(dtype)
+
+
+def best_of(box_NK4: Tensor, score_NK: Tensor, least_score: float, overlap: float) -> Tensor:
+    """Detections [D, 6] of an image, the best first: of two of a class that overlap more the better one is kept."""
+    from torchvision.ops import batched_nms
+
+    row, kind = (score_NK >= least_score).nonzero().unbind(1)
+    box_D4, score_D = box_NK4[row, kind], score_NK[row, kind]
+    kept = batched_nms(box_D4, score_D, kind, overlap)[:MOST]
+    return torch.cat([box_D4[kept], kind[kept, None], score_D[kept, None]], 1)
+
+
 def smooth_l1(x: Tensor, beta: float) -> Tensor:
     """x^2 / (2 beta) below beta, |x| - beta / 2 above, elementwise."""
     return F.smooth_l1_loss(x, torch.zeros_like(x), reduction="none", beta=beta)
@@ -148,9 +165,7 @@ class RegionHead(nn.Module):
     def pool(self, maps_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
         from torchvision import ops
 
-        B, R, _ = regions_BR4.shape
-        image_BR1 = torch.arange(B, device=regions_BR4.device, dtype=regions_BR4.dtype).view(B, 1, 1).expand(B, R, 1)
-        rows = torch.cat([image_BR1, regions_BR4], 2).flatten(0, 1).to(maps_BCHW.dtype)
+        rows = rows_of(regions_BR4, maps_BCHW.dtype)
         if self.pooling == "pool":
             pooled: Tensor = ops.roi_pool(maps_BCHW, rows, self.bins, 1 / self.stride)
         else:
@@ -200,17 +215,10 @@ class RegionHead(nn.Module):
     ) -> list[Tensor]:
         """Of each image [D, 6]: of every class the regions, moved, of which of two that overlap more the better one is
         kept."""
-        from torchvision.ops import batched_nms
-
         logits_BNK, delta_BNK4 = self(maps_BCHW, regions_BN4)
         score_BNK = logits_BNK.float().softmax(-1)[..., :-1] * valid_BN.unsqueeze(-1)
         box_BNK4 = clip(
             decode(delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float(), regions_BN4.unsqueeze(2)), height, width
         )
-        found = []
-        for box_NK4, score_NK in zip(box_BNK4, score_BNK, strict=True):
-            row, kind = (score_NK >= least_score).nonzero().unbind(1)
-            box_D4, score_D = box_NK4[row, kind], score_NK[row, kind]
-            kept = batched_nms(box_D4, score_D, kind, overlap)[:MOST]
-            found.append(torch.cat([box_D4[kept], kind[kept, None], score_D[kept, None]], 1))
-        return found
+        pairs = zip(box_BNK4, score_BNK, strict=True)
+        return [best_of(box_NK4, score_NK, least_score, overlap) for box_NK4, score_NK in pairs]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dlx.config import checks
 from dlx.models.detection.region_classifier import RegionClassifier
-from dlx.models.layers import map_channels
+from dlx.models.detection.regions import rows_of
+from dlx.models.layers import check_stride, map_at
 from dlx.tasks.spec import ProposedBoxes
 from dlx.tasks.system import Objective, Trunk
 
@@ -43,14 +44,10 @@ class SPPNet(RegionClassifier):
     ) -> None:
         checks.at_least(1, pyramid=min(pyramid, default=0))
         checks.between("[0, 1]", together=together)
-        if not hasattr(trunk, "maps"):
-            raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
-        strides = map_channels(trunk, spec.image.channels)
-        if stride not in strides:
-            raise ValueError(f"stride must be one of the trunk's maps, {list(strides)}, got {stride}")
+        map_features = check_stride(trunk, stride, spec.image.channels)
         bins = sum(size**2 for size in pyramid)
         super().__init__(
-            spec=spec, map_features=bins * strides[stride], units=units, dropout=dropout, regions=regions,
+            spec=spec, map_features=bins * map_features, units=units, dropout=dropout, regions=regions,
             machines=machines, refine=refine, overlap=overlap,
         )  # fmt: skip
         network: Any = trunk
@@ -71,9 +68,7 @@ class SPPNet(RegionClassifier):
 
     def region_maps(self, image_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
         """[B R, C, 50]."""
-        for each in self.trunk.maps(image_BCHW):
-            if round(image_BCHW.shape[-1] / each.shape[-1]) == self.stride:
-                maps_BCHW = each
+        maps_BCHW = map_at(self.trunk, image_BCHW, self.stride)
         return spatial_pyramid(maps_BCHW, regions_BR4 / self.stride, self.pyramid)
 
 
@@ -85,11 +80,9 @@ def spatial_pyramid(maps_BCHW: Tensor, regions_BR4: Tensor, pyramid: tuple[int, 
     """
     from torchvision.ops import roi_pool
 
-    B, R, _ = regions_BR4.shape
     H, W = maps_BCHW.shape[-2:]
     last_2 = maps_BCHW.new_tensor([W - 1, H - 1])
     first_BR2 = torch.minimum(regions_BR4[..., :2].floor().clamp_min(0), last_2)
     end_BR2 = torch.minimum(torch.maximum(regions_BR4[..., 2:].ceil() - 1, first_BR2), last_2)
-    image_BR1 = torch.arange(B, device=maps_BCHW.device, dtype=regions_BR4.dtype).view(B, 1, 1).expand(B, R, 1)
-    rows = torch.cat([image_BR1, first_BR2, end_BR2], 2).flatten(0, 1).to(maps_BCHW.dtype)
+    rows = rows_of(torch.cat([first_BR2, end_BR2], 2), maps_BCHW.dtype)
     return torch.cat([roi_pool(maps_BCHW, rows, size).flatten(2) for size in pyramid], 2)

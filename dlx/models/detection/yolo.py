@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dlx.config import checks
-from dlx.tasks.average_precision import MOST
+from dlx.models.detection.regions import best_of
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import BoxedImages
 from dlx.tasks.system import Batch, Objective
@@ -109,9 +109,7 @@ class YOLO(Detector):
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self.losses(self(batch["image"]), self.targets(batch["boxes"]))
-        loss_N = torch.stack(list(terms.values())).sum(0)
-        loss = (loss_N * batch["weight"] if "weight" in batch else loss_N).mean()
-        return loss, {name: value.detach().mean() for name, value in terms.items()}
+        return self.total(terms, batch)
 
     def targets(self, boxes_NM5: Tensor) -> dict[str, Tensor]:
         """Of each object: whether it is there and the first of its cell (which predicts one set of classes), the cell,
@@ -181,16 +179,9 @@ class YOLO(Detector):
         return torch.cat([low, high], -1).flatten(1, 3), score.flatten(1, 3)
 
     def detect(self, batch: Batch) -> Tensor:
-        from torchvision.ops import batched_nms
-
         boxes_NA4, score_NAK = self.decode(self(batch["image"]))
-        found = []
-        for boxes_A4, score_AK in zip(boxes_NA4, score_NAK, strict=True):
-            row, kind = (score_AK >= self.least_score).nonzero().unbind(1)
-            box_D4, score_D = boxes_A4[row], score_AK[row, kind]
-            kept = batched_nms(box_D4, score_D, kind, OVERLAP)[:MOST]
-            found.append(torch.cat([box_D4[kept], kind[kept, None], score_D[kept, None]], 1))
-        return padded(found)
+        pairs = zip(boxes_NA4.unsqueeze(2).expand(*score_NAK.shape, 4), score_NAK, strict=True)
+        return padded([best_of(box_AK4, score_AK, self.least_score, OVERLAP) for box_AK4, score_AK in pairs])
 
 
 class Last(nn.Module):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
-from dlx.models.layers import map_channels
+from dlx.models.layers import check_maps, map_channels
 from dlx.tasks.segmentation import Segmentation
 from dlx.tasks.spec import MaskedImages
 from dlx.tasks.system import Trunk
@@ -52,8 +52,7 @@ class FCN(Segmentation):
         checks.between("[0, 1)", dropout=dropout)
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, so that its maps stay aligned, got {kernel}")
-        if not hasattr(trunk, "maps"):
-            raise ValueError(f"trunk must offer the maps of its stages (vgg, resnet), got {type(trunk).__name__}")
+        check_maps(trunk)
         self.trunk: Any = trunk
         self.stride, self.padding = stride, padding
         K, channels = self.num_classes, map_channels(trunk, spec.image.channels)
