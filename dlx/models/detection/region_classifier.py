@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection import svm
-from dlx.models.detection.regions import assign, best_of, clip, decode, encode, overlaps, sample
+from dlx.models.detection.regions import best_of, clip, decode, encode, overlaps, sample_regions
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import ProposedBoxes
 
@@ -74,17 +74,11 @@ class RegionClassifier(Detector):
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy over the sampled regions of the images, objects among them."""
-        boxes_BM5, there_BM = batch["boxes"], batch["boxes"][..., 4] >= 0
         proposals = batch["proposals"]
-        regions_BN4 = torch.cat([proposals.clamp_min(0), boxes_BM5[..., :4]], 1)
-        valid_BN = torch.cat([proposals[..., 0] >= 0, there_BM], 1)
-        object_BN, state_BN = assign(overlaps(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5)
-        taken_BN = sample(state_BN.where(valid_BN, -1), self.regions, 0.25)
-        chosen_BR = taken_BN.float().topk(min(self.regions, taken_BN.shape[1]), dim=1).indices
-        taken_BR, object_BR, state_BR = (x.gather(1, chosen_BR) for x in (taken_BN, object_BN, state_BN))
-        kind_BR = boxes_BM5[..., 4].long().clamp_min(0).gather(1, object_BR)
-        label_BR = torch.where(state_BR == 1, kind_BR, len(self.classes))
-        regions_BR4 = regions_BN4.gather(1, chosen_BR.unsqueeze(-1).expand(-1, -1, 4))
+        regions_BR4, matched_BR5, positive_BR, taken_BR = sample_regions(
+            proposals.clamp_min(0), proposals[..., 0] >= 0, batch["boxes"], count=self.regions, share=0.25
+        )
+        label_BR = torch.where(positive_BR, matched_BR5[..., 4].long().clamp_min(0), len(self.classes))
         logits = self.score(self.dense(self.region_maps(batch["image"], regions_BR4).flatten(1)))
         loss_BR = F.cross_entropy(logits.float(), label_BR.flatten(), reduction="none").view_as(label_BR)
         loss_B = (loss_BR * taken_BR).sum(1) / taken_BR.sum(1).clamp_min(1)

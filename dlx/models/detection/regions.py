@@ -98,6 +98,26 @@ def sample(state_BN: Tensor, count: int, share: float) -> Tensor:
     return taken_BN | (negative_BN & (rank(negative_BN) < left_B1))
 
 
+def sample_regions(
+    regions_BN4: Tensor, valid_BN: Tensor, boxes_BM5: Tensor, *, count: int, share: float, low: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a head learns from: of each image `count` regions, its objects among them [B, R, 4], the object that each
+    overlaps most [B, R, 5], whether it is positive (an overlap of 0.5 or more), and whether it counts.
+
+    share: of the positive ones at most. low: overlap of the others, at least. valid: which regions are no padding.
+    """
+    there_BM = boxes_BM5[..., 4] >= 0
+    regions_BN4 = torch.cat([regions_BN4, boxes_BM5[..., :4]], 1)
+    valid_BN = torch.cat([valid_BN, there_BM], 1)
+    object_BN, state_BN = assign(overlaps(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5, least=low)
+    taken_BN = sample(state_BN.where(valid_BN, -1), count, share)
+    chosen_BR = taken_BN.float().topk(min(count, taken_BN.shape[1]), dim=1).indices
+    taken_BR, object_BR, state_BR = (x.gather(1, chosen_BR) for x in (taken_BN, object_BN, state_BN))
+    regions_BR4 = regions_BN4.gather(1, chosen_BR.unsqueeze(-1).expand(-1, -1, 4))
+    matched_BR5 = boxes_BM5.gather(1, object_BR.unsqueeze(-1).expand(-1, -1, 5))
+    return regions_BR4, matched_BR5, (state_BR == 1) & taken_BR, taken_BR
+
+
 def rows_of(regions_BR4: Tensor, dtype: torch.dtype) -> Tensor:
     """[B R, 5]: the number of its image before each region, as torchvision's pooling reads them."""
     B, R, _ = regions_BR4.shape
@@ -176,19 +196,10 @@ class RegionHead(nn.Module):
         """class and box, [B]: over `count` of an image's regions and its objects, `share` of them from an overlap of
         0.5 with an object on, the others from `low` to 0.5. Both are means over the sampled regions, and a box is the
         sum over its four numbers."""
-        there_BM = boxes_BM5[..., 4] >= 0
-        regions_BN4 = torch.cat([regions_BN4, boxes_BM5[..., :4]], 1)
-        valid_BN = torch.cat([valid_BN, there_BM], 1)
-        object_BN, state_BN = assign(
-            overlaps(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5, least=self.low
+        regions_BR4, matched_BR5, positive_BR, taken_BR = sample_regions(
+            regions_BN4, valid_BN, boxes_BM5, count=self.count, share=self.share, low=self.low
         )
-        taken_BN = sample(state_BN.where(valid_BN, -1), self.count, self.share)
-        chosen_BR = taken_BN.float().topk(min(self.count, taken_BN.shape[1]), dim=1).indices
-        taken_BR, object_BR, state_BR = (x.gather(1, chosen_BR) for x in (taken_BN, object_BN, state_BN))
-        regions_BR4 = regions_BN4.gather(1, chosen_BR.unsqueeze(-1).expand(-1, -1, 4))
-        matched_BR5 = boxes_BM5.gather(1, object_BR.unsqueeze(-1).expand(-1, -1, 5))
         kind_BR = matched_BR5[..., 4].long().clamp_min(0)
-        positive_BR = (state_BR == 1) & taken_BR
 
         logits_BRK, delta_BRK4 = self(maps_BCHW, regions_BR4)
         label_BR = torch.where(positive_BR, kind_BR, self.num_classes)
