@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlx.config.errors import UserError
+from dlx.random import generator
 from dlx.runs.draw import subplots
 from dlx.runs.media import Curve, grid
 from dlx.tasks.answer import Report
@@ -34,7 +35,7 @@ def probe(run: Any, *, strength: float = 1.0, samples: int | None = None) -> Rep
     """A linear classifier on the frozen features: how much of the labels can be read off them (Alain and Bengio 2016).
 
     run: an `Opened` run (dlx/training/trained.py). strength: of its L2 penalty, as scikit-learn's 1 / C.
-    samples: training samples at most.
+    samples: training samples at most, the same each time, as evenly of all classes as can be.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -48,12 +49,28 @@ def probe(run: Any, *, strength: float = 1.0, samples: int | None = None) -> Rep
     for split in ("train", "val", "test"):
         features, truth = embedded(run.system, run.loader(split, entries), labels[0])
         if split == "train":
-            features, truth = features[:samples], truth[:samples]
+            chosen = evenly(truth, samples)
+            features, truth = features[chosen], truth[chosen]
             mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
             classifier = LogisticRegression(C=1 / strength, max_iter=1000)
             classifier.fit(((features - mean) / std).numpy(), truth.numpy())
         found[f"probe_{split}/accuracy"] = float(classifier.score(((features - mean) / std).numpy(), truth.numpy()))
     return Report(data={"features": features.shape[1]}, metrics=found)
+
+
+def evenly(label_N: Tensor, most: int | None) -> Tensor:
+    """Which samples to take, int64: at most so many, in turn of each class, within a class in an order of chance that
+    is the same each time. None: all."""
+    if most is None:
+        return torch.arange(len(label_N))
+    if most < 2:
+        raise UserError(f"--analysis probe samples: must be at least 2, got {most}")
+    order = torch.randperm(len(label_N), generator=generator(0, "probe"))
+    rank_N = torch.zeros(len(label_N), dtype=torch.int64)
+    for kind in label_N.unique():
+        own = order[label_N[order] == kind]
+        rank_N[own] = torch.arange(len(own))
+    return order[rank_N[order].argsort(stable=True)[:most]]
 
 
 def anomaly(run: Any, *, data: Any = None) -> Report:

@@ -65,6 +65,9 @@ def test_a_probe_reads_the_labels_off_the_features(dlx_call):
     told = json.loads(dlx_call("eval", "probed", "strength=10", "--analysis", "probe", "--json").out)
     assert told["features"] == 256
     assert told["metrics"]["probe_test/accuracy"] > 0.9
+    few = json.loads(dlx_call("eval", "probed", "samples=50", "--analysis", "probe", "--json").out)["metrics"]
+    assert 0.6 < few["probe_test/accuracy"] < told["metrics"]["probe_test/accuracy"]
+    assert "samples: must be at least 2" in dlx_call("eval", "probed", "samples=1", "--analysis", "probe").err
     for words, text in (
         (["strenght=1"], "unknown argument strenght; did you mean strength?"),
         (["strength=abc"], "must be a number"),
