@@ -280,10 +280,10 @@ def test_a_hidden_letter_keeps_the_entropy_given_its_neighbours(learned):
     """Of a Markov source of order 1: H(x_t | x_t-1, x_t+1), with one hidden letter in a text."""
     from dlx.data.markov_source import MarkovSource
 
-    source = MarkovSource(order=1, symbols=8, size=100_000, length=32, marks=True)
+    source = MarkovSource(order=1, symbols=8, size=400_000, length=32, marks=True)
     system = BERT(spec=source.spec, dim=64, depth=2, heads=4, dropout=0.0)
     splits = source.splits()
-    learned(system, splits["train"], 2000, 2e-3)
+    learned(system, splits["train"], 4000, 2e-3)
     test = splits["test"].take(torch.arange(min(1000, len(splits["test"]))))["tokens"].long()
     rows, place = torch.arange(len(test)), torch.randint(1, 31, (len(test),))
     hidden = test.clone()
