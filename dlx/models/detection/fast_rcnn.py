@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dlx.config import checks
 from dlx.models.detection.regions import RegionHead
-from dlx.models.layers import check_stride, map_at
+from dlx.models.layers import check_stride, maps_at
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import ProposedBoxes
 from dlx.tasks.system import Batch, Objective, Trunk
@@ -52,13 +52,13 @@ class FastRCNN(Detector):
         self.trunk: Any = trunk
         self.stride, self.least_score, self.overlap = stride, least_score, overlap
         self.head = RegionHead(
-            map_features, len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
+            map_features, len(self.classes), strides=(stride,), units=units, pooling=pooling, dropout=dropout,
             count=regions, low=low,
         )  # fmt: skip
 
-    def maps(self, x_BCHW: Tensor) -> Tensor:
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
         """The trunk's map of the stride, [B, C, H / stride, W / stride]."""
-        return map_at(self.trunk, x_BCHW, self.stride)
+        return maps_at(self.trunk, x_BCHW, (self.stride,))
 
     def forward(self, image: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, P, K + 1] and box corrections [B, P, K, 4] of each proposal."""

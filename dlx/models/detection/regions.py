@@ -7,6 +7,7 @@ Shapes: B images, N regions or anchors of an image, M objects, R sampled regions
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -140,10 +141,21 @@ def smooth_l1(x: Tensor, beta: float) -> Tensor:
     return F.smooth_l1_loss(x, torch.zeros_like(x), reduction="none", beta=beta)
 
 
+def level_of(regions: Tensor, strides: Sequence[int], canonical: float) -> Tensor:
+    """The number of the map that each region [..., 4] is pooled from: one of side `canonical` at stride 16, one twice
+    as large at twice the stride; of maps at strides 4 to 32 it is floor(4 + log2(sqrt(w h) / canonical)) of P2 to P5
+    (FPN, arXiv:1612.03144, equation 1)."""
+    side = (regions[..., 2:] - regions[..., :2]).clamp_min(0).prod(-1).sqrt()
+    level = (side * 16 / (canonical * strides[0])).clamp_min(1e-6).log2() + 1e-6  # a side of exactly 2^n is no less
+    return level.floor().long().clamp(0, len(strides) - 1)
+
+
 class RegionHead(nn.Module):
     """Regions of maps to a class each and a box for each class (Fast R-CNN, arXiv:1504.08083).
 
+    strides: of the maps, each twice the one before; of a pyramid a region is pooled from the map that `level_of` says.
     pooling: `pool` takes the greatest value of each bin, of whole cells; `align` interpolates (arXiv:1703.06870).
+    maps: [B, C, H, W] of each stride; further ones are not read.
     """
 
     def __init__(
@@ -151,7 +163,8 @@ class RegionHead(nn.Module):
         channels: int,
         num_classes: int,
         *,
-        stride: int,
+        strides: Sequence[int],
+        canonical: float = 224,
         units: int = 4096,
         bins: int = 7,
         pooling: Literal["pool", "align"] = "pool",
@@ -162,7 +175,8 @@ class RegionHead(nn.Module):
         beta: float = 1.0,
     ) -> None:
         super().__init__()
-        self.num_classes, self.stride, self.bins, self.pooling = num_classes, stride, bins, pooling
+        self.num_classes, self.strides, self.canonical = num_classes, tuple(strides), canonical
+        self.bins, self.pooling = bins, pooling
         self.count, self.share, self.low, self.beta = count, share, low, beta
         self.layers = nn.Sequential(
             nn.Linear(channels * bins**2, units), nn.ReLU(inplace=True), nn.Dropout(dropout),
@@ -175,24 +189,33 @@ class RegionHead(nn.Module):
         for layer in (self.score, self.box):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, maps_BCHW: Tensor, regions_BR4: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Sequence[Tensor], regions_BR4: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, R, K + 1] and box corrections [B, R, K, 4] of regions in pixels of the image."""
         B, R, _ = regions_BR4.shape
-        pooled = self.pool(maps_BCHW, regions_BR4)
-        x = self.layers(pooled.flatten(1))
+        x = self.layers(self.pool(maps, regions_BR4).flatten(1))
         return self.score(x).view(B, R, -1), self.box(x).view(B, R, self.num_classes, 4)
 
-    def pool(self, maps_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
+    def pool(self, maps: Sequence[Tensor], regions_BR4: Tensor) -> Tensor:
+        """[B R, C, bins, bins]. Each map pools all regions, those of others as an empty one in a corner, which costs
+        little: the host does not know how many are its own."""
         from torchvision import ops
 
-        rows = rows_of(regions_BR4, maps_BCHW.dtype)
-        if self.pooling == "pool":
-            pooled: Tensor = ops.roi_pool(maps_BCHW, rows, self.bins, 1 / self.stride)
-        else:
-            pooled = ops.roi_align(maps_BCHW, rows, self.bins, 1 / self.stride, sampling_ratio=2, aligned=True)
-        return pooled
+        rows_N5 = rows_of(regions_BR4, maps[0].dtype)
+        level_N = level_of(regions_BR4, self.strides, self.canonical).flatten()
+        found = rows_N5
+        for number, (maps_BCHW, stride) in enumerate(zip(maps, self.strides, strict=False)):
+            own_N = level_N == number
+            own_rows_N5 = rows_N5.masked_fill(~own_N[:, None], 0)
+            if self.pooling == "pool":
+                pooled: Tensor = ops.roi_pool(maps_BCHW, own_rows_N5, self.bins, 1 / stride)
+            else:
+                pooled = ops.roi_align(maps_BCHW, own_rows_N5, self.bins, 1 / stride, sampling_ratio=2, aligned=True)
+            found = torch.where(own_N[:, None, None, None], pooled, found) if number else pooled
+        return found
 
-    def losses(self, maps_BCHW: Tensor, regions_BN4: Tensor, valid_BN: Tensor, boxes_BM5: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, maps: Sequence[Tensor], regions_BN4: Tensor, valid_BN: Tensor, boxes_BM5: Tensor
+    ) -> dict[str, Tensor]:
         """class and box, [B]: over `count` of an image's regions and its objects, `share` of them from an overlap of
         0.5 with an object on, the others from `low` to 0.5. Both are means over the sampled regions, and a box is the
         sum over its four numbers."""
@@ -201,7 +224,7 @@ class RegionHead(nn.Module):
         )
         kind_BR = matched_BR5[..., 4].long().clamp_min(0)
 
-        logits_BRK, delta_BRK4 = self(maps_BCHW, regions_BR4)
+        logits_BRK, delta_BRK4 = self(maps, regions_BR4)
         label_BR = torch.where(positive_BR, kind_BR, self.num_classes)
         class_BR = F.cross_entropy(logits_BRK.float().movedim(-1, 1), label_BR, reduction="none")
         own_BR4 = delta_BRK4.gather(2, kind_BR[..., None, None].expand(-1, -1, 1, 4))[:, :, 0].float()
@@ -215,7 +238,7 @@ class RegionHead(nn.Module):
 
     def detections(
         self,
-        maps_BCHW: Tensor,
+        maps: Sequence[Tensor],
         regions_BN4: Tensor,
         valid_BN: Tensor,
         height: int,
@@ -226,7 +249,7 @@ class RegionHead(nn.Module):
     ) -> list[Tensor]:
         """Of each image [D, 6]: of every class the regions, moved, of which of two that overlap more the better one is
         kept."""
-        logits_BNK, delta_BNK4 = self(maps_BCHW, regions_BN4)
+        logits_BNK, delta_BNK4 = self(maps, regions_BN4)
         score_BNK = logits_BNK.float().softmax(-1)[..., :-1] * valid_BN.unsqueeze(-1)
         box_BNK4 = clip(
             decode(delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float(), regions_BN4.unsqueeze(2)), height, width
