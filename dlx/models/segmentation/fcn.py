@@ -20,6 +20,7 @@ from dlx.tasks.spec import MaskedImages
 from dlx.tasks.system import Trunk
 
 BORDER = 100  # pixels that the paper's first convolution pads with
+PAPER_KERNEL = 7
 CROPS = {32: 19, 16: 27, 8: 31}  # of the paper's last map
 SKIP_CROPS = {16: 5, 8: 9}  # of the scores of the trunk's map at that stride
 
@@ -52,6 +53,10 @@ class FCN(Segmentation):
         checks.between("[0, 1)", dropout=dropout)
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, so that its maps stay aligned, got {kernel}")
+        if padding == "paper" and kernel != PAPER_KERNEL:
+            raise ValueError(
+                f"kernel must be {PAPER_KERNEL} with padding paper, whose cuts are made for it, got {kernel}"
+            )
         check_maps(trunk)
         self.trunk: Any = trunk
         self.stride, self.padding = stride, padding
