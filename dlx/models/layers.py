@@ -65,11 +65,11 @@ def require_size(image: Image, least: int, what: str) -> None:
         raise ValueError(f"{what} needs images of {least}x{least}, got {image.height}x{image.width}")
 
 
-def map_channels(trunk: Any, channels: int, side: int = 64) -> dict[int, int]:
-    """Channels of a trunk's maps by their stride; of several at one stride the last."""
+def map_channels(trunk: Any, channels: int, side: int = 64, first: bool = False) -> dict[int, int]:
+    """Channels of a trunk's maps by their stride; of several at one stride the last, or the first."""
     with frozen(trunk):
         maps = trunk.maps(torch.zeros(1, channels, side, side))
-    return {side // each.shape[-1]: each.shape[1] for each in maps}
+    return {side // each.shape[-1]: each.shape[1] for each in (maps[::-1] if first else maps)}
 
 
 def check_stride(trunk: Any, stride: int, channels: int) -> int:
@@ -88,15 +88,18 @@ def check_maps(trunk: Any) -> None:
 
 
 def map_at(trunk: Any, x_BCHW: Tensor, stride: int) -> Tensor:
-    """The trunk's map of a stride, [B, C, H / stride, W / stride]; of several the last."""
+    """The trunk's map of a stride, [B, C, H / stride, W / stride], rounded up; of several the last."""
     return maps_at(trunk, x_BCHW, (stride,))[0]
 
 
 def maps_at(trunk: Any, x_BCHW: Tensor, strides: Sequence[int]) -> list[Tensor]:
-    """The trunk's maps of some of its strides. Where a stride does not divide the sides, trunks round up or down; hence
-    the map that comes closest to it."""
-    maps, width = trunk.maps(x_BCHW)[::-1], x_BCHW.shape[-1]
-    return [min(maps, key=lambda each: abs(math.log2(width / each.shape[-1] / stride))) for stride in strides]
+    """The trunk's maps of some of its strides. An image is padded to whole cells of the coarsest: some trunks would
+    leave out the rest of it."""
+    H, W = x_BCHW.shape[-2:]
+    whole = max(strides)
+    x_BCHW = F.pad(x_BCHW, (0, -W % whole, 0, -H % whole))
+    maps = {round(x_BCHW.shape[-1] / each.shape[-1]): each for each in trunk.maps(x_BCHW)}
+    return [maps[stride] for stride in strides]
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from dlx.tasks.system import Batch, Objective, Trunk
 
 
 class FastRCNN(Detector):
-    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used. units: of the head's dense
-    layers. regions: that the head learns from, of an image, a quarter of them positive at most; negative ones overlap
-    an object by `low` or more (0.1 in the paper: hard ones).
+    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used, of several the last
+    (conv5 of VGG). units: of the head's dense layers. regions: that the head learns from, of an image, a quarter of
+    them positive at most; negative ones overlap an object by `low` or more (0.1 in the paper: hard ones).
     """
 
     takes = ("weight",)

@@ -55,8 +55,9 @@ class RPN(nn.Module):
 
 
 class FasterRCNN(Detector):
-    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used. sizes: of the anchors, sides
-    of a square in pixels; ratios: height over width. channels: of the RPN. units: of the head's dense layers.
+    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used, of several the last
+    (conv5 of VGG). sizes: of the anchors, sides of a square in pixels; ratios: height over width. channels: of the
+    RPN. units: of the head's dense layers.
 
     fpn: channels of a pyramid of maps at strides 4 to 64 (256 in the paper), used instead of the one of `stride`; then
     each has anchors of one of five `sizes` (32 to 512 in the paper), and a region of side `canonical` is pooled at
@@ -134,7 +135,8 @@ class FasterRCNN(Detector):
 
     def maps(self, x_BCHW: Tensor, trunk: Any = None) -> list[Tensor]:
         """A trunk's map of each stride, [B, C, H / stride, W / stride]; None is the one that is kept in the end."""
-        return maps_at(self.trunk if trunk is None else trunk, x_BCHW, self.strides)
+        trunk = self.trunk if trunk is None else trunk
+        return trunk.maps(x_BCHW) if isinstance(trunk, FPN) else maps_at(trunk, x_BCHW, self.strides)
 
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """What the RPN says of each anchor."""

@@ -24,8 +24,9 @@ PYRAMID = (6, 3, 2, 1)  # bins of a side: 50 in all
 
 
 class SPPNet(RegionClassifier):
-    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used. together: share of the
-    training in which the trunk learns too; 0 where it comes from a run. For the others see `RegionClassifier`."""
+    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used, of several the last
+    (conv5 of VGG). together: share of the training in which the trunk learns too; 0 where it comes from a run. For
+    the others see `RegionClassifier`."""
 
     def __init__(
         self,

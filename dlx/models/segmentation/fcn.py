@@ -60,11 +60,11 @@ class FCN(Segmentation):
         check_maps(trunk)
         self.trunk: Any = trunk
         self.stride, self.padding = stride, padding
-        K, channels = self.num_classes, map_channels(trunk, spec.image.channels)
+        K, channels = self.num_classes, map_channels(trunk, spec.image.channels, first=True)
         self.coarsest = max(channels)
         if missing := [at for at in (16, 8) if at >= stride and at < self.coarsest and at not in channels]:
             raise ValueError(
-                f"stride {stride} needs a map of the trunk at stride {missing[0]}; it has {list(channels)}"
+                f"stride {stride} needs a map of the trunk at stride {missing[0]}; it has {sorted(channels)}"
             )
         if stride > self.coarsest:
             raise ValueError(f"stride must be at most {self.coarsest}, that of the trunk's last maps, got {stride}")
@@ -100,7 +100,8 @@ class FCN(Segmentation):
         missing = (-(size + 2 * border) % self.coarsest for size in (W, H))
         padded = F.pad(x_BCHW, [side for more in missing for side in (border, border + more)])
         maps = self.trunk.maps(padded)
-        by_stride = {round(padded.shape[-1] / each.shape[-1]): each for each in maps}
+        # Of several at a stride the first: pool4, not conv5.
+        by_stride = {round(padded.shape[-1] / each.shape[-1]): each for each in reversed(maps)}
         scores = self.score(self.head(maps[-1]))
         for at, score, up in zip(self.skips, self.skip_scores, self.upsampling, strict=True):
             scores = up(scores)

@@ -11,6 +11,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from dlx.models.detection.faster_rcnn import FasterRCNN
 from dlx.models.detection.fpn import FPN, STRIDES
 from dlx.models.detection.regions import RegionHead, level_of
+from dlx.models.layers import maps_at
 from dlx.models.vision.resnet import ResNet
 from dlx.models.vision.vgg import VGG
 from dlx.tasks.spec import BoxedImages, Boxes, Image, Images
@@ -48,7 +49,7 @@ def test_the_top_down_path_is_that_of_torchvision(sides):
     x = torch.randn(2, 3, *sides)
     with torch.no_grad():
         found = fpn.maps(x)
-        expected = reference({str(stride): each for stride, each in zip(STRIDES, fpn.trunk.maps(x)[1:], strict=True)})
+        expected = reference({str(n): each for n, each in enumerate(maps_at(fpn.trunk, x, STRIDES))})
     assert [each.shape for each in found] == [each.shape for each in expected.values()]
     for own, theirs in zip(found, expected.values(), strict=True):
         assert torch.allclose(own, theirs, atol=1e-5)
