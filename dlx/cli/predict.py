@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,10 +69,12 @@ def predict(
 
     folder = find_trained(run, root)
 
-    from dlx.training.load import load_system
+    from dlx.training.load import load_completion, load_system
 
-    system = load_system(folder, trust=trusted(trust))
+    config = folder.load_config(trust=trusted(trust))
+    system = load_system(folder, config)
     name = _input_of(system)
+    complete = load_completion(config, system.spec)
     entry = system.spec.entries[name]
     is_text = entry.is_text
     if not is_text and (text or lines is not None):
@@ -88,7 +90,7 @@ def predict(
     lost = False
     bad: list[UserError] = []
     means: list[Any] = []
-    for source, batch, answers in _answered(system, name, sources, bad):
+    for source, batch, answers in _answered(system, complete, name, sources, bad):
         few = not is_text or len(found) < FEW
         lost |= _report(
             folder, source, answers, found, json, few if pictures is None else pictures, is_rows=entry.holds_rows
@@ -119,16 +121,14 @@ def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> N
 
 def _input_of(system: System) -> str:
     """The entry that files are read as. Raises UserError for a system without predictions, or with several inputs."""
-    from dlx.tasks.spec import Size
-
     name = type(system).__name__
     if not system.defines("predict") or not system.defines("answer"):
         remedy = "; dlx sample shows what it makes" if system.defines("sample") else ""
         raise UserError(f"dlx predict: {name} has no answers to inputs{remedy}")
-    inputs = [key for key, entry in system.spec.inputs.items() if not isinstance(entry, Size)]
-    if len(inputs) != 1:
-        raise UserError(f"dlx predict: {name} reads {', '.join(inputs)}; predict gives it one input")
-    return inputs[0]
+    given = system.spec.given
+    if len(given) != 1:
+        raise UserError(f"dlx predict: {name} reads {', '.join(given)}; predict gives it one input")
+    return given[0]
 
 
 def _lines(path: Path) -> list[Given]:
@@ -164,9 +164,10 @@ def _sources(words: Sequence[str], is_text: bool) -> list[Path]:
 
 
 def _answered(
-    system: System, name: str, sources: Sequence[Given], bad: list[Any]
+    system: System, complete: Callable[[Batch], Batch], name: str, sources: Sequence[Given], bad: list[Any]
 ) -> Iterator[tuple[Given, Batch, list[Answer]]]:
-    """Each source with its answers, predicted in batches. Errors of sources that cannot be read go to `bad`."""
+    """Each source with its answers, predicted in batches. complete: adds the inputs that are made from others. Errors
+    of sources that cannot be read go to `bad`."""
     import torch
 
     waiting: list[tuple[Given, Batch]] = []
@@ -174,6 +175,7 @@ def _answered(
     def flush() -> Iterator[tuple[Given, Batch, list[Answer]]]:
         batch = {key: torch.cat([own[key] for _, own in waiting]) for key in waiting[0][1]}
         batch["index"] = torch.arange(len(batch[name]))
+        batch = complete(batch)
         with torch.no_grad():
             predicted = system.predict(batch)
         answers = system.answer(batch, predicted)

@@ -52,6 +52,9 @@ class Entry:
     holds_rows: ClassVar[bool] = False
     """Whether each row of a file is a sample."""
 
+    is_made: ClassVar[bool] = False
+    """Whether it is made from the entry `of`, so that nobody gives it."""
+
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
         for one in fields(self):
@@ -172,6 +175,8 @@ class Image(Entry):
 @dataclass(frozen=True, kw_only=True)
 class Size(Entry):
     """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0."""
+
+    is_made: ClassVar[bool] = True
 
     shape: ClassVar[tuple[int, ...]] = (2,)
     dtype: ClassVar[torch.dtype] = torch.int64
@@ -317,6 +322,8 @@ class Mask(Entry):
 @dataclass(frozen=True, kw_only=True)
 class Proposals(Entry):
     """float32 [B, M, 4]: x1, y1, x2, y2 of regions of the image `of` that may hold an object; padding rows are -1."""
+
+    is_made: ClassVar[bool] = True
 
     most: int
     of: str = "image"
@@ -489,6 +496,11 @@ class Spec:
     @property
     def inputs(self) -> dict[str, Entry]:
         return {name: entry for name, entry in self.entries.items() if name not in self.targets}
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The inputs that a person gives."""
+        return tuple(name for name, entry in self.inputs.items() if not entry.is_made)
 
     def of_kind(self, kind: type[Entry], *, of: str | None = None) -> dict[str, Any]:
         """The entries of a kind, also those `of` an image alone."""
