@@ -29,7 +29,7 @@ from dlx.data.photos import Decoder, Photos
 from dlx.tasks.reading import decode_content, decode_mask, image_size, size_inside
 from dlx.tasks.spec import BoxedImages, Boxes, Image, Mask, MaskedImages, Size
 
-_FORMAT = 1  # of the kept arrays; part of their key
+_FORMAT = 2  # of the kept arrays; part of their key
 NUMBERS = 256  # that a pixel of a label image can have
 MEASURED = 2000  # images whose mean and deviation are taken where none are kept as arrays
 
@@ -75,11 +75,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the files of a dataset mean. names: of the classes; None for the numbers that the masks have."""
+    """What the files of a dataset mean. names: of the classes; None for the numbers that the masks have. ids: of the
+    classes, where the files have them."""
 
     names: tuple[str, ...] | None
     splits: dict[str, list[Sample]]
     notes: list[str] = field(default_factory=list)
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class AnnotatedImages(Dataset):
 
     @property
     def boxes_entry(self) -> Boxes:
-        return Boxes(classes=tuple(self._facts["names"]), most=self._facts["most"])
+        return Boxes(classes=tuple(self._facts["names"]), most=self._facts["most"], ids=tuple(self._facts["ids"]))
 
     @property
     def mask_entry(self) -> Mask:
@@ -240,7 +242,7 @@ class AnnotatedImages(Dataset):
         facts = {
             "shape": (self.channels, height, width), "names": names, "mean": mean, "std": std, "most": most,
             "void": void, "differ": len(set(shapes.values())) > 1, "samples": samples, "notes": notes,
-            "numbers": numbers, "files": files,
+            "numbers": numbers, "files": files, "ids": layout.ids,
         }  # fmt: skip
         (into / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 

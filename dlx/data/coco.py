@@ -58,7 +58,8 @@ class COCO(AnnotatedImages):
             split = split_at[name]
             splits[split], left_out = self._samples(name, split, content, label_of, faults)
             crowds += left_out
-        return Layout(names, splits, [f"{counted(crowds, 'region')} of crowds left out"] if crowds else [])
+        notes = [f"{counted(crowds, 'region')} of crowds left out"] if crowds else []
+        return Layout(names, splits, notes, ids=tuple(label_of))
 
     def _instances(self) -> dict[str, dict[str, Any]]:
         """The files that hold images, annotations and categories. Raises ValueError for one that is no JSON."""

@@ -6,7 +6,9 @@ Detections are padded: float32 [B, M, 6] of x1, y1, x2, y2 in pixels of the batc
 
 from __future__ import annotations
 
+import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -116,7 +118,10 @@ class Detector(System):
         for number, boxes in enumerate(predicted["boxes"]):
             found = unpadded(boxes).cpu()
             scale = float(batch["scale"][number]) if "scale" in batch else 1.0
-            in_file = torch.cat([found[:, :4] / scale, found[:, 4:]], 1)
+            in_file = found.clone()
+            in_file[:, :4] /= scale
+            if "file_size" in batch:  # rounding makes a scaled image up to half a pixel larger
+                in_file[:, :4] = torch.minimum(in_file[:, :4], batch["file_size"][number].flip(0).repeat(2).cpu())
             detections = [
                 {"class": self.classes[int(kind)], "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
                 for x1, y1, x2, y2, kind, score in in_file.tolist()
@@ -125,9 +130,29 @@ class Detector(System):
             words = (
                 f"{one['class']} {one['score']:.0%} at {' '.join(f'{x:.0f}' for x in one['bbox'])}" for one in shown
             )
-            picture = partial(self._picture, batch["image"][number : number + 1], found)
+            height, width = batch["size"][number].tolist() if "size" in batch else batch["image"].shape[-2:]
+            picture = partial(self._picture, batch["image"][number : number + 1, :, :height, :width], found)
             answers.append(Answer("  ".join(words) or "nothing", {"detections": detections}, picture))
         return answers
+
+    def results_file(self, predictions: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+        """COCO's results: for each detection image_id, category_id, bbox in the file's pixels and score, and file_name.
+
+        An image's id is its file's number where all are named by one (000000397133.jpg), else they count from 1.
+        """
+        stems = [Path(one["file"]).stem for one in predictions]
+        is_numbered = all(stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
+        ids = self.spec.boxes.ids or range(1, len(self.classes) + 1)
+        id_of = dict(zip(self.classes, ids, strict=True))
+        rows = [
+            {
+                "image_id": int(stem) if is_numbered else number, "category_id": id_of[found["class"]],
+                "bbox": found["bbox"], "score": found["score"], "file_name": Path(one["file"]).name,
+            }
+            for number, (stem, one) in enumerate(zip(stems, predictions, strict=True), 1)
+            for found in one["detections"]
+        ]  # fmt: skip
+        return "coco-results.json", json.dumps(rows)
 
     def _picture(self, image_1CHW: Tensor, boxes_N6: Tensor, title: str) -> Overlay:
         return self.overlay(self.spec.image.draw(image_1CHW)[0], boxes_N6)

@@ -265,12 +265,14 @@ class Reals(Entry):
 class Boxes(Entry):
     """float32 [B, M, 5]: x1, y1, x2, y2 in pixels of the image `of`, and the class; padding rows have class -1.
 
-    classes: names, without a background. most: boxes of the image that has the most.
+    classes: names, without a background. most: boxes of the image that has the most. ids: the classes' `category_id` in
+    COCO's files; none counts from 1.
     """
 
     classes: tuple[str, ...]
     most: int
     of: str = "image"
+    ids: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -308,15 +310,20 @@ class Mask(Entry):
     def shape(self) -> tuple[int, ...]:
         return (self.height, self.width)
 
-    def draw(self, value: Tensor) -> Tensor:
-        """Each class in a color of its own, the background dark gray, void black."""
+    @property
+    def palette(self) -> Tensor:
+        """A color for each class, the background dark gray, and at last black for void, uint8 [K + 1, 3]."""
         hue = torch.arange(len(self.classes)) / max(1, len(self.classes))
         angle = 2 * torch.pi * (hue.unsqueeze(1) + torch.tensor([0.0, 1 / 3, 2 / 3]))
         palette_K3 = torch.cat([(0.55 + 0.45 * angle.cos()) * 255, torch.zeros(1, 3)])
         if self.classes[0] == "background":
             palette_K3[0] = 60
+        return palette_K3.to(torch.uint8)
+
+    def draw(self, value: Tensor) -> Tensor:
+        """Each class in a color of its own."""
         index = value.cpu().where(value.cpu() != self.void, len(self.classes))
-        return palette_K3[index].to(torch.uint8)
+        return self.palette[index]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -521,15 +528,22 @@ class Spec:
     def read(self, name: str, source: Path | str) -> Batch:
         """One entry of a file or text as a normalized batch; texts are filled up to their full length.
 
-        An image whose `Size` the spec has comes whole and padded, with `size` and `scale` (float32 [1]: pixels of the
-        batch for one of the file).
+        An image in which places are told (boxes, masks) comes whole: padded, or of its own size where the spec has a
+        `Size`. Beside it come `size`, `scale` (float32 [1]: pixels of the batch for one of the file) and `file_size`
+        (int64 [1, 2]: height and width of the file).
         """
         entry, sizes = self.entries[name], self.of_kind(Size, of=name)
-        if not isinstance(entry, Image) or not sizes:
+        is_whole = sizes or any(self.of_kind(kind, of=name) for kind in (Boxes, Mask))
+        if not isinstance(entry, Image) or not is_whole:
             value = entry.read(source)
             return {name: entry.padded(value) if isinstance(entry, Tokens) else value}
         image, size, scale = entry.read_whole(source)
-        return {name: image, next(iter(sizes)): torch.tensor([size]), "scale": torch.tensor([scale])}
+        return {
+            name: image[..., : size[0], : size[1]] if sizes else image,
+            next(iter(sizes), "size"): torch.tensor([size]),
+            "scale": torch.tensor([scale]),
+            "file_size": torch.tensor([size_of_file(Path(source))]),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """A plain mapping with `_target_`, from which `dlx.training.load.load_spec` makes the same spec. Leaves out
