@@ -27,25 +27,11 @@ from dlx.data.files import cached_dir, data_root, read_array
 from dlx.data.image_folder import level_counts, level_statistics
 from dlx.data.photos import Decoder, Photos
 from dlx.tasks.reading import decode_content, decode_mask, image_size, size_inside
-from dlx.tasks.spec import BoxedImages, Boxes, Image, Mask, MaskedImages, Size
+from dlx.tasks.spec import Boxes, Image, Mask, Size
 
 _FORMAT = 2  # of the kept arrays; part of their key
 NUMBERS = 256  # that a pixel of a label image can have
 MEASURED = 2000  # images whose mean and deviation are taken where none are kept as arrays
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizedBoxedImages(BoxedImages):
-    """Boxes in images of several sizes."""
-
-    size: Size
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizedMaskedImages(MaskedImages):
-    """Masks of images of several sizes; beyond an image's size its mask is void."""
-
-    size: Size
 
 
 @dataclass(frozen=True)
@@ -157,6 +143,10 @@ class AnnotatedImages(Dataset):
         channels, height, width = self._facts["shape"]
         mean, std = tuple(self._facts["mean"]), tuple(self._facts["std"])
         return Image(channels=channels, height=height, width=width, mean=mean, std=std, background=self.background)
+
+    @property
+    def size_entry(self) -> Size:
+        return Size(bound=self.size)
 
     @property
     def boxes_entry(self) -> Boxes:

@@ -88,7 +88,9 @@ def check_maps(trunk: Any) -> None:
 
 
 def map_at(trunk: Any, x_BCHW: Tensor, stride: int) -> Tensor:
-    """The trunk's map of a stride, [B, C, H / stride, W / stride]; of several the last."""
+    """The trunk's map of a stride, [B, C, H / stride, W / stride], rounded up; of several the last."""
+    H, W = x_BCHW.shape[-2:]
+    x_BCHW = F.pad(x_BCHW, (0, -W % stride, 0, -H % stride))  # to whole cells
     maps = {round(x_BCHW.shape[-1] / each.shape[-1]): each for each in trunk.maps(x_BCHW)}
     found: Tensor = maps[stride]
     return found

@@ -135,15 +135,15 @@ def files_in(folder: Path) -> list[MediaFile]:
 
 
 def grid(pixels: Any, columns: int | None = None, gap: int = 1) -> Any:
-    """Pictures uint8 [N, H, W, C] as one, uint8 [H', W', C], in rows, white between."""
-    pixels = np.asarray(pixels)
-    count, height, width, channels = pixels.shape
+    """Pictures uint8 [H, W, C], of one size or of several, as one, uint8 [H', W', C], in rows, white between."""
+    count, channels = len(pixels), pixels[0].shape[2]
+    height, width = (max(picture.shape[axis] for picture in pixels) for axis in (0, 1))
     columns = min(columns or int(np.ceil(count**0.5)), count)
     rows = -(-count // columns)
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
     for number, picture in enumerate(pixels):
         y, x = number // columns * (height + gap), number % columns * (width + gap)
-        canvas[y : y + height, x : x + width] = picture
+        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return canvas
 
 

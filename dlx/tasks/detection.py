@@ -64,6 +64,12 @@ class Detector(System):
         """Detections [B, M, 6] of an image each, the best first."""
         raise NotImplementedError(f"{type(self).__name__} defines no detect")
 
+    def image_sizes(self, batch: Batch) -> Tensor:
+        """Height and width of each image within the padded batch, [B, 2]."""
+        image: Tensor = batch["image"]
+        size: Tensor = batch["size"] if "size" in batch else image.new_tensor(image.shape[-2:]).expand(len(image), 2)
+        return size
+
     def total(self, terms: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, the mean over images of the sum of its terms [B], and each term's mean to log."""
         loss_B = torch.stack(list(terms.values())).sum(0)
@@ -75,7 +81,7 @@ class Detector(System):
         pairs = [(unpadded(a).cpu(), unpadded(b).cpu()) for a, b in zip(detected_BM6, truth_BM5, strict=True)]
         found: Statistics = {"pairs": pairs}
         if "report" in batch:
-            found["photos"] = list(self.spec.image.draw(batch["image"]))
+            found["photos"] = self.photos(batch)
         return found
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
@@ -130,8 +136,8 @@ class Detector(System):
             words = (
                 f"{one['class']} {one['score']:.0%} at {' '.join(f'{x:.0f}' for x in one['bbox'])}" for one in shown
             )
-            height, width = batch["size"][number].tolist() if "size" in batch else batch["image"].shape[-2:]
-            picture = partial(self._picture, batch["image"][number : number + 1, :, :height, :width], found)
+            own = {name: batch[name][number : number + 1] for name in ("image", "size") if name in batch}
+            picture = partial(self._picture, own, found)
             answers.append(Answer("  ".join(words) or "nothing", {"detections": detections}, picture))
         return answers
 
@@ -154,8 +160,13 @@ class Detector(System):
         ]  # fmt: skip
         return "coco-results.json", json.dumps(rows)
 
-    def _picture(self, image_1CHW: Tensor, boxes_N6: Tensor, title: str) -> Overlay:
-        return self.overlay(self.spec.image.draw(image_1CHW)[0], boxes_N6)
+    def _picture(self, batch: Batch, boxes_N6: Tensor, title: str) -> Overlay:
+        return self.overlay(self.photos(batch)[0], boxes_N6)
+
+    def photos(self, batch: Batch) -> list[Tensor]:
+        """The images without padding as pixels, uint8 [H, W, C] each."""
+        pairs = zip(self.spec.image.draw(batch["image"]), self.image_sizes(batch).long().tolist(), strict=True)
+        return [photo[:height, :width] for photo, (height, width) in pairs]
 
     def overlay(self, photo: Tensor, boxes: Tensor) -> Overlay:
         """An image with boxes [N, 5 or 6]; of detections those that are shown."""
@@ -178,7 +189,7 @@ class Detector(System):
         part = {name: value[:SHOWN] for name, value in batch.items() if isinstance(value, Tensor) and value.dim()}
         detected = self.detect(part)
         pairs = [(unpadded(a).cpu(), unpadded(b).cpu()) for a, b in zip(detected, part["boxes"], strict=True)]
-        return {"detected": self.sheet(list(self.spec.image.draw(part["image"])), pairs)}
+        return {"detected": self.sheet(self.photos(part), pairs)}
 
 
 def unpadded(boxes_MF: Tensor) -> Tensor:

@@ -155,11 +155,16 @@ class Image(Entry):
             raise UserError(f"{source}: {height} x {width} pixels, not {self.height} x {self.width}")
         return self.read(source)
 
+    def read_inside(self, source: Path | str, bound: tuple[int, int], *, enlarge: bool) -> tuple[Tensor, float]:
+        """An image file, whole, scaled to fit into (height, width), [1, C, h, w], and the factor that it was scaled by.
+        enlarge: also one that fits already."""
+        pixels, scale = fit_inside(Path(source), self.channels, bound, self.background, enlarge=enlarge)
+        return self._normalized(pixels), scale
+
     def read_whole(self, source: Path | str) -> tuple[Tensor, tuple[int, int], float]:
         """An image file, scaled to fit into this size and padded at its right and bottom: [1, C, H, W], the height and
         width that the picture takes, and the factor that it was scaled by."""
-        pixels, scale = fit_inside(Path(source), self.channels, (self.height, self.width), self.background)
-        x_1CHW = self._normalized(pixels)
+        x_1CHW, scale = self.read_inside(source, (self.height, self.width), enlarge=True)
         height, width = x_1CHW.shape[-2:]
         padded = torch.nn.functional.pad(x_1CHW, (0, self.width - width, 0, self.height - height))
         return padded, (height, width), scale
@@ -174,7 +179,10 @@ class Image(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Size(Entry):
-    """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0."""
+    """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0.
+
+    bound: height and width that each image, whole, was scaled to fit into; None: none was scaled.
+    """
 
     is_made: ClassVar[bool] = True
 
@@ -182,6 +190,7 @@ class Size(Entry):
     dtype: ClassVar[torch.dtype] = torch.int64
 
     of: str = "image"
+    bound: tuple[int, int] | None = None
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         return torch.ones(count, 2, dtype=torch.int64, device=device)
@@ -528,18 +537,23 @@ class Spec:
     def read(self, name: str, source: Path | str) -> Batch:
         """One entry of a file or text as a normalized batch; texts are filled up to their full length.
 
-        An image in which places are told (boxes, masks) comes whole: padded, or of its own size where the spec has a
-        `Size`. Beside it come `size`, `scale` (float32 [1]: pixels of the batch for one of the file) and `file_size`
-        (int64 [1, 2]: height and width of the file).
+        An image in which places are told (boxes, masks) comes whole: padded, or, where the spec has a `Size`, without
+        padding and scaled as that says (or down to the largest). Beside it come `size`, `scale` (float32 [1]: pixels of
+        the batch for one of the file) and `file_size` (int64 [1, 2]: height and width of the file).
         """
         entry, sizes = self.entries[name], self.of_kind(Size, of=name)
         is_whole = sizes or any(self.of_kind(kind, of=name) for kind in (Boxes, Mask))
         if not isinstance(entry, Image) or not is_whole:
             value = entry.read(source)
             return {name: entry.padded(value) if isinstance(entry, Tokens) else value}
-        image, size, scale = entry.read_whole(source)
+        if sizes:
+            (bound,) = (one.bound for one in sizes.values())
+            image, scale = entry.read_inside(source, bound or (entry.height, entry.width), enlarge=bound is not None)
+            size = image.shape[-2:]
+        else:
+            image, size, scale = entry.read_whole(source)
         return {
-            name: image[..., : size[0], : size[1]] if sizes else image,
+            name: image,
             next(iter(sizes), "size"): torch.tensor([size]),
             "scale": torch.tensor([scale]),
             "file_size": torch.tensor([size_of_file(Path(source))]),
@@ -616,9 +630,28 @@ class ProposedBoxes(BoxedImages):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SizedBoxedImages(BoxedImages):
+    """Images of several sizes, padded to the largest."""
+
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedProposedBoxes(ProposedBoxes, SizedBoxedImages):
+    pass  # in this order: its proposals are those of ProposedBoxes, which must be there
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskedImages(Images):
     mask: Mask
     targets = ("mask",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedMaskedImages(MaskedImages):
+    """Images of several sizes, padded to the largest; beyond an image its mask is void."""
+
+    size: Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
-"""dlx predict by detectors: regions that are proposed for a person's own images, results in COCO's form."""
+"""Detectors on a person's own photos: of several sizes, with proposals, answered in COCO's form."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -67,29 +68,77 @@ def coco_evaluation(truth, results):
     return evaluation.stats[:2].tolist()
 
 
-@pytest.mark.parametrize("model", ["rcnn", "sppnet"])
-def test_results_give_in_pycocotools_what_eval_says(model, dlx_call, only_run):
+SIZES = ((40, 64), (64, 40), (48, 48))
+
+
+@pytest.fixture
+def photos(here):
+    """A VOC folder of photos of several sizes, each with a bright box."""
+    rng = np.random.default_rng(0)
+    lists = {"train": range(12), "val": range(12, 15), "test": range(15, 21)}
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        Path("photos", name).mkdir(parents=True)
+    for number in range(21):
+        height, width = SIZES[number % 3]
+        x, y = (int(rng.integers(1, side - 22)) for side in (width, height))
+        pixels = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+        pixels[y : y + 20, x : x + 20, number % 2] = 250
+        Image.fromarray(pixels).save(f"photos/JPEGImages/photo-{number}.png")
+        corners = {"xmin": x + 1, "ymin": y + 1, "xmax": x + 20, "ymax": y + 20}
+        box = "".join(f"<{key}>{value}</{key}>" for key, value in corners.items())
+        kind = ("red", "green")[number % 2]
+        xml = f"<annotation><object><name>{kind}</name><bndbox>{box}</bndbox></object></annotation>"
+        Path(f"photos/Annotations/photo-{number}.xml").write_text(xml)
+    for split, numbers in lists.items():
+        names = "".join(f"photo-{number}\n" for number in numbers)
+        Path(f"photos/ImageSets/Main/{split}.txt").write_text(names)
+    return Path("photos")
+
+
+WINDOWS = "data.proposals={name: windows, sizes: [0.25, 0.4], ratios: [1.0], most: 30}"
+SMALL = {
+    "yolo": ("model.size=48",),
+    "faster_rcnn": ("model.units=16", "model.channels=8"),
+    "fast_rcnn": ("model.units=16", WINDOWS),
+    "rcnn": ("model.units=8", "model.machines=false", WINDOWS),
+    "sppnet": ("model.units=8", WINDOWS),
+}
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_photos_of_several_sizes(model, dlx_call, only_run, photos):
+    """Trained on, evaluated and predicted in their own pixels: the results give in pycocotools what dlx eval says."""
     pytest.importorskip("pycocotools")
-    assert dlx_call("train", f"model={model}", *WORDS).code == 0
+    words = (f"model={model}", "data=voc", f"data.path={photos}", "data.batch_size=4", "data.eval_batch_size=1")
+    words = ("train", *words, *SMALL[model], "trainer.max_steps=2", "optim.lr=3e-3")
+    dry = dlx_call(*words, "--dry-run")
+    assert dry.code == 0, dry.err
+    call = dlx_call(*words)
+    assert call.code == 0, call.err
     opened = open_all(RunFolder(only_run()))
-    batch = next(opened.loader("test").eval_batches())
-    names = [f"photo-{number}.png" for number in range(len(batch["image"]))]
-    for name, pixels in zip(names, opened.system.spec.image.draw(batch["image"]), strict=True):
-        Image.fromarray(pixels.numpy()).save(name)
-    call = dlx_call("predict", "@last", *names, "--output", "found", "--json")
+    batches = list(opened.loader("test").eval_batches())
+    names = Path(photos, "ImageSets/Main/test.txt").read_text().split()
+    files = [f"{photos}/JPEGImages/{name}.png" for name in names]
+    call = dlx_call("predict", "@last", *files, "--output", "found", "--json")
     assert call.code == 0, call.err
     told = json.loads(call.out)
     assert told["results"] == str(Path("found/coco-results.json"))
-    assert [Path(one["picture"]) for one in told["predictions"]] == [Path(f"found/predict-{name}") for name in names]
-    classes = opened.system.classes
-    first = json.loads(Path(told["results"]).read_text())[0]
-    assert first.keys() == {"image_id", "category_id", "bbox", "score", "file_name"}
-    assert (first["image_id"], first["file_name"]) == (1, "photo-0.png")
+    assert [Path(one["picture"]) for one in told["predictions"]] == [
+        Path(f"found/predict-{name}.png") for name in names
+    ]
+    rows = json.loads(Path(told["results"]).read_text())
+    assert rows[0].keys() == {"image_id", "category_id", "bbox", "score", "file_name"}
+    assert {(row["image_id"], row["file_name"]) for row in rows} <= {*enumerate((Path(file).name for file in files), 1)}
+    boxes, sizes = ([batch[name][0].tolist() for batch in batches] for name in ("boxes", "size"))
+    truth = truth_of(names, boxes, sizes, opened.system.classes)
     metrics = json.loads(dlx_call("eval", "@last", "--json").out)["metrics"]
-    truth = truth_of(names, batch["boxes"].tolist(), [(64, 64)] * len(names), classes)
-    found = coco_evaluation(truth, told["results"])
-    assert found == pytest.approx([metrics["test/map"], metrics["test/map50"]])
-    assert found[1] > 0
+    assert coco_evaluation(truth, told["results"]) == pytest.approx([metrics["test/map"], metrics["test/map50"]])
+    for row in rows:
+        x, y, width, height = row["bbox"]
+        rows_of, columns_of = sizes[row["image_id"] - 1]
+        assert min(x, y) >= 0
+        assert x + width <= columns_of + 1e-3
+        assert y + height <= rows_of + 1e-3
 
 
 def test_a_proposer_of_ones_own_must_be_trusted(dlx_call, write_files):

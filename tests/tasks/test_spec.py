@@ -256,6 +256,11 @@ def test_a_spec_with_sizes_reads_pictures_whole(tmp_path):
     assert batch["image"].shape == (1, 1, 12, 6)
     assert batch["size"].tolist() == [[12, 6]]
     assert batch["file_size"].tolist() == [[40, 20]]
+    small = PHOTOS.read("image", save(tmp_path / "b.png", np.full((4, 8), 255)))
+    assert small["size"].tolist() == [[4, 8]]
+    bound = replace(PHOTOS, size=Size(bound=(16, 16)))
+    assert bound.read("image", tmp_path / "b.png")["size"].tolist() == [[8, 16]]
+    assert bound.read("image", path)["size"].tolist() == [[16, 8]]
     assert (batch["scale"].dtype, batch["scale"].shape) == (torch.float32, (1,))
     assert batch["scale"].item() == pytest.approx(0.3)
     plain = Images(image=GRAY).read("image", path)

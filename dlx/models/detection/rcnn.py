@@ -15,7 +15,7 @@ from torch import Tensor
 from dlx.config import checks
 from dlx.models.detection.region_classifier import RegionClassifier
 from dlx.models.detection.regions import rows_of
-from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 from dlx.tasks.system import Trunk
 
 CONTEXT = 16 / 227  # of a crop's side, at each side of the region (section 2.1)
@@ -28,7 +28,7 @@ class RCNN(RegionClassifier):
     def __init__(
         self,
         *,
-        spec: ProposedBoxes,
+        spec: SizedProposedBoxes | ProposedBoxes,
         trunk: Trunk,
         side: int = 227,
         units: int = 4096,

@@ -34,9 +34,9 @@ def decode(delta: Tensor, reference: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-def clip(box: Tensor, height: int, width: int) -> Tensor:
-    """Boxes cut by the border of the image."""
-    return torch.minimum(box.clamp_min(0), box.new_tensor([width, height, width, height]))
+def clip(box: Tensor, size: Tensor) -> Tensor:
+    """Boxes cut by the border of the image. size: its height and width, [..., 2]."""
+    return torch.minimum(box.clamp_min(0), torch.cat([size.flip(-1)] * 2, -1).to(box.dtype))
 
 
 def overlaps(box_BN4: Tensor, other_BM4: Tensor) -> Tensor:
@@ -218,8 +218,7 @@ class RegionHead(nn.Module):
         maps_BCHW: Tensor,
         regions_BN4: Tensor,
         valid_BN: Tensor,
-        height: int,
-        width: int,
+        size_B2: Tensor,
         *,
         least_score: float,
         overlap: float,
@@ -228,8 +227,7 @@ class RegionHead(nn.Module):
         kept."""
         logits_BNK, delta_BNK4 = self(maps_BCHW, regions_BN4)
         score_BNK = logits_BNK.float().softmax(-1)[..., :-1] * valid_BN.unsqueeze(-1)
-        box_BNK4 = clip(
-            decode(delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float(), regions_BN4.unsqueeze(2)), height, width
-        )
+        delta_BNK4 = delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float()
+        box_BNK4 = clip(decode(delta_BNK4, regions_BN4.unsqueeze(2)), size_B2[:, None, None])
         pairs = zip(box_BNK4, score_BNK, strict=True)
         return [best_of(box_NK4, score_NK, least_score, overlap) for box_NK4, score_NK in pairs]

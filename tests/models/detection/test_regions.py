@@ -144,4 +144,4 @@ def test_padded_regions_are_never_learned_from():
 
 
 def test_clip():
-    assert clip(torch.tensor([-3.0, 2, 50, 70]), 60, 40).tolist() == [0, 2, 40, 60]
+    assert clip(torch.tensor([-3.0, 2, 50, 70]), torch.tensor([60, 40])).tolist() == [0, 2, 40, 60]
