@@ -6,6 +6,8 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -65,10 +67,8 @@ def require_size(image: Image, least: int, what: str) -> None:
 
 def map_channels(trunk: Any, channels: int, side: int = 64) -> dict[int, int]:
     """Channels of a trunk's maps by their stride; of several at one stride the last."""
-    was_training = trunk.training
-    with torch.no_grad():
-        maps = trunk.eval().maps(torch.zeros(1, channels, side, side))
-    trunk.train(was_training)
+    with frozen(trunk):
+        maps = trunk.maps(torch.zeros(1, channels, side, side))
     return {side // each.shape[-1]: each.shape[1] for each in maps}
 
 
@@ -94,3 +94,17 @@ def map_at(trunk: Any, x_BCHW: Tensor, stride: int) -> Tensor:
     maps = {round(x_BCHW.shape[-1] / each.shape[-1]): each for each in trunk.maps(x_BCHW)}
     found: Tensor = maps[stride]
     return found
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Without gradients, and with modules as in an evaluation: running means of a batch norm stay as they are too."""
+    were_training = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, was_training in zip(modules, were_training, strict=True):
+            module.train(was_training)

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
-from dlx.models.detection.regions import RegionHead, anchors, assign, clip, decode, encode, overlaps, sample, smooth_l1
+from dlx.models.detection.regions import RegionHead, anchors, assign, clip, decode, encode, sample, smooth_l1
 from dlx.models.layers import check_stride, map_at
+from dlx.tasks.average_precision import box_iou
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import BoxedImages, SizedBoxedImages
 from dlx.tasks.system import Batch, Objective, Trunk
@@ -121,7 +122,7 @@ class FasterRCNN(Detector):
         """rpn_class and rpn_box, [B]: means over the sampled anchors. Anchors that leave the image do not count."""
         there_BM = boxes_BM5[..., 4] >= 0
         inside_BN = (anchors_N4[:, :2] >= 0).all(1) & (anchors_N4[:, 2:] <= size_B2.flip(1).unsqueeze(1)).all(2)
-        iou_BNM = overlaps(anchors_N4.expand(len(boxes_BM5), -1, 4), boxes_BM5[..., :4])
+        iou_BNM = box_iou(anchors_N4.expand(len(boxes_BM5), -1, 4), boxes_BM5[..., :4])
         iou_BNM = iou_BNM * inside_BN.unsqueeze(2)  # none outside is an object's best
         object_BN, state_BN = assign(iou_BNM, there_BM, high=0.7, low=0.3, best_too=True)
         taken_BN = sample(state_BN.where(inside_BN, -1), self.anchors_sampled, 0.5)

@@ -15,6 +15,7 @@ from torch import Tensor
 from dlx.config import checks
 from dlx.models.detection.region_classifier import RegionClassifier
 from dlx.models.detection.regions import rows_of
+from dlx.models.layers import frozen
 from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 from dlx.tasks.system import Trunk
 
@@ -40,10 +41,8 @@ class RCNN(RegionClassifier):
     ) -> None:
         checks.at_least(8, side=side)
         network: Any = trunk
-        training = network.training
-        with torch.no_grad():
-            maps = network.eval().features(torch.zeros(1, spec.image.channels, side, side))
-        network.train(training)
+        with frozen(network):
+            maps = network.features(torch.zeros(1, spec.image.channels, side, side))
         super().__init__(
             spec=spec, map_features=maps.numel(), units=units, dropout=dropout, regions=regions, machines=machines,
             refine=refine, overlap=overlap,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection import svm
-from dlx.models.detection.regions import best_of, clip, decode, encode, overlaps, sample_regions
+from dlx.models.detection.regions import best_of, clip, decode, encode, sample_regions
+from dlx.tasks.average_precision import box_iou
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 
@@ -125,7 +126,7 @@ class RegionClassifier(Detector):
                 boxes_M5 = boxes_M5[boxes_M5[:, 4] >= 0]
                 proposals_P4 = proposals_P4[proposals_P4[:, 0] >= 0]
                 maps, features = self.features(image_CHW.unsqueeze(0), torch.cat([proposals_P4, boxes_M5[:, :4]]))
-                iou_PM = overlaps(proposals_P4, boxes_M5[:, :4])
+                iou_PM = box_iou(proposals_P4, boxes_M5[:, :4])
                 far_PK = torch.stack(
                     [
                         (iou_PM.masked_fill(boxes_M5[:, 4] != kind, 0.0) < FAR).all(1)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection.regions import best_of
+from dlx.tasks.average_precision import pair_iou
+from dlx.tasks.classification import soft_labels
 from dlx.tasks.detection import Detector, padded
 from dlx.tasks.spec import BoxedImages, SizedBoxedImages
 from dlx.tasks.system import Batch, Objective
@@ -168,16 +170,16 @@ class YOLO(Detector):
         corner_NM12 = targets["corner"].unsqueeze(2)
         centre_NMB2 = (predicted_NMB5[..., :2] + corner_NM12) / grid_2
         found_NMB4 = torch.cat([centre_NMB2, predicted_NMB5[..., 2:4].square()], -1)
-        iou_NMB = centred_iou(found_NMB4, box_NM4.unsqueeze(2)).detach()
+        iou_NMB = pair_iou(corners(found_NMB4), corners(box_NM4).unsqueeze(2)).detach()
         far_NMB = (found_NMB4 - box_NM4.unsqueeze(2)).detach().square().sum(-1)
         none_NM1 = iou_NMB.amax(-1, keepdim=True) <= 0  # where none overlaps the closest one answers (darknet's rule)
-        answers_NMB = one_hot(torch.where(none_NM1, -far_NMB, iou_NMB).argmax(-1), B) * wanted_NM1
+        answers_NMB = soft_labels(torch.where(none_NM1, -far_NMB, iou_NMB).argmax(-1), B) * wanted_NM1
 
         coordinates_NMB = (predicted_NMB5[..., :4] - aim_NM4.unsqueeze(2)).square().sum(-1)
         confidence_NMB = predicted_NMB5[..., 4]
         all_confidence_NCB = flat_NCO[..., : 5 * B].unflatten(-1, (B, 5))[..., 4]
         empty_N = all_confidence_NCB.square().sum((1, 2)) - (confidence_NMB.square() * answers_NMB).sum((1, 2))
-        class_NM = (own_NMO[..., 5 * B :] - one_hot(targets["class"], K)).square().sum(-1)
+        class_NM = (own_NMO[..., 5 * B :] - soft_labels(targets["class"], K)).square().sum(-1)
         return {
             "coordinates": COORDINATES * (coordinates_NMB * answers_NMB).sum((1, 2)),
             "object": ((confidence_NMB - iou_NMB).square() * answers_NMB).sum((1, 2)),
@@ -215,13 +217,6 @@ class Last(nn.Module):
         return x.movedim(1, -1)
 
 
-def one_hot(index: Tensor, count: int) -> Tensor:
-    return (index.unsqueeze(-1) == torch.arange(count, device=index.device)).float()
-
-
-def centred_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Of boxes of centre, width and height, [..., 4] each."""
-    low = torch.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
-    high = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2)
-    both = (high - low).clamp_min(0).prod(-1)
-    return both / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - both).clamp_min(1e-9)
+def corners(box: Tensor) -> Tensor:
+    """x1, y1, x2, y2 of boxes of centre, width and height, [..., 4]."""
+    return torch.cat([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], -1)
