@@ -1,6 +1,6 @@
 """Media: pictures, texts, curves and tables of a run. Each is one file, NAME-STEP.SUFFIX; the suffix says its kind.
 
-.png          pixels (a tensor uint8 [H, W, C]), a matplotlib figure, an Overlay
+.png          pixels (a tensor uint8 [H, W, C]), a matplotlib figure, an Overlay, LabelImage
 .gif          Animation
 .txt          Text
 .curve.json   Curve
@@ -56,6 +56,15 @@ class Overlay:
     boxes: Sequence[tuple[float, float, float, float]] = ()
     texts: Sequence[str] = ()
     mask: Any = None
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """Classes, uint8 [H, W], as a palette image, as segmentation's data sets have them: a program reads their numbers,
+    a person sees their colors. palette: uint8 [N, 3]."""
+
+    classes: Any
+    palette: Any
 
 
 @dataclass(frozen=True)
@@ -126,15 +135,15 @@ def files_in(folder: Path) -> list[MediaFile]:
 
 
 def grid(pixels: Any, columns: int | None = None, gap: int = 1) -> Any:
-    """Pictures uint8 [N, H, W, C] as one, uint8 [H', W', C], in rows, white between."""
-    pixels = np.asarray(pixels)
-    count, height, width, channels = pixels.shape
+    """Pictures uint8 [H, W, C], of one size or of several, as one, uint8 [H', W', C], in rows, white between."""
+    count, channels = len(pixels), pixels[0].shape[2]
+    height, width = (max(picture.shape[axis] for picture in pixels) for axis in (0, 1))
     columns = min(columns or int(np.ceil(count**0.5)), count)
     rows = -(-count // columns)
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
     for number, picture in enumerate(pixels):
         y, x = number // columns * (height + gap), number % columns * (width + gap)
-        canvas[y : y + height, x : x + width] = picture
+        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return canvas
 
 
@@ -154,6 +163,10 @@ def encode(medium: Any) -> tuple[str, bytes]:
         return ".gif", content.getvalue()
     if isinstance(medium, Overlay):
         return ".png", _png(_draw_overlay(medium))
+    if isinstance(medium, LabelImage):
+        image = _image(np.asarray(medium.classes)[..., None])
+        image.putpalette(np.asarray(medium.palette).tobytes())
+        return ".png", _png(image)
     if hasattr(medium, "savefig"):
         return ".png", picture_bytes(medium)
     pixels = np.asarray(medium)

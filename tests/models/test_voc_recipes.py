@@ -27,7 +27,7 @@ SMALL = {
     "sppnet_voc": ["model.trunk.width=0.05"],
     "fast_rcnn_voc": ["model.trunk.width=0.05"],
     "faster_rcnn_voc": ["model.trunk.width=0.05", "model.channels=8", "model.sizes=[16,32]"],
-    "yolo_voc": ["model.network=small", "model.cells=3"],
+    "yolo_voc": ["model.network=small", "model.cells=3", "model.size=96"],
 }
 
 

@@ -15,7 +15,7 @@ from dlx.config import checks
 from dlx.models.detection.regions import RegionHead
 from dlx.models.layers import check_stride, maps_at
 from dlx.tasks.detection import Detector, padded
-from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 from dlx.tasks.system import Batch, Objective, Trunk
 
 
@@ -26,12 +26,12 @@ class FastRCNN(Detector):
     """
 
     takes = ("weight",)
-    spec: ProposedBoxes
+    spec: SizedProposedBoxes | ProposedBoxes
 
     def __init__(
         self,
         *,
-        spec: ProposedBoxes,
+        spec: SizedProposedBoxes | ProposedBoxes,
         trunk: Trunk,
         stride: int = 16,
         units: int = 4096,
@@ -73,10 +73,9 @@ class FastRCNN(Detector):
 
     def detect(self, batch: Batch) -> Tensor:
         proposals = batch["proposals"]
-        H, W = self.spec.image.height, self.spec.image.width
         return padded(
             self.head.detections(
-                self.maps(batch["image"]), proposals.clamp_min(0), proposals[..., 0] >= 0, H, W,
+                self.maps(batch["image"]), proposals.clamp_min(0), proposals[..., 0] >= 0, self.image_sizes(batch),
                 least_score=self.least_score, overlap=self.overlap,
             )
         )  # fmt: skip

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection.fpn import FPN
-from dlx.models.detection.regions import RegionHead, anchors, assign, clip, decode, encode, overlaps, sample, smooth_l1
+from dlx.models.detection.regions import RegionHead, anchors, assign, clip, decode, encode, sample, smooth_l1
 from dlx.models.layers import check_stride, frozen, maps_at
+from dlx.tasks.average_precision import box_iou
 from dlx.tasks.detection import Detector, padded
-from dlx.tasks.spec import BoxedImages
+from dlx.tasks.spec import BoxedImages, SizedBoxedImages
 from dlx.tasks.system import Batch, Objective, Trunk
 
 ALTERNATION = ("rpn", "head", "shared_rpn", "shared_head")  # what learns in the four stages of alternating training
@@ -81,7 +82,7 @@ class FasterRCNN(Detector):
     def __init__(
         self,
         *,
-        spec: BoxedImages,
+        spec: SizedBoxedImages | BoxedImages,
         trunk: Trunk,
         stride: int = 16,
         training: Literal["joint", "alternating"] = "joint",
@@ -163,7 +164,7 @@ class FasterRCNN(Detector):
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         """Jointly the RPN's terms and the head's; in turns those of the one that learns."""
-        image, boxes_BM5 = batch["image"], batch["boxes"]
+        image, boxes_BM5, size_B2 = batch["image"], batch["boxes"], self.image_sizes(batch)
         turn = objective.name if objective.name in ALTERNATION else None
         proposer = self.first_trunk if turn in ALTERNATION[:2] else self.trunk
         if turn is not None:
@@ -175,25 +176,24 @@ class FasterRCNN(Detector):
         anchors_N4 = self.anchors_of(maps)
         terms: dict[str, Tensor] = {}
         if turn in (None, "rpn", "shared_rpn"):
-            terms |= self.rpn_losses(logits_BN2, delta_BN4, anchors_N4, boxes_BM5)
+            terms |= self.rpn_losses(logits_BN2, delta_BN4, anchors_N4, boxes_BM5, size_B2)
         if turn in (None, "head", "shared_head"):
             with torch.no_grad():
-                regions, valid = self.propose(logits_BN2, delta_BN4, anchors_N4, self.proposals[0])
+                regions, valid = self.propose(logits_BN2, delta_BN4, anchors_N4, size_B2, self.proposals[0])
             maps = self.maps(image, self.trunk) if turn == "head" else maps
             terms |= self.head.losses(maps, regions, valid, boxes_BM5)
         return self.total(terms, batch)
 
     def rpn_losses(
-        self, logits_BN2: Tensor, delta_BN4: Tensor, anchors_N4: Tensor, boxes_BM5: Tensor
+        self, logits_BN2: Tensor, delta_BN4: Tensor, anchors_N4: Tensor, boxes_BM5: Tensor, size_B2: Tensor
     ) -> dict[str, Tensor]:
         """rpn_class and rpn_box, [B]: means over the sampled anchors. Anchors that leave the image do not count."""
-        H, W = self.spec.image.height, self.spec.image.width
         there_BM = boxes_BM5[..., 4] >= 0
-        inside_N = (anchors_N4[:, :2] >= 0).all(1) & (anchors_N4[:, 2] <= W) & (anchors_N4[:, 3] <= H)
-        iou_BNM = overlaps(anchors_N4.expand(len(boxes_BM5), -1, 4), boxes_BM5[..., :4])
-        iou_BNM = iou_BNM * inside_N[:, None]  # none outside is an object's best
+        inside_BN = (anchors_N4[:, :2] >= 0).all(1) & (anchors_N4[:, 2:] <= size_B2.flip(1).unsqueeze(1)).all(2)
+        iou_BNM = box_iou(anchors_N4.expand(len(boxes_BM5), -1, 4), boxes_BM5[..., :4])
+        iou_BNM = iou_BNM * inside_BN.unsqueeze(2)  # none outside is an object's best
         object_BN, state_BN = assign(iou_BNM, there_BM, high=0.7, low=0.3, best_too=True)
-        taken_BN = sample(state_BN.where(inside_N, -1), self.anchors_sampled, 0.5)
+        taken_BN = sample(state_BN.where(inside_BN, -1), self.anchors_sampled, 0.5)
         positive_BN = taken_BN & (state_BN == 1)
         matched_BN4 = boxes_BM5.gather(1, object_BN.unsqueeze(-1).expand(-1, -1, 5))[..., :4]
         class_BN = F.cross_entropy(logits_BN2.float().movedim(-1, 1), positive_BN.long(), reduction="none")
@@ -204,13 +204,14 @@ class FasterRCNN(Detector):
             "rpn_box": (box_BN.masked_fill(~positive_BN, 0)).sum(1) / count_B,
         }
 
-    def propose(self, logits_BN2: Tensor, delta_BN4: Tensor, anchors_N4: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def propose(
+        self, logits_BN2: Tensor, delta_BN4: Tensor, anchors_N4: Tensor, size_B2: Tensor, count: int
+    ) -> tuple[Tensor, Tensor]:
         """The best proposals of each image, [B, P, 4], padded, and which there are, [B, P]."""
         from torchvision.ops import nms
 
-        H, W = self.spec.image.height, self.spec.image.width
         score_BN = logits_BN2[..., 1].float() - logits_BN2[..., 0].float()
-        box_BN4 = clip(decode(delta_BN4.float(), anchors_N4), H, W)
+        box_BN4 = clip(decode(delta_BN4.float(), anchors_N4), size_B2.unsqueeze(1))
         wide_BN = ((box_BN4[..., 2:] - box_BN4[..., :2]) >= 1).all(-1)
         first_BP = score_BN.masked_fill(~wide_BN, -torch.inf).topk(min(6 * count, score_BN.shape[1]), dim=1)
         regions = box_BN4.new_zeros(len(box_BN4), count, 4)
@@ -222,14 +223,13 @@ class FasterRCNN(Detector):
         return regions, valid
 
     def detect(self, batch: Batch) -> Tensor:
-        image = batch["image"]
+        image, size_B2 = batch["image"], self.image_sizes(batch)
         maps = self.maps(image, self.trunk)
         proposing = maps
         if self.first_trunk is not None and not self.is_shared:
             proposing = self.maps(image, self.first_trunk)
         logits_BN2, delta_BN4 = self.rpn(proposing)
-        regions, valid = self.propose(logits_BN2, delta_BN4, self.anchors_of(maps), self.proposals[1])
-        H, W = self.spec.image.height, self.spec.image.width
+        regions, valid = self.propose(logits_BN2, delta_BN4, self.anchors_of(maps), size_B2, self.proposals[1])
         return padded(
-            self.head.detections(maps, regions, valid, H, W, least_score=self.least_score, overlap=self.overlap)
+            self.head.detections(maps, regions, valid, size_B2, least_score=self.least_score, overlap=self.overlap)
         )

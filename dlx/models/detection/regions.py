@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlx.tasks.average_precision import MOST
+from dlx.tasks.average_precision import MOST, box_iou
 
 LARGEST = math.log(1000 / 16)  # of a predicted log of a size: what exp makes of more is no box
 SCALES = (0.1, 0.1, 0.2, 0.2)  # of the targets of a head: their standard deviations, about (Fast R-CNN's code)
@@ -35,17 +35,9 @@ def decode(delta: Tensor, reference: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-def clip(box: Tensor, height: int, width: int) -> Tensor:
-    """Boxes cut by the border of the image."""
-    return torch.minimum(box.clamp_min(0), box.new_tensor([width, height, width, height]))
-
-
-def overlaps(box_BN4: Tensor, other_BM4: Tensor) -> Tensor:
-    """IoU [B, N, M]; a box without area has none."""
-    a, b = box_BN4.unsqueeze(-2), other_BM4.unsqueeze(-3)
-    both = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0).prod(-1)
-    area_a, area_b = ((x[..., 2:] - x[..., :2]).clamp_min(0).prod(-1) for x in (a, b))
-    return both / (area_a + area_b - both).clamp_min(1e-9)
+def clip(box: Tensor, size: Tensor) -> Tensor:
+    """Boxes cut by the border of the image. size: its height and width, [..., 2]."""
+    return torch.minimum(box.clamp_min(0), torch.cat([size.flip(-1)] * 2, -1).to(box.dtype))
 
 
 def anchors(rows: int, columns: int, stride: int, sizes: tuple[float, ...], ratios: tuple[float, ...]) -> Tensor:
@@ -110,7 +102,7 @@ def sample_regions(
     there_BM = boxes_BM5[..., 4] >= 0
     regions_BN4 = torch.cat([regions_BN4, boxes_BM5[..., :4]], 1)
     valid_BN = torch.cat([valid_BN, there_BM], 1)
-    object_BN, state_BN = assign(overlaps(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5, least=low)
+    object_BN, state_BN = assign(box_iou(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5, least=low)
     taken_BN = sample(state_BN.where(valid_BN, -1), count, share)
     chosen_BR = taken_BN.float().topk(min(count, taken_BN.shape[1]), dim=1).indices
     taken_BR, object_BR, state_BR = (x.gather(1, chosen_BR) for x in (taken_BN, object_BN, state_BN))
@@ -241,8 +233,7 @@ class RegionHead(nn.Module):
         maps: Sequence[Tensor],
         regions_BN4: Tensor,
         valid_BN: Tensor,
-        height: int,
-        width: int,
+        size_B2: Tensor,
         *,
         least_score: float,
         overlap: float,
@@ -251,8 +242,7 @@ class RegionHead(nn.Module):
         kept."""
         logits_BNK, delta_BNK4 = self(maps, regions_BN4)
         score_BNK = logits_BNK.float().softmax(-1)[..., :-1] * valid_BN.unsqueeze(-1)
-        box_BNK4 = clip(
-            decode(delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float(), regions_BN4.unsqueeze(2)), height, width
-        )
+        delta_BNK4 = delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float()
+        box_BNK4 = clip(decode(delta_BNK4, regions_BN4.unsqueeze(2)), size_B2[:, None, None])
         pairs = zip(box_BNK4, score_BNK, strict=True)
         return [best_of(box_NK4, score_NK, least_score, overlap) for box_NK4, score_NK in pairs]

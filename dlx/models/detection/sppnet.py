@@ -17,7 +17,7 @@ from dlx.config import checks
 from dlx.models.detection.region_classifier import RegionClassifier
 from dlx.models.detection.regions import rows_of
 from dlx.models.layers import check_stride, map_at
-from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 from dlx.tasks.system import Objective, Trunk
 
 PYRAMID = (6, 3, 2, 1)  # bins of a side: 50 in all
@@ -31,7 +31,7 @@ class SPPNet(RegionClassifier):
     def __init__(
         self,
         *,
-        spec: ProposedBoxes,
+        spec: SizedProposedBoxes | ProposedBoxes,
         trunk: Trunk,
         stride: int = 16,
         pyramid: tuple[int, ...] = PYRAMID,

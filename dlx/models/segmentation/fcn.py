@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dlx.config import checks
 from dlx.models.layers import check_maps, map_channels
 from dlx.tasks.segmentation import Segmentation
-from dlx.tasks.spec import MaskedImages
+from dlx.tasks.spec import MaskedImages, SizedMaskedImages
 from dlx.tasks.system import Trunk
 
 BORDER = 100  # pixels that the paper's first convolution pads with
@@ -37,7 +37,7 @@ class FCN(Segmentation):
     def __init__(
         self,
         *,
-        spec: MaskedImages,
+        spec: SizedMaskedImages | MaskedImages,
         trunk: Trunk,
         stride: Literal[32, 16, 8] = 8,
         units: int = 4096,

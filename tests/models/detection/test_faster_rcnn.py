@@ -76,7 +76,7 @@ def test_proposals_and_losses_are_those_of_torchvision():
     for parameter in system.rpn.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     logits, delta = system.rpn(maps)
-    regions, valid = system.propose(logits, delta, anchors, 40)
+    regions, valid = system.propose(logits, delta, anchors, system.image_sizes(batch), 40)
     reference = RegionProposalNetwork(
         Same(anchors), Logits(system), 0.7, 0.3, 2000, 1.0, {"training": 240, "testing": 240},
         {"training": 40, "testing": 40}, 0.7,
@@ -93,7 +93,7 @@ def test_proposals_and_losses_are_those_of_torchvision():
     aims = reference.box_coder.encode(matched, [anchors[inside]] * 2)
     score = (logits[..., 1] - logits[..., 0])[:, inside].flatten().unsqueeze(1)
     class_, box = reference.compute_loss(score, delta[:, inside].flatten(0, 1), labels, aims)
-    found = system.rpn_losses(logits, delta, anchors, batch["boxes"])
+    found = system.rpn_losses(logits, delta, anchors, batch["boxes"], system.image_sizes(batch))
     counted = torch.stack([(part >= 0).sum() for part in labels])
     ours = {name: float((value * counted).sum() / counted.sum()) for name, value in found.items()}
     assert ours == pytest.approx({"rpn_class": float(class_), "rpn_box": float(box)}, rel=1e-4)
@@ -105,7 +105,7 @@ def test_no_gradient_goes_through_the_places_of_proposals():
     maps = system.maps(batch["image"])
     logits, delta = system.rpn(maps)
     with torch.no_grad():
-        regions, valid = system.propose(logits, delta, system.anchors_of(maps), 40)
+        regions, valid = system.propose(logits, delta, system.anchors_of(maps), system.image_sizes(batch), 40)
     loss = sum(term.sum() for term in system.head.losses(maps, regions, valid, batch["boxes"]).values())
     loss.backward()
     assert all(p.grad is None for p in system.rpn.parameters())
