@@ -150,6 +150,30 @@ def grid(pixels: Any, columns: int | None = None, gap: int = 1) -> Any:
     return canvas
 
 
+def with_legend(pixels: Any, caption: str, names: Sequence[str], colors: Any) -> Any:
+    """Pixels uint8 [H, W, 3] below a strip with a caption and the names of colors (uint8 [N, 3] or more)."""
+    from PIL import Image, ImageDraw
+
+    picture = enlarged(pixels).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    places, x, y = [], 2.0, float(CAPTION)
+    for name in map(_text, names):
+        width = draw.textlength(name) + CAPTION + 8
+        if x > 2 and x + width > picture.width:
+            x, y = 2.0, y + CAPTION
+        places.append((x, y, name))
+        x += width
+    top = round(y) + CAPTION
+    found = Image.new("RGB", (picture.width, picture.height + top), "white")
+    found.paste(picture, (0, top))
+    draw = ImageDraw.Draw(found)
+    draw.text((2, 1), _text(caption), fill="black")
+    for (x, y, name), color in zip(places, np.asarray(colors).tolist(), strict=False):
+        draw.rectangle((x, y + 2, x + CAPTION - 4, y + CAPTION - 3), fill=tuple(color), outline="black")
+        draw.text((x + CAPTION, y + 1), name, fill="black")
+    return np.asarray(found)
+
+
 def encode(medium: Any) -> tuple[str, bytes]:
     """The suffix and content of a medium's file. Raises TypeError for anything else."""
     if isinstance(medium, Text):

@@ -136,7 +136,7 @@ class Detector(System):
             words = (
                 f"{one['class']} {one['score']:.0%} at {' '.join(f'{x:.0f}' for x in one['bbox'])}" for one in shown
             )
-            own = {name: batch[name][number : number + 1] for name in ("image", "size") if name in batch}
+            own: Batch = {name: batch[name][number : number + 1] for name in ("image", "size") if name in batch}
             picture = partial(self._picture, own, found)
             answers.append(Answer("  ".join(words) or "nothing", {"detections": detections}, picture))
         return answers
