@@ -198,7 +198,7 @@ FILES = {
     "recipe/proposed_voc": "scenes",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
-FILES_OF_EXPERIMENTS = {"imagenet": "photos", "voc": "scenes", "camvid": "scenes"}
+FILES_OF_EXPERIMENTS = {"imagenet": "photos", "voc": "scenes", "camvid": "scenes", "bccd": "scenes"}
 """The same for experiments, by the last word of their names."""
 MODEL_OF = {
     "mlp": ("function1d",),

@@ -136,7 +136,7 @@ class Detector(System):
             words = (
                 f"{one['class']} {one['score']:.0%} at {' '.join(f'{x:.0f}' for x in one['bbox'])}" for one in shown
             )
-            own = {name: batch[name][number : number + 1] for name in ("image", "size") if name in batch}
+            own: Batch = {name: batch[name][number : number + 1] for name in ("image", "size") if name in batch}
             picture = partial(self._picture, own, found)
             answers.append(Answer("  ".join(words) or "nothing", {"detections": detections}, picture))
         return answers
@@ -168,19 +168,20 @@ class Detector(System):
         pairs = zip(self.spec.image.draw(batch["image"]), self.image_sizes(batch).long().tolist(), strict=True)
         return [photo[:height, :width] for photo, (height, width) in pairs]
 
-    def overlay(self, photo: Tensor, boxes: Tensor) -> Overlay:
+    def overlay(self, photo: Tensor, boxes: Tensor, caption: str = "") -> Overlay:
         """An image with boxes [N, 5 or 6]; of detections those that are shown."""
         if boxes.shape[1] == 6:
             boxes = boxes[boxes[:, 5] >= self.shown_score]
         texts = [self.classes[int(row[4])] + (f" {row[5]:.2f}" if len(row) == 6 else "") for row in boxes.tolist()]
-        return Overlay(photo.numpy(), [tuple(row[:4]) for row in boxes.tolist()], texts)
+        kinds = boxes[:, 4].int().tolist()
+        return Overlay(photo.numpy(), [tuple(row[:4]) for row in boxes.tolist()], texts, kinds=kinds, caption=caption)
 
     def sheet(self, photos: Sequence[Tensor], pairs: Sequence[Pair]) -> Any:
         """Images with their objects, each beside itself with the detections, as pixels."""
         pictures = [
-            overlay_pixels(self.overlay(photo, boxes))
+            overlay_pixels(self.overlay(photo, boxes, caption))
             for photo, (detected, truth) in zip(photos, pairs, strict=True)
-            for boxes in (truth, detected)
+            for boxes, caption in ((truth, "objects"), (detected, "detected"))
         ]
         return grid(pictures, columns=min(6, len(pictures)), gap=4)
 

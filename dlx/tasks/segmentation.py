@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.runs.media import LabelImage, Overlay, grid
+from dlx.runs.media import LabelImage, Overlay, grid, with_legend
 from dlx.tasks.answer import Answer, Report
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.spec import MaskedImages
 from dlx.tasks.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dlx.tasks.system import Batch, Objective, Statistics
 
@@ -107,7 +107,7 @@ class Segmentation(System):
         ]
         media: dict[str, Any] = {"confusion": draw_confusion(confusion_KK, self.spec.mask.classes)}
         if worst := statistics.get("worst"):
-            media["worst"] = grid(torch.cat([strip for _, strip in worst]), columns=3)
+            media["worst"] = self._sheet([strip[0] for _, strip in worst], columns=3)
         return Report({"per_class": rows}, media, {"per_class": rows, "confusion": confusion_KK.tolist()})
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
@@ -164,7 +164,12 @@ class Segmentation(System):
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Images, their true classes and the predicted ones."""
         part = {name: batch[name][:SHOWN] for name in ("image", "mask")}
-        return {"segmented": grid(self._strips(part, self(part["image"]).argmax(1)), columns=2)}
+        return {"segmented": self._sheet(list(self._strips(part, self(part["image"]).argmax(1))), columns=2)}
+
+    def _sheet(self, strips: Sequence[Tensor], columns: int) -> Any:
+        mask = self.spec.mask
+        caption = "each image, its true classes, and the predicted ones"
+        return with_legend(grid(strips, columns=columns), caption, mask.classes, mask.palette)
 
 
 def confusion(predicted_BHW: Tensor, mask_BHW: Tensor, num_classes: int, void: int) -> Tensor:

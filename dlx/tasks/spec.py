@@ -549,7 +549,7 @@ class Spec:
         if sizes:
             (bound,) = (one.bound for one in sizes.values())
             image, scale = entry.read_inside(source, bound or (entry.height, entry.width), enlarge=bound is not None)
-            size = image.shape[-2:]
+            size = (image.shape[-2], image.shape[-1])
         else:
             image, size, scale = entry.read_whole(source)
         return {

@@ -141,6 +141,16 @@ def test_photos_of_several_sizes(model, dlx_call, only_run, photos):
         assert y + height <= rows_of + 1e-3
 
 
+@pytest.mark.parametrize("experiment", ["faster_rcnn_bccd", "yolo_bccd"])
+def test_the_recipes_of_blood_cells_take_a_step(experiment, dlx_call, photos):
+    words = ("data.size=48", "trainer.max_steps=1", "model.units=8")
+    if experiment == "yolo_bccd":
+        words = (*words, "model.size=32")
+    call = dlx_call("train", f"experiment={experiment}", f"data.path={photos}", *words, "--json")
+    assert call.code == 0, call.err
+    assert "test/map50" in json.loads(call.out)["metrics"]
+
+
 def test_a_proposer_of_ones_own_must_be_trusted(dlx_call, write_files):
     write_files(
         {

@@ -60,7 +60,9 @@ def test_what_a_person_gets():
     batch = {"image": torch.zeros(1, 1, 2, 3), "mask": TRUE, "report": True}
     report = system.report(system.evaluate(batch))
     assert [row["pixels"] for row in report.tables["per_class"]] == [2, 2, 1]
-    assert report.media["worst"].shape == (2, 9, 3)
+    height, width, _ = report.media["worst"].shape  # 2 x 9 pixels, enlarged, below a legend
+    assert width == 252
+    assert height > 2 * width // 9
     (answer,) = system.answer(batch, system.predict(batch))
     assert answer.json["shares"] == {"a": 0.5, "b": 0.3333, "background": 0.1667}
     assert answer.picture("title").mask.tolist() == [[-1, 1, 2], [2, 1, 1]]
