@@ -195,8 +195,11 @@ FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
     "masked_folder": "scenes", "camvid": "scenes",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
+    "recipe/proposed_voc": "scenes",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
+FILES_OF_EXPERIMENTS = {"imagenet": "photos", "voc": "scenes", "camvid": "scenes", "bccd": "scenes"}
+"""The same for experiments, by the last word of their names."""
 MODEL_OF = {
     "mlp": ("function1d",),
     "lstm": (
@@ -207,7 +210,7 @@ MODEL_OF = {
     "bert": ("sentence_pairs", "recipe/bert"),
     "rnade": ("toy_density",),
     "fcn": ("masked_folder", "camvid", "voc_segmentation"),
-    "independent_pixels": ("voc", "coco", "yolo_folder"),
+    "independent_pixels": ("voc", "coco", "yolo_folder", "recipe/proposed_voc"),
     "yolo": ("digit_scenes",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
@@ -223,7 +226,8 @@ def alone():
             model = [f"model={name}" for name, read in MODEL_OF.items() if option in read]
         if group == "regularization" and not model:
             model = ["model=mlp"]
-        files = FILES.get(option) or ("photos" if group == "experiment" and option.endswith("_imagenet") else None)
+        last = option.rpartition("_")[2]
+        files = FILES_OF_EXPERIMENTS.get(last) if group == "experiment" else FILES.get(option)
         choice = f"{group}=[{option}]" if GROUPS[group].many else f"{group}={option}"
         of_runs = ["model.members_from=[a]"] if option == "ensemble" and group == "model" else []
         return [*model, choice, *of_runs, *([f"data.path={files}"] if files else [])]

@@ -1,7 +1,9 @@
 """What the systems reach, on real data: minutes each, by `make quality`."""
 
 import json
+import os
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,17 @@ def fashion_mnist():
 def test_fashion_mnist(model, epochs, bar, dlx_call, fashion_mnist):
     found = accuracies(dlx_call, f"model={model}", "data=fashion_mnist", f"trainer.epochs={epochs}", seeds=1)
     assert found[0] >= bar
+
+
+@pytest.mark.parametrize("model", ["faster_rcnn", "yolo"])
+def test_blood_cells(model, dlx_call):
+    """364 photos of 640x480 pixels, nothing pre-trained; under ten minutes each on a quiet core."""
+    path = Path(os.environ.get("DLX_TEST_DATA", ""), "bccd_voc.tar.gz")
+    if not path.is_file():
+        pytest.skip("bccd_voc.tar.gz is not in $DLX_TEST_DATA")
+    call = dlx_call("train", f"experiment={model}_bccd", f"data.path={path}", "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/map50"] >= 0.80
 
 
 AUGMENTED = ["trainer.epochs=12", "trainer.precision=bf16", "reg=augmentation"]

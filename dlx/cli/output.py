@@ -56,21 +56,30 @@ def table(rows: list[list[str]], header: list[str]) -> str:
     return "\n".join(lines)
 
 
-def save_medium(folder: RunFolder, name: str, medium: Any, json: bool) -> str | None:
-    """Writes a picture, text, curve, table or animation (dlx/runs/media.py) into the run's media/, whole or not at all;
-    one of that name is replaced. Prints and returns its path.
-
-    If the disk refuses, warns on stderr and returns None: the numbers are worth more, and the command ends with LOST.
-    """
+def save_medium(
+    folder: RunFolder, name: str, medium: Any, json: bool, *, into: Path | None = None, word: str = "picture"
+) -> str | None:
+    """Writes a picture, text, curve, table or animation (dlx/runs/media.py), as `save_file` does."""
     from dlx.runs.media import encode
 
     suffix, content = encode(medium)
-    path = folder.inside("media", f"{name}{suffix}")
+    return save_file(folder, f"{name}{suffix}", content, json, into=into, word=word)
+
+
+def save_file(
+    folder: RunFolder, name: str, content: bytes, json: bool, *, into: Path | None = None, word: str
+) -> str | None:
+    """Writes a file into the run's media/, or the folder `into`, whole or not at all; one of that name is replaced.
+    Prints the word and its path, and returns the path.
+
+    If the disk refuses, warns on stderr and returns None: the numbers are worth more, and the command ends with LOST.
+    """
+    path = folder.inside("media", name) if into is None else into / name
     try:
-        folder.media.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=into is not None, exist_ok=True)
         write_atomic(path, content)
     except OSError as error:
         say(f"warning: {path} not written: {error.strerror}", json=True)
         return None
-    say(f"{'picture':<16}{path}", json)
+    say(f"{word:<16}{path}", json)
     return str(path)

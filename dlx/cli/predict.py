@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlx.cli.options import DEFAULT_ROOT, Json, Root, Run, Trust, existing_path, trusted
-from dlx.cli.output import print_json, save_medium, say
+from dlx.cli.output import print_json, save_file, save_medium, say
 from dlx.config.errors import LOST, UserError
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ def predict(
             "have one by themselves."
         ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where pictures and files of answers go, instead of the run's media/."),
+    ] = None,
     trust: Trust = None,
     json: Json = False,
     root: Root = DEFAULT_ROOT,
@@ -68,11 +72,16 @@ def predict(
     from dlx.runs.find import find_trained
 
     folder = find_trained(run, root)
+    into = None if output is None else output.expanduser()
+    if into is not None and not into.is_dir() and into.exists():
+        raise UserError(f"--output {output}: is no folder")
 
-    from dlx.training.load import load_system
+    from dlx.training.load import load_completion, load_system
 
-    system = load_system(folder, trust=trusted(trust))
+    config = folder.load_config(trust=trusted(trust))
+    system = load_system(folder, config)
     name = _input_of(system)
+    complete = load_completion(config, system.spec)
     entry = system.spec.entries[name]
     is_text = entry.is_text
     if not is_text and (text or lines is not None):
@@ -88,11 +97,10 @@ def predict(
     lost = False
     bad: list[UserError] = []
     means: list[Any] = []
-    for source, batch, answers in _answered(system, name, sources, bad):
+    for source, batch, answers in _answered(system, complete, name, sources, bad):
         few = not is_text or len(found) < FEW
-        lost |= _report(
-            folder, source, answers, found, json, few if pictures is None else pictures, is_rows=entry.holds_rows
-        )
+        drawn = few if pictures is None else pictures
+        lost |= _report(folder, source, answers, found, json, drawn, is_rows=entry.holds_rows, into=into)
         if batch[name].dim() == 4:
             means.append(batch[name].mean((1, 2, 3), keepdim=True))
     _warn_of_brightness(folder, name, means)
@@ -100,8 +108,13 @@ def predict(
         raise UserError("\n".join(map(str, bad)))
     for error in bad:
         say(f"warning: {error}", json=True)
+    told: dict[str, Any] = {"run": str(folder.path), "predictions": found}
+    if system.defines("results_file"):
+        file, content = system.results_file(found)
+        told["results"] = save_file(folder, file, content.encode(), json, into=into, word="results")
+        lost |= told["results"] is None
     if json:
-        print_json({"run": str(folder.path), "predictions": found})
+        print_json(told)
     if lost or bad:
         raise typer.Exit(LOST)
 
@@ -119,16 +132,14 @@ def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> N
 
 def _input_of(system: System) -> str:
     """The entry that files are read as. Raises UserError for a system without predictions, or with several inputs."""
-    from dlx.tasks.spec import Size
-
     name = type(system).__name__
     if not system.defines("predict") or not system.defines("answer"):
         remedy = "; dlx sample shows what it makes" if system.defines("sample") else ""
         raise UserError(f"dlx predict: {name} has no answers to inputs{remedy}")
-    inputs = [key for key, entry in system.spec.inputs.items() if not isinstance(entry, Size)]
-    if len(inputs) != 1:
-        raise UserError(f"dlx predict: {name} reads {', '.join(inputs)}; predict gives it one input")
-    return inputs[0]
+    given = system.spec.given
+    if len(given) != 1:
+        raise UserError(f"dlx predict: {name} reads {', '.join(given)}; predict gives it one input")
+    return given[0]
 
 
 def _lines(path: Path) -> list[Given]:
@@ -164,9 +175,10 @@ def _sources(words: Sequence[str], is_text: bool) -> list[Path]:
 
 
 def _answered(
-    system: System, name: str, sources: Sequence[Given], bad: list[Any]
+    system: System, complete: Callable[[Batch], Batch], name: str, sources: Sequence[Given], bad: list[Any]
 ) -> Iterator[tuple[Given, Batch, list[Answer]]]:
-    """Each source with its answers, predicted in batches. Errors of sources that cannot be read go to `bad`."""
+    """Each source with its answers, predicted in batches. complete: adds the inputs that are made from others. Errors
+    of sources that cannot be read go to `bad`."""
     import torch
 
     waiting: list[tuple[Given, Batch]] = []
@@ -174,6 +186,7 @@ def _answered(
     def flush() -> Iterator[tuple[Given, Batch, list[Answer]]]:
         batch = {key: torch.cat([own[key] for _, own in waiting]) for key in waiting[0][1]}
         batch["index"] = torch.arange(len(batch[name]))
+        batch = complete(batch)
         with torch.no_grad():
             predicted = system.predict(batch)
         answers = system.answer(batch, predicted)
@@ -206,8 +219,9 @@ def _report(
     pictures: bool,
     *,
     is_rows: bool,
+    into: Path | None,
 ) -> bool:
-    """Prints a source's answers and adds them to `found`. Returns True if a picture could not be written."""
+    """Prints a source's answers and adds them to `found`. Returns True if a file could not be written."""
     if is_rows:
         keys = list(answers[0].json)
         found.append({"file": str(source), **{key: [answer.json[key] for answer in answers] for key in keys}})
@@ -221,11 +235,15 @@ def _report(
             entry |= {"line": source.number, "input": source.text}
         found.append(entry)
         say(f"{source}: {answer.line}", json)
+        name = _picture_name(source, found)
         if pictures and answer.picture is not None:
             title = source.name if isinstance(source, Path) else source.text if isinstance(source, Line) else source
-            path = save_medium(folder, _picture_name(source, found), answer.picture(title), json)
-            entry["picture"] = path
-            lost |= path is None
+            entry["picture"] = save_medium(folder, name, answer.picture(title), json, into=into)
+            lost |= entry["picture"] is None
+        if answer.labels is not None:
+            labels = save_medium(folder, f"{name}-labels", answer.labels(), json, into=into, word="labels")
+            entry["labels"] = labels
+            lost |= labels is None
     return lost
 
 
@@ -235,5 +253,7 @@ def _picture_name(source: Given, found: Sequence[dict[str, Any]]) -> str:
 
     text = source.text if isinstance(source, Line) else source
     stem = f"predict-{slug(text.stem if isinstance(text, Path) else text)[:40]}"
-    taken = {Path(entry["picture"]).name.partition(".")[0] for entry in found if entry.get("picture")}
-    return next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, len(taken) + 3))) if name not in taken)
+    paths = [entry.get(key) for entry in found for key in ("picture", "labels")]
+    taken = {Path(path).stem for path in paths if path}
+    names = (stem, *(f"{stem}-{n}" for n in range(2, len(taken) + 3)))
+    return next(name for name in names if not taken & {name, f"{name}-labels"})

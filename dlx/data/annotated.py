@@ -27,25 +27,11 @@ from dlx.data.files import cached_dir, data_root, read_array
 from dlx.data.image_folder import level_counts, level_statistics
 from dlx.data.photos import Decoder, Photos
 from dlx.tasks.reading import decode_content, decode_mask, image_size, size_inside
-from dlx.tasks.spec import BoxedImages, Boxes, Image, Mask, MaskedImages, Size
+from dlx.tasks.spec import Boxes, Image, Mask, Size
 
-_FORMAT = 1  # of the kept arrays; part of their key
+_FORMAT = 2  # of the kept arrays; part of their key
 NUMBERS = 256  # that a pixel of a label image can have
 MEASURED = 2000  # images whose mean and deviation are taken where none are kept as arrays
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizedBoxedImages(BoxedImages):
-    """Boxes in images of several sizes."""
-
-    size: Size
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizedMaskedImages(MaskedImages):
-    """Masks of images of several sizes; beyond an image's size its mask is void."""
-
-    size: Size
 
 
 @dataclass(frozen=True)
@@ -75,11 +61,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the files of a dataset mean. names: of the classes; None for the numbers that the masks have."""
+    """What the files of a dataset mean. names: of the classes; None for the numbers that the masks have. ids: of the
+    classes, where the files have them."""
 
     names: tuple[str, ...] | None
     splits: dict[str, list[Sample]]
     notes: list[str] = field(default_factory=list)
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,8 +145,12 @@ class AnnotatedImages(Dataset):
         return Image(channels=channels, height=height, width=width, mean=mean, std=std, background=self.background)
 
     @property
+    def size_entry(self) -> Size:
+        return Size(bound=self.size)
+
+    @property
     def boxes_entry(self) -> Boxes:
-        return Boxes(classes=tuple(self._facts["names"]), most=self._facts["most"])
+        return Boxes(classes=tuple(self._facts["names"]), most=self._facts["most"], ids=tuple(self._facts["ids"]))
 
     @property
     def mask_entry(self) -> Mask:
@@ -240,7 +232,7 @@ class AnnotatedImages(Dataset):
         facts = {
             "shape": (self.channels, height, width), "names": names, "mean": mean, "std": std, "most": most,
             "void": void, "differ": len(set(shapes.values())) > 1, "samples": samples, "notes": notes,
-            "numbers": numbers, "files": files,
+            "numbers": numbers, "files": files, "ids": layout.ids,
         }  # fmt: skip
         (into / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample, SizedBoxedImages
+from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample
 from dlx.data.annotations import Box, Faults, counted
 from dlx.data.image_folder import split_of
 from dlx.data.layouts import check_names, splits_of
-from dlx.tasks.spec import Size
+from dlx.tasks.spec import SizedBoxedImages
 
 PARTS = ("images", "annotations", "categories")
 INSTANCES = "instances"  # what the names of COCO's own files with boxes begin with
@@ -34,7 +34,7 @@ class COCO(AnnotatedImages):
 
     @cached_property
     def spec(self) -> SizedBoxedImages:  # type: ignore[override]
-        return SizedBoxedImages(image=self.image_entry, size=Size(), boxes=self.boxes_entry)
+        return SizedBoxedImages(image=self.image_entry, size=self.size_entry, boxes=self.boxes_entry)
 
     def layout(self, faults: Faults) -> Layout:
         files = self._instances()
@@ -58,7 +58,8 @@ class COCO(AnnotatedImages):
             split = split_at[name]
             splits[split], left_out = self._samples(name, split, content, label_of, faults)
             crowds += left_out
-        return Layout(names, splits, [f"{counted(crowds, 'region')} of crowds left out"] if crowds else [])
+        notes = [f"{counted(crowds, 'region')} of crowds left out"] if crowds else []
+        return Layout(names, splits, notes, ids=tuple(label_of))
 
     def _instances(self) -> dict[str, dict[str, Any]]:
         """The files that hold images, annotations and categories. Raises ValueError for one that is no JSON."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dlx.data.dataset import Dataset, Source
-    from dlx.tasks.spec import Spec
+    from dlx.tasks.spec import Image, Spec
     from dlx.tasks.system import Batch
 
 TOGETHER = 16  # images that a process takes at a time
@@ -107,6 +107,19 @@ def proposed(dataset: Dataset, proposer: Proposer) -> dict[str, Any]:
     assert isinstance(dataset.spec, Images)
     scale, root = dataset.spec.image.scale, getattr(dataset, "root", None)
     return {name: Proposed(source, proposer, scale=scale, root=root) for name, source in dataset.sources.items()}
+
+
+def propose(proposer: Proposer, batch: Batch, image: Image) -> Tensor:
+    """Proposals of a batch of images that are no dataset's, float32 [B, most, 4]. image: as what they are normalized.
+
+    The same images of a dataset have the same proposals; these are not kept.
+    """
+    levels = image.levels(batch["image"].cpu())
+    sizes = {"size": batch["size"].cpu()} if "size" in batch else {}
+    images = _Images(TensorSource(image=levels, **sizes), image.scale)
+    proposer.load()
+    walk = _walk(_Boxes(images, proposer), torch.arange(len(levels)), processes=proposer.slow)
+    return torch.cat([found["proposals"] for _, found in walk]).to(batch["image"].device)
 
 
 class Proposed:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from dlx.config import checks
-from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample, SizedBoxedImages, SizedMaskedImages
+from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample
 from dlx.data.annotations import Box, Faults, counted
 from dlx.data.archive import SUFFIXES, suffix_of
 from dlx.data.layouts import by_key, check_names, text_lines
-from dlx.tasks.spec import Size
+from dlx.tasks.spec import SizedBoxedImages, SizedMaskedImages
 
 ANNOTATIONS, IMAGES, MASKS, SETS = "Annotations", "JPEGImages", "SegmentationClass", "ImageSets"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -114,7 +114,7 @@ class VOC(_VOC):
 
     @cached_property
     def spec(self) -> SizedBoxedImages:  # type: ignore[override]
-        return SizedBoxedImages(image=self.image_entry, size=Size(), boxes=self.boxes_entry)
+        return SizedBoxedImages(image=self.image_entry, size=self.size_entry, boxes=self.boxes_entry)
 
     def layout(self, faults: Faults) -> Layout:
         found: dict[str, list[tuple[str, str, list[tuple[str, str, Box]]]]] = {}
@@ -186,7 +186,7 @@ class VOCSegmentation(_VOC):
 
     @cached_property
     def spec(self) -> SizedMaskedImages:  # type: ignore[override]
-        return SizedMaskedImages(image=self.image_entry, size=Size(), mask=self.mask_entry)
+        return SizedMaskedImages(image=self.image_entry, size=self.size_entry, mask=self.mask_entry)
 
     def layout(self, faults: Faults) -> Layout:
         pairs = self._pairs(self._below(MASKS, {".png"}, faults), MASKS, faults)

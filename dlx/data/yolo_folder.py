@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import yaml
 
-from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample, SizedBoxedImages
+from dlx.data.annotated import AnnotatedImages, Layout, Object, Sample
 from dlx.data.annotations import Faults, counted
 from dlx.data.archive import suffix_of
 from dlx.data.layouts import CLASSES, check_names, class_names, partners
-from dlx.tasks.spec import Size
+from dlx.tasks.spec import SizedBoxedImages
 
 SETTINGS = (".yaml", ".yml")
 
@@ -55,7 +55,7 @@ class YOLOFolder(AnnotatedImages):
 
     @cached_property
     def spec(self) -> SizedBoxedImages:  # type: ignore[override]
-        return SizedBoxedImages(image=self.image_entry, size=Size(), boxes=self.boxes_entry)
+        return SizedBoxedImages(image=self.image_entry, size=self.size_entry, boxes=self.boxes_entry)
 
     def layout(self, faults: Faults) -> Layout:
         texts = self.files.texts

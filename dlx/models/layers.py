@@ -1,4 +1,4 @@
-"""What several models share: normalization by name, drop path, He's initialization, a check of the image's size.
+"""What several models share: normalization by name, drop path, He's initialization, checks, a trunk's maps.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -6,6 +6,8 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -63,13 +65,11 @@ def require_size(image: Image, least: int, what: str) -> None:
         raise ValueError(f"{what} needs images of {least}x{least}, got {image.height}x{image.width}")
 
 
-def map_channels(trunk: Any, channels: int, side: int = 64) -> dict[int, int]:
-    """Channels of a trunk's maps by their stride; of several at one stride the last."""
-    was_training = trunk.training
-    with torch.no_grad():
-        maps = trunk.eval().maps(torch.zeros(1, channels, side, side))
-    trunk.train(was_training)
-    return {side // each.shape[-1]: each.shape[1] for each in maps}
+def map_channels(trunk: Any, channels: int, side: int = 64, first: bool = False) -> dict[int, int]:
+    """Channels of a trunk's maps by their stride; of several at one stride the last, or the first."""
+    with frozen(trunk):
+        maps = trunk.maps(torch.zeros(1, channels, side, side))
+    return {side // each.shape[-1]: each.shape[1] for each in (maps[::-1] if first else maps)}
 
 
 def check_stride(trunk: Any, stride: int, channels: int) -> int:
@@ -88,7 +88,29 @@ def check_maps(trunk: Any) -> None:
 
 
 def map_at(trunk: Any, x_BCHW: Tensor, stride: int) -> Tensor:
-    """The trunk's map of a stride, [B, C, H / stride, W / stride]; of several the last."""
+    """The trunk's map of a stride, [B, C, H / stride, W / stride], rounded up; of several the last."""
+    return maps_at(trunk, x_BCHW, (stride,))[0]
+
+
+def maps_at(trunk: Any, x_BCHW: Tensor, strides: Sequence[int]) -> list[Tensor]:
+    """The trunk's maps of some of its strides. An image is padded to whole cells of the coarsest: some trunks would
+    leave out the rest of it."""
+    H, W = x_BCHW.shape[-2:]
+    whole = max(strides)
+    x_BCHW = F.pad(x_BCHW, (0, -W % whole, 0, -H % whole))
     maps = {round(x_BCHW.shape[-1] / each.shape[-1]): each for each in trunk.maps(x_BCHW)}
-    found: Tensor = maps[stride]
-    return found
+    return [maps[stride] for stride in strides]
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Without gradients, and with modules as in an evaluation: running means of a batch norm stay as they are too."""
+    were_training = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, was_training in zip(modules, were_training, strict=True):
+            module.train(was_training)

@@ -49,6 +49,19 @@ class Step(Schedule):
         return self.gamma ** sum(step >= milestone * total for milestone in self.milestones)
 
 
+class WarmupStep(Schedule):
+    """Linear from 1/W to 1 over the first W = warmup * total steps, and `Step` with fractions of the whole training."""
+
+    def __init__(self, *, warmup: float = 0.01, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> None:
+        checks.between("[0, 1]", warmup=warmup)
+        self.warmup = warmup
+        self.step = Step(milestones=milestones, gamma=gamma)
+
+    def factor(self, step: int, total: int) -> float:
+        rise = round(self.warmup * total)
+        return min((step + 1) / max(rise, 1), 1.0) * self.step.factor(step, total)
+
+
 class Cosine(Schedule):
     """final + (1 - final) (1 + cos(pi t / T)) / 2 (Loshchilov and Hutter 2016, equation 5, one period)."""
 

@@ -1,6 +1,6 @@
 """Media: pictures, texts, curves and tables of a run. Each is one file, NAME-STEP.SUFFIX; the suffix says its kind.
 
-.png          pixels (a tensor uint8 [H, W, C]), a matplotlib figure, an Overlay
+.png          pixels (a tensor uint8 [H, W, C]), a matplotlib figure, an Overlay, LabelImage
 .gif          Animation
 .txt          Text
 .curve.json   Curve
@@ -44,18 +44,30 @@ MAX_ROWS = 100  # of a table, that a page shows
 MAX_LINES = 20  # of a curve
 MAX_POINTS = 2000  # of a line
 COLORS = ((230, 57, 70), (29, 130, 190), (42, 157, 88), (233, 150, 40), (130, 80, 180), (20, 160, 160))
+CAPTION = 14  # pixels of a strip with a text
 LEAST = 256  # pixels of the longer side of a picture: smaller ones are enlarged by whole factors
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A photo, uint8 [H, W, C], with boxes (x1, y1, x2, y2 in its pixels, and a text each) or with a mask of classes
-    (int [H, W], -1 where there is none) laid over it."""
+    """A photo, uint8 [H, W, C], with boxes (x1, y1, x2, y2 in its pixels, a text each, and the number of its class, by
+    which it is colored) or with a mask of classes (int [H, W], -1 where there is none) laid over it. caption: above."""
 
     photo: Any
     boxes: Sequence[tuple[float, float, float, float]] = ()
     texts: Sequence[str] = ()
     mask: Any = None
+    kinds: Sequence[int] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """Classes, uint8 [H, W], as a palette image, as segmentation's data sets have them: a program reads their numbers,
+    a person sees their colors. palette: uint8 [N, 3]."""
+
+    classes: Any
+    palette: Any
 
 
 @dataclass(frozen=True)
@@ -126,16 +138,40 @@ def files_in(folder: Path) -> list[MediaFile]:
 
 
 def grid(pixels: Any, columns: int | None = None, gap: int = 1) -> Any:
-    """Pictures uint8 [N, H, W, C] as one, uint8 [H', W', C], in rows, white between."""
-    pixels = np.asarray(pixels)
-    count, height, width, channels = pixels.shape
+    """Pictures uint8 [H, W, C], of one size or of several, as one, uint8 [H', W', C], in rows, white between."""
+    count, channels = len(pixels), pixels[0].shape[2]
+    height, width = (max(picture.shape[axis] for picture in pixels) for axis in (0, 1))
     columns = min(columns or int(np.ceil(count**0.5)), count)
     rows = -(-count // columns)
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
     for number, picture in enumerate(pixels):
         y, x = number // columns * (height + gap), number % columns * (width + gap)
-        canvas[y : y + height, x : x + width] = picture
+        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return canvas
+
+
+def with_legend(pixels: Any, caption: str, names: Sequence[str], colors: Any) -> Any:
+    """Pixels uint8 [H, W, 3] below a strip with a caption and the names of colors (uint8 [N, 3] or more)."""
+    from PIL import Image, ImageDraw
+
+    picture = enlarged(pixels).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    places, x, y = [], 2.0, float(CAPTION)
+    for name in map(_text, names):
+        width = draw.textlength(name) + CAPTION + 8
+        if x > 2 and x + width > picture.width:
+            x, y = 2.0, y + CAPTION
+        places.append((x, y, name))
+        x += width
+    top = round(y) + CAPTION
+    found = Image.new("RGB", (picture.width, picture.height + top), "white")
+    found.paste(picture, (0, top))
+    draw = ImageDraw.Draw(found)
+    draw.text((2, 1), _text(caption), fill="black")
+    for (x, y, name), color in zip(places, np.asarray(colors).tolist(), strict=False):
+        draw.rectangle((x, y + 2, x + CAPTION - 4, y + CAPTION - 3), fill=tuple(color), outline="black")
+        draw.text((x + CAPTION, y + 1), name, fill="black")
+    return np.asarray(found)
 
 
 def encode(medium: Any) -> tuple[str, bytes]:
@@ -154,6 +190,10 @@ def encode(medium: Any) -> tuple[str, bytes]:
         return ".gif", content.getvalue()
     if isinstance(medium, Overlay):
         return ".png", _png(_draw_overlay(medium))
+    if isinstance(medium, LabelImage):
+        image = _image(np.asarray(medium.classes)[..., None])
+        image.putpalette(np.asarray(medium.palette).tobytes())
+        return ".png", _png(image)
     if hasattr(medium, "savefig"):
         return ".png", picture_bytes(medium)
     pixels = np.asarray(medium)
@@ -310,13 +350,49 @@ def _draw_overlay(overlay: Overlay) -> Image.Image:
         image.paste(layer, mask=alpha)
     draw = ImageDraw.Draw(image)
     texts = [*map(_text, overlay.texts), *[""] * (len(overlay.boxes) - len(overlay.texts))]
-    kinds = list(dict.fromkeys(text.split(" ")[0] for text in texts))
-    for box, text in zip(overlay.boxes, texts, strict=True):
-        color = COLORS[kinds.index(text.split(" ")[0]) % len(COLORS)]
-        x1, y1, x2, y2 = (factor * value for value in box)
-        draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=2)
+    kinds = overlay.kinds or [list(dict.fromkeys(texts)).index(text) for text in texts]
+    colors = [COLORS[kind % len(COLORS)] for kind in kinds]
+    boxes = [
+        (x1, y1, max(x1, x2), max(y1, y2)) for x1, y1, x2, y2 in (np.multiply(box, factor) for box in overlay.boxes)
+    ]
+    for box, color in zip(boxes, colors, strict=True):
+        draw.rectangle(box, outline=color, width=2)
+    taken: list[Corners] = []
+    for box, text, color in zip(boxes, texts, colors, strict=True):
         if text:
-            corner = (max(0.0, x1) + 3, max(0.0, y1) + 1)
-            draw.rectangle(draw.textbbox(corner, text), fill=color)
-            draw.text(corner, text, fill="white")
-    return image
+            *_, right, bottom = draw.textbbox((0, 0), text)
+            place = _label_place(box, (right + 4, bottom + 3), image.size, taken)
+            draw.rectangle(place, fill=color)
+            draw.text((place[0] + 2, place[1]), text, fill="white")
+            taken.append(place)
+    return _captioned(image, _text(overlay.caption)) if overlay.caption else image
+
+
+Corners = tuple[float, float, float, float]
+
+
+def _label_place(box: Corners, size: tuple[float, float], image: tuple[int, int], taken: Sequence[Corners]) -> Corners:
+    """Where a label hides least: above its box, else below, else in it; inside the image, on no other label if any of
+    these is free."""
+    width, height = size
+    x1, y1, _, y2 = box
+    left = max(0.0, min(x1, image[0] - width - 1))
+    tops = [top for top in (y1 - height, y2 + 1) if 0 <= top <= image[1] - height - 1]
+    tops += [max(0.0, y1 + 2), max(0.0, min(y2, image[1] - 1) - height)]
+    places = [(left, top, left + width, top + height) for top in tops]
+    free = [one for one in places if not any(_meet(one, other) for other in taken)]
+    return (free or places)[0]
+
+
+def _meet(a: Corners, b: Corners) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _captioned(image: Image.Image, caption: str) -> Image.Image:
+    """The image below a white strip with a text."""
+    from PIL import Image, ImageDraw
+
+    found = Image.new("RGB", (image.width, image.height + CAPTION), "white")
+    found.paste(image, (0, CAPTION))
+    ImageDraw.Draw(found).text((2, 1), caption, fill="black")
+    return found

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlx.runs.media import LabelImage
 
 
 @dataclass(frozen=True)
 class Answer:
     """A prediction for one sample: a line for a person, plain values for scripts, and what makes a picture of it
-    (dlx/runs/media.py) with a title."""
+    (dlx/runs/media.py) with a title. labels: what makes the classes of its pixels, for programs."""
 
     line: str
     json: dict[str, Any]
     picture: Callable[[str], Any] | None = None
+    labels: Callable[[], LabelImage] | None = None
 
 
 @dataclass(frozen=True)

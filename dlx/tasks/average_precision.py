@@ -47,12 +47,17 @@ class Curve:
         return float(torch.cat([best, torch.zeros(1, dtype=torch.float64)])[at].mean())
 
 
+def pair_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Area of both over area of either, of pairs of boxes x1, y1, x2, y2, [..., 4 or more] each, [...]; without the
+    pixel that older code adds to a width. A box without area has none."""
+    both = (torch.minimum(a[..., 2:4], b[..., 2:4]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0).prod(-1)
+    area_a, area_b = ((x[..., 2:4] - x[..., :2]).clamp_min(0).prod(-1) for x in (a, b))
+    return both / (area_a + area_b - both).clamp_min(1e-12)
+
+
 def box_iou(a_N4: Tensor, b_M4: Tensor) -> Tensor:
-    """Area of both over area of either, [N, M]; without the pixel that older code adds to a width."""
-    low, high = torch.maximum(a_N4[:, None, :2], b_M4[:, :2]), torch.minimum(a_N4[:, None, 2:4], b_M4[:, 2:4])
-    both_NM = (high - low).clamp_min(0).prod(-1)
-    area_N, area_M = ((x[:, 2:4] - x[:, :2]).clamp_min(0).prod(-1) for x in (a_N4, b_M4))
-    return both_NM / (area_N[:, None] + area_M - both_NM).clamp_min(1e-12)
+    """`pair_iou` of each with each, [..., N, M]."""
+    return pair_iou(a_N4.unsqueeze(-2), b_M4.unsqueeze(-3))
 
 
 def right(detected_N6: Tensor, truth_M5: Tensor, thresholds: Sequence[float]) -> Tensor:

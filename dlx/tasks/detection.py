@@ -6,7 +6,9 @@ Detections are padded: float32 [B, M, 6] of x1, y1, x2, y2 in pixels of the batc
 
 from __future__ import annotations
 
+import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -62,6 +64,12 @@ class Detector(System):
         """Detections [B, M, 6] of an image each, the best first."""
         raise NotImplementedError(f"{type(self).__name__} defines no detect")
 
+    def image_sizes(self, batch: Batch) -> Tensor:
+        """Height and width of each image within the padded batch, [B, 2]."""
+        image: Tensor = batch["image"]
+        size: Tensor = batch["size"] if "size" in batch else image.new_tensor(image.shape[-2:]).expand(len(image), 2)
+        return size
+
     def total(self, terms: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, the mean over images of the sum of its terms [B], and each term's mean to log."""
         loss_B = torch.stack(list(terms.values())).sum(0)
@@ -73,7 +81,7 @@ class Detector(System):
         pairs = [(unpadded(a).cpu(), unpadded(b).cpu()) for a, b in zip(detected_BM6, truth_BM5, strict=True)]
         found: Statistics = {"pairs": pairs}
         if "report" in batch:
-            found["photos"] = list(self.spec.image.draw(batch["image"]))
+            found["photos"] = self.photos(batch)
         return found
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
@@ -116,7 +124,10 @@ class Detector(System):
         for number, boxes in enumerate(predicted["boxes"]):
             found = unpadded(boxes).cpu()
             scale = float(batch["scale"][number]) if "scale" in batch else 1.0
-            in_file = torch.cat([found[:, :4] / scale, found[:, 4:]], 1)
+            in_file = found.clone()
+            in_file[:, :4] /= scale
+            if "file_size" in batch:  # rounding makes a scaled image up to half a pixel larger
+                in_file[:, :4] = torch.minimum(in_file[:, :4], batch["file_size"][number].flip(0).repeat(2).cpu())
             detections = [
                 {"class": self.classes[int(kind)], "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
                 for x1, y1, x2, y2, kind, score in in_file.tolist()
@@ -125,26 +136,52 @@ class Detector(System):
             words = (
                 f"{one['class']} {one['score']:.0%} at {' '.join(f'{x:.0f}' for x in one['bbox'])}" for one in shown
             )
-            picture = partial(self._picture, batch["image"][number : number + 1], found)
+            own: Batch = {name: batch[name][number : number + 1] for name in ("image", "size") if name in batch}
+            picture = partial(self._picture, own, found)
             answers.append(Answer("  ".join(words) or "nothing", {"detections": detections}, picture))
         return answers
 
-    def _picture(self, image_1CHW: Tensor, boxes_N6: Tensor, title: str) -> Overlay:
-        return self.overlay(self.spec.image.draw(image_1CHW)[0], boxes_N6)
+    def results_file(self, predictions: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+        """COCO's results: for each detection image_id, category_id, bbox in the file's pixels and score, and file_name.
 
-    def overlay(self, photo: Tensor, boxes: Tensor) -> Overlay:
+        An image's id is its file's number where all are named by one (000000397133.jpg), else they count from 1.
+        """
+        stems = [Path(one["file"]).stem for one in predictions]
+        is_numbered = all(stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
+        ids = self.spec.boxes.ids or range(1, len(self.classes) + 1)
+        id_of = dict(zip(self.classes, ids, strict=True))
+        rows = [
+            {
+                "image_id": int(stem) if is_numbered else number, "category_id": id_of[found["class"]],
+                "bbox": found["bbox"], "score": found["score"], "file_name": Path(one["file"]).name,
+            }
+            for number, (stem, one) in enumerate(zip(stems, predictions, strict=True), 1)
+            for found in one["detections"]
+        ]  # fmt: skip
+        return "coco-results.json", json.dumps(rows)
+
+    def _picture(self, batch: Batch, boxes_N6: Tensor, title: str) -> Overlay:
+        return self.overlay(self.photos(batch)[0], boxes_N6)
+
+    def photos(self, batch: Batch) -> list[Tensor]:
+        """The images without padding as pixels, uint8 [H, W, C] each."""
+        pairs = zip(self.spec.image.draw(batch["image"]), self.image_sizes(batch).long().tolist(), strict=True)
+        return [photo[:height, :width] for photo, (height, width) in pairs]
+
+    def overlay(self, photo: Tensor, boxes: Tensor, caption: str = "") -> Overlay:
         """An image with boxes [N, 5 or 6]; of detections those that are shown."""
         if boxes.shape[1] == 6:
             boxes = boxes[boxes[:, 5] >= self.shown_score]
         texts = [self.classes[int(row[4])] + (f" {row[5]:.2f}" if len(row) == 6 else "") for row in boxes.tolist()]
-        return Overlay(photo.numpy(), [tuple(row[:4]) for row in boxes.tolist()], texts)
+        kinds = boxes[:, 4].int().tolist()
+        return Overlay(photo.numpy(), [tuple(row[:4]) for row in boxes.tolist()], texts, kinds=kinds, caption=caption)
 
     def sheet(self, photos: Sequence[Tensor], pairs: Sequence[Pair]) -> Any:
         """Images with their objects, each beside itself with the detections, as pixels."""
         pictures = [
-            overlay_pixels(self.overlay(photo, boxes))
+            overlay_pixels(self.overlay(photo, boxes, caption))
             for photo, (detected, truth) in zip(photos, pairs, strict=True)
-            for boxes in (truth, detected)
+            for boxes, caption in ((truth, "objects"), (detected, "detected"))
         ]
         return grid(pictures, columns=min(6, len(pictures)), gap=4)
 
@@ -153,7 +190,7 @@ class Detector(System):
         part = {name: value[:SHOWN] for name, value in batch.items() if isinstance(value, Tensor) and value.dim()}
         detected = self.detect(part)
         pairs = [(unpadded(a).cpu(), unpadded(b).cpu()) for a, b in zip(detected, part["boxes"], strict=True)]
-        return {"detected": self.sheet(list(self.spec.image.draw(part["image"])), pairs)}
+        return {"detected": self.sheet(self.photos(part), pairs)}
 
 
 def unpadded(boxes_MF: Tensor) -> Tensor:

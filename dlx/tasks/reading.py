@@ -127,8 +127,11 @@ def decode_mask(content: bytes, size: tuple[int, int] | None = None) -> np.ndarr
         return np.array(image, np.uint8)
 
 
-def fit_inside(path: Path, channels: int, size: tuple[int, int], background: float = 1.0) -> tuple[np.ndarray, float]:
-    """An image file, whole, scaled to fit into (height, width): uint8 [C, h, w], and the factor. Raises UserError."""
+def fit_inside(
+    path: Path, channels: int, size: tuple[int, int], background: float = 1.0, *, enlarge: bool = True
+) -> tuple[np.ndarray, float]:
+    """An image file, whole, scaled to fit into (height, width): uint8 [C, h, w], and the factor. enlarge: also one that
+    fits already. Raises UserError."""
     from PIL import Image
 
     try:
@@ -136,6 +139,8 @@ def fit_inside(path: Path, channels: int, size: tuple[int, int], background: flo
     except Exception as error:  # Pillow's decoders raise errors of many kinds
         raise UserError(f"{path}: not an image that can be read ({error})") from error
     shape, scale = size_inside((image.height, image.width), size)
+    if scale > 1 and not enlarge:
+        return _pixels(image, channels), 1.0
     return _pixels(image.resize(shape[::-1], Image.Resampling.BILINEAR), channels), scale
 
 

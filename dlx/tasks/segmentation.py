@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.runs.media import Overlay, grid
+from dlx.runs.media import LabelImage, Overlay, grid, with_legend
 from dlx.tasks.answer import Answer, Report
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.spec import MaskedImages
 from dlx.tasks.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dlx.tasks.system import Batch, Objective, Statistics
 
@@ -107,7 +107,7 @@ class Segmentation(System):
         ]
         media: dict[str, Any] = {"confusion": draw_confusion(confusion_KK, self.spec.mask.classes)}
         if worst := statistics.get("worst"):
-            media["worst"] = grid(torch.cat([strip for _, strip in worst]), columns=3)
+            media["worst"] = self._sheet([strip[0] for _, strip in worst], columns=3)
         return Report({"per_class": rows}, media, {"per_class": rows, "confusion": confusion_KK.tolist()})
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
@@ -116,9 +116,13 @@ class Segmentation(System):
         return {"mask": mask_BHW, "probability": probability_BHW}
 
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
-        """The share of the image that each class has; the picture has the classes laid over the image."""
+        """The share of the image that each class has; the picture has the classes laid over the image, the label image
+        their numbers, in the size of the file."""
         answers = []
         for number, mask_HW in enumerate(predicted["mask"].cpu()):
+            if "size" in batch:
+                height, width = batch["size"][number].tolist()
+                mask_HW = mask_HW[:height, :width]
             share_K = torch.bincount(mask_HW.flatten(), minlength=self.num_classes) / mask_HW.numel()
             shares = {
                 self.spec.mask.classes[k]: round(float(share_K[k]), 4)
@@ -126,9 +130,16 @@ class Segmentation(System):
                 if share_K[k] > 0
             }
             line = "  ".join(f"{name} {share:.1%}" for name, share in shares.items())
-            picture = partial(self._overlay, batch["image"][number : number + 1], mask_HW)
-            answers.append(Answer(line, {"shares": shares}, picture))
+            height, width = mask_HW.shape
+            picture = partial(self._overlay, batch["image"][number : number + 1, :, :height, :width], mask_HW)
+            shape = tuple(batch["file_size"][number].tolist()) if "file_size" in batch else (height, width)
+            answers.append(Answer(line, {"shares": shares}, picture, partial(self._labels, mask_HW, shape)))
         return answers
+
+    def _labels(self, mask_HW: Tensor, size: tuple[int, int]) -> LabelImage:
+        """The classes scaled to (height, width), each pixel that of the nearest one."""
+        found = F.interpolate(mask_HW[None, None].to(torch.uint8), size, mode="nearest-exact")[0, 0]
+        return LabelImage(found.numpy(), self.spec.mask.palette.numpy())
 
     def _overlay(self, image_1CHW: Tensor, mask_HW: Tensor, title: str) -> Overlay:
         """The first class, which is the background or the most common one, is left clear."""
@@ -153,7 +164,12 @@ class Segmentation(System):
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Images, their true classes and the predicted ones."""
         part = {name: batch[name][:SHOWN] for name in ("image", "mask")}
-        return {"segmented": grid(self._strips(part, self(part["image"]).argmax(1)), columns=2)}
+        return {"segmented": self._sheet(list(self._strips(part, self(part["image"]).argmax(1))), columns=2)}
+
+    def _sheet(self, strips: Sequence[Tensor], columns: int) -> Any:
+        mask = self.spec.mask
+        caption = "each image, its true classes, and the predicted ones"
+        return with_legend(grid(strips, columns=columns), caption, mask.classes, mask.palette)
 
 
 def confusion(predicted_BHW: Tensor, mask_BHW: Tensor, num_classes: int, void: int) -> Tensor:

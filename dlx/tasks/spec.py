@@ -52,6 +52,9 @@ class Entry:
     holds_rows: ClassVar[bool] = False
     """Whether each row of a file is a sample."""
 
+    is_made: ClassVar[bool] = False
+    """Whether it is made from the entry `of`, so that nobody gives it."""
+
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
         for one in fields(self):
@@ -152,11 +155,16 @@ class Image(Entry):
             raise UserError(f"{source}: {height} x {width} pixels, not {self.height} x {self.width}")
         return self.read(source)
 
+    def read_inside(self, source: Path | str, bound: tuple[int, int], *, enlarge: bool) -> tuple[Tensor, float]:
+        """An image file, whole, scaled to fit into (height, width), [1, C, h, w], and the factor that it was scaled by.
+        enlarge: also one that fits already."""
+        pixels, scale = fit_inside(Path(source), self.channels, bound, self.background, enlarge=enlarge)
+        return self._normalized(pixels), scale
+
     def read_whole(self, source: Path | str) -> tuple[Tensor, tuple[int, int], float]:
         """An image file, scaled to fit into this size and padded at its right and bottom: [1, C, H, W], the height and
         width that the picture takes, and the factor that it was scaled by."""
-        pixels, scale = fit_inside(Path(source), self.channels, (self.height, self.width), self.background)
-        x_1CHW = self._normalized(pixels)
+        x_1CHW, scale = self.read_inside(source, (self.height, self.width), enlarge=True)
         height, width = x_1CHW.shape[-2:]
         padded = torch.nn.functional.pad(x_1CHW, (0, self.width - width, 0, self.height - height))
         return padded, (height, width), scale
@@ -171,12 +179,18 @@ class Image(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Size(Entry):
-    """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0."""
+    """int64 [B, 2]: height and width of each image within the padded batch; beyond them a normalized image is 0.
+
+    bound: height and width that each image, whole, was scaled to fit into; None: none was scaled.
+    """
+
+    is_made: ClassVar[bool] = True
 
     shape: ClassVar[tuple[int, ...]] = (2,)
     dtype: ClassVar[torch.dtype] = torch.int64
 
     of: str = "image"
+    bound: tuple[int, int] | None = None
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         return torch.ones(count, 2, dtype=torch.int64, device=device)
@@ -260,12 +274,14 @@ class Reals(Entry):
 class Boxes(Entry):
     """float32 [B, M, 5]: x1, y1, x2, y2 in pixels of the image `of`, and the class; padding rows have class -1.
 
-    classes: names, without a background. most: boxes of the image that has the most.
+    classes: names, without a background. most: boxes of the image that has the most. ids: the classes' `category_id` in
+    COCO's files; none counts from 1.
     """
 
     classes: tuple[str, ...]
     most: int
     of: str = "image"
+    ids: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -303,20 +319,27 @@ class Mask(Entry):
     def shape(self) -> tuple[int, ...]:
         return (self.height, self.width)
 
-    def draw(self, value: Tensor) -> Tensor:
-        """Each class in a color of its own, the background dark gray, void black."""
+    @property
+    def palette(self) -> Tensor:
+        """A color for each class, the background dark gray, and at last black for void, uint8 [K + 1, 3]."""
         hue = torch.arange(len(self.classes)) / max(1, len(self.classes))
         angle = 2 * torch.pi * (hue.unsqueeze(1) + torch.tensor([0.0, 1 / 3, 2 / 3]))
         palette_K3 = torch.cat([(0.55 + 0.45 * angle.cos()) * 255, torch.zeros(1, 3)])
         if self.classes[0] == "background":
             palette_K3[0] = 60
+        return palette_K3.to(torch.uint8)
+
+    def draw(self, value: Tensor) -> Tensor:
+        """Each class in a color of its own."""
         index = value.cpu().where(value.cpu() != self.void, len(self.classes))
-        return palette_K3[index].to(torch.uint8)
+        return self.palette[index]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposals(Entry):
     """float32 [B, M, 4]: x1, y1, x2, y2 of regions of the image `of` that may hold an object; padding rows are -1."""
+
+    is_made: ClassVar[bool] = True
 
     most: int
     of: str = "image"
@@ -490,6 +513,11 @@ class Spec:
     def inputs(self) -> dict[str, Entry]:
         return {name: entry for name, entry in self.entries.items() if name not in self.targets}
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The inputs that a person gives."""
+        return tuple(name for name, entry in self.inputs.items() if not entry.is_made)
+
     def of_kind(self, kind: type[Entry], *, of: str | None = None) -> dict[str, Any]:
         """The entries of a kind, also those `of` an image alone."""
         found = {name: entry for name, entry in self.entries.items() if isinstance(entry, kind)}
@@ -509,15 +537,27 @@ class Spec:
     def read(self, name: str, source: Path | str) -> Batch:
         """One entry of a file or text as a normalized batch; texts are filled up to their full length.
 
-        An image whose `Size` the spec has comes whole and padded, with `size` and `scale` (float32 [1]: pixels of the
-        batch for one of the file).
+        An image in which places are told (boxes, masks) comes whole: padded, or, where the spec has a `Size`, without
+        padding and scaled as that says (or down to the largest). Beside it come `size`, `scale` (float32 [1]: pixels of
+        the batch for one of the file) and `file_size` (int64 [1, 2]: height and width of the file).
         """
         entry, sizes = self.entries[name], self.of_kind(Size, of=name)
-        if not isinstance(entry, Image) or not sizes:
+        is_whole = sizes or any(self.of_kind(kind, of=name) for kind in (Boxes, Mask))
+        if not isinstance(entry, Image) or not is_whole:
             value = entry.read(source)
             return {name: entry.padded(value) if isinstance(entry, Tokens) else value}
-        image, size, scale = entry.read_whole(source)
-        return {name: image, next(iter(sizes)): torch.tensor([size]), "scale": torch.tensor([scale])}
+        if sizes:
+            (bound,) = (one.bound for one in sizes.values())
+            image, scale = entry.read_inside(source, bound or (entry.height, entry.width), enlarge=bound is not None)
+            size = (image.shape[-2], image.shape[-1])
+        else:
+            image, size, scale = entry.read_whole(source)
+        return {
+            name: image,
+            next(iter(sizes), "size"): torch.tensor([size]),
+            "scale": torch.tensor([scale]),
+            "file_size": torch.tensor([size_of_file(Path(source))]),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """A plain mapping with `_target_`, from which `dlx.training.load.load_spec` makes the same spec. Leaves out
@@ -590,9 +630,28 @@ class ProposedBoxes(BoxedImages):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SizedBoxedImages(BoxedImages):
+    """Images of several sizes, padded to the largest."""
+
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedProposedBoxes(ProposedBoxes, SizedBoxedImages):
+    pass  # in this order: its proposals are those of ProposedBoxes, which must be there
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskedImages(Images):
     mask: Mask
     targets = ("mask",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedMaskedImages(MaskedImages):
+    """Images of several sizes, padded to the largest; beyond an image its mask is void."""
+
+    size: Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from dlx.tasks.answer import Answer as Answer
 from dlx.tasks.answer import Report as Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
 
@@ -212,6 +212,11 @@ class System(nn.Module):
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         """The predictions for people and scripts, one for each sample."""
         raise NotImplementedError(f"{type(self).__name__} has no answer")
+
+    def results_file(self, predictions: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+        """Answers in the form of the field's own programs: the name and the text of a file. predictions: of each image
+        its `file` and the JSON of its answer."""
+        raise NotImplementedError(f"{type(self).__name__} has no results_file")
 
     def sample(self, count: int) -> Batch | Iterator[Batch]:
         """New data in the dataset's own form, by the spec's names; an iterator is shown as it comes.

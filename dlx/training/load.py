@@ -7,7 +7,7 @@ A model's argument `X_from` names runs; their best weights are where its systems
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dlx.config import Config, build, instantiate
+from dlx.config import Config, build, build_shared, instantiate
 from dlx.config.build import find_class, narrowed
 from dlx.config.errors import ConfigError, Problem, UserError
 from dlx.config.groups import nearest
 from dlx.config.parts import Part, part_of
 from dlx.config.signature import read
 from dlx.config.yaml import FORMAT
+from dlx.data.proposals import propose
 from dlx.runs.checkpoint import assign, latest_checkpoint, load_weights
 from dlx.runs.find import find_run
 from dlx.runs.folder import RunFolder
-from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
+from dlx.tasks.spec import Image, Label, LabeledImages, Proposals, Reals, RegressionReals
 
 if TYPE_CHECKING:
     from dlx.data.dataset import Dataset
     from dlx.tasks.spec import Entry, Spec
-    from dlx.tasks.system import System
+    from dlx.tasks.system import Batch, System
 
 
 def newest_checkpoint(run: RunFolder) -> Path:
@@ -294,6 +295,17 @@ def load_system(run: RunFolder, config: Config | None = None, *, trust: Sequence
     except RuntimeError as error:
         raise UserError(f"{weights}: does not fit the model of config.yaml ({_one_line(error)})") from error
     return system.eval()
+
+
+def load_completion(config: Config, spec: Spec) -> Callable[[Batch], Batch]:
+    """What adds to a batch of inputs that a person gave those that are made from them, as the run's data had them:
+    proposals. Raises UserError where the configuration does not say how."""
+    if not spec.of_kind(Proposals):
+        return lambda batch: batch
+    proposer, image = build_shared(config, "dataset").proposals, spec.entries["image"]
+    if proposer is None or not isinstance(image, Image):
+        raise UserError("dataset.proposals: the run's config.yaml names nothing that proposes regions of an image")
+    return lambda batch: {**batch, "proposals": propose(proposer, batch, image)}
 
 
 def _one_line(error: BaseException) -> str:

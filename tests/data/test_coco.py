@@ -39,6 +39,7 @@ def load(tmp_path):
 def test_boxes_are_corners_and_classes_in_the_order_of_their_ids(load):
     dataset = load(contents())
     assert dataset.spec.boxes.classes == ("cat", "dog")
+    assert dataset.spec.boxes.ids == (3, 7)
     tensors = dataset.splits()["train"].tensors
     assert tensors["boxes"][:2].tolist() == [
         [[1, 0, 5, 4, 0], [0, 0, 0, 0, -1]],

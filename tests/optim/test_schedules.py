@@ -2,7 +2,16 @@ import math
 
 import pytest
 
-from dlx.optim.schedules import Constant, Cosine, Plateau, Step, WarmupCosine, WarmupInverseSqrt, WarmupLinear
+from dlx.optim.schedules import (
+    Constant,
+    Cosine,
+    Plateau,
+    Step,
+    WarmupCosine,
+    WarmupInverseSqrt,
+    WarmupLinear,
+    WarmupStep,
+)
 
 
 def test_closed_forms():
@@ -12,6 +21,8 @@ def test_closed_forms():
     assert Cosine().factor(10, 10) == pytest.approx(0, abs=1e-12)
     warm = WarmupCosine(warmup=0.5)
     assert [warm.factor(step, 8) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    steps = WarmupStep(warmup=0.25, milestones=(0.5, 0.75))
+    assert [steps.factor(step, 8) for step in (0, 1, 3, 4, 6)] == pytest.approx([0.5, 1, 1, 0.1, 0.01])
     assert warm.factor(6, 8) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
 
 
@@ -40,6 +51,7 @@ def test_plateau_waits_then_falls_and_remembers():
 
 def test_ranges():
     for make in (lambda: Step(gamma=2.0), lambda: Cosine(final=-1.0), lambda: WarmupCosine(warmup=1.5),
-        lambda: WarmupLinear(warmup=2.0), lambda: WarmupInverseSqrt(warmup=0.0)):  # fmt: skip
+        lambda: WarmupLinear(warmup=2.0), lambda: WarmupInverseSqrt(warmup=0.0),
+        lambda: WarmupStep(warmup=2.0)):  # fmt: skip
         with pytest.raises(ValueError, match="must be in"):
             make()

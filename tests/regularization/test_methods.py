@@ -1,6 +1,8 @@
 """The defining property of each regularizer, and the closed forms that noise, penalties and stopping stand for."""
 
 import math
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from dlx.regularization.early_stopping import EarlyStopping
 from dlx.regularization.label_smoothing import LabelSmoothing
 from dlx.regularization.noise import InputNoise, WeightNoise
 from dlx.regularization.penalty import L1, L2
-from dlx.tasks.spec import Image, Label, LabeledImages, Reals, RegressionReals
+from dlx.tasks.spec import Boxes, Image, Label, LabeledImages, Mask, MaskedImages, Reals, RegressionReals, Size
 
 COLOR = Image(channels=3, height=8, width=12, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
 
@@ -479,3 +481,49 @@ def test_early_stopping_where_nothing_is_monitored_is_refused(system):
     assert Trainer().monitored_of(system, stopping) == ("val/accuracy", "max")
     own = {"early_stopping": EarlyStopping(monitor="val/loss:min")}
     assert Trainer().monitored_of(system, own) == ("val/loss", "min")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenes(MaskedImages):
+    boxes: Boxes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedScenes(Scenes):
+    size: Size
+
+
+OFF = {"crop": 0, "flip": False}
+MOVES = {
+    "crop": {"crop": 3, "flip": False}, "flip": {"crop": 0}, "rotate": {**OFF, "rotate": 20.0},
+    "window": {**OFF, "resized_crop": (0.4, 0.9), "translate": 0.1, "scale": (0.8, 1.3)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_an_image_with_padding_moves_as_it_does_without(move):
+    torch.manual_seed(0)
+    image = Image(channels=3, height=12, width=16, mean=(0.4,) * 3, std=(0.3,) * 3)
+    entries = {"boxes": Boxes(classes=("a",), most=1), "mask": Mask(classes=("a", "b"), height=12, width=16)}
+    alone = SimpleNamespace(spec=Scenes(image=image, **entries))
+    padded = SimpleNamespace(spec=SizedScenes(image=image, size=Size(), **entries))
+    small = {
+        "image": torch.randn(64, 3, 8, 10), "mask": torch.randint(2, (64, 8, 10)),
+        "boxes": torch.tensor([[[2.0, 1, 8, 6, 0]]]).expand(64, 1, 5),
+    }  # fmt: skip
+    wide = {
+        "image": nn.functional.pad(small["image"], (0, 6, 0, 4)), "boxes": small["boxes"],
+        "mask": nn.functional.pad(small["mask"], (0, 6, 0, 4), value=255),
+        "size": torch.tensor([[8, 10]]).expand(64, 2),
+    }  # fmt: skip
+    found = []
+    for batch, system in ((small, alone), (wide, padded)):
+        torch.manual_seed(1)
+        found.append(Augmentation(**MOVES[move]).on_batch(batch, system))
+    expected, moved = found
+    torch.testing.assert_close(moved["image"][..., :8, :10], expected["image"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved["boxes"], expected["boxes"], atol=1e-4, rtol=0)
+    assert (moved["mask"][:, :8, :10] == expected["mask"]).float().mean() > 0.99  # halves may round either way
+    assert (moved["image"][..., 8:, :] == 0).all()
+    assert (moved["image"][..., 10:] == 0).all()
+    assert (moved["mask"][:, 8:] == 255).all()

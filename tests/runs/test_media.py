@@ -119,8 +119,35 @@ def test_an_overlay_draws_its_boxes_and_their_texts():
     ):  # fmt: skip
         assert tuple(found[factor * y, factor * x]) == color
     assert tuple(found[factor * 45, factor * 20]) == (128, 128, 128), "its inside is the photo"
-    corner = found[factor * 20 + 3 : factor * 20 + 14, factor * 10 + 3 : factor * 10 + 40]
-    assert (corner != 128).any(), "the text stands in its box"
+    above = found[factor * 20 - 12 : factor * 20 - 2, factor * 10 : factor * 10 + 30]
+    assert (above == COLORS[0]).all(-1).any(), "the text stands above its box"
+
+
+def test_labels_hide_neither_each_other_nor_leave_the_picture():
+    """Two boxes at one place: a label above, one below; at the border both inside the picture."""
+    photo = np.full((256, 256, 3), 128, np.uint8)
+    found = pixels_of(Overlay(photo, [(100, 100, 140, 140)] * 2, ["cat", "dog"], kinds=[0, 3]))
+    assert (found[88:98, 100:130] == COLORS[0]).all(-1).any()
+    assert (found[143:153, 100:130] == COLORS[3]).all(-1).any()
+    found = pixels_of(Overlay(photo, [(250, 2, 255, 20)], ["a long name"], kinds=[1]))
+    label = (found[22:34] == COLORS[1]).all(-1)
+    assert label.any(0).sum() > 50, "the whole name is there"
+
+
+def test_a_caption_stands_above_the_photo():
+    photo = np.full((256, 256, 3), 128, np.uint8)
+    found = pixels_of(Overlay(photo, caption="detected"))
+    assert found.shape == (270, 256, 3)
+    assert (found[14:] == 128).all()
+    assert (found[:14] == 255).any()
+    assert (found[:14] < 100).any()
+
+
+def test_pictures_of_several_sizes_are_one_grid():
+    found = grid([np.zeros((4, 6, 3), np.uint8), np.zeros((6, 4, 3), np.uint8)], columns=2, gap=1)
+    assert found.shape == (6, 13, 3)
+    assert (found[4:, :6] == 255).all()
+    assert (found[:, 7:11] == 0).all()
 
 
 def test_an_overlay_lays_a_mask_over_the_photo_where_there_are_classes():

@@ -1,5 +1,9 @@
 """What the kind `detection` tells of boxes: kinds of errors, worst images, words in pixels of the file."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -67,6 +71,21 @@ def test_answers_are_in_pixels_of_the_file():
     assert [one["bbox"] for one in answer.json["detections"]] == [[4, 8, 20, 40], [0, 0, 8, 8]]
     overlay = answer.picture("title")
     assert overlay.texts == ["dog 0.90"]
+
+
+@pytest.mark.parametrize(
+    ("files", "images"), [(("000397133.jpg", "a/12.png"), [397133, 12]), (("b.png", "7.png"), [1, 2])]
+)
+def test_results_have_the_ids_of_the_files_and_categories(files, images):
+    found = {"detections": [{"class": "dog", "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}]}
+    system = Fixed(None)
+    system.spec = replace(system.spec, boxes=replace(system.spec.boxes, ids=(17, 18)))
+    name, text = system.results_file([{"file": file, **found} for file in files])
+    assert name == "coco-results.json"
+    assert [row["image_id"] for row in json.loads(text)] == images
+    assert json.loads(text)[0] == {
+        "image_id": images[0], "category_id": 18, "bbox": [1, 2, 3, 4], "score": 0.5, "file_name": Path(files[0]).name,
+    }  # fmt: skip
 
 
 def test_metrics_of_a_perfect_detector():

@@ -1,19 +1,24 @@
 """What the kind `segmentation` counts, by hand."""
 
+import io
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from dlx.runs.media import encode
 from dlx.tasks.segmentation import Segmentation, confusion, iou
-from dlx.tasks.spec import Image, Mask, MaskedImages
+from dlx.tasks.spec import Image as ImageEntry
+from dlx.tasks.spec import Mask, MaskedImages
 
 
 class Told(Segmentation):
     """Answers with the logits that it is told."""
 
     def __init__(self, logits):
-        image = Image(channels=1, height=2, width=3, mean=(0.5,), std=(0.2,))
+        image = ImageEntry(channels=1, height=2, width=3, mean=(0.5,), std=(0.2,))
         super().__init__(spec=MaskedImages(image=image, mask=Mask(classes=("background", "a", "b"), height=2, width=3)))
         self.told = logits
 
@@ -55,7 +60,22 @@ def test_what_a_person_gets():
     batch = {"image": torch.zeros(1, 1, 2, 3), "mask": TRUE, "report": True}
     report = system.report(system.evaluate(batch))
     assert [row["pixels"] for row in report.tables["per_class"]] == [2, 2, 1]
-    assert report.media["worst"].shape == (2, 9, 3)
+    height, width, _ = report.media["worst"].shape  # 2 x 9 pixels, enlarged, below a legend
+    assert width == 252
+    assert height > 2 * width // 9
     (answer,) = system.answer(batch, system.predict(batch))
     assert answer.json["shares"] == {"a": 0.5, "b": 0.3333, "background": 0.1667}
     assert answer.picture("title").mask.tolist() == [[-1, 1, 2], [2, 1, 1]]
+
+
+def test_a_label_image_has_the_size_and_the_numbers_of_a_file():
+    system = Told(logits())
+    batch = {"image": torch.zeros(1, 1, 2, 3), "size": torch.tensor([[2, 2]]), "file_size": torch.tensor([[4, 4]])}
+    (answer,) = system.answer(batch, system.predict(batch))
+    assert answer.json["shares"] == {"a": 0.5, "background": 0.25, "b": 0.25}
+    suffix, content = encode(answer.labels())
+    with Image.open(io.BytesIO(content)) as image:
+        assert (suffix, image.mode) == (".png", "P")
+        assert np.asarray(image).tolist() == np.kron([[0, 1], [2, 1]], np.ones((2, 2))).tolist()
+        colors = np.asarray(image.convert("RGB"))
+    assert (colors[::2, ::2] == system.spec.mask.draw(PREDICTED[0, :, :2]).numpy()).all()

@@ -20,6 +20,7 @@ from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
 from dlx.tasks.spec import (
     Attributes,
+    BoxedImages,
     Boxes,
     CaptionedImages,
     Entry,
@@ -31,6 +32,7 @@ from dlx.tasks.spec import (
     LabeledReals,
     LabeledTokens,
     Mask,
+    MaskedImages,
     Points,
     Proposals,
     Reals,
@@ -250,13 +252,30 @@ def test_a_whole_picture_is_padded_with_zeros(tmp_path):
 def test_a_spec_with_sizes_reads_pictures_whole(tmp_path):
     path = save(tmp_path / "a.png", np.full((40, 20), 255))
     batch = PHOTOS.read("image", path)
-    assert batch.keys() == {"image", "size", "scale"}
+    assert batch.keys() == {"image", "size", "scale", "file_size"}
+    assert batch["image"].shape == (1, 1, 12, 6)
     assert batch["size"].tolist() == [[12, 6]]
+    assert batch["file_size"].tolist() == [[40, 20]]
+    small = PHOTOS.read("image", save(tmp_path / "b.png", np.full((4, 8), 255)))
+    assert small["size"].tolist() == [[4, 8]]
+    bound = replace(PHOTOS, size=Size(bound=(16, 16)))
+    assert bound.read("image", tmp_path / "b.png")["size"].tolist() == [[8, 16]]
+    assert bound.read("image", path)["size"].tolist() == [[16, 8]]
     assert (batch["scale"].dtype, batch["scale"].shape) == (torch.float32, (1,))
     assert batch["scale"].item() == pytest.approx(0.3)
     plain = Images(image=GRAY).read("image", path)
     assert plain.keys() == {"image"}
     assert (plain["image"] > 0).all()
+
+
+def test_where_places_are_told_nothing_of_a_picture_is_cut_off(tmp_path):
+    path = save(tmp_path / "a.png", np.full((40, 20), 255))
+    mask = Mask(classes=("a", "b"), height=12, width=12)
+    for spec in (MaskedImages(image=GRAY, mask=mask), BoxedImages(image=GRAY, boxes=Boxes(classes=("a",), most=1))):
+        batch = spec.read("image", path)
+        assert batch["image"].shape == (1, 1, 12, 12)
+        assert (batch["image"][..., 6:] == 0).all()
+        assert batch["size"].tolist() == [[12, 6]]
 
 
 def test_what_is_no_picture_is_one_line(tmp_path):

@@ -13,25 +13,25 @@ from torch import Tensor
 
 from dlx.config import checks
 from dlx.models.detection.regions import RegionHead
-from dlx.models.layers import check_stride, map_at
+from dlx.models.layers import check_stride, maps_at
 from dlx.tasks.detection import Detector, padded
-from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 from dlx.tasks.system import Batch, Objective, Trunk
 
 
 class FastRCNN(Detector):
-    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used. units: of the head's dense
-    layers. regions: that the head learns from, of an image, a quarter of them positive at most; negative ones overlap
-    an object by `low` or more (0.1 in the paper: hard ones).
+    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used, of several the last
+    (conv5 of VGG). units: of the head's dense layers. regions: that the head learns from, of an image, a quarter of
+    them positive at most; negative ones overlap an object by `low` or more (0.1 in the paper: hard ones).
     """
 
     takes = ("weight",)
-    spec: ProposedBoxes
+    spec: SizedProposedBoxes | ProposedBoxes
 
     def __init__(
         self,
         *,
-        spec: ProposedBoxes,
+        spec: SizedProposedBoxes | ProposedBoxes,
         trunk: Trunk,
         stride: int = 16,
         units: int = 4096,
@@ -52,13 +52,13 @@ class FastRCNN(Detector):
         self.trunk: Any = trunk
         self.stride, self.least_score, self.overlap = stride, least_score, overlap
         self.head = RegionHead(
-            map_features, len(self.classes), stride=stride, units=units, pooling=pooling, dropout=dropout,
+            map_features, len(self.classes), strides=(stride,), units=units, pooling=pooling, dropout=dropout,
             count=regions, low=low,
         )  # fmt: skip
 
-    def maps(self, x_BCHW: Tensor) -> Tensor:
+    def maps(self, x_BCHW: Tensor) -> list[Tensor]:
         """The trunk's map of the stride, [B, C, H / stride, W / stride]."""
-        return map_at(self.trunk, x_BCHW, self.stride)
+        return maps_at(self.trunk, x_BCHW, (self.stride,))
 
     def forward(self, image: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, P, K + 1] and box corrections [B, P, K, 4] of each proposal."""
@@ -73,10 +73,9 @@ class FastRCNN(Detector):
 
     def detect(self, batch: Batch) -> Tensor:
         proposals = batch["proposals"]
-        H, W = self.spec.image.height, self.spec.image.width
         return padded(
             self.head.detections(
-                self.maps(batch["image"]), proposals.clamp_min(0), proposals[..., 0] >= 0, H, W,
+                self.maps(batch["image"]), proposals.clamp_min(0), proposals[..., 0] >= 0, self.image_sizes(batch),
                 least_score=self.least_score, overlap=self.overlap,
             )
         )  # fmt: skip

@@ -15,7 +15,8 @@ from torch import Tensor
 from dlx.config import checks
 from dlx.models.detection.region_classifier import RegionClassifier
 from dlx.models.detection.regions import rows_of
-from dlx.tasks.spec import ProposedBoxes
+from dlx.models.layers import frozen
+from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 from dlx.tasks.system import Trunk
 
 CONTEXT = 16 / 227  # of a crop's side, at each side of the region (section 2.1)
@@ -28,7 +29,7 @@ class RCNN(RegionClassifier):
     def __init__(
         self,
         *,
-        spec: ProposedBoxes,
+        spec: SizedProposedBoxes | ProposedBoxes,
         trunk: Trunk,
         side: int = 227,
         units: int = 4096,
@@ -40,10 +41,8 @@ class RCNN(RegionClassifier):
     ) -> None:
         checks.at_least(8, side=side)
         network: Any = trunk
-        training = network.training
-        with torch.no_grad():
-            maps = network.eval().features(torch.zeros(1, spec.image.channels, side, side))
-        network.train(training)
+        with frozen(network):
+            maps = network.features(torch.zeros(1, spec.image.channels, side, side))
         super().__init__(
             spec=spec, map_features=maps.numel(), units=units, dropout=dropout, regions=regions, machines=machines,
             refine=refine, overlap=overlap,

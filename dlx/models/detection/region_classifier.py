@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection import svm
-from dlx.models.detection.regions import best_of, clip, decode, encode, overlaps, sample_regions
+from dlx.models.detection.regions import best_of, clip, decode, encode, sample_regions
+from dlx.tasks.average_precision import box_iou
 from dlx.tasks.detection import Detector, padded
-from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 
 if TYPE_CHECKING:
     from dlx.tasks.system import Batch, Objective
@@ -36,12 +37,12 @@ class RegionClassifier(Detector):
     """
 
     takes = ("weight",)
-    spec: ProposedBoxes
+    spec: SizedProposedBoxes | ProposedBoxes
 
     def __init__(
         self,
         *,
-        spec: ProposedBoxes,
+        spec: SizedProposedBoxes | ProposedBoxes,
         map_features: int,
         units: int,
         dropout: float,
@@ -125,7 +126,7 @@ class RegionClassifier(Detector):
                 boxes_M5 = boxes_M5[boxes_M5[:, 4] >= 0]
                 proposals_P4 = proposals_P4[proposals_P4[:, 0] >= 0]
                 maps, features = self.features(image_CHW.unsqueeze(0), torch.cat([proposals_P4, boxes_M5[:, :4]]))
-                iou_PM = overlaps(proposals_P4, boxes_M5[:, :4])
+                iou_PM = box_iou(proposals_P4, boxes_M5[:, :4])
                 far_PK = torch.stack(
                     [
                         (iou_PM.masked_fill(boxes_M5[:, 4] != kind, 0.0) < FAR).all(1)
@@ -146,8 +147,8 @@ class RegionClassifier(Detector):
 
     def detect(self, batch: Batch) -> Tensor:
         found = []
-        H, W = self.spec.image.height, self.spec.image.width
-        for image_CHW, proposals_P4 in zip(batch["image"], batch["proposals"], strict=True):
+        size_B2 = self.image_sizes(batch)
+        for image_CHW, proposals_P4, size_2 in zip(batch["image"], batch["proposals"], size_B2, strict=True):
             proposals_P4 = proposals_P4[proposals_P4[:, 0] >= 0]
             if not len(proposals_P4):
                 found.append(proposals_P4.new_zeros(0, 6))
@@ -160,7 +161,7 @@ class RegionClassifier(Detector):
             box_PK4 = proposals_P4.unsqueeze(1).expand(-1, len(self.classes), 4)
             if self.refine:
                 delta_PK4 = torch.einsum("pf,kfc->pkc", maps, self.box[:, :-1]) + self.box[:, -1]
-                box_PK4 = clip(decode(delta_PK4, box_PK4), H, W)
+                box_PK4 = clip(decode(delta_PK4, box_PK4), size_2)
             found.append(best_of(box_PK4, score_PK, LEAST, self.overlap))
         return padded(found)
 

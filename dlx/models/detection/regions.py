@@ -7,13 +7,14 @@ Shapes: B images, N regions or anchors of an image, M objects, R sampled regions
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlx.tasks.average_precision import MOST
+from dlx.tasks.average_precision import MOST, box_iou
 
 LARGEST = math.log(1000 / 16)  # of a predicted log of a size: what exp makes of more is no box
 SCALES = (0.1, 0.1, 0.2, 0.2)  # of the targets of a head: their standard deviations, about (Fast R-CNN's code)
@@ -34,17 +35,9 @@ def decode(delta: Tensor, reference: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-def clip(box: Tensor, height: int, width: int) -> Tensor:
-    """Boxes cut by the border of the image."""
-    return torch.minimum(box.clamp_min(0), box.new_tensor([width, height, width, height]))
-
-
-def overlaps(box_BN4: Tensor, other_BM4: Tensor) -> Tensor:
-    """IoU [B, N, M]; a box without area has none."""
-    a, b = box_BN4.unsqueeze(-2), other_BM4.unsqueeze(-3)
-    both = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0).prod(-1)
-    area_a, area_b = ((x[..., 2:] - x[..., :2]).clamp_min(0).prod(-1) for x in (a, b))
-    return both / (area_a + area_b - both).clamp_min(1e-9)
+def clip(box: Tensor, size: Tensor) -> Tensor:
+    """Boxes cut by the border of the image. size: its height and width, [..., 2]."""
+    return torch.minimum(box.clamp_min(0), torch.cat([size.flip(-1)] * 2, -1).to(box.dtype))
 
 
 def anchors(rows: int, columns: int, stride: int, sizes: tuple[float, ...], ratios: tuple[float, ...]) -> Tensor:
@@ -109,7 +102,7 @@ def sample_regions(
     there_BM = boxes_BM5[..., 4] >= 0
     regions_BN4 = torch.cat([regions_BN4, boxes_BM5[..., :4]], 1)
     valid_BN = torch.cat([valid_BN, there_BM], 1)
-    object_BN, state_BN = assign(overlaps(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5, least=low)
+    object_BN, state_BN = assign(box_iou(regions_BN4, boxes_BM5[..., :4]), there_BM, high=0.5, low=0.5, least=low)
     taken_BN = sample(state_BN.where(valid_BN, -1), count, share)
     chosen_BR = taken_BN.float().topk(min(count, taken_BN.shape[1]), dim=1).indices
     taken_BR, object_BR, state_BR = (x.gather(1, chosen_BR) for x in (taken_BN, object_BN, state_BN))
@@ -140,10 +133,21 @@ def smooth_l1(x: Tensor, beta: float) -> Tensor:
     return F.smooth_l1_loss(x, torch.zeros_like(x), reduction="none", beta=beta)
 
 
+def level_of(regions: Tensor, strides: Sequence[int], canonical: float) -> Tensor:
+    """The number of the map that each region [..., 4] is pooled from: one of side `canonical` at stride 16, one twice
+    as large at twice the stride; of maps at strides 4 to 32 it is floor(4 + log2(sqrt(w h) / canonical)) of P2 to P5
+    (FPN, arXiv:1612.03144, equation 1)."""
+    side = (regions[..., 2:] - regions[..., :2]).clamp_min(0).prod(-1).sqrt()
+    level = (side * 16 / (canonical * strides[0])).clamp_min(1e-6).log2() + 1e-6  # a side of exactly 2^n is no less
+    return level.floor().long().clamp(0, len(strides) - 1)
+
+
 class RegionHead(nn.Module):
     """Regions of maps to a class each and a box for each class (Fast R-CNN, arXiv:1504.08083).
 
+    strides: of the maps, each twice the one before; of a pyramid a region is pooled from the map that `level_of` says.
     pooling: `pool` takes the greatest value of each bin, of whole cells; `align` interpolates (arXiv:1703.06870).
+    maps: [B, C, H, W] of each stride; further ones are not read.
     """
 
     def __init__(
@@ -151,7 +155,8 @@ class RegionHead(nn.Module):
         channels: int,
         num_classes: int,
         *,
-        stride: int,
+        strides: Sequence[int],
+        canonical: float = 224,
         units: int = 4096,
         bins: int = 7,
         pooling: Literal["pool", "align"] = "pool",
@@ -162,7 +167,8 @@ class RegionHead(nn.Module):
         beta: float = 1.0,
     ) -> None:
         super().__init__()
-        self.num_classes, self.stride, self.bins, self.pooling = num_classes, stride, bins, pooling
+        self.num_classes, self.strides, self.canonical = num_classes, tuple(strides), canonical
+        self.bins, self.pooling = bins, pooling
         self.count, self.share, self.low, self.beta = count, share, low, beta
         self.layers = nn.Sequential(
             nn.Linear(channels * bins**2, units), nn.ReLU(inplace=True), nn.Dropout(dropout),
@@ -175,24 +181,33 @@ class RegionHead(nn.Module):
         for layer in (self.score, self.box):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, maps_BCHW: Tensor, regions_BR4: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Sequence[Tensor], regions_BR4: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, R, K + 1] and box corrections [B, R, K, 4] of regions in pixels of the image."""
         B, R, _ = regions_BR4.shape
-        pooled = self.pool(maps_BCHW, regions_BR4)
-        x = self.layers(pooled.flatten(1))
+        x = self.layers(self.pool(maps, regions_BR4).flatten(1))
         return self.score(x).view(B, R, -1), self.box(x).view(B, R, self.num_classes, 4)
 
-    def pool(self, maps_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
+    def pool(self, maps: Sequence[Tensor], regions_BR4: Tensor) -> Tensor:
+        """[B R, C, bins, bins]. Each map pools all regions, those of others as an empty one in a corner, which costs
+        little: the host does not know how many are its own."""
         from torchvision import ops
 
-        rows = rows_of(regions_BR4, maps_BCHW.dtype)
-        if self.pooling == "pool":
-            pooled: Tensor = ops.roi_pool(maps_BCHW, rows, self.bins, 1 / self.stride)
-        else:
-            pooled = ops.roi_align(maps_BCHW, rows, self.bins, 1 / self.stride, sampling_ratio=2, aligned=True)
-        return pooled
+        rows_N5 = rows_of(regions_BR4, maps[0].dtype)
+        level_N = level_of(regions_BR4, self.strides, self.canonical).flatten()
+        found = rows_N5
+        for number, (maps_BCHW, stride) in enumerate(zip(maps, self.strides, strict=False)):
+            own_N = level_N == number
+            own_rows_N5 = rows_N5.masked_fill(~own_N[:, None], 0)
+            if self.pooling == "pool":
+                pooled: Tensor = ops.roi_pool(maps_BCHW, own_rows_N5, self.bins, 1 / stride)
+            else:
+                pooled = ops.roi_align(maps_BCHW, own_rows_N5, self.bins, 1 / stride, sampling_ratio=2, aligned=True)
+            found = torch.where(own_N[:, None, None, None], pooled, found) if number else pooled
+        return found
 
-    def losses(self, maps_BCHW: Tensor, regions_BN4: Tensor, valid_BN: Tensor, boxes_BM5: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, maps: Sequence[Tensor], regions_BN4: Tensor, valid_BN: Tensor, boxes_BM5: Tensor
+    ) -> dict[str, Tensor]:
         """class and box, [B]: over `count` of an image's regions and its objects, `share` of them from an overlap of
         0.5 with an object on, the others from `low` to 0.5. Both are means over the sampled regions, and a box is the
         sum over its four numbers."""
@@ -201,7 +216,7 @@ class RegionHead(nn.Module):
         )
         kind_BR = matched_BR5[..., 4].long().clamp_min(0)
 
-        logits_BRK, delta_BRK4 = self(maps_BCHW, regions_BR4)
+        logits_BRK, delta_BRK4 = self(maps, regions_BR4)
         label_BR = torch.where(positive_BR, kind_BR, self.num_classes)
         class_BR = F.cross_entropy(logits_BRK.float().movedim(-1, 1), label_BR, reduction="none")
         own_BR4 = delta_BRK4.gather(2, kind_BR[..., None, None].expand(-1, -1, 1, 4))[:, :, 0].float()
@@ -215,21 +230,19 @@ class RegionHead(nn.Module):
 
     def detections(
         self,
-        maps_BCHW: Tensor,
+        maps: Sequence[Tensor],
         regions_BN4: Tensor,
         valid_BN: Tensor,
-        height: int,
-        width: int,
+        size_B2: Tensor,
         *,
         least_score: float,
         overlap: float,
     ) -> list[Tensor]:
         """Of each image [D, 6]: of every class the regions, moved, of which of two that overlap more the better one is
         kept."""
-        logits_BNK, delta_BNK4 = self(maps_BCHW, regions_BN4)
+        logits_BNK, delta_BNK4 = self(maps, regions_BN4)
         score_BNK = logits_BNK.float().softmax(-1)[..., :-1] * valid_BN.unsqueeze(-1)
-        box_BNK4 = clip(
-            decode(delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float(), regions_BN4.unsqueeze(2)), height, width
-        )
+        delta_BNK4 = delta_BNK4.float() * delta_BNK4.new_tensor(SCALES).float()
+        box_BNK4 = clip(decode(delta_BNK4, regions_BN4.unsqueeze(2)), size_B2[:, None, None])
         pairs = zip(box_BNK4, score_BNK, strict=True)
         return [best_of(box_NK4, score_NK, least_score, overlap) for box_NK4, score_NK in pairs]

@@ -17,20 +17,21 @@ from dlx.config import checks
 from dlx.models.detection.region_classifier import RegionClassifier
 from dlx.models.detection.regions import rows_of
 from dlx.models.layers import check_stride, map_at
-from dlx.tasks.spec import ProposedBoxes
+from dlx.tasks.spec import ProposedBoxes, SizedProposedBoxes
 from dlx.tasks.system import Objective, Trunk
 
 PYRAMID = (6, 3, 2, 1)  # bins of a side: 50 in all
 
 
 class SPPNet(RegionClassifier):
-    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used. together: share of the
-    training in which the trunk learns too; 0 where it comes from a run. For the others see `RegionClassifier`."""
+    """trunk: a network that offers `maps` (vgg, resnet); stride: of the map that is used, of several the last
+    (conv5 of VGG). together: share of the training in which the trunk learns too; 0 where it comes from a run. For
+    the others see `RegionClassifier`."""
 
     def __init__(
         self,
         *,
-        spec: ProposedBoxes,
+        spec: SizedProposedBoxes | ProposedBoxes,
         trunk: Trunk,
         stride: int = 16,
         pyramid: tuple[int, ...] = PYRAMID,

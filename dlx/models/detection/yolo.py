@@ -11,12 +11,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlx.config import checks
 from dlx.models.detection.regions import best_of
+from dlx.tasks.average_precision import pair_iou
+from dlx.tasks.classification import soft_labels
 from dlx.tasks.detection import Detector, padded
-from dlx.tasks.spec import BoxedImages
+from dlx.tasks.spec import BoxedImages, SizedBoxedImages
 from dlx.tasks.system import Batch, Objective
 
 # (kernel, channels) of a convolution, or with its stride; `P` is a pooling: figure 3 up to the dense layers.
@@ -38,7 +41,8 @@ class YOLO(Detector):
 
     head: `dense`, the paper's two layers, sees the whole image; `conv` is a 1x1 convolution, whose cells are those of
     the last maps. cells: S, of the dense head; the other has as many as its maps. boxes: B. units: of the dense layer.
-    least_score: of a detection, below which it is left out.
+    size: a side or [height, width] that each image, whole, is stretched to (448 in the paper); None: that of the
+    images, or of the largest. least_score: of a detection, below which it is left out.
     """
 
     takes = ("weight",)
@@ -47,13 +51,14 @@ class YOLO(Detector):
     def __init__(
         self,
         *,
-        spec: BoxedImages,
+        spec: SizedBoxedImages | BoxedImages,
         network: Literal["paper", "small"] = "paper",
         head: Literal["dense", "conv"] = "dense",
         cells: int = 7,
         boxes: int = 2,
         units: int = 4096,
         dropout: float = 0.5,
+        size: int | tuple[int, int] | None = None,
         least_score: float = 0.01,
     ) -> None:
         super().__init__(spec=spec)
@@ -61,6 +66,9 @@ class YOLO(Detector):
         checks.one_of(("dense", "conv"), head=head)
         checks.at_least(1, cells=cells, boxes=boxes, units=units)
         checks.between("[0, 1)", dropout=dropout, least_score=least_score)
+        sides = (size, size) if isinstance(size, int) else size
+        checks.at_least(1, size=min(sides) if sides else None)
+        self.height, self.width = sides or (spec.image.height, spec.image.width)
         self.boxes, self.least_score = boxes, least_score
         self.outputs = 5 * boxes + len(self.classes)
         layers, strides = PAPER if network == "paper" else SMALL, 1
@@ -81,10 +89,10 @@ class YOLO(Detector):
             parts += [] if network == "paper" else [nn.BatchNorm2d(width)]
             parts.append(nn.LeakyReLU(0.1, inplace=True))
             channels = width
-        if min(spec.image.height, spec.image.width) < strides:
+        if min(self.height, self.width) < strides:
             raise ValueError(f"network {network} needs images of {strides} pixels at least")
         self.convolutions = nn.Sequential(*parts)
-        rows, columns = spec.image.height // strides, spec.image.width // strides
+        rows, columns = self.height // strides, self.width // strides
         if head == "dense":
             self.rows = self.columns = cells
             self.head: nn.Module = nn.Sequential(
@@ -108,13 +116,29 @@ class YOLO(Detector):
         return cells
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.losses(self(batch["image"]), self.targets(batch["boxes"]))
-        return self.total(terms, batch)
+        image, factor_N4 = self.stretched(batch)
+        boxes_NM5 = torch.cat([batch["boxes"][..., :4] * factor_N4.unsqueeze(1), batch["boxes"][..., 4:]], -1)
+        return self.total(self.losses(self(image), self.targets(boxes_NM5)), batch)
+
+    def stretched(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The images without padding, each scaled to the input's height and width, and the factors of x, y, x and y,
+        [N, 4]."""
+        image: Tensor = batch["image"]
+        size_N2 = self.image_sizes(batch)
+        factor_N2 = size_N2.new_tensor([self.width, self.height]).float() / size_N2.flip(1)
+        if "size" in batch or image.shape[-2:] != (self.height, self.width):
+            share_N2 = size_N2.flip(1) / size_N2.new_tensor([image.shape[-1], image.shape[-2]])
+            # From places in the input to places in the padded image, both from -1 to 1.
+            place_N23 = torch.cat([torch.diag_embed(share_N2), (share_N2 - 1).unsqueeze(2)], 2).to(image.dtype)
+            shape = [*image.shape[:2], self.height, self.width]
+            grid_NHW2 = F.affine_grid(place_N23, shape, align_corners=False)
+            image = F.grid_sample(image, grid_NHW2, padding_mode="border", align_corners=False)
+        return image, torch.cat([factor_N2, factor_N2], 1)
 
     def targets(self, boxes_NM5: Tensor) -> dict[str, Tensor]:
-        """Of each object: whether it is there and the first of its cell (which predicts one set of classes), the cell,
-        the class, and centre and size as shares of the image, [N, M, 4]."""
-        H, W = self.spec.image.height, self.spec.image.width
+        """Of each object in pixels of the input: whether it is there and the first of its cell (which predicts one set
+        of classes), the cell, the class, and centre and size as shares of the image, [N, M, 4]."""
+        H, W = self.height, self.width
         size_4 = boxes_NM5.new_tensor([W, H, W, H])
         share_NM4 = boxes_NM5[..., :4] / size_4
         centre_NM2 = (share_NM4[..., :2] + share_NM4[..., 2:]) / 2
@@ -146,16 +170,16 @@ class YOLO(Detector):
         corner_NM12 = targets["corner"].unsqueeze(2)
         centre_NMB2 = (predicted_NMB5[..., :2] + corner_NM12) / grid_2
         found_NMB4 = torch.cat([centre_NMB2, predicted_NMB5[..., 2:4].square()], -1)
-        iou_NMB = centred_iou(found_NMB4, box_NM4.unsqueeze(2)).detach()
+        iou_NMB = pair_iou(corners(found_NMB4), corners(box_NM4).unsqueeze(2)).detach()
         far_NMB = (found_NMB4 - box_NM4.unsqueeze(2)).detach().square().sum(-1)
         none_NM1 = iou_NMB.amax(-1, keepdim=True) <= 0  # where none overlaps the closest one answers (darknet's rule)
-        answers_NMB = one_hot(torch.where(none_NM1, -far_NMB, iou_NMB).argmax(-1), B) * wanted_NM1
+        answers_NMB = soft_labels(torch.where(none_NM1, -far_NMB, iou_NMB).argmax(-1), B) * wanted_NM1
 
         coordinates_NMB = (predicted_NMB5[..., :4] - aim_NM4.unsqueeze(2)).square().sum(-1)
         confidence_NMB = predicted_NMB5[..., 4]
         all_confidence_NCB = flat_NCO[..., : 5 * B].unflatten(-1, (B, 5))[..., 4]
         empty_N = all_confidence_NCB.square().sum((1, 2)) - (confidence_NMB.square() * answers_NMB).sum((1, 2))
-        class_NM = (own_NMO[..., 5 * B :] - one_hot(targets["class"], K)).square().sum(-1)
+        class_NM = (own_NMO[..., 5 * B :] - soft_labels(targets["class"], K)).square().sum(-1)
         return {
             "coordinates": COORDINATES * (coordinates_NMB * answers_NMB).sum((1, 2)),
             "object": ((confidence_NMB - iou_NMB).square() * answers_NMB).sum((1, 2)),
@@ -164,9 +188,9 @@ class YOLO(Detector):
         }
 
     def decode(self, cells_NSSO: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes in pixels [N, S S B, 4], and scores of the classes, confidence times probability, [N, S S B, K]."""
-        H, W = self.spec.image.height, self.spec.image.width
-        B = self.boxes
+        """Boxes in pixels of the input [N, S S B, 4], and scores of the classes, confidence times probability,
+        [N, S S B, K]."""
+        H, W, B = self.height, self.width, self.boxes
         box_NSSB5 = cells_NSSO[..., : 5 * B].float().unflatten(-1, (B, 5))
         rows, columns = (torch.arange(size, device=cells_NSSO.device) for size in (self.rows, self.columns))
         corner_SS2 = torch.stack([columns.expand(self.rows, -1), rows.unsqueeze(1).expand(-1, self.columns)], -1)
@@ -179,7 +203,9 @@ class YOLO(Detector):
         return torch.cat([low, high], -1).flatten(1, 3), score.flatten(1, 3)
 
     def detect(self, batch: Batch) -> Tensor:
-        boxes_NA4, score_NAK = self.decode(self(batch["image"]))
+        image, factor_N4 = self.stretched(batch)
+        boxes_NA4, score_NAK = self.decode(self(image))
+        boxes_NA4 = boxes_NA4 / factor_N4.unsqueeze(1)
         pairs = zip(boxes_NA4.unsqueeze(2).expand(*score_NAK.shape, 4), score_NAK, strict=True)
         return padded([best_of(box_AK4, score_AK, self.least_score, OVERLAP) for box_AK4, score_AK in pairs])
 
@@ -191,13 +217,6 @@ class Last(nn.Module):
         return x.movedim(1, -1)
 
 
-def one_hot(index: Tensor, count: int) -> Tensor:
-    return (index.unsqueeze(-1) == torch.arange(count, device=index.device)).float()
-
-
-def centred_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Of boxes of centre, width and height, [..., 4] each."""
-    low = torch.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
-    high = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2)
-    both = (high - low).clamp_min(0).prod(-1)
-    return both / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - both).clamp_min(1e-9)
+def corners(box: Tensor) -> Tensor:
+    """x1, y1, x2, y2 of boxes of centre, width and height, [..., 4]."""
+    return torch.cat([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], -1)

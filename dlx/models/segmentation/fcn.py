@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from dlx.config import checks
 from dlx.models.layers import check_maps, map_channels
 from dlx.tasks.segmentation import Segmentation
-from dlx.tasks.spec import MaskedImages
+from dlx.tasks.spec import MaskedImages, SizedMaskedImages
 from dlx.tasks.system import Trunk
 
 BORDER = 100  # pixels that the paper's first convolution pads with
+PAPER_KERNEL = 7
 CROPS = {32: 19, 16: 27, 8: 31}  # of the paper's last map
 SKIP_CROPS = {16: 5, 8: 9}  # of the scores of the trunk's map at that stride
 
@@ -36,7 +37,7 @@ class FCN(Segmentation):
     def __init__(
         self,
         *,
-        spec: MaskedImages,
+        spec: SizedMaskedImages | MaskedImages,
         trunk: Trunk,
         stride: Literal[32, 16, 8] = 8,
         units: int = 4096,
@@ -52,14 +53,18 @@ class FCN(Segmentation):
         checks.between("[0, 1)", dropout=dropout)
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, so that its maps stay aligned, got {kernel}")
+        if padding == "paper" and kernel != PAPER_KERNEL:
+            raise ValueError(
+                f"kernel must be {PAPER_KERNEL} with padding paper, whose cuts are made for it, got {kernel}"
+            )
         check_maps(trunk)
         self.trunk: Any = trunk
         self.stride, self.padding = stride, padding
-        K, channels = self.num_classes, map_channels(trunk, spec.image.channels)
+        K, channels = self.num_classes, map_channels(trunk, spec.image.channels, first=True)
         self.coarsest = max(channels)
         if missing := [at for at in (16, 8) if at >= stride and at < self.coarsest and at not in channels]:
             raise ValueError(
-                f"stride {stride} needs a map of the trunk at stride {missing[0]}; it has {list(channels)}"
+                f"stride {stride} needs a map of the trunk at stride {missing[0]}; it has {sorted(channels)}"
             )
         if stride > self.coarsest:
             raise ValueError(f"stride must be at most {self.coarsest}, that of the trunk's last maps, got {stride}")
@@ -95,7 +100,8 @@ class FCN(Segmentation):
         missing = (-(size + 2 * border) % self.coarsest for size in (W, H))
         padded = F.pad(x_BCHW, [side for more in missing for side in (border, border + more)])
         maps = self.trunk.maps(padded)
-        by_stride = {round(padded.shape[-1] / each.shape[-1]): each for each in maps}
+        # Of several at a stride the first: pool4, not conv5.
+        by_stride = {round(padded.shape[-1] / each.shape[-1]): each for each in reversed(maps)}
         scores = self.score(self.head(maps[-1]))
         for at, score, up in zip(self.skips, self.skip_scores, self.upsampling, strict=True):
             scores = up(scores)

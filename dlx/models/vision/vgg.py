@@ -95,10 +95,15 @@ class VGG(Supervised):
             nn.init.normal_(self.fc8.weight, std=0.01)
 
     def maps(self, x_BCHW: Tensor) -> list[Tensor]:
-        """The maps after each stage, the finest first."""
+        """The maps of each stage before its pooling and after it, the finest first. Of a stride, pool4 and then conv5,
+        FCN reads the first and detectors the last."""
         found = []
         for stage in self.stages:
-            x_BCHW = stage(x_BCHW)
+            assert isinstance(stage, nn.Sequential)
+            for layer in stage:
+                if isinstance(layer, nn.MaxPool2d):
+                    found.append(x_BCHW)
+                x_BCHW = layer(x_BCHW)
             found.append(x_BCHW)
         return found
 

@@ -25,7 +25,7 @@ def small(**arguments):
         "stride": 8, "sizes": (12, 24), "channels": 8, "units": 16, "proposals": (40, 30), "regions": 16,
         "anchors_sampled": 32,
     }  # fmt: skip
-    return FasterRCNN(spec=spec(), trunk=trunk, **{**given, **arguments})
+    return FasterRCNN(**{"spec": spec(), "trunk": trunk, **given, **arguments})
 
 
 def scene():
@@ -60,7 +60,7 @@ class Logits(torch.nn.Module):
         self.system = system
 
     def forward(self, features):
-        logits, delta = self.system.rpn(features[0])
+        logits, delta = self.system.rpn(features)
         _, _, H, W = features[0].shape
         score = (logits[..., 1] - logits[..., 0]).view(-1, H, W, 6).permute(0, 3, 1, 2)
         return [score], [delta.view(-1, H, W, 24).permute(0, 3, 1, 2)]
@@ -76,7 +76,7 @@ def test_proposals_and_losses_are_those_of_torchvision():
     for parameter in system.rpn.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     logits, delta = system.rpn(maps)
-    regions, valid = system.propose(logits, delta, anchors, 40)
+    regions, valid = system.propose(logits, delta, anchors, system.image_sizes(batch), 40)
     reference = RegionProposalNetwork(
         Same(anchors), Logits(system), 0.7, 0.3, 2000, 1.0, {"training": 240, "testing": 240},
         {"training": 40, "testing": 40}, 0.7,
@@ -84,7 +84,7 @@ def test_proposals_and_losses_are_those_of_torchvision():
     images = ImageList(batch["image"], [(64, 64)] * 2)
     targets = [{"boxes": boxes[boxes[:, 4] >= 0, :4]} for boxes in batch["boxes"]]
     reference.eval()
-    expected, _ = reference(images, {"0": maps})
+    expected, _ = reference(images, {"0": maps[0]})
     for number, boxes in enumerate(expected):
         assert int(valid[number].sum()) == len(boxes)
         assert torch.allclose(regions[number, : len(boxes)], boxes, atol=1e-4)
@@ -93,7 +93,7 @@ def test_proposals_and_losses_are_those_of_torchvision():
     aims = reference.box_coder.encode(matched, [anchors[inside]] * 2)
     score = (logits[..., 1] - logits[..., 0])[:, inside].flatten().unsqueeze(1)
     class_, box = reference.compute_loss(score, delta[:, inside].flatten(0, 1), labels, aims)
-    found = system.rpn_losses(logits, delta, anchors, batch["boxes"])
+    found = system.rpn_losses(logits, delta, anchors, batch["boxes"], system.image_sizes(batch))
     counted = torch.stack([(part >= 0).sum() for part in labels])
     ours = {name: float((value * counted).sum() / counted.sum()) for name, value in found.items()}
     assert ours == pytest.approx({"rpn_class": float(class_), "rpn_box": float(box)}, rel=1e-4)
@@ -105,7 +105,7 @@ def test_no_gradient_goes_through_the_places_of_proposals():
     maps = system.maps(batch["image"])
     logits, delta = system.rpn(maps)
     with torch.no_grad():
-        regions, valid = system.propose(logits, delta, system.anchors_of(maps), 40)
+        regions, valid = system.propose(logits, delta, system.anchors_of(maps), system.image_sizes(batch), 40)
     loss = sum(term.sum() for term in system.head.losses(maps, regions, valid, batch["boxes"]).values())
     loss.backward()
     assert all(p.grad is None for p in system.rpn.parameters())
@@ -176,3 +176,50 @@ def test_it_finds_the_shapes(dlx_call):
     call = dlx_call("train", "model=faster_rcnn", "--json")
     assert call.code == 0, call.err
     assert json.loads(call.out)["metrics"]["test/map50"] >= 0.9
+
+
+def test_alternating_training_moves_what_its_stage_is_of():
+    """Running means of batch norm too; and it finds boxes with the trunk of which its RPN learned."""
+    torch.manual_seed(0)
+    trunk = VGG(spec=Images(image=spec().image), depth=11, width=0.1, stem="paper", batch_norm=True)
+    system = small(training="alternating", trunk=trunk)
+    assert system.stage_starts(8) == [0, 2, 4, 6]
+    batch = scene()
+    moved = []
+    for stage in range(4):
+        (objective,) = system.objectives(stage)
+        before = {name: value.clone() for name, value in system.state_dict().items() if name != "is_shared"}
+        system.zero_grad()
+        loss, logs = system.training_loss(batch, objective)
+        loss.backward()
+        torch.optim.SGD(objective.params, lr=0.1).step()
+        after = system.state_dict()
+        moved.append({name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])})
+        assert set(logs) == ({"rpn_class", "rpn_box"} if stage % 2 == 0 else {"class", "box"})
+        assert bool(system.is_shared) == (stage >= 2)
+        assert system.training
+        assert trunk.training
+    assert moved == [{"first_trunk", "rpn"}, {"trunk", "head"}, {"rpn"}, {"head"}]
+
+
+def test_proposals_come_from_the_trunk_that_the_rpn_has_learned_on():
+    system = small(training="alternating").eval()
+    batch = scene()
+    for parameter in system.first_trunk.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad():
+        apart = system.detect(batch)
+        joint = small()
+        joint.load_state_dict({k: v for k, v in system.state_dict().items() if not k.startswith(("first", "is_"))})
+        assert not torch.equal(apart, joint.eval().detect(batch))
+        system.is_shared.fill_(True)
+        assert torch.equal(system.detect(batch), joint.detect(batch))
+
+
+def test_alternating_training_needs_a_step_for_each_stage(dlx_call):
+    words = ("data.samples=40", "data.side=64", "data.batch_size=8", "model.trunk.width=0.1", "model.units=16")
+    call = dlx_call("train", "model=faster_rcnn", "model.training=alternating", "trainer.max_steps=3", *words)
+    assert call.code == 2
+    assert "training: alternating takes 4 steps or more, got 3" in call.err
+    call = dlx_call("train", "model=faster_rcnn", "model.training=alternating", "trainer.max_steps=4", *words, "--json")
+    assert call.code == 0, call.err

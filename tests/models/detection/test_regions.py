@@ -13,10 +13,10 @@ from dlx.models.detection.regions import (
     clip,
     decode,
     encode,
-    overlaps,
     sample,
     smooth_l1,
 )
+from dlx.tasks.average_precision import box_iou
 
 
 def test_the_box_transform_of_the_hand_example():
@@ -58,12 +58,12 @@ def test_states_of_regions():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 0, 0]]])
     there = torch.tensor([[True, True, False]])
     regions = torch.tensor([[[0.0, 0, 10, 9], [0, 0, 10, 5], [50, 50, 60, 60], [20, 20, 30, 24]]])
-    object_, state = assign(overlaps(regions, boxes), there, high=0.7, low=0.3, best_too=False)
+    object_, state = assign(box_iou(regions, boxes), there, high=0.7, low=0.3, best_too=False)
     assert object_[0, [0, 1, 3]].tolist() == [0, 0, 1]
     assert state.tolist() == [[1, -1, 0, -1]]
-    _, state = assign(overlaps(regions, boxes), there, high=0.7, low=0.3, best_too=True)
+    _, state = assign(box_iou(regions, boxes), there, high=0.7, low=0.3, best_too=True)
     assert state.tolist() == [[1, -1, 0, 1]]  # the second object's best, at 0.4
-    _, state = assign(overlaps(regions, boxes), there, high=0.7, low=0.5, least=0.1)
+    _, state = assign(box_iou(regions, boxes), there, high=0.7, low=0.5, least=0.1)
     assert state.tolist() == [[1, -1, -1, 0]]
 
 
@@ -71,7 +71,7 @@ def test_every_object_has_an_anchor():
     torch.manual_seed(0)
     low = torch.rand(8, 3, 2) * 60
     boxes = torch.cat([low, low + 6 + 28 * torch.rand(8, 3, 2)], -1)
-    iou = overlaps(anchors(12, 12, 8, (16.0, 24.0, 36.0), (0.5, 1.0, 2.0)).expand(8, -1, 4), boxes)
+    iou = box_iou(anchors(12, 12, 8, (16.0, 24.0, 36.0), (0.5, 1.0, 2.0)).expand(8, -1, 4), boxes)
     _, state = assign(iou, torch.ones(8, 3, dtype=torch.bool), high=0.7, low=0.3, best_too=True)
     best = iou.amax(1)
     for image in range(8):
@@ -92,7 +92,7 @@ def test_a_sample_is_balanced():
 
 def head(**arguments):
     torch.manual_seed(0)
-    return RegionHead(6, 3, stride=4, units=16, bins=3, dropout=0.0, beta=1 / 9, **arguments)
+    return RegionHead(6, 3, strides=(4,), units=16, bins=3, dropout=0.0, beta=1 / 9, **arguments)
 
 
 def test_losses_are_those_of_torchvision():
@@ -103,15 +103,15 @@ def test_losses_are_those_of_torchvision():
     low = torch.rand(2, 30, 2) * 30
     regions = torch.cat([low, low + 4 + 12 * torch.rand(2, 30, 2)], -1)
     boxes = torch.cat([regions[:, :2] + 1, torch.tensor([[[0.0], [2.0]]] * 2)], -1)
-    found = part.losses(maps, regions, torch.ones(2, 30, dtype=torch.bool), boxes)
+    found = part.losses([maps], regions, torch.ones(2, 30, dtype=torch.bool), boxes)
     everything = torch.cat([regions, boxes[..., :4]], 1)
     labels, aims, logits, deltas = [], [], [], []
     for image in range(2):
-        iou = overlaps(everything[image : image + 1], boxes[image : image + 1, :, :4])[0]
+        iou = box_iou(everything[image : image + 1], boxes[image : image + 1, :, :4])[0]
         best, index = iou.max(1)
         labels.append(torch.where(best >= 0.5, boxes[image, index, 4].long() + 1, 0))  # there background is 0
         aims.append(encode(boxes[image, index, :4], everything[image]) / torch.tensor(SCALES))
-        score, delta = part(maps[image : image + 1], everything[image : image + 1])
+        score, delta = part([maps[image : image + 1]], everything[image : image + 1])
         logits.append(torch.cat([score[0, :, 3:], score[0, :, :3]], 1))
         deltas.append(torch.cat([torch.zeros(32, 4), delta[0].flatten(1)], 1))
     for image in range(2):
@@ -124,7 +124,7 @@ def test_region_pooling_is_a_plain_double_loop():
     part = head()
     maps = torch.randn(1, 6, 12, 12)
     regions = torch.tensor([[[4.0, 8, 30, 44], [0, 0, 8, 8]]])
-    pooled = part.pool(maps, regions)
+    pooled = part.pool([maps], regions)
     for number, (x1, y1, x2, y2) in enumerate((regions[0] / 4).round().int().tolist()):
         height, width = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
         for i in range(3):
@@ -138,10 +138,10 @@ def test_padded_regions_are_never_learned_from():
     part = head(count=8)
     maps, boxes = torch.randn(1, 6, 12, 12), torch.tensor([[[4.0, 8, 30, 44, 1], [0, 0, 0, 0, -1]]])
     nowhere = torch.zeros(1, 20, 4)
-    terms = part.losses(maps, nowhere, torch.zeros(1, 20, dtype=torch.bool), boxes)
-    score, _ = part(maps, boxes[:, :1, :4])
+    terms = part.losses([maps], nowhere, torch.zeros(1, 20, dtype=torch.bool), boxes)
+    score, _ = part([maps], boxes[:, :1, :4])
     assert float(terms["class"]) == pytest.approx(float(F.cross_entropy(score[0], torch.tensor([1]))), rel=1e-5)
 
 
 def test_clip():
-    assert clip(torch.tensor([-3.0, 2, 50, 70]), 60, 40).tolist() == [0, 2, 40, 60]
+    assert clip(torch.tensor([-3.0, 2, 50, 70]), torch.tensor([60, 40])).tolist() == [0, 2, 40, 60]

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from dlx.models.detection.yolo import YOLO, centred_iou
-from dlx.tasks.average_precision import box_iou
+from dlx.models.detection.yolo import YOLO, corners
+from dlx.tasks.average_precision import pair_iou
 from dlx.tasks.spec import BoxedImages, Boxes, Image
 
 
@@ -100,8 +100,12 @@ def test_no_gradient_goes_through_the_overlap():
 
 def test_overlap_of_centred_boxes():
     a, b = torch.rand(5, 4), torch.rand(5, 4)
-    corners = [torch.cat([x[:, :2] - x[:, 2:] / 2, x[:, :2] + x[:, 2:] / 2], 1) for x in (a, b)]
-    assert torch.allclose(centred_iou(a, b), box_iou(*corners).diagonal(), atol=1e-6)
+    size = (torch.minimum(a[:, :2] + a[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2)) - (
+        torch.maximum(a[:, :2] - a[:, 2:] / 2, b[:, :2] - b[:, 2:] / 2)
+    )
+    both = size.clamp_min(0).prod(1)
+    expected = both / (a[:, 2:].prod(1) + b[:, 2:].prod(1) - both)
+    assert torch.allclose(pair_iou(corners(a), corners(b)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ def test_trunks_that_offer_maps(trunk):
     [
         ({"stride": 4}, "stride must be"),
         ({"kernel": 4}, "kernel must be odd"),
+        ({"kernel": 3, "padding": "paper"}, "kernel must be 7 with padding paper"),
         ({"trunk": CNN(spec=Images(image=spec().image))}, "trunk must offer the maps of its stages"),
         ({"trunk": ResNet(spec=Images(image=spec().image), depth=20, stem="3x3")}, "stride must be at most 4"),
     ],
