@@ -51,7 +51,8 @@ LEAST = 256  # pixels of the longer side of a picture: smaller ones are enlarged
 @dataclass(frozen=True)
 class Overlay:
     """A photo, uint8 [H, W, C], with boxes (x1, y1, x2, y2 in its pixels, a text each, and the number of its class, by
-    which it is colored) or with a mask of classes (int [H, W], -1 where there is none) laid over it. caption: above."""
+    which it is colored) or with a mask of classes (int [H, W], -1 where there is none) laid over it. caption: above.
+    palette: of the classes, uint8 [K, 3]."""
 
     photo: Any
     boxes: Sequence[tuple[float, float, float, float]] = ()
@@ -59,6 +60,7 @@ class Overlay:
     mask: Any = None
     kinds: Sequence[int] = ()
     caption: str = ""
+    palette: Any = COLORS
 
 
 @dataclass(frozen=True)
@@ -343,7 +345,7 @@ def _draw_overlay(overlay: Overlay) -> Image.Image:
     factor = image.width // np.asarray(overlay.photo).shape[1]
     if overlay.mask is not None:
         mask = np.asarray(overlay.mask)
-        colors = np.array(COLORS, np.uint8)[np.maximum(mask, 0) % len(COLORS)]
+        colors = np.asarray(overlay.palette, np.uint8)[np.maximum(mask, 0) % len(overlay.palette)]
         alpha = Image.fromarray(np.where(mask >= 0, 140, 0).astype(np.uint8))
         layers = (Image.fromarray(colors), alpha)
         layer, alpha = (layer.resize(image.size, Image.Resampling.NEAREST) for layer in layers)

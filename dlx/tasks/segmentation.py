@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlx.runs.media import LabelImage, Overlay, grid, with_legend
+from dlx.runs.media import LabelImage, Overlay, grid, overlay_pixels, with_legend
 from dlx.tasks.answer import Answer, Report
 from dlx.tasks.confusion import draw_confusion
 from dlx.tasks.spec import MaskedImages
@@ -141,10 +141,13 @@ class Segmentation(System):
         found = F.interpolate(mask_HW[None, None].to(torch.uint8), size, mode="nearest-exact")[0, 0]
         return LabelImage(found.numpy(), self.spec.mask.palette.numpy())
 
-    def _overlay(self, image_1CHW: Tensor, mask_HW: Tensor, title: str) -> Overlay:
-        """The first class, which is the background or the most common one, is left clear."""
-        photo = self.spec.image.draw(image_1CHW)[0]
-        return Overlay(photo, mask=torch.where(mask_HW > 0, mask_HW, -1).cpu().numpy())
+    def _overlay(self, image_1CHW: Tensor, mask_HW: Tensor, title: str) -> Any:
+        """With the names of the classes that are there. The first one, which is the background or the most common one,
+        is left clear."""
+        photo, palette = self.spec.image.draw(image_1CHW)[0], self.spec.mask.palette.numpy()
+        over = Overlay(photo, mask=torch.where(mask_HW > 0, mask_HW, -1).cpu().numpy(), palette=palette)
+        there = sorted(set(mask_HW.flatten().tolist()) - {0})
+        return with_legend(overlay_pixels(over), title, [self.spec.mask.classes[k] for k in there], palette[there])
 
     def _strips(self, batch: Batch, predicted_BHW: Tensor) -> Tensor:
         """Image, truth and prediction beside each other, uint8 [B, H, 3 W, 3]; void is black."""
