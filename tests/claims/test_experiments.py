@@ -28,6 +28,7 @@ SMALL = {
     ],
     "receptive_field": ["experiment.channels=4"],
     "receptive_fields": ["experiment.side=5", "experiment.cnn_depth=3", "experiment.hidden=8"],
+    "deconvolution": ["experiment.kernels=[2,3]", "experiment.strides=[1,2]", "experiment.side=9"],
     "bottleneck": ["experiment.channels=16", "experiment.squeezed=4", "experiment.side=4"],
     "convolution": ["experiment.digits=[3]", "experiment.scale=1"],
     "activations": ["trainer.epochs=2", "experiment.depth=3", "experiment.width=8", "experiment.seeds=1"],
