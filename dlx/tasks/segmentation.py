@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlx.runs.media import Overlay, grid
 from dlx.tasks.answer import Answer, Report
@@ -19,7 +19,7 @@ from dlx.tasks.spec import MaskedImages
 from dlx.tasks.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from dlx.tasks.system import Batch, Objective, Statistics
 
@@ -166,3 +166,29 @@ def iou(confusion_KK: Tensor) -> Tensor:
     """Pixels in both over pixels in either, [K]; NaN for a class that is neither there nor predicted."""
     hits_K = confusion_KK.diagonal()
     return hits_K / (confusion_KK.sum(0) + confusion_KK.sum(1) - hits_K)
+
+
+def convolutional(dense: nn.Linear, channels: int, height: int, width: int) -> nn.Conv2d:
+    """A dense layer on flattened maps [C, h, w] as a convolution of kernel h x w with the same parameters: on maps of
+    that size it gives the same numbers, on larger ones those of each window."""
+    if dense.in_features != channels * height * width:
+        raise ValueError(f"dense has {dense.in_features} inputs, not {channels} x {height} x {width}")
+    like = {"dtype": dense.weight.dtype, "device": dense.weight.device}
+    layer = nn.Conv2d(channels, dense.out_features, (height, width), bias=dense.bias is not None, **like)  # type: ignore[arg-type]
+    with torch.no_grad():
+        layer.weight.copy_(dense.weight.view(dense.out_features, channels, height, width))
+        if dense.bias is not None and layer.bias is not None:
+            layer.bias.copy_(dense.bias)
+    return layer
+
+
+def convolutional_head(layers: Iterable[nn.Module], channels: int, height: int, width: int) -> nn.Sequential:
+    """The dense layers of a classifier, which follow maps [C, h, w], as convolutions that take maps of any size."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            found.append(convolutional(layer, channels, height, width))
+            channels, height, width = layer.out_features, 1, 1
+        elif not isinstance(layer, nn.Flatten):
+            found.append(layer)
+    return nn.Sequential(*found)

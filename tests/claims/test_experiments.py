@@ -28,6 +28,10 @@ SMALL = {
     ],
     "receptive_field": ["experiment.channels=4"],
     "receptive_fields": ["experiment.side=5", "experiment.cnn_depth=3", "experiment.hidden=8"],
+    "convolutionalization": [
+        "trainer.max_steps=2", "data.samples=60", "experiment.larger=64", "experiment.objects=2",
+        "experiment.scenes=20",
+    ],
     "deconvolution": ["experiment.kernels=[2,3]", "experiment.strides=[1,2]", "experiment.side=9"],
     "bottleneck": ["experiment.channels=16", "experiment.squeezed=4", "experiment.side=4"],
     "convolution": ["experiment.digits=[3]", "experiment.scale=1"],
