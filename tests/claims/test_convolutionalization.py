@@ -48,8 +48,8 @@ def test_the_objects_of_the_larger_pictures_have_the_same_sizes():
 
 
 def test_another_model_is_refused():
-    with pytest.raises(UserError, match="model: convolutionalization reads the layers of cnn, got mlp"):
-        Convolutionalization().variants(compose(["experiment=convolutionalization", "model=mlp"]))
+    with pytest.raises(UserError, match="reads the layers of cnn, got vgg"):
+        Convolutionalization().variants(compose(["experiment=convolutionalization", "model=vgg", "~model.variant"]))
 
 
 @pytest.mark.parametrize(
