@@ -70,7 +70,7 @@ class Anchors(Claim):
                 ):
                     regions.append(region_P4[valid_P].cpu())
                     named.append(right_names(region_P4[valid_P].cpu(), kind_P[valid_P].cpu(), there(boxes_M5.cpu())))
-            shown = next((at for at, boxes in enumerate(objects(batches)) if len(boxes) > 1), 0)
+            shown = next((at for at, boxes in enumerate(objects(batches)) if len(boxes[:, 4].unique()) > 1), 0)
             batch = {name: x[shown : shown + 1] for name, x in batches[0].items() if isinstance(x, Tensor) and x.dim()}
             photo = system.spec.image.draw(batch["image"])[0]
             detected = there(system.detect(batch)[0].cpu())
@@ -110,8 +110,8 @@ class Anchors(Claim):
         reach.axvline(OVERLAPS[HIGH], color="0.6", linestyle=":", linewidth=1)
         reach.set(title="objects that an anchor reaches", xlabel="overlap (IoU)", ylabel="share of the objects")
         reach.legend(title="sizes in pixels (anchors)", fontsize=8, title_fontsize=8)
-        for name, style in (("recall_50", "o-"), ("recall_70", "s--")):
-            recall.plot(self.numbers, measured[name], style, label=f"IoU {name[-2:]} %")
+        for name, style, least in (("recall_50", "o-", HALF), ("recall_70", "s--", HIGH)):
+            recall.plot(self.numbers, measured[name], style, label=f"IoU {OVERLAPS[least]:.1f}")
         recall.set(xscale="log", title="objects that the best proposals hold", ylabel="share of the objects")
         recall.set(xlabel="proposals of an image")
         recall.set_xticks(self.numbers, map(str, self.numbers))
