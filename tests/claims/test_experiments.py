@@ -40,6 +40,10 @@ SMALL = {
         "trainer.max_steps=2", "trainer.validate_every=2", "data.samples=60", "data.side=64", "model.units=16",
         "model.trunk.width=0.125", "experiment.numbers=[1,5]",
     ],
+    "detector_ladder": [
+        "trainer.max_steps=2", "trainer.validate_every=2", "data.samples=20", "data.side=64", "data.batch_size=8",
+        "experiment.images=2",
+    ],
     "deconvolution": ["experiment.kernels=[2,3]", "experiment.strides=[1,2]", "experiment.side=9"],
     "bottleneck": ["experiment.channels=16", "experiment.squeezed=4", "experiment.side=4"],
     "convolution": ["experiment.digits=[3]", "experiment.scale=1"],
