@@ -35,6 +35,7 @@ class RCNN(RegionClassifier):
         dropout: float = 0.5,
         regions: int = 64,
         machines: bool = True,
+        cost: float = 1e-3,
         refine: bool = True,
         overlap: float = 0.3,
     ) -> None:
@@ -46,7 +47,7 @@ class RCNN(RegionClassifier):
         network.train(training)
         super().__init__(
             spec=spec, map_features=maps.numel(), units=units, dropout=dropout, regions=regions, machines=machines,
-            refine=refine, overlap=overlap,
+            cost=cost, refine=refine, overlap=overlap,
         )  # fmt: skip
         self.trunk, self.side = network, side
 
