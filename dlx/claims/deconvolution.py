@@ -6,6 +6,8 @@ kernel its outputs are sums of unlike numbers of terms: a checkerboard (Odena et
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -75,7 +77,8 @@ class Deconvolution(Claim):
     def draw(self, measured: Measured, figure: Figure) -> None:
         from matplotlib.colors import LogNorm
 
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.1])
+        parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.1])
+        top, bottom = parts
         matrix_A = torch.tensor(measured["matrix"])
         panels = top.subplots(1, 3, width_ratios=[SIGNAL, len(matrix_A), SIGNAL])
         words = {

@@ -36,7 +36,7 @@ class Skips(Claim):
 
     def measure(self, base: Config, runs: Runs) -> Measured:
         found: Measured = {name: {metric: finals(runs[name], f"test/{metric}") for metric in METRICS} for name in runs}
-        pictures = []
+        pictures: list[Any] = []
         for name in runs:
             opened = open_all(runs[name][0], trust=base.trust)
             (batch, *_) = opened.loader("test").eval_batches()
