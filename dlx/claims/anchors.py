@@ -19,6 +19,7 @@ from dlx.config.checks import rising
 from dlx.config.errors import UserError
 from dlx.runs.media import Overlay
 from dlx.tasks.average_precision import box_iou
+from dlx.tasks.detection import unpadded
 from dlx.training.trained import open_all
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Anchors(Claim):
         opened = open_all(run, trust=base.trust)
         system: Any = opened.system
         batches = list(opened.loader("test").eval_batches())
+        truths = objects(batches)
         found: Measured = {"anchors": {}, "reach": {}, "map50": finals([run], "test/map50")[0]}
         for name, words in self.sets(base).items():
             other: Any = build(compose(words, base=base), "model", spec=system.spec)
@@ -58,7 +60,7 @@ class Anchors(Claim):
                 anchors_N4 = other.anchors_of(other.maps(batches[0]["image"][:1].cpu()))
             inside_N4 = within(anchors_N4, system.spec.image.height, system.spec.image.width)
             found["anchors"][name] = len(inside_N4)
-            found["reach"][name] = share_from(best_overlaps([inside_N4] * len(objects(batches)), objects(batches)))
+            found["reach"][name] = share_from(best_overlaps([inside_N4] * len(truths), truths))
         regions, named = [], []
         with torch.no_grad():
             for batch in batches:
@@ -69,14 +71,15 @@ class Anchors(Claim):
                     regions_BP4, valid_BP, kind_BP, batch["boxes"], strict=True
                 ):
                     regions.append(region_P4[valid_P].cpu())
-                    named.append(right_names(region_P4[valid_P].cpu(), kind_P[valid_P].cpu(), there(boxes_M5.cpu())))
-            shown = next((at for at, boxes in enumerate(objects(batches)) if len(boxes[:, 4].unique()) > 1), 0)
+                    named.append(right_names(region_P4[valid_P].cpu(), kind_P[valid_P].cpu(), unpadded(boxes_M5.cpu())))
+            first = truths[: len(batches[0]["image"])]
+            shown = next((at for at, boxes in enumerate(first) if len(boxes[:, 4].unique()) > 1), 0)
             batch = {name: x[shown : shown + 1] for name, x in batches[0].items() if isinstance(x, Tensor) and x.dim()}
             photo = system.spec.image.draw(batch["image"])[0]
-            detected = there(system.detect(batch)[0].cpu())
+            detected = unpadded(system.detect(batch)[0].cpu())
         for name, at in (("recall_50", HALF), ("recall_70", HIGH)):
             found[name] = [
-                share_from(best_overlaps([region_P4[:number] for region_P4 in regions], objects(batches)))[at]
+                share_from(best_overlaps([region_P4[:number] for region_P4 in regions], truths))[at]
                 for number in self.numbers
             ]
         ranked = [(tuple(row), f"{rank}.") for rank, row in enumerate(regions[shown][:RANKED].tolist(), 1)]
@@ -141,14 +144,9 @@ class Anchors(Claim):
         )
 
 
-def there(boxes_MF: Tensor) -> Tensor:
-    """Boxes without padding."""
-    return boxes_MF[boxes_MF[:, 4] >= 0]
-
-
 def objects(batches: Iterable[Any]) -> list[Tensor]:
     """The objects [M, 5] of each image."""
-    return [there(boxes_M5.cpu()) for batch in batches for boxes_M5 in batch["boxes"]]
+    return [unpadded(boxes_M5.cpu()) for batch in batches for boxes_M5 in batch["boxes"]]
 
 
 def within(anchors_N4: Tensor, height: int, width: int) -> Tensor:

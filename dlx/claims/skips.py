@@ -55,7 +55,7 @@ class Skips(Claim):
         return {**found, "picture": picture_text(torch.cat(rows))}
 
     def draw(self, measured: Measured, figure: Figure) -> None:
-        names = [name for name in measured if name != "picture"]
+        names = [f"{stride}s" for stride in STRIDES]
         photo, *panels = figure.subplots(1, 1 + len(METRICS), width_ratios=[2.6, 1, 1])
         pixels = picture_pixels(measured["picture"])
         photo.imshow(pixels)
