@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from dlx.config import Config, build
 from dlx.runs.draw import Axes
 from dlx.runs.folder import RunFolder
+from dlx.runs.media import encode
 from dlx.runs.metrics import read_metrics
 from dlx.tasks.spec import Label
 
@@ -61,6 +66,18 @@ def ordered_colors(count: int) -> list[Any]:
 def legend_beside(axes: Axes) -> None:
     """A legend to the right of the axes, where it hides no data."""
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+
+
+def picture_text(medium: Any) -> str:
+    """A picture (dlx/runs/media.py) as text, PNG in base64, to be kept among what is measured."""
+    return base64.b64encode(encode(medium)[1]).decode()
+
+
+def picture_pixels(text: str) -> Any:
+    """The pixels of `picture_text`, uint8 [H, W, 3]; a small picture was enlarged."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
 
 
 def guessing(base: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlx.runs.media import LabelImage, Overlay, grid, overlay_pixels, with_legend
 from dlx.tasks.answer import Answer, Report
@@ -19,12 +19,13 @@ from dlx.tasks.spec import MaskedImages
 from dlx.tasks.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dlx.tasks.system import Batch, Objective, Statistics
 
 SHOWN = 6  # images of a picture
 WORST = 12  # images that a report shows
+BORDER = 2  # pixels to a pixel of another class, of those that boundary_accuracy counts
 
 
 class Worst(list[tuple[float, Tensor]]):
@@ -38,7 +39,8 @@ class Segmentation(System):
     """Base of all segmenters. A subclass defines `forward(x) -> logits [B, K, H, W]`.
 
     Metrics: loss (nats a pixel), miou (mean over classes of pixels in both over pixels in either, of the whole split),
-    pixel_accuracy, mean_accuracy (mean over classes of the share of their pixels that is found).
+    pixel_accuracy, mean_accuracy (mean over classes of the share of their pixels that is found), boundary_accuracy (of
+    the pixels within 2 of one of another class).
     """
 
     film = True
@@ -56,7 +58,7 @@ class Segmentation(System):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        return "miou", "loss", "pixel_accuracy", "mean_accuracy"
+        return "miou", "loss", "pixel_accuracy", "mean_accuracy", "boundary_accuracy"
 
     def pixel_losses(self, logits_BKHW: Tensor, mask_BHW: Tensor) -> Tensor:
         """Softmax cross-entropy in nats, 0 at void pixels, [B, H, W]."""
@@ -81,6 +83,8 @@ class Segmentation(System):
             "loss": self.pixel_losses(logits_BKHW, mask_BHW).double().sum(),
             "confusion": confusion(predicted_BHW, mask_BHW, self.num_classes, self.void),
         }
+        border_BHW = at_border(mask_BHW, self.void)
+        found["border"] = torch.stack([((predicted_BHW == mask_BHW) & border_BHW).sum(), border_BHW.sum()])
         if "report" in batch:
             found["worst"] = self._worst(batch, predicted_BHW)
         return found
@@ -89,11 +93,13 @@ class Segmentation(System):
         confusion_KK = statistics["confusion"].double()
         count = confusion_KK.sum()
         hits_K, there_K = confusion_KK.diagonal(), confusion_KK.sum(1)
+        right, border = statistics["border"].double()
         return {
             "miou": float(iou(confusion_KK).nanmean()),
             "loss": float(statistics["loss"] / count),
             "pixel_accuracy": float(hits_K.sum() / count),
             "mean_accuracy": float((hits_K / there_K).nanmean()),
+            "boundary_accuracy": float(right / border),
         }
 
     def report(self, statistics: Statistics) -> Report:
@@ -181,7 +187,47 @@ def confusion(predicted_BHW: Tensor, mask_BHW: Tensor, num_classes: int, void: i
     return torch.bincount(cell, minlength=num_classes**2 + 1)[:-1].view(num_classes, num_classes)
 
 
+def at_border(mask_BHW: Tensor, void: int, distance: int = BORDER) -> Tensor:
+    """Pixels that have one of another class within `distance` rows and columns, bool [B, H, W]; void is no class."""
+    counted_BHW = mask_BHW != void
+    class_BHW = mask_BHW.float()  # what pooling takes
+
+    def highest(value_BHW: Tensor) -> Tensor:
+        value_BHW = value_BHW.masked_fill(~counted_BHW, -torch.inf)
+        for window in ((2 * distance + 1, 1), (1, 2 * distance + 1)):
+            value_BHW = F.max_pool2d(value_BHW, window, 1, (window[0] // 2, window[1] // 2))
+        return value_BHW
+
+    return counted_BHW & (highest(class_BHW) != -highest(-class_BHW))
+
+
 def iou(confusion_KK: Tensor) -> Tensor:
     """Pixels in both over pixels in either, [K]; NaN for a class that is neither there nor predicted."""
     hits_K = confusion_KK.diagonal()
     return hits_K / (confusion_KK.sum(0) + confusion_KK.sum(1) - hits_K)
+
+
+def convolutional(dense: nn.Linear, channels: int, height: int, width: int) -> nn.Conv2d:
+    """A dense layer on flattened maps [C, h, w] as a convolution of kernel h x w with the same parameters: on maps of
+    that size it gives the same numbers, on larger ones those of each window."""
+    if dense.in_features != channels * height * width:
+        raise ValueError(f"dense has {dense.in_features} inputs, not {channels} x {height} x {width}")
+    like = {"dtype": dense.weight.dtype, "device": dense.weight.device}
+    layer = nn.Conv2d(channels, dense.out_features, (height, width), bias=dense.bias is not None, **like)  # type: ignore[arg-type]
+    with torch.no_grad():
+        layer.weight.copy_(dense.weight.view(dense.out_features, channels, height, width))
+        if dense.bias is not None and layer.bias is not None:
+            layer.bias.copy_(dense.bias)
+    return layer
+
+
+def convolutional_head(layers: Iterable[nn.Module], channels: int, height: int, width: int) -> nn.Sequential:
+    """The dense layers of a classifier, which follow maps [C, h, w], as convolutions that take maps of any size."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            found.append(convolutional(layer, channels, height, width))
+            channels, height, width = layer.out_features, 1, 1
+        elif not isinstance(layer, nn.Flatten):
+            found.append(layer)
+    return nn.Sequential(*found)

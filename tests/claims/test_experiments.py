@@ -28,6 +28,23 @@ SMALL = {
     ],
     "receptive_field": ["experiment.channels=4"],
     "receptive_fields": ["experiment.side=5", "experiment.cnn_depth=3", "experiment.hidden=8"],
+    "convolutionalization": [
+        "trainer.max_steps=2", "data.samples=60", "experiment.larger=64", "experiment.objects=2",
+        "experiment.scenes=20",
+    ],
+    "skips": [
+        "trainer.max_steps=2", "trainer.validate_every=2", "data.samples=60", "data.side=32", "model.units=16",
+        "model.trunk.width=0.125", "experiment.seeds=1",
+    ],
+    "anchors": [
+        "trainer.max_steps=2", "trainer.validate_every=2", "data.samples=60", "data.side=64", "model.units=16",
+        "model.trunk.width=0.125", "experiment.numbers=[1,5]",
+    ],
+    "detector_ladder": [
+        "trainer.max_steps=2", "trainer.validate_every=2", "data.samples=20", "data.side=64", "data.batch_size=8",
+        "experiment.images=2",
+    ],
+    "deconvolution": ["experiment.kernels=[2,3]", "experiment.strides=[1,2]", "experiment.side=9"],
     "bottleneck": ["experiment.channels=16", "experiment.squeezed=4", "experiment.side=4"],
     "convolution": ["experiment.digits=[3]", "experiment.scale=1"],
     "activations": ["trainer.epochs=2", "experiment.depth=3", "experiment.width=8", "experiment.seeds=1"],

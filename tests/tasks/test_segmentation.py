@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dlx.runs.media import encode
-from dlx.tasks.segmentation import Segmentation, confusion, iou
+from dlx.tasks.segmentation import Segmentation, at_border, confusion, iou
 from dlx.tasks.spec import Image as ImageEntry
 from dlx.tasks.spec import Mask, MaskedImages
 
@@ -81,3 +81,32 @@ def test_a_label_image_has_the_size_and_the_numbers_of_a_file():
         assert np.asarray(image).tolist() == np.kron([[0, 1], [2, 1]], np.ones((2, 2))).tolist()
         colors = np.asarray(image.convert("RGB"))
     assert (colors[::2, ::2] == system.spec.mask.draw(PREDICTED[0, :, :2]).numpy()).all()
+
+
+def test_pixels_at_a_border_are_those_near_another_class():
+    torch.manual_seed(0)
+    mask = torch.zeros(2, 9, 12, dtype=torch.long)
+    mask[0, 3:, 5:] = 2
+    mask[1, 0, 0], mask[1, 8, 9:] = 1, 255  # a single pixel; void, which is no class
+    for distance in (1, 2):
+        found = at_border(mask, 255, distance)
+        for image, row, column in torch.cartesian_prod(torch.arange(2), torch.arange(9), torch.arange(12)).tolist():
+            near = mask[
+                image,
+                max(0, row - distance) : row + distance + 1,
+                max(0, column - distance) : column + distance + 1,
+            ]
+            own = mask[image, row, column]
+            expected = own != 255 and bool(((near != own) & (near != 255)).any())
+            assert bool(found[image, row, column]) == bool(expected)
+
+
+def test_accuracy_at_borders_is_that_of_their_pixels():
+    system = Told(logits())
+    found = system.metrics(system.evaluate({"image": torch.zeros(1, 1, 2, 3), "mask": TRUE}))
+    assert found["boundary_accuracy"] == pytest.approx(3 / 5)  # each of so few pixels lies at one
+    one = Told(torch.ones(1, 3, 2, 3))
+    alike = one.metrics(
+        one.evaluate({"image": torch.zeros(1, 1, 2, 3), "mask": torch.zeros(1, 2, 3, dtype=torch.long)})
+    )
+    assert math.isnan(alike["boundary_accuracy"])

@@ -36,6 +36,7 @@ class RCNN(RegionClassifier):
         dropout: float = 0.5,
         regions: int = 64,
         machines: bool = True,
+        cost: float = 1e-3,
         refine: bool = True,
         overlap: float = 0.3,
     ) -> None:
@@ -45,7 +46,7 @@ class RCNN(RegionClassifier):
             maps = network.features(torch.zeros(1, spec.image.channels, side, side))
         super().__init__(
             spec=spec, map_features=maps.numel(), units=units, dropout=dropout, regions=regions, machines=machines,
-            refine=refine, overlap=overlap,
+            cost=cost, refine=refine, overlap=overlap,
         )  # fmt: skip
         self.trunk, self.side = network, side
 

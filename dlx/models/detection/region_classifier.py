@@ -32,8 +32,8 @@ class RegionClassifier(Detector):
     """A subclass defines `region_maps(image, regions) -> [N, C, h, w]` of regions [B, R, 4].
 
     units: of two dense layers. regions: an image's, to learn from, a quarter of them positive (from an overlap of 0.5
-    on). machines: SVMs give the scores after the training, else the network's softmax. refine: boxes are corrected by
-    ridge regression on the maps.
+    on). machines: SVMs give the scores after the training, else the network's softmax. cost: C of the SVMs; a larger
+    one fits the regions more closely. refine: boxes are corrected by ridge regression on the maps.
     """
 
     takes = ("weight",)
@@ -48,6 +48,7 @@ class RegionClassifier(Detector):
         dropout: float,
         regions: int,
         machines: bool,
+        cost: float,
         refine: bool,
         overlap: float,
     ) -> None:
@@ -55,7 +56,9 @@ class RegionClassifier(Detector):
         checks.at_least(1, units=units, regions=regions)
         checks.between("[0, 1)", dropout=dropout)
         checks.between("(0, 1)", overlap=overlap)
+        checks.above(0, cost=cost)
         self.regions, self.machines, self.refine, self.overlap = regions, machines, refine, overlap
+        self.cost = cost
         K = len(self.classes)
         self.dense = nn.Sequential(
             nn.Linear(map_features, units), nn.ReLU(inplace=True), nn.Dropout(dropout),
@@ -66,7 +69,7 @@ class RegionClassifier(Detector):
         nn.init.zeros_(self.score.bias)
         self.svm = nn.Buffer(torch.zeros(K, units + 1))
         self.box = nn.Buffer(torch.zeros(K, map_features + 1, 4))
-        self.norm = nn.Buffer(torch.ones(()))
+        self.scale = nn.Buffer(torch.ones(2))  # of the maps and of the features, in what is fitted on them
         self.fitted = nn.Buffer(torch.zeros((), dtype=torch.bool))
 
     def region_maps(self, image_BCHW: Tensor, regions_BR4: Tensor) -> Tensor:
@@ -98,15 +101,15 @@ class RegionClassifier(Detector):
 
     def fit(self, data: Any) -> None:
         samples = list(self._images(data))
-        norm = torch.cat([found["features"].norm(dim=1) for found in samples]).mean()
-        self.norm.copy_(svm.NORM / norm.clamp_min(1e-6))
-        scale = float(self.norm)
+        norms = [torch.cat([found[name] for found in samples]).mean() for name in ("map_norm", "feature_norm")]
+        self.scale.copy_(svm.NORM / torch.stack(norms).clamp_min(1e-6))
+        map_scale, scale = self.scale.tolist()
         for kind in range(len(self.classes)):
             if self.machines:
                 positive = torch.cat([found["objects"][found["kinds"] == kind] for found in samples]) * scale
                 if len(positive):
                     negatives = (found["features"][found["far"][:, kind]] * scale for found in samples)
-                    weight, bias = svm.fit_with_hard_negatives(positive, negatives)
+                    weight, bias = svm.fit_with_hard_negatives(positive, negatives, self.cost)
                     self.svm[kind] = torch.cat([weight, torch.tensor([bias])]).to(self.svm.device)
             if self.refine:
                 rows, aims = (
@@ -114,7 +117,7 @@ class RegionClassifier(Detector):
                     for name in ("near_maps", "near_aims")
                 )
                 if len(rows):
-                    self.box[kind] = svm.fit_ridge(rows, aims).to(self.box.device)
+                    self.box[kind] = svm.fit_ridge(rows * map_scale, aims).to(self.box.device)
         self.fitted.fill_(True)
 
     def _images(self, data: Any) -> Iterator[dict[str, Tensor]]:
@@ -139,6 +142,7 @@ class RegionClassifier(Detector):
                 matched = boxes_M5[object_P[near_P].long()]
                 count = len(proposals_P4)
                 yield {
+                    "map_norm": maps.norm(dim=1).cpu(), "feature_norm": features.norm(dim=1).cpu(),
                     "features": features[:count].cpu(), "far": far_PK.cpu(), "objects": features[count:].cpu(),
                     "kinds": boxes_M5[:, 4].long().cpu(), "near_maps": maps[:count][near_P].cpu(),
                     "near_kind": matched[:, 4].long().cpu(),
@@ -156,11 +160,11 @@ class RegionClassifier(Detector):
             maps, features = self.features(image_CHW.unsqueeze(0), proposals_P4)
             score_PK = self.score(features).softmax(1)[:, :-1]
             if self.machines:
-                by_svm = (features * self.norm) @ self.svm[:, :-1].T + self.svm[:, -1]
+                by_svm = (features * self.scale[1]) @ self.svm[:, :-1].T + self.svm[:, -1]
                 score_PK = torch.where(self.fitted, by_svm.sigmoid(), score_PK)
             box_PK4 = proposals_P4.unsqueeze(1).expand(-1, len(self.classes), 4)
             if self.refine:
-                delta_PK4 = torch.einsum("pf,kfc->pkc", maps, self.box[:, :-1]) + self.box[:, -1]
+                delta_PK4 = torch.einsum("pf,kfc->pkc", maps * self.scale[0], self.box[:, :-1]) + self.box[:, -1]
                 box_PK4 = clip(decode(delta_PK4, box_PK4), size_2)
             found.append(best_of(box_PK4, score_PK, LEAST, self.overlap))
         return padded(found)

@@ -40,6 +40,7 @@ class SPPNet(RegionClassifier):
         dropout: float = 0.5,
         regions: int = 64,
         machines: bool = True,
+        cost: float = 1e-3,
         refine: bool = True,
         overlap: float = 0.3,
     ) -> None:
@@ -49,7 +50,7 @@ class SPPNet(RegionClassifier):
         bins = sum(size**2 for size in pyramid)
         super().__init__(
             spec=spec, map_features=bins * map_features, units=units, dropout=dropout, regions=regions,
-            machines=machines, refine=refine, overlap=overlap,
+            machines=machines, cost=cost, refine=refine, overlap=overlap,
         )  # fmt: skip
         network: Any = trunk
         self.trunk, self.stride, self.pyramid, self.together = network, stride, tuple(pyramid), together

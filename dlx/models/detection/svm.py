@@ -1,7 +1,8 @@
 """Linear SVMs with hard negatives, and ridge regression of boxes: what R-CNN and SPPNet fit on a network's features.
 
 One SVM for each class (R-CNN, arXiv:1311.2524, 2.3): its positives are the objects themselves, its negatives regions
-that overlap no object of the class by 0.3. Features are scaled so that their mean norm is 20, which C is tuned to.
+that overlap no object of the class by 0.3. Features are scaled so that their mean norm is 20, which C and the ridge are
+tuned to.
 Shapes: N regions, F features, K classes.
 """
 

@@ -133,16 +133,3 @@ def upsampling(num_classes: int, factor: int, padding: str = "same") -> nn.ConvT
         layer.weight.zero_()
         layer.weight[range(num_classes), range(num_classes)] = bilinear_kernel(2 * factor).to(layer.weight.device)
     return layer
-
-
-def convolutional(dense: nn.Linear, channels: int, height: int, width: int) -> nn.Conv2d:
-    """A dense layer on flattened maps [C, h, w] as a convolution of kernel h x w with the same parameters: on maps of
-    that size it gives the same numbers, on larger ones those of each window."""
-    if dense.in_features != channels * height * width:
-        raise ValueError(f"dense has {dense.in_features} inputs, not {channels} x {height} x {width}")
-    layer = nn.Conv2d(channels, dense.out_features, (height, width), bias=dense.bias is not None)
-    with torch.no_grad():
-        layer.weight.copy_(dense.weight.view(dense.out_features, channels, height, width))
-        if dense.bias is not None and layer.bias is not None:
-            layer.bias.copy_(dense.bias)
-    return layer

@@ -178,6 +178,24 @@ def test_it_learns_and_its_machines_are_fitted(make):
     assert (after[there][:, :4] <= 64).all()
 
 
+def test_what_is_fitted_reads_maps_and_features_of_norm_20():
+    """C and the ridge are tuned to it: a network whose maps are 8 times as large gives the same boxes and classes."""
+    found = []
+    for factor in (1.0, 8.0):
+        system, batch = rcnn(dropout=0.0).eval(), scene()
+        maps = system.region_maps
+        system.region_maps = lambda image, regions, maps=maps, factor=factor: factor * maps(image, regions)
+        with torch.no_grad():
+            system.dense[0].bias.zero_()
+            system.dense[3].bias.zero_()
+            system.fit(Data(batch))
+            found.append(system.detect(batch))
+            maps, features = system.features(batch["image"][:1], batch["proposals"][0, :7])
+            assert (maps * system.scale[0]).norm(dim=1).mean() == pytest.approx(20, rel=0.2)
+            assert (features * system.scale[1]).norm(dim=1).mean() == pytest.approx(20, rel=0.2)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-2)
+
+
 def test_an_image_without_proposals_has_no_detections():
     system, batch = rcnn().eval(), scene(1)
     batch["proposals"] = torch.full((1, 8, 4), -1.0)
@@ -209,12 +227,52 @@ def test_one_pass_over_the_image_gives_the_features_of_each_region():
     [
         (rcnn, {"side": 4}, "side"), (sppnet, {"stride": 5}, "stride must be one of"),
         (sppnet, {"pyramid": ()}, "pyramid"), (sppnet, {"together": 2.0}, "together"),
-        (rcnn, {"overlap": 1.0}, "overlap"),
+        (rcnn, {"overlap": 1.0}, "overlap"), (rcnn, {"cost": 0.0}, "cost must be above 0"),
     ],
 )  # fmt: skip
 def test_what_they_refuse(make, arguments, text):
     with pytest.raises(ValueError, match=text):
         make(**arguments)
+
+
+def by_heart(model):
+    """The system, and eight scenes with their proposals."""
+    from dlx.data.selective_search import SelectiveSearch
+    from dlx.data.shapes import Shapes
+
+    dataset = Shapes(samples=20)
+    scenes = dataset.splits()["train"].take(torch.arange(8))
+    propose = SelectiveSearch(most=100)
+    found = [torch.from_numpy(propose(photo.movedim(0, -1).numpy())) for photo in scenes["image"]]
+    given = ProposedBoxes(image=dataset.spec.image, boxes=dataset.spec.boxes, proposals=Proposals(most=100))
+    images, more = Images(image=given.image), {"units": 128, "regions": 16, "dropout": 0.0}
+    torch.manual_seed(0)
+    if model is RCNN:
+        system = RCNN(spec=given, trunk=CNN(spec=images), side=24, cost=0.1, **more)
+    else:
+        trunk = VGG(spec=images, depth=11, width=0.25, stem="paper", batch_norm=True)
+        system = model(spec=given, trunk=trunk, stride=8, **more, **({"cost": 0.1} if model is SPPNet else {}))
+    return system, {
+        "image": given.image.normalize(scenes["image"]), "boxes": scenes["boxes"], "index": torch.arange(8),
+        "proposals": torch.nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=-1.0),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [RCNN, SPPNet, FastRCNN])
+def test_it_learns_eight_images_by_heart(model):
+    pytest.importorskip("skimage")
+    system, batch = by_heart(model)
+    optimizer = torch.optim.Adam(system.parameters(), lr=1e-3)
+    for _ in range(150 if model is RCNN else 60):
+        loss, _ = system.training_loss(batch, system.objectives()[0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    system.eval()
+    with torch.no_grad():
+        system.fit(Data(batch))
+        assert system.metrics(system.evaluate(batch))["map50"] > 0.95
 
 
 @pytest.mark.slow

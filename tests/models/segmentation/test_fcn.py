@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlx.models.layers import map_channels
-from dlx.models.segmentation.fcn import FCN, bilinear_kernel, convolutional, upsampling
+from dlx.models.segmentation.fcn import FCN, bilinear_kernel, upsampling
 from dlx.models.vision.cnn import CNN
 from dlx.models.vision.resnet import ResNet
 from dlx.models.vision.vgg import VGG
+from dlx.tasks.segmentation import convolutional, convolutional_head
 from dlx.tasks.spec import Image, Images, Label, LabeledImages, Mask, MaskedImages
 
 
@@ -60,12 +61,8 @@ def test_a_dense_head_made_convolutional_is_the_same_classifier():
     classifier = VGG(
         spec=LabeledImages(image=image, label=Label(classes=tuple("abcde"))), depth=11, width=0.1, stem="small"
     ).eval()
-    first, second = (layer for layer in classifier.dense if isinstance(layer, nn.Linear))
     channels = classifier.stages[-1](classifier.stages[:-1](torch.zeros(1, 3, 64, 64))).shape[1]
-    head = nn.Sequential(
-        convolutional(first, channels, 2, 2), nn.ReLU(), convolutional(second, second.in_features, 1, 1), nn.ReLU(),
-        convolutional(classifier.fc8, second.out_features, 1, 1),
-    )  # fmt: skip
+    head = convolutional_head([*classifier.dense, classifier.fc8], channels, 2, 2).eval()
     assert sum(p.numel() for p in head.parameters()) == sum(
         p.numel() for part in (classifier.dense, classifier.fc8) for p in part.parameters()
     )
