@@ -67,7 +67,7 @@ def evenly(label_N: Tensor, most: int | None) -> Tensor:
         raise UserError(f"--analysis probe samples: must be at least 2, got {most}")
     order = torch.randperm(len(label_N), generator=generator(0, "probe"))
     rank_N = torch.zeros(len(label_N), dtype=torch.int64)
-    for kind in label_N.unique():
+    for kind in range(int(label_N.max()) + 1):
         own = order[label_N[order] == kind]
         rank_N[own] = torch.arange(len(own))
     return order[rank_N[order].argsort(stable=True)[:most]]
