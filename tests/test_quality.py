@@ -112,6 +112,24 @@ def test_image_classifiers_on_fashion_mnist(model, dlx_call, fashion_mnist):
     assert found[0] >= bar
 
 
+DENSITIES = {
+    "independent_pixels": (386.0, []),
+    "markov_pixels": (321.0, []),
+    "nade": (255.0, ["data.subset=10000", "trainer.epochs=10"]),
+    "vae": (249.0, ["trainer.epochs=10"]),
+    "pixel_cnn": (268.0, ["data.subset=10000", "trainer.epochs=2"]),
+}
+
+
+@pytest.mark.parametrize("model", DENSITIES)
+def test_densities_on_binarized_fashion_mnist(model, dlx_call, fashion_mnist):
+    """Nats an image, one seed each (docs/results.md); a uniform guess has 543.4."""
+    bar, words = DENSITIES[model]
+    call = dlx_call("train", f"model={model}", "data=binary_fashion_mnist", *words, "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/nll"] <= bar
+
+
 def test_stacked_linear_layers_stay_linear(dlx_call):
     """The identity network ends where the linear one does, and not where the network with relu does."""
     linear, stacked, relu = (
