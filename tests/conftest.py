@@ -201,7 +201,7 @@ MODEL_OF = {
     "mlp": ("function1d",),
     "lstm": (
         "stdlib_text", "text_file", "tinyshakespeare", "wikitext", "markov_source", "copy", "parity", "adding",
-        "ar_process", "noisy_sine", "labeled_text", "stdlib_modules",
+        "ar_process", "noisy_sine", "labeled_text", "stdlib_modules", "recipe/bert_classifier",
     ),
     "seq2seq": ("dates", "reverse", "parallel_text", "multi30k"),
     "bert": ("sentence_pairs", "recipe/bert"),
