@@ -90,9 +90,7 @@ LOSSES = {
 }
 
 
-def gradient_penalty(
-    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, target: float = 1.0
-) -> Tensor:
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, target: float = 1.0) -> Tensor:
     """E (|grad critic(x)| - target)^2 at x = u real + (1 - u) fake, one u in (0, 1) for each sample (Gulrajani et al.
     2017, arXiv:1704.00028, algorithm 1).
 
