@@ -107,7 +107,7 @@ def test_each_loss_is_what_its_paper_says_of_2_for_real_and_minus_1_for_fake(nam
 
 
 def test_at_the_best_discriminator_the_game_is_worth_twice_the_divergence_less_ln_4():
-    """Goodfellow et al. 2014, theorem 1: max over D of E ln D + E ln(1 - D) = 2 JSD(p, q) - ln 4, at D = p / (p + q)."""
+    """Goodfellow et al. 2014, theorem 1: the most of E ln D + E ln(1 - D) is 2 JSD(p, q) - ln 4, at D = p / (p + q)."""
     p, q = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(1.5, 0.7)
     x_N = torch.linspace(-8, 8, 8001, dtype=torch.float64)
     p_N, q_N = p.log_prob(x_N).exp(), q.log_prob(x_N).exp()

@@ -36,7 +36,7 @@ def test_each_turn_moves_its_own_network_alone(loss):
         found, _ = system.training_loss(batch, turn)
         slopes = torch.autograd.grad(found, list(system.parameters()), allow_unused=True)
         params = dict(zip(system.parameters(), slopes, strict=True))
-        own = {p for p in getattr(system, turn.name).parameters()}
+        own = set(getattr(system, turn.name).parameters())
         assert set(turn.params) == own
         assert all(params[p] is not None for p in own)
         if turn.name == "discriminator":
