@@ -1,6 +1,7 @@
 """Key patches of images: the boxes with the most edges that hardly overlap; where they are, what is in them.
 
-Shapes: B batch, K patches, N boxes that are tried, C channels, H height, W width. A box is y, x, height, width in pixels.
+Shapes: B batch, K patches, N boxes that are tried, C channels, H height, W width. A box is y, x, height, width
+in pixels.
 """
 
 from __future__ import annotations

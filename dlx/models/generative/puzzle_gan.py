@@ -176,10 +176,10 @@ class PuzzleGAN(Adversarial):
         other = x.roll(1, 0)
         foreign_parts, foreign_ground = torch.where(mask > 0, other, x), torch.where(mask > 0, x, other)
         on_real, on_fake = self.discriminate(x), self.discriminate(fake)
-        wrong = (
-            F.softplus(self.discriminate(foreign_parts)).mean() + F.softplus(self.discriminate(foreign_ground)).mean()
-        )
-        return self.loss.discriminator(on_real, on_fake) + wrong, outputs_log("discriminator", on_real, on_fake)
+        loss = self.loss.discriminator(on_real, on_fake)
+        for composite in (foreign_parts, foreign_ground):
+            loss = loss + F.softplus(self.discriminate(composite)).mean()
+        return loss, outputs_log("discriminator", on_real, on_fake)
 
     def generator_loss(
         self, x: Tensor, mask: Tensor, made: Tensor, made_mask: Tensor, progress: Tensor
@@ -243,13 +243,15 @@ class PuzzleGAN(Adversarial):
         images = [*predicted["patches"].unbind(1), predicted["image"], batch["image"]]
         columns = [self.input.draw(x) for x in images]
         columns.insert(PATCHES, self.draw_mask(predicted["mask"]))
-        rows = zip(predicted["iou"].tolist(), predicted["l1"].tolist(), torch.stack(columns, 1), strict=True)
+        found = (predicted[name].tolist() for name in ("iou", "l1"))
+        numbers = [dict(zip(("iou", "l1"), pair, strict=True)) for pair in zip(*found, strict=True)]
 
         def picture_of(parts: Tensor) -> Callable[[str], Any]:
             return lambda title: grid(parts, columns=len(columns))
 
         return [
-            Answer(f"mask IoU {iou:.3f}, L1 {l1:.3f}", {"iou": iou, "l1": l1}, picture_of(p)) for iou, l1, p in rows
+            Answer(f"mask IoU {one['iou']:.3f}, L1 {one['l1']:.3f}", one, picture_of(parts))
+            for one, parts in zip(numbers, torch.stack(columns, 1), strict=True)
         ]
 
     def draw_mask(self, mask: Tensor) -> Tensor:
