@@ -195,6 +195,7 @@ FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
     "masked_folder": "scenes", "camvid": "scenes",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
+    "captioned_folder": "captioned",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 MODEL_OF = {
@@ -209,6 +210,7 @@ MODEL_OF = {
     "fcn": ("masked_folder", "camvid", "voc_segmentation"),
     "independent_pixels": ("voc", "coco", "yolo_folder"),
     "yolo": ("digit_scenes",),
+    "text2image": ("captioned_folder",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 
