@@ -58,7 +58,7 @@ class CaptionedShapes(Dataset):
         label: Literal["kind", "colour", "both"] = "kind",
         data_seed: int = 0,
     ) -> None:
-        checks.at_least(32, side=side)
+        checks.at_least(16, side=side)
         checks.one_of(("kind", "colour", "both"), label=label)
         if not 1 <= objects[0] <= objects[1] <= 2:
             raise ValueError(f"objects must be a range within 1..2 such as [1, 2], got {list(objects)}")

@@ -81,7 +81,7 @@ def test_one_object_each_and_more_kinds():
     [
         ({"objects": (0, 1)}, r"objects must be a range within 1\.\.2"), ({"objects": (1, 3)}, "objects must be"),
         ({"colours": 7}, "colours must be"), ({"kinds": 0}, "kinds must be"), ({"label": "size"}, "label must be"),
-        ({"side": 16}, "side must be at least 32"),
+        ({"side": 15}, "side must be at least 16"),
     ],
 )  # fmt: skip
 def test_what_it_refuses(given, match):
