@@ -195,7 +195,7 @@ FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
     "masked_folder": "scenes", "camvid": "scenes",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
-    "captioned_folder": "captioned",
+    "captioned_folder": "captioned", "text2image_cub": "captioned", "puzzle_gan_celeba": "photos",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 MODEL_OF = {

@@ -64,7 +64,9 @@ class CaptionedShapes(Dataset):
             raise ValueError(f"objects must be a range within 1..2 such as [1, 2], got {list(objects)}")
         if not 1 <= colours <= len(COLOURS):
             raise ValueError(f"colours must be 1..{len(COLOURS)}, got {colours}")
-        self.painter = Shapes(samples=samples, side=side, objects=objects, kinds=kinds, texture=texture)
+        self.painter = Shapes(
+            samples=samples, side=side, objects=objects, kinds=kinds, extent=(0.4, 0.8), texture=texture
+        )
         self.samples, self.side, self.objects, self.label, self.data_seed = samples, side, objects, label, data_seed
         self.kinds, self.colours = KINDS[:kinds], tuple(COLOURS)[:colours]
         words = ["a", *SIZES, *COLOURS, *KINDS, *dict.fromkeys(" ".join(RELATIONS).split())]

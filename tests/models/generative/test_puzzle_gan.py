@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image as Pillow
 
+from dlx.config import build, compose
 from dlx.models.generative.puzzle_gan import PuzzleGAN, scores
 from dlx.tasks.spec import Image, Images
 
@@ -206,6 +207,19 @@ def test_a_file_is_completed_and_predicted_on_the_command_line(dlx_call, here):
         assert call.code == 0, call.err
     (found,) = json.loads(call.out)["predictions"]
     assert {"iou", "l1"} <= set(found)
+
+
+def test_the_authors_recipe_takes_a_step():
+    words = ["experiment=puzzle_gan_celeba", "data.path=x"]
+    config = compose(words)
+    assert (config["optimizer"]["lr"], config["optimizer"]["betas"]) == (2e-4, [0.5, 0.999])
+    assert (config["model"]["width"], config["model"]["weights"]) == (64, [1e-2, 1e-4])
+    assert (config["dataset"]["batch_size"], config["trainer"]["epochs"]) == (64, 25)
+    system = build(compose([*words, "model.width=2"]), "model", spec=spec(64))
+    for objective in system.objectives():
+        loss, _ = system.training_loss(batch(3, (3, 64, 64)), objective)
+        loss.backward(inputs=objective.params)
+        assert loss.isfinite()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dlx.config import build, compose
 from dlx.data.captioned_shapes import CaptionedShapes
 from dlx.models.generative.text2image import Text2Image, wrong_captions
 from dlx.tasks.spec import CaptionedImages, Image, Tokens
@@ -245,6 +246,26 @@ def test_prompts_on_the_command_line(dlx_call):
         assert call.code == 2, call.out
         assert said in call.err
         assert call.err.count("\n") == 1
+
+
+def test_the_papers_recipe_takes_a_step():
+    config = compose(["experiment=text2image_cub", "data.path=x"])
+    assert (config["optimizer"]["lr"], config["optimizer"]["betas"]) == (2e-4, [0.5, 0.999])
+    assert (config["dataset"]["batch_size"], config["dataset"]["size"], config["trainer"]["epochs"]) == (64, 64, 600)
+    schedule = build(config, "scheduler")
+    assert [schedule.factor(100 * part + 50, 600) for part in range(6)] == [0.5**part for part in range(6)]
+    image = Image(channels=3, height=64, width=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    spec = CaptionedImages(image=image, caption=Tokens(vocabulary=80, length=201, pad=0))
+    with torch.device("meta"):
+        system = build(config, "model", spec=spec)
+    assert count_of(system.generator) == 24_116_224
+    small = ["model.generator_width=2", "model.discriminator_width=2", "model.text_dim=8"]
+    system = build(compose(["experiment=text2image_cub", "data.path=x", *small]), "model", spec=spec)
+    data = {"image": torch.rand(3, 3, 64, 64), "caption": torch.randint(1, 80, (3, 201)), "index": torch.arange(3)}
+    for objective in system.objectives():
+        loss, _ = system.training_loss(data, objective)
+        loss.backward(inputs=objective.params)
+        assert loss.isfinite()
 
 
 @pytest.mark.slow
