@@ -275,7 +275,7 @@ class Text2Image(Adversarial):
         z_BZ = self.draw_latent(COLUMNS).repeat(rows, 1)
         made = self.generator(z_BZ, text_BE).unflatten(0, (rows, COLUMNS))
         texts = self.caption.draw(caption_BL)
-        figure, axes = subplots(-(-rows // 2), 2, size=(9.0, 0.85 * rows), squeeze=False)
+        figure, axes = subplots(-(-rows // 2), 2, size=(9.0, 0.3 + 0.95 * -(-rows // 2)), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for axis, text, real, fakes in zip(axes.flat, texts, image, made, strict=False):
