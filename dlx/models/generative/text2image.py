@@ -24,7 +24,7 @@ from dlx.runs.draw import subplots
 from dlx.runs.media import grid
 from dlx.tasks.adversarial import Adversarial, outputs_log, spread_sums
 from dlx.tasks.gather import gather_with_grad
-from dlx.tasks.spec import CaptionedImages, Tokens
+from dlx.tasks.spec import CaptionedImages, Image, Tokens
 from dlx.tasks.system import Objective
 
 if TYPE_CHECKING:
@@ -117,9 +117,12 @@ class Text2Image(Adversarial):
     `match` is the share of real images whose own caption scores above another image's.
     """
 
-    players = ("encoder", "discriminator", "generator")
+    players = ("encoder", "discriminator", "generator")  # type: ignore[assignment]
     whole_batch = True
 
+    input: Image
+    generator: Generator
+    discriminator: Discriminator
     known_KL: Tensor
 
     def __init__(
