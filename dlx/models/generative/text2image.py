@@ -285,7 +285,8 @@ class Text2Image(Adversarial):
         for axis in axes.flat:
             axis.axis("off")
         for axis, text, real, fakes in zip(axes.flat, texts, image, made, strict=False):
-            axis.imshow(grid(self.input.draw(torch.cat([real[None], fakes])), columns=COLUMNS + 1).squeeze())
+            pixels = grid(self.input.draw(torch.cat([real[None], fakes])), columns=COLUMNS + 1)
+            axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
             axis.set_title(text, fontsize=9)
         figure.suptitle("left: a real image with this caption; the others are made of the caption alone", fontsize=9)
         return {"samples": grid(self.input.draw(made.flatten(0, 1)), columns=COLUMNS), "prompts": figure}
