@@ -196,6 +196,7 @@ FILES = {
     "masked_folder": "scenes", "camvid": "scenes",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
     "recipe/proposed_voc": "scenes",
+    "captioned_folder": "captioned", "text2image_cub": "captioned", "puzzle_gan_celeba": "photos",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 FILES_OF_EXPERIMENTS = {"imagenet": "photos", "voc": "scenes", "camvid": "scenes", "bccd": "scenes"}
@@ -212,6 +213,7 @@ MODEL_OF = {
     "fcn": ("masked_folder", "camvid", "voc_segmentation"),
     "independent_pixels": ("voc", "coco", "yolo_folder", "recipe/proposed_voc"),
     "yolo": ("digit_scenes",),
+    "text2image": ("captioned_folder",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

@@ -251,12 +251,15 @@ class Attributes(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Reals(Entry):
-    """float32 [B, F]. names: of the columns, or none."""
+    """float32 [B, F]. names: of the columns, or none. modes: the centres of a mixture of Gaussians that the data are
+    known to be drawn from, of standard deviation `mode_std` each."""
 
     holds_rows: ClassVar[bool] = True
 
     size: int = 1
     names: tuple[str, ...] = ()
+    modes: tuple[tuple[float, ...], ...] = ()
+    mode_std: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:

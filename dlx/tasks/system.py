@@ -189,6 +189,10 @@ class System(nn.Module):
         """Metrics from the joined sums of a whole split, without the split's prefix: {"loss": ..., "accuracy": ...}."""
         return {}
 
+    def remarks(self, metrics: Mapping[str, float]) -> list[str]:
+        """Warnings that a person should read after a training, from the metrics of the test split: a collapse."""
+        return []
+
     def report(self, statistics: Statistics) -> Report:
         """What `dlx eval` shows of a split beside the metrics. It evaluates with `report` in each batch, for what is
         worth more work then (lists of the worst mistakes)."""

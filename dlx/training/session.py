@@ -92,6 +92,8 @@ class Session:
         try:
             metrics = evaluate(loop.system, loaders.test, loop.dist, loop.seed, loaders.bank)
             test = {f"test/{name}": value for name, value in metrics.items()}
+            for line in loop.system.remarks(metrics) if self.dist.is_main else ():
+                self.recorder.warn(line)
         except Exception as error:  # whatever it is
             self.recorder.lose(f"the test split is not evaluated: {reason_of(error)}")
             return {**finished, "lacks": ["test"]}
