@@ -229,7 +229,7 @@ def alone():
         if group == "regularization" and not model:
             model = ["model=mlp"]
         last = option.rpartition("_")[2]
-        files = FILES_OF_EXPERIMENTS.get(last) if group == "experiment" else FILES.get(option)
+        files = FILES.get(option) or (FILES_OF_EXPERIMENTS.get(last) if group == "experiment" else None)
         choice = f"{group}=[{option}]" if GROUPS[group].many else f"{group}={option}"
         of_runs = ["model.members_from=[a]"] if option == "ensemble" and group == "model" else []
         return [*model, choice, *of_runs, *([f"data.path={files}"] if files else [])]
