@@ -1,0 +1,91 @@
+"""The same kind of scene in two lights, whose colours are known functions of each other: unpaired images to learn from,
+pairs to measure by.
+
+A translation that is learned without pairs is hard to judge where the truth is not known. Here it is: a light is an
+affine map of colours, which has an inverse. No light is a mere inversion of another, and a red object becomes a blue
+one by night: a generator that keeps the colours is far off.
+Shapes: N scenes, S side in pixels.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dlx.config import checks
+from dlx.data.dataset import Dataset, TensorSource, Unpaired
+from dlx.data.shapes import Shapes
+from dlx.tasks.spec import Image, Match, MatchedImages
+
+LIGHTS = {
+    "day": (((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0)),
+    "night": (((0.0, 0.15, 0.6), (0.1, 0.6, 0.1), (0.85, 0.1, 0.0)), (0.02, 0.05, 0.05)),
+    "dusk": (((0.1, 0.75, 0.0), (0.8, 0.0, 0.1), (0.0, 0.15, 0.65)), (0.1, 0.05, 0.05)),
+}
+"""Matrix and offset from a scene's colours (red, green, blue in 0..1) to those that it has in a light."""
+Light = Literal["day", "night", "dusk"]
+EXTENT = (0.35, 0.6)  # of the object, as a share of the side
+
+
+def in_light(image_NCSS: Tensor, light: str, before: str = "day") -> Tensor:
+    """What images in 0..1 of one light are in another, float32 [N, 3, S, S]."""
+    matrix, offset = (torch.tensor(part) for part in LIGHTS[light])
+    old_matrix, old_offset = (torch.tensor(part) for part in LIGHTS[before])
+    scene = torch.einsum("ij,njhw->nihw", old_matrix.inverse(), image_NCSS - old_offset.view(-1, 1, 1))
+    return torch.einsum("ij,njhw->nihw", matrix, scene) + offset.view(-1, 1, 1)
+
+
+def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> dict[str, Tensor]:
+    """Images of one red object each, uint8 [count, 3, S, S], with mask, boxes, label and caption."""
+    shapes = Shapes(
+        samples=count, side=side, objects=(1, 1), kinds=kinds, colours=1, extent=EXTENT, data_seed=data_seed
+    )
+    return shapes.splits()["train"].tensors  # type: ignore[attr-defined]
+
+
+def lit(image_NCSS: Tensor, light: str) -> Tensor:
+    """Scenes uint8 as they are stored in a light."""
+    return in_light(image_NCSS.float() / 255, light).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+class TwoDomains(Dataset):
+    """a, b: the lights of the two sides: day, night or dusk. samples: to train on, of each side, of other scenes; a
+    tenth of that validates and another tests, where both sides have the same scenes. side: in pixels. kinds: of
+    objects, of circle, square, triangle, cross and ring. data_seed: draws the scenes, whatever the run's seed."""
+
+    def __init__(
+        self, *, a: Light = "day", b: Light = "night", samples: int = 1000, side: int = 32, kinds: int = 3,
+        data_seed: int = 0,
+    ) -> None:  # fmt: skip
+        checks.one_of(LIGHTS, a=a, b=b)
+        if a == b:
+            raise ValueError(f"b must be another light than a, got {b}")
+        checks.at_least(20, samples=samples)
+        checks.at_least(16, side=side)
+        checks.between("[1, 5]", kinds=kinds)
+        self.lights, self.samples, self.side, self.kinds, self.data_seed = (a, b), samples, side, kinds, data_seed
+
+    @cached_property
+    def spec(self) -> MatchedImages:  # type: ignore[override]
+        image = Image(channels=3, height=self.side, width=self.side, mean=(0.4,) * 3, std=(0.2,) * 3)
+        return MatchedImages(
+            image_a=image, image_b=image, match_a=Match(of="image_a"), match_b=Match(of="image_b")
+        )
+
+    def splits(self) -> dict[str, Unpaired]:
+        held = self.samples // 10
+        scenes = draw_scenes(2 * (self.samples + held), self.side, self.kinds, self.data_seed)["image"]
+        a, b, val, test = torch.arange(len(scenes)).split([self.samples, self.samples, held, held])
+        found = {}
+        for name, rows in {"train": (a, b), "val": (val, val), "test": (test, test)}.items():
+            sides = zip("ab", rows, self.lights, strict=True)
+            found[name] = Unpaired(
+                *(
+                    TensorSource(**{f"image_{side}": lit(scenes[chosen], light), f"match_{side}": chosen})
+                    for side, chosen, light in sides
+                )
+            )
+        return found
