@@ -131,6 +131,8 @@ class CycleGAN(System):
         super().__init__()
         checks.at_least(1, width=width, blocks=blocks, discriminator_width=discriminator_width, halvings=halvings)
         checks.at_least(0, cycle=cycle, identity=identity, pool=pool)
+        if isinstance(spec, MatchedImages) and not spec.match_a.known:
+            spec = spec.narrow(UnpairedImages)
         self.spec = in_sign_range(spec)
         a, b = self.spec.image_a, self.spec.image_b
         if a.shape[1:] != b.shape[1:]:
@@ -204,7 +206,7 @@ class CycleGAN(System):
     @property
     def is_matched(self) -> bool:
         """Whether some images of the two sides are known to show the same thing."""
-        return isinstance(self.spec, MatchedImages) and self.spec.match_a.known
+        return isinstance(self.spec, MatchedImages)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
