@@ -193,10 +193,12 @@ def tiny():
 
 FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
-    "masked_folder": "scenes", "camvid": "scenes",
+    "masked_folder": "scenes", "camvid": "scenes", "two_folders": "sides", "celeba": "faces",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
+OWN = {"cyclegan_horse2zebra": "sides", "stargan_celeba": "faces"}
+"""Experiments on data of a person's own files."""
 MODEL_OF = {
     "mlp": ("function1d",),
     "lstm": (
@@ -209,6 +211,8 @@ MODEL_OF = {
     "fcn": ("masked_folder", "camvid", "voc_segmentation"),
     "independent_pixels": ("voc", "coco", "yolo_folder"),
     "yolo": ("digit_scenes",),
+    "cyclegan": ("two_domains", "two_folders"),
+    "stargan": ("celeba", "recipe/stargan"),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 
@@ -224,6 +228,7 @@ def alone():
         if group == "regularization" and not model:
             model = ["model=mlp"]
         files = FILES.get(option) or ("photos" if group == "experiment" and option.endswith("_imagenet") else None)
+        files = OWN.get(option, files) if group == "experiment" else files
         choice = f"{group}=[{option}]" if GROUPS[group].many else f"{group}={option}"
         of_runs = ["model.members_from=[a]"] if option == "ensemble" and group == "model" else []
         return [*model, choice, *of_runs, *([f"data.path={files}"] if files else [])]

@@ -95,7 +95,9 @@ class _Faces(ImageFolder):
             lines = self._lines(TABLE)
             if lines is None:
                 raise ValueError(f"holds no {TABLE}.txt or {TABLE}.csv")
-            heads = [n for n, line in enumerate(lines[:2]) if len(line) > 1 or not line[0].isdecimal()]  # the .txt begins with a number of images
+            heads = [
+                n for n, line in enumerate(lines[:2]) if len(line) > 1 or not line[0].isdecimal()
+            ]  # the .txt begins with a number of images
             if not heads:
                 raise ValueError(f"{TABLE} begins with no names of attributes")
             width = len(lines[heads[0] + 1]) - 1 if len(lines) > heads[0] + 1 else 0

@@ -31,9 +31,9 @@ class ManyDomains(Dataset):
 
     def splits(self) -> dict[str, TensorSource]:
         held = self.samples // 10
-        scenes = draw_scenes(len(LIGHTS) * (self.samples + 2 * held), self.side, self.kinds, self.data_seed)["image"]
+        scenes = draw_scenes(len(LIGHTS) * (self.samples + 2 * held), self.side, self.kinds, self.data_seed)
         label = torch.arange(len(scenes)) % len(LIGHTS)
-        image = torch.empty_like(scenes)
+        image = torch.empty(scenes.shape, dtype=torch.uint8)
         for number, light in enumerate(LIGHTS):
             image[label == number] = lit(scenes[label == number], light)
         sizes = [len(LIGHTS) * count for count in (self.samples, held, held)]

@@ -13,11 +13,13 @@ from functools import cached_property
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlx.config import checks
 from dlx.data.dataset import Dataset, TensorSource, Unpaired
-from dlx.data.shapes import Shapes
+from dlx.data.shapes import COLOURS, DISTANCES, KINDS
+from dlx.random import generator
 from dlx.tasks.spec import Image, Match, MatchedImages
 
 LIGHTS = {
@@ -27,7 +29,8 @@ LIGHTS = {
 }
 """Matrix and offset from a scene's colours (red, green, blue in 0..1) to those that it has in a light."""
 Light = Literal["day", "night", "dusk"]
-EXTENT = (0.35, 0.6)  # of the object, as a share of the side
+EXTENT = (0.4, 0.65)  # of the object, as a share of the side
+CELLS = 5  # of the pattern, along a side
 
 
 def in_light(image_NCSS: Tensor, light: str, before: str = "day") -> Tensor:
@@ -38,17 +41,32 @@ def in_light(image_NCSS: Tensor, light: str, before: str = "day") -> Tensor:
     return torch.einsum("ij,njhw->nihw", matrix, scene) + offset.view(-1, 1, 1)
 
 
-def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> dict[str, Tensor]:
-    """Images of one red object each, uint8 [count, 3, S, S], with mask, boxes, label and caption."""
-    shapes = Shapes(
-        samples=count, side=side, objects=(1, 1), kinds=kinds, colours=1, extent=EXTENT, data_seed=data_seed
+def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> Tensor:
+    """Images of one red object each before a smooth pattern, in 0..1, [count, 3, S, S]. Each has patches of all tints:
+    a tint of a whole image would be lost in the instance norms of a generator."""
+    rng = generator(data_seed, "lights")
+    N, S = count, side
+    low, high = (share * S / 2 for share in EXTENT)
+    radius_N1 = low + (high - low) * torch.rand(N, 1, generator=rng)
+    kind_N = torch.randint(kinds, (N,), generator=rng)
+    centre_N2 = radius_N1 + 1 + (S - 2 * radius_N1 - 2) * torch.rand(N, 2, generator=rng)
+    shade_N1 = 0.8 + 0.35 * torch.rand(N, 1, generator=rng)
+    coarse = torch.rand(N, 3, CELLS, CELLS, generator=rng) - 0.5
+    image = 0.42 + 0.35 * F.interpolate(coarse, (S, S), mode="bicubic", align_corners=True)
+    place_S = torch.arange(S) + 0.5
+    x_NSS, y_NSS = (
+        (place - centre_N2[:, axis, None, None]).expand(N, S, S) / radius_N1.unsqueeze(-1)
+        for axis, place in enumerate((place_S.view(1, 1, S), place_S.view(1, S, 1)))
     )
-    return shapes.splits()["train"].tensors  # type: ignore[attr-defined]
+    outside_NSS = torch.stack([DISTANCES[kind](x_NSS, y_NSS) for kind in KINDS[:kinds]])[kind_N, torch.arange(N)]
+    cover_N1SS = (0.5 - outside_NSS * radius_N1.unsqueeze(-1)).clamp(0, 1).unsqueeze(1)
+    red_N3 = torch.tensor(COLOURS["red"]) / 255 * shade_N1
+    return torch.lerp(image, red_N3[:, :, None, None].expand_as(image), cover_N1SS).clamp(0, 1)
 
 
-def lit(image_NCSS: Tensor, light: str) -> Tensor:
-    """Scenes uint8 as they are stored in a light."""
-    return in_light(image_NCSS.float() / 255, light).mul(255).round().clamp(0, 255).to(torch.uint8)
+def lit(scene_NCSS: Tensor, light: str) -> Tensor:
+    """Scenes as they are stored in a light, uint8 [N, 3, S, S]."""
+    return in_light(scene_NCSS, light).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 class TwoDomains(Dataset):
@@ -71,13 +89,11 @@ class TwoDomains(Dataset):
     @cached_property
     def spec(self) -> MatchedImages:  # type: ignore[override]
         image = Image(channels=3, height=self.side, width=self.side, mean=(0.4,) * 3, std=(0.2,) * 3)
-        return MatchedImages(
-            image_a=image, image_b=image, match_a=Match(of="image_a"), match_b=Match(of="image_b")
-        )
+        return MatchedImages(image_a=image, image_b=image, match_a=Match(of="image_a"), match_b=Match(of="image_b"))
 
     def splits(self) -> dict[str, Unpaired]:
         held = self.samples // 10
-        scenes = draw_scenes(2 * (self.samples + held), self.side, self.kinds, self.data_seed)["image"]
+        scenes = draw_scenes(2 * (self.samples + held), self.side, self.kinds, self.data_seed)
         a, b, val, test = torch.arange(len(scenes)).split([self.samples, self.samples, held, held])
         found = {}
         for name, rows in {"train": (a, b), "val": (val, val), "test": (test, test)}.items():

@@ -54,5 +54,5 @@ def test_what_it_refuses(texts, settings, message, tmp_path):
 
 
 def test_attributes_are_distinct(tmp_path):
-    with pytest.raises(ValueError, match="^attributes must be distinct"):
+    with pytest.raises(ValueError, match=r"^attributes must be distinct"):
         CelebA(path=tmp_path, attributes=("Male", "Male"))

@@ -58,10 +58,10 @@ def test_two_folders_alone_are_split_by_names(tmp_path):
 )
 def test_other_layouts_are_refused_by_name(names, message, tmp_path):
     data = TwoFolders(path=write_folder(tmp_path / "photos", contents(names)), root=tmp_path / "kept")
-    with pytest.raises(UserError, match=f"dataset.path: .*{message}"):
+    with pytest.raises(UserError, match=rf"dataset.path: .*{message}"):
         data.splits()
 
 
 def test_one_folder_for_both_sides_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="^b must be another folder"):
+    with pytest.raises(ValueError, match=r"^b must be another folder"):
         TwoFolders(path=tmp_path, a="x", b="X")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Batch, Statistics
 
 SHOWN = 6  # images of a picture
-HALVINGS = 2  # of the side, in a generator
 
 
 class Residual(nn.Module):
@@ -34,9 +33,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            *_convolution(width, width, 3), nn.ReLU(), *_convolution(width, width, 3)
-        )
+        self.layers = nn.Sequential(*_convolution(width, width, 3), nn.ReLU(), *_convolution(width, width, 3))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW + self.layers(x_BCHW)
@@ -50,15 +47,15 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[
     ]
 
 
-def make_generator(inputs: int, outputs: int, width: int, blocks: int) -> nn.Sequential:
+def make_generator(inputs: int, outputs: int, width: int, blocks: int, halvings: int = 2) -> nn.Sequential:
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3 in the paper's terms: images [B, inputs, H, W] to images
-    [B, outputs, H, W] in [-1, 1]. H and W can be halved twice."""
+    [B, outputs, H, W] in [-1, 1]. H and W can be halved that often."""
     layers = [*_convolution(inputs, width, 7), nn.ReLU()]
-    for _ in range(HALVINGS):
+    for _ in range(halvings):
         layers += [*_convolution(width, 2 * width, 3, stride=2), nn.ReLU()]
         width *= 2
     layers += [Residual(width) for _ in range(blocks)]
-    for _ in range(HALVINGS):
+    for _ in range(halvings):
         layers += [nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)]
         layers += [nn.InstanceNorm2d(width // 2), nn.ReLU()]
         width //= 2
@@ -104,9 +101,9 @@ class Pool:
 
 
 class CycleGAN(System):
-    """width, blocks: channels next to the image and residual blocks of a generator. discriminator_width, halvings: of
-    a discriminator, and how often it halves the side, which says how large its patches are. cycle: weight of the
-    cycles' error. identity: weight, as a share of that, of the error of an image that is on its side already. pool:
+    """width, blocks, halvings: of a generator: channels next to the image, residual blocks, and how often it halves the
+    side before them. discriminator_width, patch_halvings: of a discriminator; how often it halves the side says how
+    large its patches are. cycle: weight of the cycles' error. identity: weight, as a share of that, of the error of an image that is on its side already. pool:
     images of each side that are kept for the discriminators.
 
     Images are in [-1, 1], and errors are mean absolute differences (L1) in it.
@@ -123,13 +120,15 @@ class CycleGAN(System):
         width: int = 64,
         blocks: int = 9,
         discriminator_width: int = 64,
-        halvings: int = 3,
+        halvings: int = 2,
+        patch_halvings: int = 3,
         cycle: float = 10.0,
         identity: float = 0.5,
         pool: int = 50,
     ) -> None:
         super().__init__()
-        checks.at_least(1, width=width, blocks=blocks, discriminator_width=discriminator_width, halvings=halvings)
+        checks.at_least(1, width=width, blocks=blocks, discriminator_width=discriminator_width)
+        checks.at_least(1, halvings=halvings, patch_halvings=patch_halvings)
         checks.at_least(0, cycle=cycle, identity=identity, pool=pool)
         if isinstance(spec, MatchedImages) and not spec.match_a.known:
             spec = spec.narrow(UnpairedImages)
@@ -139,16 +138,15 @@ class CycleGAN(System):
             raise ValueError(f"spec must have images of one size on both sides, got {a} and {b}")
         if identity and a.channels != b.channels:
             raise ValueError(f"identity must be 0 for sides of {a.channels} and {b.channels} channels, got {identity}")
-        least = min(a.shape[1:])
-        if any(side % 2**HALVINGS for side in a.shape[1:]) or least < 8:
-            raise ValueError(f"spec must have images of 8 pixels or more whose sides can be halved twice, got {a}")
-        if least >> halvings < 3:
-            raise ValueError(f"halvings must leave 3 pixels of {least}, got {halvings}")
+        if any(side % 2**halvings or side >> halvings < 2 for side in a.shape[1:]):
+            raise ValueError(f"halvings must leave whole pixels, and two at least, of {a}, got {halvings}")
+        if min(a.shape[1:]) >> patch_halvings < 3:
+            raise ValueError(f"patch_halvings must leave 3 pixels of {a}, got {patch_halvings}")
         self.cycle, self.identity = cycle, identity
-        self.to_b = make_generator(a.channels, b.channels, width, blocks)
-        self.to_a = make_generator(b.channels, a.channels, width, blocks)
-        self.discriminator_a = make_patch_discriminator(a.channels, discriminator_width, halvings)
-        self.discriminator_b = make_patch_discriminator(b.channels, discriminator_width, halvings)
+        self.to_b = make_generator(a.channels, b.channels, width, blocks, halvings)
+        self.to_a = make_generator(b.channels, a.channels, width, blocks, halvings)
+        self.discriminator_a = make_patch_discriminator(a.channels, discriminator_width, patch_halvings)
+        self.discriminator_b = make_patch_discriminator(b.channels, discriminator_width, patch_halvings)
         self.pool_a, self.pool_b = Pool(pool, a.shape), Pool(pool, b.shape)
         self.apply(initialize)
 

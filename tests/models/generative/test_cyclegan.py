@@ -13,7 +13,7 @@ from dlx.config import compose
 from dlx.models.generative.cyclegan import CycleGAN, Pool, make_generator, make_patch_discriminator
 from dlx.tasks.spec import Image, Match, MatchedImages, UnpairedImages
 
-SMALL = {"width": 4, "blocks": 1, "discriminator_width": 4, "halvings": 1, "pool": 3}
+SMALL = {"width": 4, "blocks": 1, "discriminator_width": 4, "patch_halvings": 1, "pool": 3}
 WORDS = [
     "model=cyclegan", "data.samples=40", "data.side=16", "data.batch_size=4",
     *(f"model.{name}={value}" for name, value in SMALL.items()),
@@ -126,8 +126,9 @@ def test_an_empty_pool_passes_images_on():
 
 def test_an_image_of_several_sizes_or_channels_is_refused():
     for bad, name in (
-        ({"spec": unpaired(10)}, "spec"), ({"spec": UnpairedImages(image_a=image(16), image_b=image(32))}, "spec"),
-        ({"spec": unpaired(16, 1, 3)}, "identity"), ({"halvings": 3}, "halvings"), ({"pool": -1}, "pool"),
+        ({"spec": unpaired(10)}, "halvings"), ({"spec": UnpairedImages(image_a=image(16), image_b=image(32))}, "spec"),
+        ({"spec": unpaired(16, 1, 3)}, "identity"), ({"halvings": 4}, "halvings"),
+        ({"patch_halvings": 3}, "patch_halvings"), ({"pool": -1}, "pool"),
         ({"cycle": -1.0}, "cycle"), ({"blocks": 0}, "blocks"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"^{name}"):
