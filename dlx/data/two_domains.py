@@ -30,7 +30,8 @@ LIGHTS = {
 """Matrix and offset from a scene's colours (red, green, blue in 0..1) to those that it has in a light."""
 Light = Literal["day", "night", "dusk"]
 EXTENT = (0.4, 0.65)  # of the object, as a share of the side
-CELLS = 5  # of the pattern, along a side
+CELLS = 5  # of the ground's spots, along a side
+GROUND = (0.16, 0.22, 0.2), (0.85, 0.75, 0.5)  # dark, light
 
 
 def in_light(image_NCSS: Tensor, light: str, before: str = "day") -> Tensor:
@@ -42,8 +43,12 @@ def in_light(image_NCSS: Tensor, light: str, before: str = "day") -> Tensor:
 
 
 def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> Tensor:
-    """Images of one red object each before a smooth pattern, in 0..1, [count, 3, S, S]. Each has patches of all tints:
-    a tint of a whole image would be lost in the instance norms of a generator."""
+    """Images in 0..1 of one red object each, on a dark ground with light spots, [count, 3, S, S].
+
+    The spots are fewer than the ground between them: on a ground that is as often light as dark its negative would look
+    as likely, and nothing would tell an unpaired translator which is meant. Each image has all tints: one of a whole
+    image would be lost in the instance norms of a generator.
+    """
     rng = generator(data_seed, "lights")
     N, S = count, side
     low, high = (share * S / 2 for share in EXTENT)
@@ -51,8 +56,10 @@ def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> Tensor:
     kind_N = torch.randint(kinds, (N,), generator=rng)
     centre_N2 = radius_N1 + 1 + (S - 2 * radius_N1 - 2) * torch.rand(N, 2, generator=rng)
     shade_N1 = 0.8 + 0.35 * torch.rand(N, 1, generator=rng)
-    coarse = torch.rand(N, 3, CELLS, CELLS, generator=rng) - 0.5
-    image = 0.42 + 0.35 * F.interpolate(coarse, (S, S), mode="bicubic", align_corners=True)
+    coarse = torch.rand(N, 1, CELLS, CELLS, generator=rng)
+    light_N1SS = F.interpolate(coarse, (S, S), mode="bicubic", align_corners=True).clamp(0, 1) ** 3
+    ground = [torch.tensor(colour).view(1, 3, 1, 1).expand(N, 3, S, S) for colour in GROUND]
+    image = torch.lerp(*ground, light_N1SS.expand(N, 3, S, S))
     place_S = torch.arange(S) + 0.5
     x_NSS, y_NSS = (
         (place - centre_N2[:, axis, None, None]).expand(N, S, S) / radius_N1.unsqueeze(-1)

@@ -103,8 +103,8 @@ class Pool:
 class CycleGAN(System):
     """width, blocks, halvings: of a generator: channels next to the image, residual blocks, and how often it halves the
     side before them. discriminator_width, patch_halvings: of a discriminator; how often it halves the side says how
-    large its patches are. cycle: weight of the cycles' error. identity: weight, as a share of that, of the error of an image that is on its side already. pool:
-    images of each side that are kept for the discriminators.
+    large its patches are. cycle: weight of the cycles' error. identity: weight, as a share of that, of the error of an
+    image that is on its side already. pool: images of each side that are kept for the discriminators.
 
     Images are in [-1, 1], and errors are mean absolute differences (L1) in it.
     """
