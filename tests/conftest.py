@@ -212,7 +212,7 @@ MODEL_OF = {
     "independent_pixels": ("voc", "coco", "yolo_folder"),
     "yolo": ("digit_scenes",),
     "cyclegan": ("two_domains", "two_folders"),
-    "stargan": ("celeba", "recipe/stargan"),
+    "stargan": ("celeba",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

@@ -66,7 +66,6 @@ SMALLER = {
     "two_folders": ["model.width=4", "model.discriminator_width=4", "data.size=16"],
     "many_domains": ["data.samples=60"],
     "celeba": ["model.width=4", "model.discriminator_width=4", "data.size=16"],
-    "recipe/stargan": ["model.width=4", "model.discriminator_width=4", "data.samples=60"],
     "faster_rcnn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]

@@ -42,8 +42,9 @@ def in_light(image_NCSS: Tensor, light: str, before: str = "day") -> Tensor:
     return torch.einsum("ij,njhw->nihw", matrix, scene) + offset.view(-1, 1, 1)
 
 
-def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> Tensor:
-    """Images in 0..1 of one red object each, on a dark ground with light spots, [count, 3, S, S].
+def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> tuple[Tensor, Tensor]:
+    """Images in 0..1 of one red object each, on a dark ground with light spots, [count, 3, S, S]; and the
+    objects' kinds, int64 [count].
 
     The spots are fewer than the ground between them: on a ground that is as often light as dark its negative would look
     as likely, and nothing would tell an unpaired translator which is meant. Each image has all tints: one of a whole
@@ -68,7 +69,7 @@ def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> Tensor:
     outside_NSS = torch.stack([DISTANCES[kind](x_NSS, y_NSS) for kind in KINDS[:kinds]])[kind_N, torch.arange(N)]
     cover_N1SS = (0.5 - outside_NSS * radius_N1.unsqueeze(-1)).clamp(0, 1).unsqueeze(1)
     red_N3 = torch.tensor(COLOURS["red"]) / 255 * shade_N1
-    return torch.lerp(image, red_N3[:, :, None, None].expand_as(image), cover_N1SS).clamp(0, 1)
+    return torch.lerp(image, red_N3[:, :, None, None].expand_as(image), cover_N1SS).clamp(0, 1), kind_N
 
 
 def lit(scene_NCSS: Tensor, light: str) -> Tensor:
@@ -100,7 +101,7 @@ class TwoDomains(Dataset):
 
     def splits(self) -> dict[str, Unpaired]:
         held = self.samples // 10
-        scenes = draw_scenes(2 * (self.samples + held), self.side, self.kinds, self.data_seed)
+        scenes, _ = draw_scenes(2 * (self.samples + held), self.side, self.kinds, self.data_seed)
         a, b, val, test = torch.arange(len(scenes)).split([self.samples, self.samples, held, held])
         found = {}
         for name, rows in {"train": (a, b), "val": (val, val), "test": (test, test)}.items():

@@ -14,11 +14,15 @@ def test_each_light_has_as_many_scenes_and_no_scene_is_in_two():
     }  # fmt: skip
     image = splits["train"].tensors["image"].float().mean((2, 3)) / 255
     label = splits["train"].tensors["label"]
+    kinds = ManyDomains(samples=40, side=16, label="kind")
+    assert kinds.spec.label.classes == ("circle", "square", "triangle")
+    assert torch.equal(kinds.splits()["train"].tensors["image"], splits["train"].tensors["image"])
+    assert set(kinds.splits()["train"].tensors["label"].tolist()) == {0, 1, 2}
     means = torch.stack([image[label == number].mean(0) for number in range(3)])
     assert means.argmax(1).tolist() == [0, 2, 1]  # day is red, night blue, dusk green
 
 
 def test_bad_settings_name_the_argument():
-    for bad in ({"samples": 5}, {"side": 8}, {"kinds": 0}):
+    for bad in ({"samples": 5}, {"side": 8}, {"kinds": 0}, {"label": "x"}):
         with pytest.raises(ValueError, match=f"^{next(iter(bad))}"):
             ManyDomains(**bad)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dlx.optim.schedules import Constant, Cosine, Plateau, Step, WarmupCosine, WarmupInverseSqrt, WarmupLinear
+from dlx.optim.schedules import Constant, Cosine, Linear, Plateau, Step, WarmupCosine, WarmupInverseSqrt, WarmupLinear
 
 
 def test_closed_forms():
@@ -43,3 +43,12 @@ def test_ranges():
         lambda: WarmupLinear(warmup=2.0), lambda: WarmupInverseSqrt(warmup=0.0)):  # fmt: skip
         with pytest.raises(ValueError, match="must be in"):
             make()
+
+
+def test_linear_is_constant_for_half_of_the_training_then_falls_to_its_end():
+    schedule = Linear()
+    assert [schedule.factor(step, 200) for step in (0, 99, 100, 150, 200)] == pytest.approx([1, 1, 1, 0.5, 0])
+    assert Linear(start=0.0, final=0.2).factor(10, 10) == pytest.approx(0.2)
+    for bad in ({"start": 1.0}, {"final": -0.1}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Linear(**bad)

@@ -19,6 +19,7 @@ from dlx.config.build import without_targets
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
 from dlx.tasks.spec import (
+    AttributedImages,
     Attributes,
     Boxes,
     CaptionedImages,
@@ -31,6 +32,8 @@ from dlx.tasks.spec import (
     LabeledReals,
     LabeledTokens,
     Mask,
+    Match,
+    MatchedImages,
     Points,
     Proposals,
     Reals,
@@ -534,6 +537,7 @@ entries = {
     "size": st.builds(Size, of=texts), "boxes": st.builds(Boxes, classes=names, most=counts, of=texts),
     "mask": st.builds(Mask, classes=names, height=counts, width=counts, void=st.integers(), of=texts),
     "proposals": st.builds(Proposals, most=counts, of=texts), "episode": st.builds(Episode),
+    **{f"match_{side}": st.builds(Match, known=st.booleans(), of=texts) for side in "ab"},
 }  # fmt: skip
 
 
@@ -562,6 +566,7 @@ def of(kind: type[Spec], *also: str) -> st.SearchStrategy:
 
 specs = st.one_of(
     *(of(kind) for kind in (Images, LabeledImages, CaptionedImages, UnpairedImages, Streams, LabeledTokens)),
+    *(of(kind) for kind in (MatchedImages, AttributedImages)),
     *(of(kind) for kind in (Translations, Points, LabeledReals)), of(Images, "proposals"), of(Everything, "proposals"),
 )  # fmt: skip
 HERE = Everything.__module__.partition(".")[0]
