@@ -32,8 +32,8 @@ def test_one_generator_has_fewer_weights_and_is_as_good(weights, errors, held):
     assert OneGenerator().verdict(measured).held is held
 
 
-@pytest.mark.parametrize(("is_right", "error"), [(True, 0.0), (False, 0.29)])
-def test_the_error_is_that_of_the_known_translation(is_right, error):
+@pytest.mark.parametrize("is_right", [True, False])
+def test_the_error_is_that_of_the_known_translation(is_right):
     data = ManyDomains(samples=40, side=16)
     spec, names = in_sign_range(data.spec), tuple(LIGHTS)
 
@@ -52,7 +52,8 @@ def test_the_error_is_that_of_the_known_translation(is_right, error):
     system = SimpleNamespace(spec=spec, names=names, generator=generate, one_hot=lambda label: torch.eye(3)[label])
     loader = SimpleNamespace(eval_batches=lambda: [batch])
     opened = SimpleNamespace(system=system, loader=lambda split, entries: loader)
-    assert star_error(opened, ("day", "night")) == pytest.approx(error, abs=0.03 if error else 1e-5)
+    error = star_error(opened, ("day", "night"))
+    assert error < 1e-5 if is_right else error > 0.15
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,7 @@ class Residual(nn.Module):
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
     mode = "reflect" if stride == 1 else "zeros"
-    return [
-        nn.Conv2d(inputs, outputs, size, stride, size // 2, padding_mode=mode),
-        nn.InstanceNorm2d(outputs),
-    ]
+    return [nn.Conv2d(inputs, outputs, size, stride, size // 2, padding_mode=mode), nn.InstanceNorm2d(outputs)]
 
 
 def make_generator(inputs: int, outputs: int, width: int, blocks: int, halvings: int = 2) -> nn.Sequential:
@@ -147,6 +144,7 @@ class CycleGAN(System):
         self.to_a = make_generator(b.channels, a.channels, width, blocks, halvings)
         self.discriminator_a = make_patch_discriminator(a.channels, discriminator_width, patch_halvings)
         self.discriminator_b = make_patch_discriminator(b.channels, discriminator_width, patch_halvings)
+        self.is_matched = isinstance(spec, MatchedImages)  # some images of both sides are known to show the same
         self.pool_a, self.pool_b = Pool(pool, a.shape), Pool(pool, b.shape)
         self.apply(initialize)
 
@@ -160,13 +158,12 @@ class CycleGAN(System):
         return [*self.to_b.parameters(), *self.to_a.parameters()]
 
     def state(self) -> dict[str, Any]:
-        pools = {"a": self.pool_a, "b": self.pool_b}
-        images = {f"pool_{side}": pool.images_PCHW for side, pool in pools.items()}
-        return {**images, **{f"filled_{side}": pool.filled for side, pool in pools.items()}}
+        images = {"images_a": self.pool_a.images_PCHW.clone(), "images_b": self.pool_b.images_PCHW.clone()}
+        return {**images, "filled_a": self.pool_a.filled, "filled_b": self.pool_b.filled}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for side, pool in {"a": self.pool_a, "b": self.pool_b}.items():
-            pool.images_PCHW, pool.filled = state[f"pool_{side}"], state[f"filled_{side}"]
+        self.pool_a.images_PCHW, self.pool_a.filled = state["images_a"], state["filled_a"]
+        self.pool_b.images_PCHW, self.pool_b.filled = state["images_b"], state["filled_b"]
 
     # Training: two turns.
 
@@ -202,11 +199,6 @@ class CycleGAN(System):
     # Evaluation.
 
     @property
-    def is_matched(self) -> bool:
-        """Whether some images of the two sides are known to show the same thing."""
-        return isinstance(self.spec, MatchedImages)
-
-    @property
     def metric_names(self) -> tuple[str, ...]:
         return ("error", "cycle") if self.is_matched else ("cycle",)
 
@@ -238,14 +230,12 @@ class CycleGAN(System):
         return {"image_b": fake_b, "back": back, "cycle": _off(back, batch["image_a"])}
 
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
-        rows = zip(batch["image_a"], predicted["image_b"], predicted["back"], strict=True)
+        columns = (batch["image_a"], predicted["image_b"], predicted["back"])
+        pictures = [_rows(*(column[n : n + 1] for column in columns)) for n in range(len(columns[0]))]
         return [
-            Answer(
-                f"there and back: L1 {off:.3f} of 2", {"cycle": off},
-                lambda title, row=row: self._rows(*(image.unsqueeze(0) for image in row)),
-            )
-            for off, row in zip(predicted["cycle"].tolist(), rows, strict=True)
-        ]  # fmt: skip
+            Answer(f"there and back: L1 {off:.3f} of 2", {"cycle": off}, lambda title, picture=picture: picture)
+            for off, picture in zip(predicted["cycle"].tolist(), pictures, strict=True)
+        ]
 
     def sample(self, count: int, *, image_a: Image | None = None, image_b: Image | None = None) -> Batch:
         """The image of one side, translated to the other."""
@@ -262,12 +252,13 @@ class CycleGAN(System):
         there, back = [a, fake_b, self.to_a(fake_b)], [b, fake_a, self.to_b(fake_a)]
         if self.is_matched and torch.equal(batch["match_a"][:SHOWN], batch["match_b"][:SHOWN]):
             there, back = [*there, b], [*back, a]
-        return {"a_to_b": self._rows(*there), "b_to_a": self._rows(*back)}
+        return {"a_to_b": _rows(*there), "b_to_a": _rows(*back)}
 
-    def _rows(self, *columns: Tensor) -> Any:
-        """Images side by side, a row for each sample; all are in [-1, 1]."""
-        x = torch.stack([column.expand(-1, 3, -1, -1) for column in columns], 1).flatten(0, 1)
-        return grid(Image(channels=3, height=1, width=1, mean=(0.5,) * 3, std=(0.5,) * 3).draw(x), len(columns))
+
+def _rows(*columns: Tensor) -> Any:
+    """Images in [-1, 1] side by side as pixels, a row for each sample."""
+    x = torch.stack([column.expand(-1, 3, -1, -1) for column in columns], 1).flatten(0, 1)
+    return grid(Image(channels=3, height=1, width=1, mean=(0.5,) * 3, std=(0.5,) * 3).draw(x), len(columns))
 
 
 def _off(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:

@@ -18,13 +18,7 @@ from torch import Tensor, nn
 from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.runs.media import grid
-from dlx.tasks.adversarial import (
-    gradient_penalty,
-    in_sign_range,
-    outputs_log,
-    wasserstein_critic,
-    wasserstein_generator,
-)
+from dlx.tasks.adversarial import LOSSES, gradient_penalty, in_sign_range, outputs_log
 from dlx.tasks.spec import AttributedImages, Attributes, Image, Label, LabeledImages
 from dlx.tasks.system import Answer, Objective, System
 
@@ -204,7 +198,7 @@ class StarGAN(System):
         (on_real, logits_BK), (on_fake, _) = self.discriminator(x), self.discriminator(fake)
         # Its classifier learns from real images alone: of fakes it would learn the generator's mistakes.
         right = self.domain_loss(logits_BK, own_BK)
-        loss = wasserstein_critic(on_real, on_fake) + self.classification * right
+        loss = LOSSES["wasserstein"].discriminator(on_real, on_fake) + self.classification * right
         if self.penalty:
             loss = loss + self.penalty * gradient_penalty(lambda x: self.discriminator(x)[0], x, fake)
         return loss, {**outputs_log("discriminator", on_real, on_fake), "domain": right.detach()}
@@ -213,7 +207,7 @@ class StarGAN(System):
         fake = self.generator(x, wanted_BK)
         on_fake, logits_BK = self.discriminator(fake)
         right, back = self.domain_loss(logits_BK, wanted_BK), F.l1_loss(self.generator(fake, own_BK), x)
-        loss = wasserstein_generator(on_fake) + self.classification * right + self.reconstruction * back
+        loss = LOSSES["wasserstein"].generator(on_fake) + self.classification * right + self.reconstruction * back
         return loss, {"domain": right.detach(), "reconstruction": back.detach()}
 
     # Evaluation.

@@ -157,7 +157,7 @@ def test_the_papers_recipe_composes_and_takes_a_step(dlx_call, here):
             Picture.fromarray(picture).save(path)
     config = compose(["experiment=cyclegan_horse2zebra", "data.path=horses"])
     assert config["model"]["blocks"] == 9
-    assert config["trainer"]["epochs"] == 200
+    assert (config["trainer"]["epochs"], config["optimizer"]["lr"]) == (200, 2e-4)
     small = [f"model.{name}={value}" for name, value in SMALL.items()]
     call = dlx_call(
         "train", "experiment=cyclegan_horse2zebra", "data.path=horses", "data.size=16", *small, "trainer.max_steps=1",

@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-import dlx
 from dlx.config import compose
 from dlx.data.many_domains import ManyDomains
 from dlx.models.generative.stargan import StarGAN
+from dlx.runs.folder import RunFolder
 from dlx.tasks.adversarial import gradient_penalty
 from dlx.tasks.spec import AttributedImages, Attributes, Image, Label, LabeledImages
+from dlx.training.load import load_system
 
 SMALL = {"width": 4, "blocks": 1, "discriminator_width": 4, "halvings": 2, "critic_steps": 2}
 FACES = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young")
@@ -208,12 +209,15 @@ def test_it_changes_the_domain_and_keeps_the_rest(dlx_call):
         assert call.code == 0, call.err
         return json.loads(call.out)
 
+    def load(run):
+        return load_system(RunFolder(run)).eval()
+
     judges = {
-        label: dlx.load(run("model=cnn", "data=many_domains", f"data.label={label}", f"name={label}")["run"])
+        label: load(run("model=cnn", "data=many_domains", f"data.label={label}", f"name={label}")["run"])
         for label in ("light", "kind")
     }
     found = run("model=stargan", "name=star")
-    star = dlx.load(found["run"])
+    star = load(found["run"])
     kinds = {name: part.tensors["label"] for name, part in ManyDomains(label="kind").splits().items()}
     tensors = ManyDomains().splits()["test"].tensors
     right = {"light": [], "kind": []}
