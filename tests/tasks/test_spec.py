@@ -70,6 +70,7 @@ KINDS = {
     "token labels": (TokenLabels(classes=("noun", "verb"), length=5), (5,), torch.int64),
     "real sequence": (RealSequence(length=6, size=2), (6, 2), torch.float32),
     "episode": (Episode(), (), torch.int64),
+    "match": (Match(), (), torch.int64),
 }
 
 
