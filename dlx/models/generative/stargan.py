@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Batch, Statistics
 
 SHOWN = 8  # images of a picture
-HALVINGS = 2  # of the side, in the generator
 
 
 class Residual(nn.Module):
@@ -45,16 +44,16 @@ class Residual(nn.Module):
 class Generator(nn.Module):
     """Images [B, C, H, W] in the domains [B, K] that are asked for, as further channels of their input; in [-1, 1]."""
 
-    def __init__(self, channels: int, domains: int, width: int, blocks: int) -> None:
+    def __init__(self, channels: int, domains: int, width: int, blocks: int, halvings: int) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels + domains, width, 7, padding=3, bias=False)]
         layers += [nn.InstanceNorm2d(width, affine=True), nn.ReLU()]
-        for _ in range(HALVINGS):
+        for _ in range(halvings):
             layers += [nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False)]
             layers += [nn.InstanceNorm2d(2 * width, affine=True), nn.ReLU()]
             width *= 2
         layers += [Residual(width) for _ in range(blocks)]
-        for _ in range(HALVINGS):
+        for _ in range(halvings):
             layers += [nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1, bias=False)]
             layers += [nn.InstanceNorm2d(width // 2, affine=True), nn.ReLU()]
             width //= 2
@@ -86,11 +85,11 @@ class Discriminator(nn.Module):
 
 
 class StarGAN(System):
-    """width, blocks: channels next to the image and residual blocks of the generator. discriminator_width, halvings:
-    of the discriminator; each halving of the side doubles its channels. critic_steps: its turns for one of the
-    generator. penalty, classification, reconstruction: weights of the gradient penalty, of the domains' cross-entropy
-    and of the L1 to the image after a translation there and back. exclusive: attributes of which one holds at most, as
-    colours of hair: where one is asked for, the others go.
+    """width, blocks, halvings: of the generator: channels next to the image, residual blocks, and how often it halves
+    the side before them. discriminator_width, discriminator_halvings: of the discriminator; each halving doubles the
+    channels. critic_steps: its turns for one of the generator. penalty, classification, reconstruction: weights of the
+    gradient penalty, of the domains' cross-entropy and of the L1 to the image after a translation there and back.
+    exclusive: attributes of which one holds at most, as colours of hair: where one is asked for, the others go.
 
     Images are in [-1, 1], and errors are mean absolute differences (L1) in it.
     """
@@ -105,8 +104,9 @@ class StarGAN(System):
         spec: LabeledImages | AttributedImages,
         width: int = 64,
         blocks: int = 6,
+        halvings: int = 2,
         discriminator_width: int = 64,
-        halvings: int = 6,
+        discriminator_halvings: int = 6,
         critic_steps: int = 5,
         penalty: float = 10.0,
         classification: float = 1.0,
@@ -115,15 +115,15 @@ class StarGAN(System):
     ) -> None:
         super().__init__()
         checks.at_least(
-            1, width=width, blocks=blocks, discriminator_width=discriminator_width, halvings=halvings,
-            critic_steps=critic_steps,
+            1, width=width, blocks=blocks, halvings=halvings, discriminator_width=discriminator_width,
+            discriminator_halvings=discriminator_halvings, critic_steps=critic_steps,
         )  # fmt: skip
         checks.at_least(0, penalty=penalty, classification=classification, reconstruction=reconstruction)
         self.spec = in_sign_range(spec)
         image = self.spec.image
-        for name, times in {"spec": HALVINGS, "halvings": halvings}.items():
+        for name, times in {"halvings": halvings, "discriminator_halvings": discriminator_halvings}.items():
             if any(side % 2**times or side < 2**times for side in image.shape[1:]):
-                raise ValueError(f"{name} must be sides that can be halved {times} times, got {image}")
+                raise ValueError(f"{name} must leave whole pixels of {image}, got {times}")
         ((self.domain_name, self.domain),) = (
             (name, entry) for name, entry in self.spec.entries.items() if isinstance(entry, Label | Attributes)
         )
@@ -135,8 +135,8 @@ class StarGAN(System):
         self.names, self.exclusive = names, [names.index(name) for name in exclusive]
         self.critic_steps, self.penalty = critic_steps, penalty
         self.classification, self.reconstruction = classification, reconstruction
-        self.generator = Generator(image.channels, len(names), width, blocks)
-        self.discriminator = Discriminator(image.shape, len(names), discriminator_width, halvings)
+        self.generator = Generator(image.channels, len(names), width, blocks, halvings)
+        self.discriminator = Discriminator(image.shape, len(names), discriminator_width, discriminator_halvings)
 
     def objectives(self, stage: int = 0) -> list[Objective]:
         return [

@@ -17,7 +17,7 @@ from dlx.tasks.adversarial import gradient_penalty
 from dlx.tasks.spec import AttributedImages, Attributes, Image, Label, LabeledImages
 from dlx.training.load import load_system
 
-SMALL = {"width": 4, "blocks": 1, "discriminator_width": 4, "halvings": 2, "critic_steps": 2}
+SMALL = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_halvings": 2, "critic_steps": 2}
 FACES = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young")
 
 
@@ -148,7 +148,8 @@ def test_metrics_do_not_depend_on_the_batch():
 
 def test_bad_settings_name_the_argument():
     for bad in (
-        {"spec": labeled(18)}, {"spec": labeled(classes=1)}, {"halvings": 5}, {"penalty": -1.0}, {"critic_steps": 0},
+        {"halvings": 5}, {"spec": labeled(classes=1)}, {"discriminator_halvings": 5},
+        {"penalty": -1.0}, {"critic_steps": 0},
         {"exclusive": ("a",)}, {"spec": attributed(), "exclusive": ("Bald",)},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"^{list(bad)[-1]}"):
