@@ -59,8 +59,8 @@ def draw_scenes(count: int, side: int, kinds: int, data_seed: int) -> tuple[Tens
     shade_N1 = 0.8 + 0.35 * torch.rand(N, 1, generator=rng)
     coarse = torch.rand(N, 1, CELLS, CELLS, generator=rng)
     light_N1SS = F.interpolate(coarse, (S, S), mode="bicubic", align_corners=True).clamp(0, 1) ** 3
-    ground = [torch.tensor(colour).view(1, 3, 1, 1).expand(N, 3, S, S) for colour in GROUND]
-    image = torch.lerp(*ground, light_N1SS.expand(N, 3, S, S))
+    dark, light = (torch.tensor(colour).view(1, 3, 1, 1).expand(N, 3, S, S) for colour in GROUND)
+    image = torch.lerp(dark, light, light_N1SS.expand(N, 3, S, S))
     place_S = torch.arange(S) + 0.5
     x_NSS, y_NSS = (
         (place - centre_N2[:, axis, None, None]).expand(N, S, S) / radius_N1.unsqueeze(-1)

@@ -56,7 +56,7 @@ class TwoFolders(Dataset):
         found = {}
         for name, source in self.images.splits().items():
             first = int((source.tensors["label"] == 0).sum())  # those of side a come first
-            keys = source.keys or []
+            keys = list(source.keys or ())
             matches = self._matches(name, keys[:first], keys[first:])
             sides = []
             for side, rows, match in zip(SIDES, (slice(first), slice(first, None)), matches, strict=True):

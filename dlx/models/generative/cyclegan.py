@@ -7,8 +7,8 @@ Shapes: B batch, C channels, H height, W width, P images of the pool.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,7 @@ class Residual(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
-    mode = "reflect" if stride == 1 else "zeros"
+    mode: Literal["reflect", "zeros"] = "reflect" if stride == 1 else "zeros"
     return [nn.Conv2d(inputs, outputs, size, stride, size // 2, padding_mode=mode), nn.InstanceNorm2d(outputs)]
 
 
@@ -231,10 +231,13 @@ class CycleGAN(System):
 
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         columns = (batch["image_a"], predicted["image_b"], predicted["back"])
-        pictures = [_rows(*(column[n : n + 1] for column in columns)) for n in range(len(columns[0]))]
+
+        def picture_of(number: int) -> Callable[[str], Any]:
+            return lambda title: _rows(*(column[number : number + 1] for column in columns))
+
         return [
-            Answer(f"there and back: L1 {off:.3f} of 2", {"cycle": off}, lambda title, picture=picture: picture)
-            for off, picture in zip(predicted["cycle"].tolist(), pictures, strict=True)
+            Answer(f"there and back: L1 {off:.3f} of 2", {"cycle": off}, picture_of(number))
+            for number, off in enumerate(predicted["cycle"].tolist())
         ]
 
     def sample(self, count: int, *, image_a: Image | None = None, image_b: Image | None = None) -> Batch:
@@ -242,7 +245,7 @@ class CycleGAN(System):
         if (image_a is None) == (image_b is None):
             raise UserError("dlx sample: translates an image: --given image_a=FILE or --given image_b=FILE")
         if image_a is not None:
-            return {"image_b": self.to_b(image_a)}  # type: ignore[arg-type]
+            return {"image_b": self.to_b(image_a)}
         return {"image_a": self.to_a(image_b)}
 
     def showcase(self, batch: Batch) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Shapes: B batch, C channels, H height, W width, K domains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,6 +97,7 @@ class StarGAN(System):
     players = ("discriminator", "generator")
     compiles = False
     film = True
+    spec: LabeledImages | AttributedImages
 
     def __init__(
         self,
@@ -246,15 +247,16 @@ class StarGAN(System):
         return {"domain": own_BK, "images": self.in_all_domains(batch["image"], own_BK)}
 
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
-        found = predicted["domain"]
-        names = self.domain.draw(found)
-        answers = []
-        for text, x_CHW, images_KCHW in zip(names, batch["image"], predicted["images"], strict=True):
-            shown = torch.cat([x_CHW.unsqueeze(0), images_KCHW])
-            picture = grid(self.spec.image.draw(shown), len(shown))
-            line = f"{text or 'no attribute'}; in the picture: as it is, then {', '.join(self.names)}"
-            answers.append(Answer(line, {self.domain_name: text}, lambda title, picture=picture: picture))
-        return answers
+        rows = torch.cat([batch["image"].unsqueeze(1), predicted["images"]], 1)
+        shown = f"in the picture: as it is, then {', '.join(self.names)}"
+
+        def picture_of(row: Tensor) -> Callable[[str], Any]:
+            return lambda title: grid(self.spec.image.draw(row), len(row))
+
+        return [
+            Answer(f"{text or 'no attribute'}; {shown}", {self.domain_name: text}, picture_of(row))
+            for text, row in zip(self.domain.draw(predicted["domain"]), rows, strict=True)
+        ]
 
     def sample(self, count: int, *, image: Image | None = None, domain: Label | Attributes | None = None) -> Batch:
         """An image in all domains, or in the one that is given."""
