@@ -33,7 +33,7 @@ class OneGenerator(Claim):
     size = (10.5, 4.2)
     varies = ("model", "dataset", "optimizer", "scheduler", "trainer.max_steps")
 
-    def __init__(self, *, steps: int = 1500, side: int = 32, samples: int = 500, seeds: int = 1) -> None:
+    def __init__(self, *, steps: int = 1500, side: int = 16, samples: int = 500, seeds: int = 1) -> None:
         at_least(len(PAIRS), steps=steps)
         at_least(16, side=side)
         at_least(20, samples=samples)
