@@ -27,21 +27,26 @@ PAIRS = list(combinations(LIGHTS, 2))
 
 class OneGenerator(Claim):
     """steps: of the StarGAN, of 16 images each; the CycleGANs share them, with 8 images of each side a step. side: of
-    the images, in pixels. samples: to train on, of each light. seeds: trainings of each."""
+    the images, in pixels. samples: to train on, of each light. width, blocks: of all generators; discriminators are
+    twice as wide. seeds: trainings of each."""
 
     claim = "One generator translates between k domains as well as k (k - 1), with fewer weights"
     size = (10.5, 4.2)
-    varies = ("model", "dataset", "optimizer", "scheduler", "trainer.max_steps")
+    varies = ("trainer.max_steps",)
 
-    def __init__(self, *, steps: int = 1500, side: int = 16, samples: int = 500, seeds: int = 1) -> None:
+    def __init__(
+        self, *, steps: int = 1500, side: int = 16, samples: int = 500, width: int = 8, blocks: int = 1, seeds: int = 1
+    ) -> None:
         at_least(len(PAIRS), steps=steps)
         at_least(16, side=side)
         at_least(20, samples=samples)
-        at_least(1, seeds=seeds)
+        at_least(1, width=width, blocks=blocks, seeds=seeds)
         self.steps, self.side, self.samples, self.seeds = steps, side, samples, seeds
+        self.width, self.blocks = width, blocks
 
     def variants(self, base: Config) -> Variants:
-        size = [f"data.side={self.side}", f"data.samples={self.samples}"]
+        size = [f"data.side={self.side}", f"data.samples={self.samples}", f"model.width={self.width}"]
+        size += [f"model.blocks={self.blocks}", f"model.discriminator_width={2 * self.width}"]
         found = {"stargan": ["model=stargan", "data=many_domains", *size, f"trainer.max_steps={self.steps}"]}
         for a, b in PAIRS:
             words = ["model=cyclegan", "data=two_domains", f"data.a={a}", f"data.b={b}", "data.batch_size=8", *size]

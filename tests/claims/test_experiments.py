@@ -73,10 +73,7 @@ SMALL = {
         "trainer.max_steps=2", "data.samples=20", "data.side=16", "model.width=4", "model.blocks=1",
         "experiment.seeds=1",
     ],
-    "one_generator": [
-        "model.width=4", "model.blocks=1", "model.discriminator_width=4", "experiment.steps=3", "experiment.side=16",
-        "experiment.samples=20",
-    ],
+    "one_generator": ["experiment.width=4", "experiment.steps=3", "experiment.side=16", "experiment.samples=20"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 
