@@ -193,10 +193,11 @@ def tiny():
 
 FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
-    "masked_folder": "scenes", "camvid": "scenes",
+    "masked_folder": "scenes", "camvid": "scenes", "two_folders": "sides", "celeba": "faces",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
     "recipe/proposed_voc": "scenes",
     "captioned_folder": "captioned", "text2image_cub": "captioned", "puzzle_gan_celeba": "photos",
+    "cyclegan_horse2zebra": "sides", "stargan_celeba": "faces",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 FILES_OF_EXPERIMENTS = {"imagenet": "photos", "voc": "scenes", "camvid": "scenes", "bccd": "scenes"}
@@ -214,6 +215,8 @@ MODEL_OF = {
     "independent_pixels": ("voc", "coco", "yolo_folder", "recipe/proposed_voc"),
     "yolo": ("digit_scenes",),
     "text2image": ("captioned_folder",),
+    "cyclegan": ("two_domains", "two_folders"),
+    "stargan": ("celeba",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

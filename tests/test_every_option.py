@@ -60,6 +60,12 @@ SMALLER = {
     "sppnet": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
     "rcnn": ["model.units=16", "data.samples=60", "data.side=48"],
     "recipe/proposed_shapes": ["data.samples=60", "data.side=48"],
+    "cyclegan": ["model.width=4", "model.discriminator_width=4", "model.blocks=1", "data.samples=60", "data.side=16"],
+    "stargan": ["model.width=4", "model.discriminator_width=4", "data.samples=60"],
+    "two_domains": ["model.width=4", "model.discriminator_width=4", "data.samples=60"],
+    "two_folders": ["model.width=4", "model.discriminator_width=4", "data.size=16"],
+    "many_domains": ["data.samples=60"],
+    "celeba": ["model.width=4", "model.discriminator_width=4", "data.size=16"],
     "faster_rcnn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
     "text2image": ["model.generator_width=4", "model.discriminator_width=4", "data.samples=60"],
     "captioned_folder": ["model.generator_width=4", "model.discriminator_width=4", "data.size=16"],
@@ -97,6 +103,17 @@ def write_scene(folder: Path, number: int, photo: Image.Image, classes: Image.Im
     (folder / "instances.json").write_text(json.dumps(content))
 
 
+def write_face(here: Path, number: int, photo: Image.Image) -> None:
+    """A photo of one of two sides, and one with attributes."""
+    for path in (here / "sides" / "AB"[number % 2], here / "faces"):
+        path.mkdir(parents=True, exist_ok=True)
+        photo.save(path / f"{number}.png")
+    names = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young"]
+    signs = " ".join("1" if number >> bit & 1 else "-1" for bit in range(len(names)))
+    with (here / "faces" / "list_attr_celeba.txt").open("a") as table:
+        table.write(f"{'' if number else ' '.join(names) + chr(10)}{number}.png {signs}\n")
+
+
 @pytest.fixture
 def data(here, monkeypatch):
     """What a dataset reads: files of two classes, and, in place of what is downloaded, examples of its spec."""
@@ -104,6 +121,7 @@ def data(here, monkeypatch):
         path = here / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
+        write_face(here, number, Image.fromarray(pixels))
         write_scene(here / "scenes", number, Image.fromarray(pixels), Image.fromarray(pixels[..., 0] % 11))
         captioned = here / "captioned" / f"{number}.png"
         captioned.parent.mkdir(exist_ok=True)

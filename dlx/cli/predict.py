@@ -131,11 +131,14 @@ def _warn_of_brightness(folder: RunFolder, name: str, means: Sequence[Any]) -> N
 
 
 def _input_of(system: System) -> str:
-    """The entry that files are read as. Raises UserError for a system without predictions, or with several inputs."""
+    """The entry that files are read as. Raises UserError for a system without predictions, or with several inputs of
+    which it names none."""
     name = type(system).__name__
     if not system.defines("predict") or not system.defines("answer"):
         remedy = "; dlx sample shows what it makes" if system.defines("sample") else ""
         raise UserError(f"dlx predict: {name} has no answers to inputs{remedy}")
+    if system.asked:
+        return system.asked
     given = system.spec.given
     if len(given) != 1:
         raise UserError(f"dlx predict: {name} reads {', '.join(given)}; predict gives it one input")

@@ -42,10 +42,11 @@ class Scenes(CaptionedImages):
 class Shapes(Dataset):
     """Images of `side` pixels with `objects` of them, at least and at most.
 
-    kinds: how many of circle, square, triangle, cross and ring there are. extent: range of an object's width, as a
-    share of the side. overlap: objects may hide others, at most half of one; else they are apart, and one for which no
-    place is found is left out. texture: of the background: noise, a smooth pattern with noise, or plain. data_seed:
-    draws all of it, whatever the run's seed.
+    kinds: how many of circle, square, triangle, cross and ring there are; colours: of red, green, blue, yellow, purple
+    and cyan. label: what the class says of the largest object, its kind or its colour. extent: range of an object's
+    width, as a share of the side. overlap: objects may hide others, at most half of one; else they are apart, and one
+    for which no place is found is left out. texture: of the background: noise, a smooth pattern with noise, or plain.
+    data_seed: draws all of it, whatever the run's seed.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Shapes(Dataset):
         side: int = 96,
         objects: tuple[int, int] = (1, 3),
         kinds: int = 3,
+        colours: int = len(COLOURS),
+        label: Literal["kind", "colour"] = "kind",
         extent: tuple[float, float] = (0.15, 0.4),
         overlap: bool = False,
         texture: Literal["plain", "noise", "pattern"] = "noise",
@@ -67,17 +70,21 @@ class Shapes(Dataset):
             raise ValueError(f"objects must be a range within 1..20 such as [1, 3], got {list(objects)}")
         if not 1 <= kinds <= len(KINDS):
             raise ValueError(f"kinds must be 1..{len(KINDS)}, got {kinds}")
+        if not 1 <= colours <= len(COLOURS):
+            raise ValueError(f"colours must be 1..{len(COLOURS)}, got {colours}")
+        checks.one_of(("kind", "colour"), label=label)
         if not 0 < extent[0] <= extent[1] <= 0.8 or extent[0] * side < 4:
             raise ValueError(f"extent must be a range within (0, 0.8], and 4 pixels at least, got {list(extent)}")
         self.samples, self.side, self.objects, self.kinds = samples, side, objects, KINDS[:kinds]
         self.extent, self.overlap, self.texture, self.data_seed = extent, overlap, texture, data_seed
+        self.colours, self.label = list(COLOURS)[:colours], label
         most = objects[1]
         self.tokenizer = Words(_vocabulary(), first=3)
         self.spec: Scenes = Scenes(
             image=Image(channels=3, height=side, width=side, mean=(0.42,) * 3, std=(0.17,) * 3),
             boxes=Boxes(classes=self.kinds, most=most),
             mask=Mask(classes=("background", *self.kinds), height=side, width=side),
-            label=Label(classes=self.kinds),
+            label=Label(classes=self.kinds if label == "kind" else tuple(self.colours)),
             caption=Tokens(
                 vocabulary=self.tokenizer.size, length=8 * most + 1, pad=PAD, begin=BEGIN, end=END,
                 tokenizer=self.tokenizer.to_json(),
@@ -89,9 +96,9 @@ class Shapes(Dataset):
         placed = self._place(rng)
         parts = [self.render({name: x[rows] for name, x in placed.items()}, rng) for rows in self._chunks()]
         image, mask, boxes = (torch.cat(column) for column in zip(*parts, strict=True))
-        kind_NM, there_NM = placed["kind"], boxes[..., 4] >= 0
+        there_NM = boxes[..., 4] >= 0
         area_NM = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * there_NM
-        label_N = kind_NM.gather(1, area_NM.argmax(1, keepdim=True))[:, 0]
+        label_N = placed[self.label].gather(1, area_NM.argmax(1, keepdim=True))[:, 0]
         boxes = padding_last(boxes)
         caption = self._captions(placed, there_NM)
         return {"train": TensorSource(image=image, boxes=boxes, mask=mask, label=label_N, caption=caption)}
@@ -106,7 +113,7 @@ class Shapes(Dataset):
         low, high = (share * S / 2 for share in self.extent)
         radius_NM = low + (high - low) * torch.rand(N, M, generator=rng)
         kind_NM = torch.randint(len(self.kinds), (N, M), generator=rng)
-        colour_NM = torch.randint(len(COLOURS), (N, M), generator=rng)
+        colour_NM = torch.randint(len(self.colours), (N, M), generator=rng)
         there_NM = torch.arange(M) < count_N1
         centre_NM2, there_NM = find_centres(radius_NM, there_NM, S, rng, overlap=self.overlap)
         return {"kind": kind_NM, "colour": colour_NM, "radius": radius_NM, "centre": centre_NM2, "there": there_NM}

@@ -73,6 +73,20 @@ class Cosine(Schedule):
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
 
 
+class Linear(Schedule):
+    """1 up to `start`, a share of the training, then linear to `final` (Zhu et al. 2017, arXiv:1703.10593: half of the
+    training, then to 0)."""
+
+    def __init__(self, *, start: float = 0.5, final: float = 0.0) -> None:
+        checks.between("[0, 1)", start=start)
+        checks.between("[0, 1]", final=final)
+        self.start, self.final = start, final
+
+    def factor(self, step: int, total: int) -> float:
+        first = self.start * total
+        return 1 - (1 - self.final) * min(max(step - first, 0.0) / max(total - first, 1), 1.0)
+
+
 class WarmupCosine(Schedule):
     """Linear from 1/W to 1 over the first W = warmup * total steps, then `Cosine` over the rest."""
 

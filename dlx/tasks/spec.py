@@ -492,6 +492,21 @@ class Episode(Entry):
     dtype: ClassVar[torch.dtype] = torch.int64
 
 
+@dataclass(frozen=True, kw_only=True)
+class Match(Entry):
+    """int64 [B]: what an image shows, by number. Two images of one number, of two sides, show the same thing, and each
+    is what the other should be translated to. known: False where no such pairs are known in any split."""
+
+    shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar[torch.dtype] = torch.int64
+
+    known: bool = True
+    of: str = "image"
+
+    def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
+        return torch.arange(count, device=device)
+
+
 S = TypeVar("S", bound="Spec")
 
 
@@ -658,6 +673,12 @@ class SizedMaskedImages(MaskedImages):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttributedImages(Images):
+    attributes: Attributes
+    targets = ("attributes",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptionedImages(Images):
     caption: Tokens
 
@@ -668,6 +689,15 @@ class UnpairedImages(Spec):
 
     image_a: Image
     image_b: Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedImages(UnpairedImages):
+    """Images of two sides, some of which may be known to belong together: to measure a translation, not to learn it."""
+
+    match_a: Match
+    match_b: Match
+    targets = ("match_a", "match_b")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,6 +88,9 @@ class System(nn.Module):
     """Names of batch entries that are views of the first, such as ("image", "image_2"): the loop makes them by applying
     the regularizer in the attribute `augmentation` to the image, once for each view."""
 
+    asked: ClassVar[str] = ""
+    """The entry that `dlx predict` reads a file as, where the system has several inputs and answers to one."""
+
     film: ClassVar[bool] = False
     """True if the showcase is also made at validations, to show how it changes."""
 

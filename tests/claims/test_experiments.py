@@ -86,6 +86,11 @@ SMALL = {
     "vae_terms": [*QUICK, "model.draws=2", "experiment.betas=[0.1,1,10]", "experiment.seeds=1"],
     "priors": [*QUICK, "experiment.seeds=1"],
     "explicit_vs_implicit": ["trainer.max_steps=2", "experiment.draws=[1,2]", "experiment.side=9"],
+    "cycle_consistency": [
+        "trainer.max_steps=2", "data.samples=20", "data.side=16", "model.width=4", "model.blocks=1",
+        "experiment.seeds=1",
+    ],
+    "one_generator": ["experiment.width=4", "experiment.steps=3", "experiment.side=16", "experiment.samples=20"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

@@ -39,6 +39,15 @@ def test_the_label_is_of_the_largest_object(plain):
     assert torch.equal(scenes["label"], boxes[torch.arange(len(boxes)), area.argmax(1), 4].long())
 
 
+def test_the_label_may_be_the_colour_of_the_largest_object():
+    dataset = Shapes(samples=40, side=32, objects=(1, 1), colours=3, label="colour", extent=(0.4, 0.6), texture="plain")
+    assert dataset.spec.label.classes == ("red", "green", "blue")
+    scenes = dataset.splits()["train"].tensors
+    assert set(scenes["label"].tolist()) == {0, 1, 2}
+    for image, mask, label in zip(scenes["image"], scenes["mask"], scenes["label"], strict=True):
+        assert image[:, mask > 0].float().mean(1).argmax() == label
+
+
 def test_captions_name_what_is_there(plain):
     dataset, scenes = plain
     for text, boxes in zip(dataset.spec.caption.draw(scenes["caption"]), scenes["boxes"], strict=True):
@@ -75,7 +84,8 @@ def test_stored_values_are_in_range(side):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"objects": (3, 1)}, "objects must be"), ({"kinds": 6}, "kinds must be"), ({"extent": (0.1, 0.9)}, "extent"),
+        ({"objects": (3, 1)}, "objects must be"), ({"kinds": 6}, "kinds must be"),
+        ({"colours": 0}, "colours must be"), ({"extent": (0.1, 0.9)}, "extent"),
         ({"side": 24, "extent": (0.15, 0.3)}, "4 pixels at least"), ({"texture": "brick"}, "texture must be"),
     ],
 )  # fmt: skip

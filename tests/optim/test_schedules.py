@@ -5,6 +5,7 @@ import pytest
 from dlx.optim.schedules import (
     Constant,
     Cosine,
+    Linear,
     Plateau,
     Step,
     WarmupCosine,
@@ -55,3 +56,12 @@ def test_ranges():
         lambda: WarmupStep(warmup=2.0)):  # fmt: skip
         with pytest.raises(ValueError, match="must be in"):
             make()
+
+
+def test_linear_is_constant_for_half_of_the_training_then_falls_to_its_end():
+    schedule = Linear()
+    assert [schedule.factor(step, 200) for step in (0, 99, 100, 150, 200)] == pytest.approx([1, 1, 1, 0.5, 0])
+    assert Linear(start=0.0, final=0.2).factor(10, 10) == pytest.approx(0.2)
+    for bad in ({"start": 1.0}, {"final": -0.1}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Linear(**bad)

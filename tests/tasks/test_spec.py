@@ -19,6 +19,7 @@ from dlx.config.build import without_targets
 from dlx.config.errors import UserError
 from dlx.runs.folder import RunFolder
 from dlx.tasks.spec import (
+    AttributedImages,
     Attributes,
     BoxedImages,
     Boxes,
@@ -33,6 +34,8 @@ from dlx.tasks.spec import (
     LabeledTokens,
     Mask,
     MaskedImages,
+    Match,
+    MatchedImages,
     Points,
     Proposals,
     Reals,
@@ -69,6 +72,7 @@ KINDS = {
     "token labels": (TokenLabels(classes=("noun", "verb"), length=5), (5,), torch.int64),
     "real sequence": (RealSequence(length=6, size=2), (6, 2), torch.float32),
     "episode": (Episode(), (), torch.int64),
+    "match": (Match(), (), torch.int64),
 }
 
 
@@ -553,6 +557,7 @@ entries = {
     "size": st.builds(Size, of=texts), "boxes": st.builds(Boxes, classes=names, most=counts, of=texts),
     "mask": st.builds(Mask, classes=names, height=counts, width=counts, void=st.integers(), of=texts),
     "proposals": st.builds(Proposals, most=counts, of=texts), "episode": st.builds(Episode),
+    **{f"match_{side}": st.builds(Match, known=st.booleans(), of=texts) for side in "ab"},
 }  # fmt: skip
 
 
@@ -581,6 +586,7 @@ def of(kind: type[Spec], *also: str) -> st.SearchStrategy:
 
 specs = st.one_of(
     *(of(kind) for kind in (Images, LabeledImages, CaptionedImages, UnpairedImages, Streams, LabeledTokens)),
+    *(of(kind) for kind in (MatchedImages, AttributedImages)),
     *(of(kind) for kind in (Translations, Points, LabeledReals)), of(Images, "proposals"), of(Everything, "proposals"),
 )  # fmt: skip
 HERE = Everything.__module__.partition(".")[0]
