@@ -107,9 +107,7 @@ def judge(opened: Any, *, run: Any, samples: int = 2000, seed: int = 0) -> Repor
     given = {key: torch.cat([part[2][key] for part in parts]) for key in parts[0][2]}
     images = torch.cat([part[3] for part in parts])
 
-    real = [
-        read(batch[name], made_entry) for batch in opened.loader("test", {name: made_entry}).eval_batches()
-    ]
+    real = [read(batch[name], made_entry) for batch in opened.loader("test", {name: made_entry}).eval_batches()]
     real_MF, real_M = (torch.cat(column) for column in zip(*real, strict=True))
     if len(real_MF) < 4:
         raise UserError(f"--analysis judge: needs at least 4 test images, got {len(real_MF)}")
