@@ -6,6 +6,7 @@ On 8 Gaussians on a ring and 25 on a grid, where modes can be counted (Srivastav
 from __future__ import annotations
 
 import statistics
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch

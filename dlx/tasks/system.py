@@ -224,7 +224,9 @@ class System(nn.Module):
         """New data in the dataset's own form, by the spec's names; an iterator is shown as it comes.
 
         What each sample was given may go along, int64 [count]: `label`, a class, or `code`, a group without a name
-        (dlx/tasks/judge.py). Keyword arguments of a subclass are `dlx sample --given NAME=VALUE`: one that is annotated with a kind of entry
+        (dlx/tasks/judge.py).
+
+        Keyword arguments of a subclass are `dlx sample --given NAME=VALUE`: one that is annotated with a kind of entry
         is read by the spec's entry of that name, or the only one of that kind; the others are converted.
         """
         raise NotImplementedError(f"{type(self).__name__} has no sample")

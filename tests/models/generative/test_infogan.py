@@ -164,7 +164,7 @@ def test_bad_settings_name_the_argument(bad):
 
 def test_points_have_dense_networks():
     points = Points(features=Reals(size=2))
-    with pytest.raises(ValueError, match="^network conv needs images"):
+    with pytest.raises(ValueError, match=r"^network conv needs images"):
         InfoGAN(spec=points)
     system = InfoGAN(spec=points, **SMALL).eval()
     assert system.sample(4)["features"].shape == (4, 2)
