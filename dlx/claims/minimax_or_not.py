@@ -61,9 +61,8 @@ class MinimaxOrNot(Claim):
             for place, metric in enumerate(("modes", "quality")):
                 values = found[metric]
                 end.scatter([place + 0.16 * (number - 0.5)] * len(values), values, color=f"C{number}", s=40, alpha=0.8)
-        norm.axvspan(
-            0, self.early * max(found["gradient"]["x"][-1] for found in measured.values()), color="0.9", zorder=0
-        )
+        last = max(found["gradient"]["x"][-1] for found in measured.values())
+        norm.axvspan(0, self.early * last, color="0.9", zorder=0)
         norm.set(xlabel="epoch", ylabel="norm of the generator's gradient", yscale="log", title="measured")
         end.set_xticks([0, 1], ["modes found", "samples near a mode"])
         end.set(xlim=(-0.5, 1.5), ylim=(-0.03, 1.05), ylabel="share, test", title="at the end, each seed a point")

@@ -38,9 +38,8 @@ class ModeCollapse(Claim):
         self.seeds = seeds
 
     def variants(self, base: Config) -> Variants:
-        return {
-            f"{name}-{shape}": [f"data.shape={shape}", *words] for shape in SHAPES for name, words in LOSSES.items()
-        }
+        pairs = product(SHAPES, LOSSES)
+        return {f"{loss}-{shape}": [f"data.shape={shape}", *LOSSES[loss]] for shape, loss in pairs}
 
     def measure(self, base: Config, runs: Runs) -> Measured:
         found: Measured = {}
@@ -67,9 +66,8 @@ class ModeCollapse(Claim):
             modes, quality = round(count * found["modes"][0]), found["quality"][0]
             reach = 1.25 * float(centres.abs().max())
             axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
-            axes.set_title(
-                f"{loss}, {shape}: {modes} of {count} modes,\n{quality:.0%} of samples near one", fontsize=10
-            )
+            title = f"{loss}, {shape}: {modes} of {count} modes,\n{quality:.0%} of samples near one"
+            axes.set_title(title, fontsize=10)
 
     def verdict(self, measured: Measured) -> Verdict:
         """It holds where the GAN leaves out modes of the grid, and the WGAN-GP fewer of them, on average."""

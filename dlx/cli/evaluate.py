@@ -20,7 +20,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE]...",
-            help="Where the data lie now (data.path=DIR); arguments of --analysis (anomaly: data=NAME, judge: run=NAME).",
+            help="Where the data lie now (data.path=DIR); arguments of --analysis (data=NAME, run=NAME, ...).",
         ),
     ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which samples.")] = "test",

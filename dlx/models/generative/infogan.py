@@ -90,9 +90,8 @@ class InfoGAN(Adversarial):
             flat = nn.Linear(math.prod(features), units, bias=False)
             self.trunk = nn.Sequential(convolutions, nn.Flatten(), flat, nn.BatchNorm1d(units), nn.LeakyReLU(slope))
         else:
-            self.generator = make_dense_generator(
-                self.latent_dim, shape, hidden, is_image=isinstance(self.input, Image)
-            )
+            is_image = isinstance(self.input, Image)
+            self.generator = make_dense_generator(self.latent_dim, shape, hidden, is_image=is_image)
             units, layers = hidden[0], [nn.Flatten()]
             for inputs, outputs in pairwise((math.prod(shape), *reversed(hidden))):
                 layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
@@ -251,9 +250,8 @@ class InfoGAN(Adversarial):
         pictures = {"samples": grid(self.input.draw(self.generate(self.draw_latent(SHOWN))))}
         K, first = self.categories[0], self.latent_dim - self.continuous
         z_BZ = self.draw_latent(ACROSS).repeat(K, 1)  # a row after the other
-        z_BZ[:, self.noise_dim : self.noise_dim + K] = one_of_k(
-            torch.arange(K, device=self.device), K
-        ).repeat_interleave(ACROSS, 0)
+        each_KK = one_of_k(torch.arange(K, device=self.device), K)
+        z_BZ[:, self.noise_dim : self.noise_dim + K] = each_KK.repeat_interleave(ACROSS, 0)
         pictures["codes"] = grid(self.input.draw(self.generate(z_BZ)), columns=ACROSS)
         z_BZ[:, : self.noise_dim] = z_BZ[0, : self.noise_dim]
         z_BZ[:, first:] = 0
