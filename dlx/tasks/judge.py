@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 AT_A_TIME = 500  # samples that are made at once
 HALVINGS = 5  # of the real images: a distance is the mean over them
+GIVEN = ("label", "code")  # what samples were made of, in their batch
 SHOWN = 12  # samples of a class in the picture
 
 
@@ -99,13 +100,14 @@ def judge(opened: Any, *, run: Any, samples: int = 2000, seed: int = 0) -> Repor
         return reader.embed(batch).float().cpu(), reader.predict(batch)["label"].cpu()
 
     reseed(seed, "sample", device=maker.device)
-    parts = []
+    parts: list[dict[str, Tensor]] = []
     for start in range(0, samples, AT_A_TIME):
-        batch = made(maker, min(AT_A_TIME, samples - start))
-        parts.append((*read(batch[name], made_entry), maker_gives(batch), batch[name][:AT_A_TIME].cpu()))
-    made_NF, read_N = (torch.cat([part[place] for part in parts]) for place in (0, 1))
-    given = {key: torch.cat([part[2][key] for part in parts]) for key in parts[0][2]}
-    images = torch.cat([part[3] for part in parts])
+        batch = sampled(maker, min(AT_A_TIME, samples - start))
+        features_NF, class_N = read(batch[name], made_entry)
+        own = {key: batch[key].cpu() for key in GIVEN if key in batch}
+        parts.append({"features": features_NF, "read": class_N, "image": batch[name].cpu(), **own})
+    made = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    made_NF, read_N = made["features"], made["read"]
 
     real = [read(batch[name], made_entry) for batch in opened.loader("test", {name: made_entry}).eval_batches()]
     real_MF, real_M = (torch.cat(column) for column in zip(*real, strict=True))
@@ -121,12 +123,12 @@ def judge(opened: Any, *, run: Any, samples: int = 2000, seed: int = 0) -> Repor
         for k in range(len(classes))
     ]
     tables: dict[str, Any] = {"read": shares}
-    if "label" in given:
-        metrics["accuracy"] = float((read_N == given["label"]).double().mean())
-    if "code" in given:
-        metrics["purity"], count_CK = purity(given["code"], read_N)
+    if "label" in made:
+        metrics["accuracy"] = float((read_N == made["label"]).double().mean())
+    if "code" in made:
+        metrics["purity"], count_CK = purity(made["code"], read_N)
         tables["codes"] = code_rows(count_CK, classes)
-    picture = rows_of(made_entry.draw(images), given.get("code", given.get("label", read_N)))
+    picture = rows_of(made_entry.draw(made["image"]), made.get("code", made.get("label", read_N)))
     return Report(
         tables=tables,
         media={"judged": picture},
@@ -153,7 +155,7 @@ def class_name(system: System, run: str) -> str:
     return labels[0]
 
 
-def made(system: System, count: int) -> dict[str, Any]:
+def sampled(system: System, count: int) -> dict[str, Any]:
     """A batch of samples: of an iterator the last one."""
     found = system.sample(count)
     if isinstance(found, dict):
@@ -162,11 +164,6 @@ def made(system: System, count: int) -> dict[str, Any]:
     for batch in found:  # noqa: B007
         pass
     return batch
-
-
-def maker_gives(batch: dict[str, Any]) -> dict[str, Tensor]:
-    """What samples were given, int64 [N]: `label` or `code`."""
-    return {key: batch[key].cpu() for key in ("label", "code") if key in batch}
 
 
 def code_rows(count_CK: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from dlx.tasks.judge import entropy, frechet, halved, made, purity
+from dlx.tasks.judge import entropy, frechet, halved, purity, sampled
 
 
 def test_of_gaussians_it_is_the_formula():
@@ -59,7 +59,7 @@ def test_of_an_iterator_the_last_batch_is_judged():
             yield {"image": 0}
             yield {"image": count}
 
-    assert made(Steps(), 3) == {"image": 3}
+    assert sampled(Steps(), 3) == {"image": 3}
 
 
 STEPS = ("trainer.max_steps=4", "--json")

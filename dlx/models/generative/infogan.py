@@ -92,7 +92,8 @@ class InfoGAN(Adversarial):
         else:
             is_image = isinstance(self.input, Image)
             self.generator = make_dense_generator(self.latent_dim, shape, hidden, is_image=is_image)
-            units, layers = hidden[0], [nn.Flatten()]
+            units = hidden[0]
+            layers: list[nn.Module] = [nn.Flatten()]
             for inputs, outputs in pairwise((math.prod(shape), *reversed(hidden))):
                 layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
             self.trunk = nn.Sequential(*layers)
