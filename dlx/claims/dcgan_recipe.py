@@ -75,7 +75,8 @@ class DCGANRecipe(Claim):
         return found
 
     def draw(self, measured: Measured, figure: Figure) -> None:
-        left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+        left, right = halves
         axes = left.subplots()
         for place, found in enumerate(measured.values()):
             axes.scatter([place] * len(found["frechet"]), found["frechet"], s=40, alpha=0.8, color=f"C{place}")
