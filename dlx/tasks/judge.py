@@ -149,7 +149,7 @@ def class_name(system: System, run: str) -> str:
     """The label that a classifier answers with. Raises UserError for what is none, or has no features."""
     labels = [name for name in system.spec.targets if isinstance(system.spec.entries[name], Label)]
     if not labels or not system.spec.of_kind(Image):
-        raise UserError(f"--analysis judge run: {run} is no classifier of images, but a {type(system).__name__}")
+        raise UserError(f"--analysis judge run: {run} is no classifier of images: {type(system).__name__}")
     if "probe" not in system.analyses:
         raise UserError(f"--analysis judge run: {type(system).__name__} has no features")
     return labels[0]

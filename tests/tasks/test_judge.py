@@ -6,7 +6,9 @@ import math
 import pytest
 import torch
 
+from dlx.models.generative.infogan import InfoGAN
 from dlx.tasks.judge import entropy, frechet, halved, purity, sampled
+from dlx.tasks.spec import Points, Reals
 
 
 def test_of_gaussians_it_is_the_formula():
@@ -62,16 +64,20 @@ def test_of_an_iterator_the_last_batch_is_judged():
     assert sampled(Steps(), 3) == {"image": 3}
 
 
+def test_makers_of_points_have_no_judge():
+    system = InfoGAN(spec=Points(features=Reals(size=2)), network="mlp", hidden=(4,))
+    assert set(system.analyses) == {"probe"}
+
+
 STEPS = ("trainer.max_steps=4", "--json")
 
 
 @pytest.fixture
-def runs(dlx_call):
+def runs(dlx_call, no_pictures):
     for words in (
         ("model=cnn", "name=reads"),
         ("model=infogan", "model.hidden=[8]", "name=makes"),
-        ("model=infogan", "model.hidden=[8]", "model.network=mlp", "data=gaussians", "name=points"),
-        ("model=vae", "data=digits", "model.hidden=[8]", "name=vae"),
+        ("model=independent_pixels", "data=digits", "name=counts"),
         ("model=cnn", "data=binary_digits", "name=binary"),
         ("model=linear", "name=linear"),
     ):
@@ -90,16 +96,16 @@ def test_through_the_command_line(runs, dlx_call):
     assert "reads" not in found["run"]
     again = dlx_call("eval", "makes", "--analysis", "judge", "run=reads", "samples=40", "--json")
     assert json.loads(again.out)["metrics"] == found["metrics"]
-    assert dlx_call("eval", "vae", "--analysis", "judge", "run=reads", "samples=40").code == 0
+    assert dlx_call("eval", "counts", "--analysis", "judge", "run=reads", "samples=40").code == 0
     for words, text in (
         (["makes", "--analysis", "judge"], "--analysis judge: needs another run, run=NAME"),
         (["makes", "--analysis", "judge", "run=nothing"], "nothing"),
-        (["makes", "--analysis", "judge", "run=vae"], "--analysis judge run: "),
+        (["makes", "--analysis", "judge", "run=counts"], "is no classifier of images: IndependentPixels"),
         (["makes", "--analysis", "judge", "run=binary"], "0 to 1, and this run makes 8 x 8 pixels"),
         (["makes", "--analysis", "judge", "run=linear"], "Linear has no features"),
         (["makes", "--analysis", "judge", "run=reads", "samples=1"], "samples: must be at least 2, got 1"),
         (["makes", "--analysis", "probe", "run=reads"], "--analysis probe: takes no other run, got run="),
-        (["points", "--analysis", "judge", "run=reads"], "InfoGAN has probe"),
+        (["reads", "--analysis", "judge", "run=reads"], "CNN has probe"),
     ):
         call = dlx_call("eval", *words)
         assert call.code == 2, (words, call.out)
