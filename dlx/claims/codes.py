@@ -33,7 +33,7 @@ class Codes(Claim):
     that are judged. seeds: trainings of each."""
 
     claim = "Only the bound of the mutual information makes a GAN's samples tell of their code"
-    size = (11, 4.4)
+    size = (9.6, 4.8)
 
     def __init__(
         self, *, weight: float = 1.0, epochs: int = 50, judge_epochs: int = 10, samples: int = 1000, seeds: int = 2
