@@ -83,7 +83,7 @@ class DCGANRecipe(Claim):
         floor = measured[WHOLE]["floor"]
         axes.axhline(floor, color="0.5", linestyle="--", linewidth=1, label=f"other real images: {floor:.2f}")
         axes.set_xticks(range(len(measured)), [TITLES[name] for name in measured], rotation=20, ha="right")
-        axes.set(ylabel="Frechet distance, in a classifier's features", ylim=(0, None), title="each seed a point")
+        axes.set(ylabel="Frechet distance, in a classifier's features", yscale="log", title="each seed a point")
         axes.legend(frameon=False, fontsize=8)
         for panel, (name, found) in zip(right.subplots(1, len(measured)), measured.items(), strict=True):
             panel.imshow(torch.tensor(found["pixels"]).numpy().squeeze(), cmap="gray")
