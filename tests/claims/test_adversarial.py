@@ -43,11 +43,11 @@ def test_the_game_must_be_worth_what_the_theory_says(first, second, held):
     assert GANGame(distances=(0.0, 2.0)).verdict({"games": {"0": first, "2": second}}).held is held
 
 
-@pytest.mark.parametrize(("early", "held"), [(0.1, True), (0.6, False)])
-def test_the_early_gradient_of_minimax_must_be_less_than_half(early, held):
-    end = {"modes": [1.0, 1.0], "quality": [0.9, 0.8]}
-    measured = {"minimax": {"early": early, **end}, "non_saturating": {"early": 1.0, **end}}
-    assert MinimaxOrNot().verdict(measured).held is held
+@pytest.mark.parametrize(("minimax", "held"), [(0.01, True), (0.6, False)])
+def test_the_gradient_of_minimax_must_be_gone_where_the_discriminator_is_sure(minimax, held):
+    found = {"turns": [0, 300], "D": [0.5, 0.01], "minimax": [1.0, minimax], "non_saturating": [1.0, 1.0]}
+    ends = dict.fromkeys(("minimax", "non_saturating"), {"modes": [1.0, 1.0], "quality": [0.9, 0.8]})
+    assert MinimaxOrNot().verdict({"lead": found, "ends": ends}).held is held
 
 
 @pytest.mark.parametrize(("plain", "steady", "held"), [(0.8, 1.0, True), (1.0, 1.0, False), (0.8, 0.7, False)])
@@ -83,7 +83,7 @@ def test_the_whole_recipe_must_be_the_nearest_to_the_data(whole, held):
         (lambda: GANGame(distances=(1.0, 2.0)), "distances must be 0 and then rising"),
         (lambda: GANGame(distances=(0.0, 9.0)), "distances must be in"),
         (lambda: GANGame(steps=0), "steps must be at least 1"),
-        (lambda: MinimaxOrNot(early=0.0), "early must be in"),
+        (lambda: MinimaxOrNot(lead=0), "lead must be at least 2"),
         (lambda: MinimaxOrNot(seeds=0), "seeds must be at least 1"),
         (lambda: ModeCollapse(seeds=0), "seeds must be at least 1"),
         (lambda: Codes(weight=0.0), "weight must be above 0"),

@@ -69,7 +69,7 @@ SMALL = {
     "vae_terms": [*QUICK, "model.draws=2", "experiment.betas=[0.1,1,10]", "experiment.seeds=1"],
     "priors": [*QUICK, "experiment.seeds=1"],
     "gan_game": ["experiment.distances=[0,2]", "experiment.steps=5"],
-    "minimax_or_not": ["trainer.max_steps=20", "trainer.log_every=2", "model.hidden=[8]", "data.samples=300"],
+    "minimax_or_not": ["trainer.max_steps=2", "model.hidden=[8]", "data.samples=300", "experiment.lead=2"],
     "mode_collapse": ["trainer.max_steps=2", "model.hidden=[8]", "data.samples=300", "experiment.seeds=1"],
     "codes": [
         "data.subset=100", "experiment.epochs=1", "experiment.judge_epochs=1", "experiment.samples=40",
