@@ -46,7 +46,7 @@ def test_the_game_must_be_worth_what_the_theory_says(first, second, held):
 @pytest.mark.parametrize(("minimax", "held"), [(0.01, True), (0.6, False)])
 def test_the_gradient_of_minimax_must_be_gone_where_the_discriminator_is_sure(minimax, held):
     found = {"turns": [0, 300], "D": [0.5, 0.01], "minimax": [1.0, minimax], "non_saturating": [1.0, 1.0]}
-    ends = dict.fromkeys(("minimax", "non_saturating"), {"modes": [1.0, 1.0], "quality": [0.9, 0.8]})
+    ends = {loss: {"modes": [1.0, 1.0], "quality": [0.9, 0.8]} for loss in ("minimax", "non_saturating")}
     assert MinimaxOrNot().verdict({"lead": found, "ends": ends}).held is held
 
 
