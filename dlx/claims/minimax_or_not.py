@@ -79,7 +79,7 @@ class MinimaxOrNot(Claim):
             for loss, end in measured["ends"].items()
         )
         line = (
-            f"D(G(z)) is {found['D'][-1]:.2g} after {found['turns'][-1]} turns of D alone, and the generator's gradient "
+            f"D(G(z)) is {found['D'][-1]:.2g} after {found['turns'][-1]} turns of D alone, the generator's gradient "
             f"{minimax:.2g} by minimax, {other:.2g} non-saturating; trained, {each}"
         )
         return Verdict(minimax < SMALLER * other, line)
