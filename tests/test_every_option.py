@@ -47,6 +47,7 @@ SMALLER = {
     "nade": ["model.hidden=8"], "rnade": ["model.hidden=8", "data.samples=200"], "toy_density": ["data.samples=200"],
     "pixel_cnn": ["model.hidden=8", "model.depth=1"], "pixel_rnn": ["model.hidden=8", "model.depth=1"],
     "vae": ["model.hidden=[8]", "model.draws=4"], "aae": ["model.hidden=[8]", "model.discriminator=[8]"],
+    "infogan": ["model.hidden=[8]"],
     "masked_folder": ["model.units=16", "model.trunk.width=0.125"],
     "camvid": ["model.units=16", "model.trunk.width=0.125"],
     "voc_segmentation": ["model.units=16", "model.trunk.width=0.125"],

@@ -20,7 +20,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE]...",
-            help="Where the data lie now (data.path=DIR), and arguments of --analysis (anomaly: data=NAME).",
+            help="Where the data lie now (data.path=DIR); arguments of --analysis (data=NAME, run=NAME, ...).",
         ),
     ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which samples.")] = "test",
@@ -53,7 +53,8 @@ def evaluate(
     if analysis is not None:
         own, data = ([], [*chosen, *overrides]) if chosen else (overrides, [])
         given = pairs(others, "--analysis")
-        report = analyse_run(folder, analysis, given, trust=trusted(trust), overrides=own, data=data)
+        other = find_trained(given.pop("run"), root) if "run" in given else None
+        report = analyse_run(folder, analysis, given, trust=trusted(trust), overrides=own, data=data, other=other)
     else:
         report = report_run(folder, split, trust=trusted(trust), overrides=overrides)
     metrics = dict(report.metrics)

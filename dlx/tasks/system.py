@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from dlx.tasks.analyses import probe
 from dlx.tasks.answer import Answer as Answer
 from dlx.tasks.answer import Report as Report
+from dlx.tasks.judge import judge
+from dlx.tasks.spec import Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -207,8 +209,9 @@ class System(nn.Module):
 
     @property
     def analyses(self) -> Mapping[str, Callable[..., Report]]:
-        """Functions of `dlx eval --analysis NAME` (dlx/tasks/analyses.py)."""
-        return {"probe": probe} if self.defines("embed") else {}
+        """Functions of `dlx eval --analysis NAME` (dlx/tasks/analyses.py, dlx/tasks/judge.py)."""
+        found: dict[str, Callable[..., Report]] = {"probe": probe} if self.defines("embed") else {}
+        return {**found, "judge": judge} if self.defines("sample") and self.spec.of_kind(Image) else found
 
     # What a person asks a trained system for.
 
@@ -227,6 +230,9 @@ class System(nn.Module):
 
     def sample(self, count: int) -> Batch | Iterator[Batch]:
         """New data in the dataset's own form, by the spec's names; an iterator is shown as it comes.
+
+        What each sample was given may go along, int64 [count]: `label`, a class, or `code`, a group without a name
+        (dlx/tasks/judge.py).
 
         Keyword arguments of a subclass are `dlx sample --given NAME=VALUE`: one that is annotated with a kind of entry
         is read by the spec's entry of that name, or the only one of that kind; the others are converted.

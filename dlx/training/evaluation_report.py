@@ -41,10 +41,11 @@ def analyse_run(
     trust: tuple[str, ...] = (),
     overrides: Sequence[str] = (),
     data: Sequence[str] = (),
+    other: RunFolder | None = None,
 ) -> Report:
     """What an analysis of the system's kind tells of a run. given: its keyword arguments as texts, converted to their
-    annotated types. data: choice and keys of another data set, for an analysis with an argument `data`. Raises
-    UserError naming the nearest analysis or argument."""
+    annotated types. data: choice and keys of another data set, for an analysis with an argument `data`. other: a
+    run for one with an argument `run`. Raises UserError naming the nearest analysis or argument."""
     import inspect
 
     opened = open_all(folder, trust=trust, overrides=overrides)
@@ -60,6 +61,13 @@ def analyse_run(
         if not takes_data:
             raise UserError(f"--analysis {name}: takes no other data, got {data[0]}")
         arguments["data"] = opened.others(data)
+    needs_run = params.pop("run", None)
+    if other is not None:
+        if needs_run is None:
+            raise UserError(f"--analysis {name}: takes no other run, got run={other.name}")
+        arguments["run"] = open_all(other, trust=trust)
+    elif needs_run is not None and needs_run.default is needs_run.empty:
+        raise UserError(f"--analysis {name}: needs another run, run=NAME")
     for key, text in given.items():
         if key not in params:
             near = nearest(key, list(params)) or ";"

@@ -37,6 +37,7 @@ class Opened:
     system: System  # with its best weights, on its device
     dataset: Dataset
     settings: SplitSettings
+    name: str = ""  # of its folder
 
     @cached_property
     def splits(self) -> dict[str, AnySplit]:
@@ -61,7 +62,7 @@ class Opened:
             there = settings.spec(dataset).entries.get(name)
             if not entry.is_like(there):
                 raise UserError(f"dataset: its {name} is {there}, and the run was trained on {entry}")
-        return Opened(config, self.system, dataset, settings)
+        return Opened(config, self.system, dataset, settings, self.name)
 
     @property
     def bank(self) -> Loader | None:
@@ -90,7 +91,7 @@ def open_all(folder: RunFolder, *, trust: tuple[str, ...] = (), overrides: Seque
     for line in changes(folder.data(), now):
         note(f"warning: the data changed since the run began: {line}")
     system = trainer.to_device(load_system(folder, config), choose_device(trainer.device))
-    return Opened(config, system, dataset, settings)
+    return Opened(config, system, dataset, settings, folder.name)
 
 
 def open_run(folder: RunFolder, split: str, *, trust: tuple[str, ...] = ()) -> tuple[System, Loader]:

@@ -85,6 +85,17 @@ SMALL = {
     "orderings": ["trainer.max_steps=2", "model.hidden=4", "experiment.random=2", "experiment.seeds=1"],
     "vae_terms": [*QUICK, "model.draws=2", "experiment.betas=[0.1,1,10]", "experiment.seeds=1"],
     "priors": [*QUICK, "experiment.seeds=1"],
+    "gan_game": ["experiment.distances=[0,2]", "experiment.steps=5"],
+    "minimax_or_not": ["trainer.max_steps=2", "model.hidden=[8]", "data.samples=300", "experiment.lead=2"],
+    "mode_collapse": ["trainer.max_steps=2", "model.hidden=[8]", "data.samples=300", "experiment.seeds=1"],
+    "codes": [
+        "data.subset=100", "experiment.epochs=1", "experiment.judge_epochs=1", "experiment.samples=40",
+        "experiment.seeds=1",
+    ],
+    "dcgan_recipe": [
+        "data.subset=100", "experiment.width=2", "experiment.epochs=1", "experiment.judge_epochs=1",
+        "experiment.samples=40", "experiment.seeds=1",
+    ],
     "explicit_vs_implicit": ["trainer.max_steps=2", "experiment.draws=[1,2]", "experiment.side=9"],
     "cycle_consistency": [
         "trainer.max_steps=2", "data.samples=20", "data.side=16", "model.width=4", "model.blocks=1",

@@ -1,5 +1,8 @@
 """DCGAN: published parameter counts, shapes at many sizes, initial weights, real and fake apart in batch norm."""
 
+import json
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -67,3 +70,16 @@ def test_with_a_gradient_penalty_the_critic_has_no_batch_norm():
     system = DCGAN(spec=spec(16, 1), loss="wasserstein", penalty=10.0, critic_steps=5)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in system.discriminator.modules())
     assert not system.compiles
+
+
+@pytest.mark.slow
+def test_a_classifier_reads_all_digits_from_its_samples_at_three_seeds(dlx_call):
+    words = ("model.generator_width=16", "model.discriminator_width=16", "trainer.epochs=40")
+    assert dlx_call("train", "model=cnn", "name=reader").code == 0
+    found = []
+    for seed in range(3):
+        assert dlx_call("train", "model=dcgan", *words, f"seed={seed}", f"name=gan-{seed}").code == 0
+        call = dlx_call("eval", f"gan-{seed}", "--analysis", "judge", "run=reader", "--json")
+        metrics = json.loads(call.out)["metrics"]
+        found.append((metrics["judge/entropy"], metrics["judge/frechet"] / metrics["judge/frechet_of_real"]))
+    assert min(entropy for entropy, _ in found) >= 0.9 * math.log(10), found
