@@ -194,6 +194,7 @@ def tiny():
 FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
     "masked_folder": "scenes", "camvid": "scenes",
+    "progressive_gan_celeba": "photos",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""

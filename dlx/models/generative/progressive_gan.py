@@ -74,7 +74,9 @@ class Equalized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight * self.scale
-        return F.conv2d(x, weight, self.bias, padding=self.kernel // 2) if self.kernel else F.linear(x, weight, self.bias)
+        return (
+            F.conv2d(x, weight, self.bias, padding=self.kernel // 2) if self.kernel else F.linear(x, weight, self.bias)
+        )
 
 
 class Growing(nn.Module):
