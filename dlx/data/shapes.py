@@ -87,7 +87,7 @@ class Shapes(Dataset):
     def splits(self) -> dict[str, Source]:
         rng = generator(self.data_seed, "shapes")
         placed = self._place(rng)
-        parts = [self._render({name: x[rows] for name, x in placed.items()}, rng) for rows in self._chunks()]
+        parts = [self.render({name: x[rows] for name, x in placed.items()}, rng) for rows in self._chunks()]
         image, mask, boxes = (torch.cat(column) for column in zip(*parts, strict=True))
         kind_NM, there_NM = placed["kind"], boxes[..., 4] >= 0
         area_NM = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * there_NM
@@ -111,7 +111,7 @@ class Shapes(Dataset):
         centre_NM2, there_NM = find_centres(radius_NM, there_NM, S, rng, overlap=self.overlap)
         return {"kind": kind_NM, "colour": colour_NM, "radius": radius_NM, "centre": centre_NM2, "there": there_NM}
 
-    def _render(self, placed: dict[str, Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def render(self, placed: dict[str, Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Images uint8 [N, 3, S, S], masks uint8 [N, S, S] and boxes [N, M, 5], later objects before earlier ones."""
         N, M = placed["kind"].shape
         S = self.side
