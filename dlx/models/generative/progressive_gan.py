@@ -100,7 +100,7 @@ class Growing(nn.Module):
         maps = [pixel_norm(leaky(self.conv(pixel_norm(leaky(x)))))]
         for block in self.blocks[:level]:
             x = enlarge(maps[-1])
-            for conv in block:  # type: ignore[union-attr]
+            for conv in block.children():
                 x = pixel_norm(leaky(conv(x)))
             maps.append(x)
         return maps
@@ -133,7 +133,7 @@ class GrowingCritic(nn.Module):
         """Scores [B] of images of this level."""
         h = leaky(self.from_image[level](x_BCHW))
         for own in range(level, 0, -1):
-            for conv in self.blocks[own - 1]:  # type: ignore[union-attr]
+            for conv in self.blocks[own - 1].children():
                 h = leaky(conv(h))
             h = shrink(h)
             if own == level:
