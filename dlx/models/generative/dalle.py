@@ -1,9 +1,9 @@
 """DALL-E (Ramesh et al. 2021, arXiv:2102.12092): images from texts, by a transformer over the tokens of both.
 
 First a discrete VAE (dvae.py) makes an image a grid of codes; then a transformer learns the sequence of a text's tokens
-and the codes that follow it, each given those before. To make an image, codes are drawn after the text, and decoded. All
-attention is dense, where the paper's image tokens read a row, a column or a neighbourhood of the grid each.
-Shapes: B batch, L tokens of a text, N codes of an image, T = L + N, D dim, V ids of text and codes, h and w of the grid.
+and the codes that follow it, each given those before. To make an image, codes are drawn after the text, and decoded.
+All attention is dense, where the paper's codes read a row, a column or a neighbourhood of the grid each.
+Shapes: B batch, L tokens of a text, N codes of an image, T = L + N, D dim, V ids of text and codes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class DALLE(System):
     dim, depth, heads: of the transformer, as wide as its steps, blocks, heads. image_weight: of the codes' loss against
     the text's: 7 are the paper's 7/8 and 1/8. dropout: rate in the transformer.
 
-    A text is filled up with padding tokens, one for each place. Of the logits, those of codes are left out at the places
-    of the text, and those of text at the others. The place of a code is told by its row and its column.
+    A text is filled up with padding tokens, one for each place. Of the logits, those of codes are left out at the
+    places of the text, and those of text at the others. The place of a code is told by its row and its column.
     """
 
     def __init__(
@@ -188,8 +188,8 @@ class DALLE(System):
         return {**own, **{f"codes/{name}": value for name, value in self.image_tokens.evaluate(batch).items()}}
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
-        """loss: text and image weighted, nats a token; the others are those of `DVAE`. Before the second stage loss, text
-        and image are of a transformer that has learned nothing."""
+        """loss: text and image weighted, nats a token; the others are those of `DVAE`. Before the second stage loss,
+        text and image are of a transformer that has learned nothing."""
         inner = {name.removeprefix("codes/"): value for name, value in statistics.items() if name.startswith("codes/")}
         found = self.image_tokens.metrics(inner)
         text, image = (statistics[name] / int(inner["count"]) for name in ("text", "image"))
@@ -241,7 +241,9 @@ class DALLE(System):
             text: Any = prompt
             text_1L = self.caption.padded(text.to(self.device))
             if text_1L.shape[1] != self.L:
-                raise UserError(f"--prompt: must have {self.L} tokens, got {text_1L.shape[1]}: these data have no padding")
+                raise UserError(
+                    f"--prompt: must have {self.L} tokens, got {text_1L.shape[1]}: these data have no padding"
+                )
             ids_Bn = self.ids(text_1L).expand(count, -1)
         return self.paint(ids_Bn, temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache)
 

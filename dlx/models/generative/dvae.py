@@ -1,8 +1,8 @@
 """Discrete VAE (Ramesh et al. 2021, arXiv:2102.12092, section 2.1): an image becomes a grid of codes, each one of K.
 
-log p(x) >= E_q(z|x) log p(x|z) - KL(q(z|x) | p(z)), with p(z) uniform, so that the KL of a code is ln K - H(q). A draw of
-a code has no gradient; in training it is softmax((logits + Gumbel noise) / temperature), a mixture of codes that becomes
-a single one as the temperature falls (Jang et al. 2016, arXiv:1611.01144).
+log p(x) >= E_q(z|x) log p(x|z) - KL(q(z|x) | p(z)), with p(z) uniform, so that the KL of a code is ln K - H(q). A draw
+of a code has no gradient; in training it is softmax((logits + Gumbel noise) / temperature), a mixture of codes that
+becomes a single one as the temperature falls (Jang et al. 2016, arXiv:1611.01144).
 Shapes: B batch, K codes, C channels, H height, W width, h and w of the grid.
 """
 
@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 def make_encoder(channels: int, codes: int, width: int, levels: int, blocks: int) -> nn.Sequential:
-    """From images [B, C, H, W] to logits [B, K, h, w]; each level but the last halves the side and doubles the width."""
+    """From images [B, C, H, W] to logits [B, K, h, w]: each level but the last halves the side and doubles width."""
     gain = 1 / (levels * blocks) ** 2
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 7, padding=3)]
     before = width
@@ -244,7 +244,9 @@ class DVAE(System):
         if metrics.get("codes_used", 1.0) < 0.25:
             found.append(f"{metrics['codes_used']:.0%} of the codes are used: a smaller model.beta uses more of them")
         if metrics.get("hard", 0.0) > 1.1 * metrics.get("soft", math.inf):
-            found.append(f"single codes rebuild worse than mixtures of them: {metrics['hard']:.4g}, {metrics['soft']:.4g}")
+            found.append(
+                f"single codes rebuild worse than mixtures of them: {metrics['hard']:.4g}, {metrics['soft']:.4g}"
+            )
         return found
 
     # What a person asks for.
@@ -258,7 +260,10 @@ class DVAE(System):
 
     def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
         answers = [
-            Answer(f"{len({*code.flatten().tolist()})} codes, squared error {error:.4g}", {"codes": code.tolist(), "error": error})
+            Answer(
+                f"{len({*code.flatten().tolist()})} codes, squared error {error:.4g}",
+                {"codes": code.tolist(), "error": error},
+            )
             for code, error in zip(predicted["codes"], predicted["error"].tolist(), strict=True)
         ]
         return draw_pair(self.image, batch["image"], predicted["reconstruction"], answers)

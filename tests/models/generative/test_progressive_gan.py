@@ -89,8 +89,8 @@ def test_each_pixel_has_a_mean_square_of_1():
 
 
 def test_activations_begin_with_a_variance_of_1_at_each_size():
-    """He's: the mean square, here over 12 draws of the weights. The outermost pixels see zeros beside the image, and are
-    left out."""
+    """He's: the mean square, here over 12 draws of the weights. The outermost pixels see zeros beside the image, and
+    are left out."""
     found = {}
 
     def note(name, x):
