@@ -37,8 +37,8 @@ class CaptionedScenes(CaptionedImages):
 
 
 class CaptionedShapes(Dataset):
-    """Images of `side` pixels. objects: at least and at most, 1 or 2. kinds: how many of circle, square, triangle,
-    cross and ring there are; colours: how many of red, green, blue, yellow, purple and cyan. texture: of the background, as
+    """Images of `side` pixels. objects: at least and at most, 1 or 2. kinds: how many of circle, square, triangle, cross
+    and ring there are; colours: how many of red, green, blue, yellow, purple and cyan. texture: of the background, as
     of `Shapes`.
 
     The caption begins with the upper one of two objects that lie one above the other, with the left one of two beside

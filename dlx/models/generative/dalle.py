@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PROMPTS = 6  # captions of a picture
 DRAWN = 4  # images that are made of each
+UNKNOWN = "\ufffd"  # what a tokenizer reads a word as that it does not have
 
 
 class DALLE(System):
@@ -244,6 +245,8 @@ class DALLE(System):
                 raise UserError(
                     f"--prompt: must have {self.L} tokens, got {text_1L.shape[1]}: these data have no padding"
                 )
+            if self.caption.tokenizer is not None and UNKNOWN in (words := self.caption.draw(text_1L)[0]):
+                raise UserError(f"--prompt: has words that the captions of the data do not have: {words}")
             ids_Bn = self.ids(text_1L).expand(count, -1)
         return self.paint(ids_Bn, temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache)
 
