@@ -69,6 +69,7 @@ SMALL = {
     "vae_terms": [*QUICK, "model.draws=2", "experiment.betas=[0.1,1,10]", "experiment.seeds=1"],
     "priors": [*QUICK, "experiment.seeds=1"],
     "explicit_vs_implicit": ["trainer.max_steps=2", "experiment.draws=[1,2]", "experiment.side=9"],
+    "growing": ["trainer.max_steps=4", "model.width=16", "model.latent_dim=4", "experiment.seeds=1"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

@@ -46,6 +46,8 @@ class DALLE(System):
     places of the text, and those of text at the others. The place of a code is told by its row and its column.
     """
 
+    spec: CaptionedImages
+
     def __init__(
         self,
         *,
