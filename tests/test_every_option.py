@@ -50,7 +50,6 @@ SMALLER = {
     "dalle": [
         "model.dim=16", "model.depth=1", "model.heads=2", "model.codes=8", "model.code_width=8", "data.samples=60",
     ],
-    "captioned_shapes": ["data.samples=60"],
     "vae": ["model.hidden=[8]", "model.draws=4"], "aae": ["model.hidden=[8]", "model.discriminator=[8]"],
     "masked_folder": ["model.units=16", "model.trunk.width=0.125"],
     "camvid": ["model.units=16", "model.trunk.width=0.125"],
