@@ -196,6 +196,7 @@ FILES = {
     "masked_folder": "scenes", "camvid": "scenes",
     "progressive_gan_celeba": "photos",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
+    "captioned_folder": "captioned", "text2image_cub": "captioned", "puzzle_gan_celeba": "photos",
 }  # fmt: skip
 """What datasets of a person's own files are pointed to."""
 MODEL_OF = {
@@ -210,6 +211,7 @@ MODEL_OF = {
     "fcn": ("masked_folder", "camvid", "voc_segmentation"),
     "independent_pixels": ("voc", "coco", "yolo_folder"),
     "yolo": ("digit_scenes",),
+    "text2image": ("captioned_folder",),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

@@ -65,6 +65,11 @@ SMALLER = {
     "rcnn": ["model.units=16", "data.samples=60", "data.side=48"],
     "recipe/proposed_shapes": ["data.samples=60", "data.side=48"],
     "faster_rcnn": ["model.units=16", "model.trunk.width=0.125", "data.samples=60", "data.side=64"],
+    "text2image": ["model.generator_width=4", "model.discriminator_width=4", "data.samples=60"],
+    "captioned_folder": ["model.generator_width=4", "model.discriminator_width=4", "data.size=16"],
+    "captioned_shapes": ["data.samples=60"],
+    "puzzle_gan": ["model.width=4", "data.samples=60"],
+    "recipe/puzzle_gan": ["data.samples=60"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -104,6 +109,10 @@ def data(here, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
         write_scene(here / "scenes", number, Image.fromarray(pixels), Image.fromarray(pixels[..., 0] % 11))
+        captioned = here / "captioned" / f"{number}.png"
+        captioned.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(captioned)
+        captioned.with_suffix(".txt").write_text(LINES[number])
     (here / "words.txt").write_text("\n".join(LINES))
     (here / "pairs.tsv").write_text("\n".join("\t".join(pair) for pair in PAIRS))
     rows = [f'"{line}",{"even" if number % 2 else "odd"}' for number, line in enumerate(LINES)]

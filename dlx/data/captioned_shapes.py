@@ -37,9 +37,9 @@ class CaptionedScenes(CaptionedImages):
 
 
 class CaptionedShapes(Dataset):
-    """Images of `side` pixels. objects: at least and at most, 1 or 2. kinds: how many of circle, square, triangle, cross
-    and ring there are; colours: how many of red, green, blue, yellow, purple and cyan. texture: of the background, as
-    of `Shapes`.
+    """Images of `side` pixels. objects: at least and at most, 1 or 2. kinds: how many of circle, square, triangle,
+    cross and ring there are. colours: how many of red, green, blue, yellow, purple and cyan. texture: of the
+    background, as of `Shapes`.
 
     The caption begins with the upper one of two objects that lie one above the other, with the left one of two beside
     each other; it tells the size of half of the objects. label: what the class is: the kind, the colour or both of the
@@ -58,13 +58,15 @@ class CaptionedShapes(Dataset):
         label: Literal["kind", "colour", "both"] = "kind",
         data_seed: int = 0,
     ) -> None:
-        checks.at_least(32, side=side)
+        checks.at_least(16, side=side)
         checks.one_of(("kind", "colour", "both"), label=label)
         if not 1 <= objects[0] <= objects[1] <= 2:
             raise ValueError(f"objects must be a range within 1..2 such as [1, 2], got {list(objects)}")
         if not 1 <= colours <= len(COLOURS):
             raise ValueError(f"colours must be 1..{len(COLOURS)}, got {colours}")
-        self.painter = Shapes(samples=samples, side=side, objects=objects, kinds=kinds, texture=texture)
+        self.painter = Shapes(
+            samples=samples, side=side, objects=objects, kinds=kinds, extent=(0.4, 0.8), texture=texture
+        )
         self.samples, self.side, self.objects, self.label, self.data_seed = samples, side, objects, label, data_seed
         self.kinds, self.colours = KINDS[:kinds], tuple(COLOURS)[:colours]
         words = ["a", *SIZES, *COLOURS, *KINDS, *dict.fromkeys(" ".join(RELATIONS).split())]

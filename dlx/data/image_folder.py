@@ -14,7 +14,7 @@ import numpy as np
 from dlx.config import checks
 from dlx.config.errors import UserError
 from dlx.data.archive import LISTED, SUFFIXES, Files, Seen, as_text
-from dlx.data.dataset import Dataset, Source, TensorSource
+from dlx.data.dataset import Dataset, TensorSource
 from dlx.data.files import cached_dir, data_root, read_array
 from dlx.tasks.reading import decode_content, image_size
 from dlx.tasks.spec import Image, Label, LabeledImages
@@ -60,11 +60,19 @@ class ImageFolder(Dataset):
         self.background, self.on_error = 1.0 if background == "white" else 0.0, on_error
         self.root = data_root(root)
 
+    @property
+    def settings(self) -> str:
+        """What the arrays depend on beside the files."""
+        return f"{_FORMAT} {self.size} {self.channels} {self.background} {self.on_error}"
+
+    def arrange(self, names: list[str]) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
+        """As the function `arrange`; a subclass reads another layout."""
+        return arrange(names)
+
     @cached_property
     def _kept(self) -> Path:
         """The folder of the decoded arrays."""
-        settings = f"{_FORMAT} {self.size} {self.channels} {self.background} {self.on_error}"
-        return cached_dir(self.root / "image_folder" / self.files.digest(settings), self._decode)
+        return cached_dir(self.root / "image_folder" / self.files.digest(self.settings), self._decode)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
@@ -79,8 +87,8 @@ class ImageFolder(Dataset):
             label=Label(classes=tuple(self._facts["classes"])),
         )
 
-    def splits(self) -> dict[str, Source]:
-        found: dict[str, Source] = {}
+    def splits(self) -> dict[str, TensorSource]:  # type: ignore[override]
+        found: dict[str, TensorSource] = {}
         for name, samples in self._facts["samples"].items():
             source = TensorSource(
                 image=read_array(self._kept / f"{name}_image.npy"), label=read_array(self._kept / f"{name}_label.npy")
@@ -105,7 +113,7 @@ class ImageFolder(Dataset):
         """Decodes all images to arrays, a few at a time: memory does not grow with their number."""
         names, seen = self.files.names, self.files.seen
         with self.files.naming_path():
-            classes, splits = arrange(names)
+            classes, splits = self.arrange(names)
             check_classes(classes, splits, seen)
         wanted = {name for members in splits.values() for name, _ in members}
         looked_at = list(self.files.each(wanted, "looking at images", self._look))

@@ -23,6 +23,7 @@ from dlx.random import uniform_rows
 from dlx.runs.draw import subplots
 from dlx.runs.media import grid
 from dlx.tasks.adversarial import Adversarial, outputs_log, spread_sums
+from dlx.tasks.gather import gather_with_grad
 from dlx.tasks.spec import CaptionedImages, Tokens
 from dlx.tasks.system import Objective
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 PROJECTED = 128  # P in the paper
 TRIED = 8  # captions among which a wrong one is looked for
-KNOWN = 64  # captions that samples without a prompt are of
+KNOWN = 256  # captions that samples without a prompt are of
 TEMPERATURE = 0.1  # of the matching loss
 ROWS, COLUMNS = 8, 6  # of the picture: captions, and samples of each
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -162,9 +163,10 @@ class Text2Image(Adversarial):
 
     def training_loss(self, batch: Batch, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
         image, caption_BL = batch["image"], batch["caption"]
-        same_BB = (caption_BL.unsqueeze(1) == caption_BL).all(-1)
-        if objective.name == "encoder":
-            return self.matching_loss(self.text(caption_BL), self.eye(image), same_BB)
+        if objective.name == "encoder":  # it compares the samples of all processes
+            parts = self.text(caption_BL), self.eye(image), self.caption.padded(caption_BL).double()
+            text_BE, image_BE, joined_BL = (gather_with_grad(part) for part in parts)
+            return self.matching_loss(text_BE, image_BE, equal(joined_BL))
         with torch.no_grad():
             text_BE = self.text(caption_BL)
         if objective.name == "generator":
@@ -176,6 +178,7 @@ class Text2Image(Adversarial):
         loss, logs = self.loss.discriminator(on_real, on_fake), outputs_log("discriminator", on_real, on_fake)
         if not self.matching:
             return loss, logs
+        same_BB = equal(caption_BL)
         on_wrong = self.discriminator(features, text_BE[wrong_captions(same_BB)])
         on_wrong = torch.where(same_BB.all(1), on_fake, on_wrong)  # a batch of one caption has no wrong ones
         logs["discriminator/wrong"] = on_wrong.detach().float().mean()
@@ -275,7 +278,7 @@ class Text2Image(Adversarial):
         z_BZ = self.draw_latent(COLUMNS).repeat(rows, 1)
         made = self.generator(z_BZ, text_BE).unflatten(0, (rows, COLUMNS))
         texts = self.caption.draw(caption_BL)
-        figure, axes = subplots(-(-rows // 2), 2, size=(9.0, 0.85 * rows), squeeze=False)
+        figure, axes = subplots(-(-rows // 2), 2, size=(9.0, 0.3 + 0.95 * -(-rows // 2)), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for axis, text, real, fakes in zip(axes.flat, texts, image, made, strict=False):
@@ -283,6 +286,11 @@ class Text2Image(Adversarial):
             axis.set_title(text, fontsize=9)
         figure.suptitle("left: a real image with this caption; the others are made of the caption alone", fontsize=9)
         return {"samples": grid(self.input.draw(made.flatten(0, 1)), columns=COLUMNS), "prompts": figure}
+
+
+def equal(caption_BL: Tensor) -> Tensor:
+    """Which two captions are equal, bool [B, B]."""
+    return (caption_BL.unsqueeze(1) == caption_BL).all(-1)
 
 
 def wrong_captions(same_BB: Tensor) -> Tensor:
