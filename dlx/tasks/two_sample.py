@@ -1,5 +1,6 @@
-"""Whether two sets of points come from one distribution: the maximum mean discrepancy, and its permutation test; and how
-far apart they are, seen from the side.
+"""Whether two sets of points come from one distribution, and how far apart they are.
+
+The first by the maximum mean discrepancy and its permutation test, the second by the sliced Wasserstein distance.
 
 Gretton et al. 2012, JMLR 13. The kernel is the mean of exp(-|a - b|^2 / (s m)) over s in SCALES, with m the mean of
 |a - b|^2 over pairs of the second set: it sees differences of the whole spread and of a tenth of it alike.
