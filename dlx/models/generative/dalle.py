@@ -74,7 +74,7 @@ class DALLE(System):
         if image_tokens is None:
             image_tokens = DVAE(
                 spec=Images(image=spec.image), codes=codes, width=code_width, levels=code_levels, blocks=1,
-                embedding=min(128, code_width), beta=code_beta, warmup=0.2, anneal=0.7,
+                embedding=min(128, code_width), beta=code_beta, warmup=0.02, anneal=0.7,
             )  # fmt: skip
         else:
             image_tokens.requires_grad_(False)

@@ -204,6 +204,31 @@ def test_it_takes_the_codes_of_a_run_and_draws_what_it_is_asked_for(dlx_call):
     assert call.err.startswith("error: --given temperature: must be at least 0")
 
 
+def test_it_learns_which_codes_a_word_has(monkeypatch):
+    """Captions of one word, each with codes of its own: what is drawn of a word are its codes."""
+    system = DALLE(spec=spec(), **SMALL)
+    codes = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0], [5, 5, 4, 4]])
+    seen = []
+    monkeypatch.setattr(system.image_tokens, "encode", lambda image: codes[image[:, 0, 0, 0].long()].view(-1, 2, 2))
+    monkeypatch.setattr(system.image_tokens, "decode", lambda code: seen.append(code.flatten(1)) or code)
+    (turn,) = system.objectives(1)
+    optimizer = torch.optim.Adam(turn.params, lr=5e-3)
+    for _ in range(120):
+        word_B = torch.randint(3, (16,))
+        caption = torch.nn.functional.pad(1 + word_B.unsqueeze(1), (0, L - 1), value=PAD)
+        batch = {"image": word_B.float().view(-1, 1, 1, 1).expand(-1, 3, 8, 8), "caption": caption}
+        loss, logs = system.training_loss(batch, turn)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert logs["image"] < 0.1
+    assert logs["text"] < math.log(3) / L + 0.1  # which word it is cannot be known, all that follows can
+    for word in range(3):
+        system.eval().sample(16, prompt=torch.tensor([[1 + word]]))
+    right = (torch.stack(seen) == codes[:, None]).float().mean()
+    assert right > 0.95
+
+
 def colour_of(image_CHW: torch.Tensor) -> str:
     """The palette's nearest colour to the mean of the pixels that are most coloured."""
     x_PC = image_CHW.flatten(1).T
