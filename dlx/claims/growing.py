@@ -58,7 +58,8 @@ class Growing(Claim):
             axes.scatter(measured[name]["seconds"], measured[name]["distance"], s=45, label=name)
         axes.axhline(measured["floor"], color="0.5", linestyle="--", linewidth=1, label="two halves of the data")
         axes.set(xlabel="training, seconds", ylabel="sliced Wasserstein distance", title="test images and samples")
-        axes.set(xlim=(0, None), ylim=(0, None))
+        seconds, distances = ([*measured["growing"][key], *measured["at-once"][key]] for key in ("seconds", "distance"))
+        axes.set(xlim=(0, 1.15 * max(seconds, default=1)), ylim=(0, 1.15 * max(distances)))
         axes.legend(frameon=False)
         for axis, (name, pixels) in zip(pictures, measured["samples"].items(), strict=True):
             shown = torch.tensor(pixels).numpy()

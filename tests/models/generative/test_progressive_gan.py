@@ -13,16 +13,8 @@ import torch
 from run_ends import assert_same_end
 
 from dlx.config import build, compose
-from dlx.models.generative.progressive_gan import (
-    GAIN,
-    Equalized,
-    ProgressiveGAN,
-    enlarge,
-    leaky,
-    pixel_norm,
-    shrink,
-    spread_map,
-)
+from dlx.models.generative import progressive_gan as parts
+from dlx.models.generative.progressive_gan import ProgressiveGAN, enlarge, leaky, pixel_norm, shrink, spread_map
 from dlx.tasks.spec import Image, Images
 
 SMALL = {"latent_dim": 8, "width": 64, "most": 8}
@@ -117,12 +109,12 @@ def test_activations_begin_with_a_variance_of_1_at_each_size():
     assert {name: value for name, value in means.items() if not 0.8 < value < 1.2} == {}
 
 
-@pytest.mark.parametrize("gain", [1.0, GAIN])
+@pytest.mark.parametrize("gain", [1.0, parts.GAIN])
 def test_equalized_weights_are_scaled_where_they_are_used(gain):
-    layer, x = Equalized(6, 5, 3, gain=gain), torch.randn(2, 6, 8, 8)
+    layer, x = parts.Equalized(6, 5, 3, gain=gain), torch.randn(2, 6, 8, 8)
     expected = torch.nn.functional.conv2d(x, layer.weight * gain / math.sqrt(6 * 9), padding=1)
     torch.testing.assert_close(layer(x), expected)
-    assert Equalized(300, 200).weight.std().item() == pytest.approx(1, abs=0.02)
+    assert parts.Equalized(300, 200).weight.std().item() == pytest.approx(1, abs=0.02)
 
 
 def test_the_spread_of_identical_images_is_0_and_of_others_by_hand():
