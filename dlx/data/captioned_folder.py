@@ -190,7 +190,7 @@ class _Pictures(ImageFolder):
         return f"{super().settings} captions 1"
 
     def arrange(self, names: list[str]) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
-        faults = Faults(self.files.path, self.on_error)  # type: ignore[arg-type]
+        faults = Faults(self.files.path, self.on_error)
         self._found, words = read_captions(self.files, faults)
         faults.check()
         if not self._found:
@@ -257,14 +257,14 @@ def read_captions(files: Files, faults: Faults) -> tuple[dict[str, list[str]], d
     if not coco:
         rows = [row for name in by_suffix[".csv"] for row in _csv_rows(name, texts[name], faults)]
     for image, caption, file, field in rows:
-        name = find(image, file)
-        if name is None:
+        found = find(image, file)
+        if found is None:
             faults.add(file, field, f"there is no image {image}, or several", of="image")
         elif not caption.strip():
             faults.add(file, field, "the caption is empty", of="object")
         else:
-            captions[name].append(" ".join(caption.split()))
-            words.setdefault(name, [*words_of(f"{PurePosixPath(name).parent}"), *words_of(file)])
+            captions[found].append(" ".join(caption.split()))
+            words.setdefault(found, [*words_of(f"{PurePosixPath(found).parent}"), *words_of(file)])
     return dict(sorted(captions.items())), words
 
 

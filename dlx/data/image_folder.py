@@ -87,7 +87,7 @@ class ImageFolder(Dataset):
             label=Label(classes=tuple(self._facts["classes"])),
         )
 
-    def splits(self) -> dict[str, TensorSource]:  # type: ignore[override]
+    def splits(self) -> dict[str, TensorSource]:
         found: dict[str, TensorSource] = {}
         for name, samples in self._facts["samples"].items():
             source = TensorSource(

@@ -80,7 +80,8 @@ def crop_patches(x_BCHW: Tensor, boxes_BK4: Tensor) -> Tensor:
     theta = torch.stack(rows, -2).flatten(0, 1)
     x = x_BCHW.repeat_interleave(K, 0)
     place = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, place, padding_mode="border", align_corners=False).unflatten(0, (B, K))
+    patches: Tensor = F.grid_sample(x, place, padding_mode="border", align_corners=False)
+    return patches.reshape(B, K, *x_BCHW.shape[1:])
 
 
 def box_mask(boxes_BK4: Tensor, height: int, width: int) -> Tensor:

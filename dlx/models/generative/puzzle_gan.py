@@ -64,7 +64,8 @@ class Encoder(nn.Module):
 
     def forward(self, patches_BKCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
         B, K = patches_BKCHW.shape[:2]
-        x, maps = patches_BKCHW.flatten(0, 1), []
+        x = patches_BKCHW.flatten(0, 1)
+        maps: list[Tensor] = []
         for halving in self.halvings:
             x = halving(x)
             maps.insert(0, x.unflatten(0, (B, K)).sum(1))
@@ -115,6 +116,7 @@ class PuzzleGAN(Adversarial):
     true mask, of values in [-1, 1]; spread, as of every GAN.
     """
 
+    input: Image
     known_NCHW: Tensor
     boxes_N4: Tensor
     overlap_NN: Tensor
@@ -140,7 +142,7 @@ class PuzzleGAN(Adversarial):
         layers = [layer for n, (a, b) in enumerate(pairwise([shape[0], *widths])) for layer in down(a, b, norm=n > 0)]
         self.discriminator = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, sides(shape)[-1]), nn.Flatten(0))
         self.apply(initialize)
-        boxes_N4 = candidate_boxes(*shape[1:])
+        boxes_N4 = candidate_boxes(shape[1], shape[2])
         self.register_buffer("boxes_N4", boxes_N4, persistent=False)
         self.register_buffer("overlap_NN", overlaps(boxes_N4), persistent=False)
         self.register_buffer("known_NCHW", torch.zeros(KNOWN, *shape))
@@ -170,7 +172,8 @@ class PuzzleGAN(Adversarial):
         patches, mask = self.puzzle(x)
         z_BZ = self.draw_latent(len(x))
         if objective.name == "generator":
-            return self.generator_loss(x, mask, *self.generator(patches, z_BZ), batch["progress"])
+            made, made_mask = self.generator(patches, z_BZ)
+            return self.generator_loss(x, mask, made, made_mask, batch["progress"])
         with torch.no_grad():
             fake, _ = self.generator(patches, z_BZ)
         other = x.roll(1, 0)
@@ -256,8 +259,7 @@ class PuzzleGAN(Adversarial):
 
     def draw_mask(self, mask: Tensor) -> Tensor:
         """In gray, uint8 [B, H, W, C]."""
-        drawn: Tensor = self.input.draw((2 * mask - 1).expand(-1, self.input.channels, -1, -1))
-        return drawn
+        return self.input.draw((2 * mask - 1).expand(-1, self.input.channels, -1, -1))
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """A row for each image: its patches, what is made of them with two noises, and what is true."""

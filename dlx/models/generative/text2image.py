@@ -24,7 +24,7 @@ from dlx.runs.draw import subplots
 from dlx.runs.media import grid
 from dlx.tasks.adversarial import Adversarial, outputs_log, spread_sums
 from dlx.tasks.gather import gather_with_grad
-from dlx.tasks.spec import CaptionedImages, Tokens
+from dlx.tasks.spec import CaptionedImages, Image, Tokens
 from dlx.tasks.system import Objective
 
 if TYPE_CHECKING:
@@ -117,9 +117,12 @@ class Text2Image(Adversarial):
     `match` is the share of real images whose own caption scores above another image's.
     """
 
-    players = ("encoder", "discriminator", "generator")
+    players = ("encoder", "discriminator", "generator")  # type: ignore[assignment]
     whole_batch = True
 
+    input: Image
+    generator: Generator
+    discriminator: Discriminator
     known_KL: Tensor
 
     def __init__(
@@ -282,7 +285,8 @@ class Text2Image(Adversarial):
         for axis in axes.flat:
             axis.axis("off")
         for axis, text, real, fakes in zip(axes.flat, texts, image, made, strict=False):
-            axis.imshow(grid(self.input.draw(torch.cat([real[None], fakes])), columns=COLUMNS + 1).squeeze())
+            pixels = grid(self.input.draw(torch.cat([real[None], fakes])), columns=COLUMNS + 1)
+            axis.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
             axis.set_title(text, fontsize=9)
         figure.suptitle("left: a real image with this caption; the others are made of the caption alone", fontsize=9)
         return {"samples": grid(self.input.draw(made.flatten(0, 1)), columns=COLUMNS), "prompts": figure}

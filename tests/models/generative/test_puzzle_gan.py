@@ -201,7 +201,7 @@ def test_a_file_is_completed_and_predicted_on_the_command_line(dlx_call, here):
     call = dlx_call("train", "model=puzzle_gan", *small, "name=p", "--json")
     assert call.code == 0, call.err
     assert {"test/iou", "test/l1", "test/spread"} <= set(json.loads(call.out)["metrics"])
-    Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(here / "x.png")
+    Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(here / "x.png")
     for words in (("sample", "p", "-n", "3"), ("sample", "p", "--given", "image=x.png"), ("predict", "p", "x.png")):
         call = dlx_call(*words, "--json")
         assert call.code == 0, call.err
