@@ -194,6 +194,7 @@ def tiny():
 FILES = {
     "image_folder": "photos", "text_file": "words.txt", "parallel_text": "pairs.tsv", "labeled_text": "texts.csv",
     "masked_folder": "scenes", "camvid": "scenes", "two_folders": "sides", "celeba": "faces",
+    "progressive_gan_celeba": "photos",
     "voc": "scenes", "voc_segmentation": "scenes", "coco": "scenes", "yolo_folder": "scenes",
     "recipe/proposed_voc": "scenes",
     "captioned_folder": "captioned", "text2image_cub": "captioned", "puzzle_gan_celeba": "photos",

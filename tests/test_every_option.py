@@ -46,6 +46,10 @@ SMALLER = {
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
     "nade": ["model.hidden=8"], "rnade": ["model.hidden=8", "data.samples=200"], "toy_density": ["data.samples=200"],
     "pixel_cnn": ["model.hidden=8", "model.depth=1"], "pixel_rnn": ["model.hidden=8", "model.depth=1"],
+    "progressive_gan": ["model.width=16", "model.latent_dim=4"], "dvae": ["model.width=8", "model.codes=8"],
+    "dalle": [
+        "model.dim=16", "model.depth=1", "model.heads=2", "model.codes=8", "model.code_width=8", "data.samples=60",
+    ],
     "vae": ["model.hidden=[8]", "model.draws=4"], "aae": ["model.hidden=[8]", "model.discriminator=[8]"],
     "infogan": ["model.hidden=[8]"],
     "masked_folder": ["model.units=16", "model.trunk.width=0.125"],

@@ -102,6 +102,7 @@ SMALL = {
         "experiment.seeds=1",
     ],
     "one_generator": ["experiment.width=4", "experiment.steps=3", "experiment.side=16", "experiment.samples=20"],
+    "growing": ["trainer.max_steps=4", "model.width=16", "model.latent_dim=4", "experiment.seeds=1"],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dlx.claims.explicit_vs_implicit import ExplicitVsImplicit, quadrature
+from dlx.claims.growing import Growing
 from dlx.claims.priors import PRIORS, Priors, refusal
 from dlx.claims.vae_terms import VAETerms
 from dlx.config import compose
@@ -51,6 +52,24 @@ def test_a_vae_refuses_all_priors_but_the_gaussian():
 
 
 @pytest.mark.parametrize(
+    ("growing", "at_once", "held"),
+    [
+        (([0.1, 0.12], 60), ([0.2, 0.14], 100), True),
+        (([0.3], 60), ([0.2], 100), False),
+        (([0.1], 99), ([0.2], 90), False),
+    ],
+)
+def test_growing_comes_nearer_in_less_time(growing, at_once, held):
+    measured = {
+        name: {"distance": distances, "seconds": [seconds] * len(distances)}
+        for name, (distances, seconds) in (("growing", growing), ("at-once", at_once))
+    }
+    verdict = Growing(seeds=1).verdict({**measured, "floor": 0.05, "samples": {}})
+    assert verdict.held is held
+    assert "floor 0.05" in verdict.line
+
+
+@pytest.mark.parametrize(
     ("bounds", "refused", "held"),
     [
         ([21.0, 20.0, 19.0], "no log p", True),
@@ -86,6 +105,7 @@ def test_the_sum_over_codes_is_log_p():
         (lambda: VAETerms(betas=(0.1, 0.5, 2.0)), "betas must have 1 between others"),
         (lambda: VAETerms(seeds=0), "seeds must be at least 1"),
         (lambda: Priors(seeds=0), "seeds must be at least 1"),
+        (lambda: Growing(seeds=0), "seeds must be at least 1"),
         (lambda: ExplicitVsImplicit(draws=(4, 1)), "draws must be at least 2, rising"),
     ],
 )

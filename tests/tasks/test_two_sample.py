@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dlx.tasks import two_sample
-from dlx.tasks.two_sample import SCALES, mmd, permutation_test
+from dlx.tasks.two_sample import SCALES, mmd, permutation_test, sliced_wasserstein
 
 
 def written_out(a_NZ, b_MZ):
@@ -45,3 +45,14 @@ def test_p_is_even_for_one_distribution_and_small_for_two():
     assert permutation_test(torch.randn(100, 2), 1.6 * torch.randn(100, 2)) < 0.05
     ring = torch.nn.functional.normalize(torch.randn(100, 2)) * 2**0.5
     assert permutation_test(ring, torch.randn(100, 2)) < 0.01  # of the same mean and covariance
+
+
+def test_a_shift_is_as_far_as_it_looks_from_random_directions():
+    """Of a shift by d along one of Z axes, each direction sees d times its cosine: in the plane 2 d / pi on average."""
+    torch.manual_seed(0)
+    a_NZ = torch.randn(50, 2)
+    shift = torch.tensor([3.0, 0.0])
+    assert sliced_wasserstein(a_NZ, a_NZ[torch.randperm(50)]) == pytest.approx(0, abs=1e-12)
+    assert sliced_wasserstein(a_NZ, a_NZ + shift, directions=4000) == pytest.approx(6 / torch.pi, rel=0.03)
+    with pytest.raises(ValueError, match="b_NZ must have 50 points, got 49"):
+        sliced_wasserstein(a_NZ, a_NZ[1:])
