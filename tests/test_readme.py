@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 NUMBERS += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
 NUMBERS += [f"twenty-{number}" for number in NUMBERS[1:10]]
+NUMBERS += ["thirty", *(f"thirty-{number}" for number in NUMBERS[1:10])]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -44,7 +45,7 @@ def test_counts(group):
     plural = {"optimizer": "optimizers", "regularization": "regularizers", "dataset": "datasets"}[group]
     (count,) = re.findall(rf"\b([\w-]+)\s+{plural}\b", README.partition("## Two commands")[0].replace("\n", " "))
     own = {"image_folder", "masked_folder", "voc", "voc_segmentation", "coco", "yolo_folder"}  # "your own images
-    own |= {"text_file", "labeled_text", "parallel_text"}  # and texts"
+    own |= {"text_file", "labeled_text", "parallel_text", "two_folders", "captioned_folder"}  # and texts"
     assert NUMBERS.index(count) == len([name for name in options(group) if "/" not in name and name not in own])
 
 
@@ -54,7 +55,8 @@ def test_what_is_here_today_has_every_family_of_models():
     names |= {"markov": "markov chains", "latent_autoregressive": "latent autoregressive", "bert_classifier": "bert"}
     names |= {"independent_pixels": "independent pixels", "markov_pixels": "markov pixels", "pixel_cnn": "pixelcnn"}
     names |= {"ar_pixels": "autoregressive pixels", "pixel_rnn": "pixelrnn", "faster_rcnn": "faster r-cnn"}
-    names |= {"rcnn": "r-cnn", "fast_rcnn": "fast r-cnn"}
+    names |= {"rcnn": "r-cnn", "fast_rcnn": "fast r-cnn", "dvae": "discrete vae", "dalle": "dall-e"}
+    names |= {"puzzle_gan": "puzzle-gan", "progressive_gan": "progressive gan"}
     words = words.replace("\n", " ")
     made_of_others = {"ensemble"}  # by method=bagging
     missing = [name for name in options("model") if names.get(name, name) not in words and name not in made_of_others]
