@@ -35,7 +35,7 @@ class LongMemory(Claim):
         self,
         *,
         lengths: tuple[int, ...] = (10, 25, 50),
-        models: tuple[str, ...] = ("rnn", "lstm", "gru"),
+        models: tuple[str, ...] = ("rnn", "lstm", "gru", "gpt"),
         hidden: int = 64,
         samples: int = 20_000,
         seeds: int = 1,
