@@ -256,7 +256,7 @@ def test_an_experiment_of_failed_members_measures_nothing(dlx_call, failing):
         (["experiment=optimizers", "experiment.seeds=0"], "experiment.seeds: must be at least 1, got 0"),
         (["experiment=optimizers", "experiment.seds=1"], "did you mean seeds?"),
         (["experiment=learning_rate", "experiment.rates=[1,0.1,0.01]"], "experiment.rates: must be at least 3, rising"),
-        (["experiment.seeds=1"], "experiment: has no settings; Available options: activations"),
+        (["experiment.seeds=1"], "experiment: has no settings; Available options: aae_mnist"),
         (["experiment=learning_rate", "optim.lrr=1"], "optimizer.lrr"),
         (["experiment=learning_rate", "--executor", "nonsense"], "--executor nonsense: unknown; choose from"),
         (["experiment=learning_rate", "--jobs", "0", "--dry-run"], "--jobs: must be at least 1, got 0"),

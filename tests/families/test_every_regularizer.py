@@ -30,7 +30,7 @@ SYSTEMS = (
     "codes", "painter", "contrastive", "walk",
 )  # fmt: skip
 CHANGES_BATCHES = {
-    "augmentation": {"segmenter", "vae", "wgan", "cycle", "growing", "codes"},
+    "augmentation": {"detector", "segmenter", "vae", "wgan", "cycle", "growing", "codes"},
     "cutmix": set(),
     "input_noise": {"segmenter", "rcnn", "vae", "wgan", "cycle", "growing", "codes", "painter"},
     "label_smoothing": {"sentence"},

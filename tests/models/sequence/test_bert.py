@@ -240,7 +240,8 @@ def test_a_bert_of_sentence_pairs_is_fine_tuned(dlx_call):
     """Its pooler goes on; what tells whether a sentence follows is left out, as these data have none."""
     words = ("model=bert", "data=sentence_pairs", "name=pairs", *TINY, *QUICK, "--json")
     run = json.loads(dlx_call("train", *words).out)["run"]
-    words = ("model=bert_classifier", "model.bert_from=pairs", "optim.lr=1e-30", *QUICK, "--json")
+    lines = ("model=bert_classifier", "data=stdlib_modules", "model.bert_from=pairs", "optim.lr=1e-30")
+    words = (*lines, *QUICK, "--json")
     call = dlx_call("train", *words)
     assert call.code == 0, call.err
     found = json.loads(call.out)
@@ -265,7 +266,10 @@ def test_runs_that_cannot_be_its_bert_are_refused(dlx_call, here):
         assert dlx_call("train", *words, *QUICK).code == 0
     before = sorted(here.rglob("*"))
     for words, text in (
-        (("model=bert_classifier", "model.bert_from=short"), "tokens.length was 64 there and is 128 here"),
+        (
+            ("model=bert_classifier", "data=stdlib_modules", "model.bert_from=short"),
+            "tokens.length was 64 there and is 128 here",
+        ),
         (("model=bert_classifier", "model.bert_from=gpt"), "GPT is not a subclass of BERT"),
     ):
         call = dlx_call("train", *words)
