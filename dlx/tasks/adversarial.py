@@ -264,4 +264,4 @@ def collapse_remarks(metrics: Mapping[str, float]) -> list[str]:
     spread = metrics.get("spread", 1.0)
     if spread >= COLLAPSED:
         return []
-    return [f"the generator has collapsed: its samples spread {spread:.2f} times as far as the data"]
+    return [f"samples are alike: they spread {spread:.2f} times as far as the data (collapsed, or trained too little)"]
