@@ -8,7 +8,7 @@ Shapes: B batch, L tokens of a text, N codes of an image, T = L + N, D dim, V id
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +36,9 @@ UNKNOWN = "\ufffd"  # what a tokenizer reads a word as that it does not have
 
 class DALLE(System):
     """image_tokens_from: a run of model=dvae, whose codes are used as they are; image_tokens: its block, which dlx
-    writes into the configuration. Without it there is a discrete VAE of `codes`, code_width, code_levels and code_beta
-    (arguments of `DVAE`), which learns in a first stage, for the share `first` of the training.
+    writes into the configuration. Without it there is a discrete VAE of `codes`, code_width, code_levels, code_beta,
+    code_temperature and code_likelihood (arguments of `DVAE`), which learns in a first stage, for the share `first` of
+    the training.
 
     dim, depth, heads: of the transformer, as wide as its steps, blocks, heads. image_weight: of the codes' loss against
     the text's: 7 are the paper's 7/8 and 1/8. dropout: rate in the transformer.
@@ -46,6 +47,7 @@ class DALLE(System):
     places of the text, and those of text at the others. The place of a code is told by its row and its column.
     """
 
+    players = ("codes", "sequence")
     spec: CaptionedImages
 
     def __init__(
@@ -59,6 +61,8 @@ class DALLE(System):
         code_width: int = 256,
         code_levels: int = 4,
         code_beta: float = 6.6,
+        code_temperature: float = 1 / 16,
+        code_likelihood: Literal["logit_laplace", "mse"] = "logit_laplace",
         dim: int = 3968,
         depth: int = 64,
         heads: int = 62,
@@ -75,6 +79,7 @@ class DALLE(System):
             image_tokens = DVAE(
                 spec=Images(image=spec.image), codes=codes, width=code_width, levels=code_levels, blocks=1,
                 embedding=min(128, code_width), beta=code_beta, warmup=0.02, anneal=0.7,
+                temperature=code_temperature, likelihood=code_likelihood,
             )  # fmt: skip
         else:
             image_tokens.requires_grad_(False)
