@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlx.tasks.average_precision import box_iou
+
 SHARES = (0.25, 0.325, 0.4)  # of the image's sides
 STEPS = 16  # a box is tried at each of so many places along a side
 OVERLAP = 0.1  # intersection over union of two patches is below this
@@ -33,13 +35,9 @@ def stride(side: int) -> int:
 
 def overlaps(boxes_N4: Tensor, least: float = OVERLAP) -> Tensor:
     """Which two boxes have an intersection over union of at least this, bool [N, N]."""
-    low_N2, size_N2 = boxes_N4[:, :2], boxes_N4[:, 2:]
-    high_N2 = low_N2 + size_N2
-    shared_NN = (
-        (torch.minimum(high_N2[:, None], high_N2) - torch.maximum(low_N2[:, None], low_N2)).clamp_min(0).prod(-1)
-    )
-    area_N = size_N2.prod(-1)
-    return shared_NN >= least * (area_N[:, None] + area_N - shared_NN)
+    low_N2, size_N2 = boxes_N4.double().chunk(2, 1)
+    corners_N4 = torch.cat([low_N2, low_N2 + size_N2], 1)
+    return box_iou(corners_N4, corners_N4) >= least
 
 
 def edge_energy(x_BCHW: Tensor) -> Tensor:
