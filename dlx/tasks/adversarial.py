@@ -125,7 +125,11 @@ def outputs_log(player: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
 def spread_sums(x: Tensor, name: str) -> Statistics:
     """Sums over samples [B, ...] from which `spread` comes."""
     x = x.flatten(1).double()
-    return {f"{name}_sum": x.sum(0), f"{name}_squares": x.square().sum(), f"{name}_count": torch.tensor(len(x))}
+    return {
+        f"{name}_sum": x.sum(0),
+        f"{name}_squares": x.square().sum(),
+        f"{name}_count": x.new_tensor(len(x), dtype=torch.int64),
+    }
 
 
 def spread(statistics: Statistics, name: str) -> float:

@@ -20,6 +20,7 @@ from dlx.config import checks
 from dlx.random import uniform_rows
 from dlx.runs.media import grid
 from dlx.tasks.answer import Answer
+from dlx.tasks.judge import entropy
 from dlx.tasks.latents import SHOWN, draw_pair
 from dlx.tasks.spec import Images
 from dlx.tasks.system import System
@@ -234,9 +235,8 @@ class DVAE(System):
         image; loss: -ELBO over the values of an image, from draws of q."""
         count = int(statistics["count"])
         found = {name: float(statistics[name] / count) for name in ("hard", "soft", "loss", "kl")}
-        share_K = statistics["used"].double() / statistics["used"].sum()
-        found["codes_used"] = float((share_K > 0).double().mean())
-        found["perplexity"] = math.exp(float(torch.special.entr(share_K).sum()))
+        found["codes_used"] = float((statistics["used"] > 0).double().mean())
+        found["perplexity"] = math.exp(entropy(statistics["used"]))
         return found
 
     def remarks(self, metrics: Mapping[str, float]) -> list[str]:
