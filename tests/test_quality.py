@@ -59,7 +59,7 @@ def test_what_regularizers_do_to_the_gap(dlx_call):
 
 
 def test_batch_sizes_are_compared_at_one_training_loss(dlx_call, fashion_mnist):
-    """With a tuned lr for each size neither half of the claim held (docs/findings.md); what must hold is the control."""
+    """With a tuned lr for each size no half of the claim held (docs/findings.md). What must hold is the control."""
     measured = experiment(dlx_call, "batch_size")["metrics"]
     losses = [statistics.mean(found["loss"]) for found in measured.values()]
     assert max(losses) < 1.4 * min(losses)

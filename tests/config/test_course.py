@@ -12,7 +12,9 @@ MADE_OF_OTHERS = {"ensemble"}  # of the runs that it is given
 
 
 def wanted(group):
-    names = {name for name in options(group) if "/" not in name} - MADE_OF_OTHERS
+    names = {name for name in options(group) if "/" not in name}
+    if group == "model":
+        names -= MADE_OF_OTHERS
     if group == "experiment":
         names = {name for name in names if "experiment" in read_yaml(option_file(group, name))}
     return names
