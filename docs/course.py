@@ -106,7 +106,7 @@ def _has_data(words: str, data: Path | None) -> bool:
 def fingerprint(config: Config) -> str:
     """Of a configuration and the source files of the classes that it names: another one gives another result."""
     values = {key: value for key, value in config.values.items() if key not in ("name", "output_root")}
-    pairs = [(key, value) for key, value in flatten(values) if key != "dataset.path"]
+    pairs = [(key, value) for key, value in flatten(values) if key not in ("dataset.path", "trainer.threads")]
     modules = {str(value).rpartition(".")[0] for key, value in pairs if key.endswith("_target_")}
     files = [path for name in sorted(modules) if (path := ROOT / f"{name.replace('.', '/')}.py").is_file()]
     plain = json.loads(json.dumps(sorted(pairs), default=str), parse_int=float)  # 0 and 0.0 are one value
