@@ -6,7 +6,7 @@
     python docs/course.py --tables                 only writes docs/results.md from docs/results/
 
 Each result is a small file in docs/results/: the command, seed, metrics, seconds, parameters, versions. It is out of
-date when the command's configuration, or a source file that the configuration names, has changed. Run folders lie in
+date when the command's configuration, or the source file of its model, data or claim, has changed. Run folders lie in
 outputs/course/; what was cut off there goes on.
 """
 
@@ -104,10 +104,12 @@ def _has_data(words: str, data: Path | None) -> bool:
 
 
 def fingerprint(config: Config) -> str:
-    """Of a configuration and the source files of the classes that it names: another one gives another result."""
+    """Of a configuration and the source files of its model, data, regularizers, method or claim: another one may give
+    another result. The loop, checkpoints and schedules are left out, or all would be out of date after every change."""
     values = {key: value for key, value in config.values.items() if key not in ("name", "output_root")}
     pairs = [(key, value) for key, value in flatten(values) if key not in ("dataset.path", "trainer.threads")]
-    modules = {str(value).rpartition(".")[0] for key, value in pairs if key.endswith("_target_")}
+    named = [(key, value) for key, value in pairs if not key.startswith(("trainer.", "scheduler."))]
+    modules = {str(value).rpartition(".")[0] for key, value in named if key.endswith("_target_")}
     files = [path for name in sorted(modules) if (path := ROOT / f"{name.replace('.', '/')}.py").is_file()]
     plain = json.loads(json.dumps(sorted(pairs), default=str), parse_int=float)  # 0 and 0.0 are one value
     text = json.dumps(plain) + "".join(path.read_text(encoding="utf-8") for path in files)
