@@ -13,11 +13,13 @@ outputs/course/; what was cut off there goes on.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +42,8 @@ from dlx.runs.files import write_atomic
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, RUNS = ROOT / "docs" / "results", ROOT / "outputs" / "course"
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package has it
+
+NO_RESULT = (4, 130, 143, -signal.SIGINT, -signal.SIGTERM)  # the folder is in use, interrupted
 
 # Commands beside those of the lectures, by section. {NAME} is an archive in the folder of --data.
 MORE = {
@@ -137,8 +141,19 @@ def newest(job: Job, runs: Path) -> Path | None:
     return folders[-1] if same else None
 
 
-def run(job: Job, results: Path, runs: Path) -> dict[str, Any]:
-    """Trains, or goes on with what was cut off, and writes the result."""
+def run(job: Job, results: Path, runs: Path) -> dict[str, Any] | None:
+    """Trains, or goes on with what was cut off, and writes the result. None if there is none: another call trains it,
+    or it was interrupted."""
+    (runs / "logs").mkdir(parents=True, exist_ok=True)
+    with (runs / "logs" / f"{job.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return _run(job, results, runs) if left(job, results) else None
+
+
+def _run(job: Job, results: Path, runs: Path) -> dict[str, Any] | None:
     folder = newest(job, runs)
     status = _json(folder / "status.json").get("status") if folder else None
     started, cpu_seconds, code = time.time(), None, 0
@@ -147,12 +162,13 @@ def run(job: Job, results: Path, runs: Path) -> dict[str, Any]:
         own = [f"name={job.name}", f"output_root={runs}"]
         words = ["resume", str(folder)] if resumes else ["train", *job.overrides, *own]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        (runs / "logs").mkdir(parents=True, exist_ok=True)
         with (runs / "logs" / f"{job.name}.txt").open("w") as log:
             command = [sys.executable, "-m", "dlx", *words]
             child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
             _, ended, usage = os.wait4(child.pid, 0)
         code = child.returncode = os.waitstatus_to_exitcode(ended)
+        if code in NO_RESULT:
+            return None
         cpu_seconds = None if resumes else round(usage.ru_utime + usage.ru_stime, 1)
         folder = newest(job, runs)
     record = _record(job, folder, code, runs)
@@ -247,9 +263,11 @@ def main() -> int:
         try:
             for future in as_completed(running):
                 record = future.result()
+                progress.advance(bar)
+                if record is None:
+                    continue
                 failed += record["status"] != "finished"
                 progress.console.print(line(running[future], record), markup=False, highlight=False, soft_wrap=True)
-                progress.advance(bar)
                 write_tables(given.results, page)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,5 +1,6 @@
 """`make course`: what it trains, that a second call trains nothing, that changed and failed results are made anew."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -71,4 +72,15 @@ def test_a_failed_result_is_said_and_tried_again(course):
     course("--tables")
     assert "`dlx train experiment=deconvolution` failed: no reason" in course.page.read_text()
     assert "1 of 2 results" in course()
+    assert read(course, path.stem)["held"]
+
+
+def test_what_another_call_trains_is_left_to_it(course):
+    path = course.results / "experiment-deconvolution.json"
+    path.write_text(json.dumps({**read(course, path.stem), "status": "failed"}))
+    with (course.runs / "logs" / f"{path.stem}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        course()
+        assert read(course, path.stem)["status"] == "failed"
+    course()
     assert read(course, path.stem)["held"]
