@@ -45,6 +45,8 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package ha
 
 NO_RESULT = (4, 130, 143, -signal.SIGINT, -signal.SIGTERM)  # the folder is in use, interrupted
 
+CHILDREN: set[subprocess.Popen[bytes]] = set()  # that train now
+
 # Commands beside those of the lectures, by section. {NAME} is an archive in the folder of --data.
 MORE = {
     "Fashion-MNIST": [
@@ -165,7 +167,9 @@ def _run(job: Job, results: Path, runs: Path) -> dict[str, Any] | None:
         with (runs / "logs" / f"{job.name}.txt").open("w") as log:
             command = [sys.executable, "-m", "dlx", *words]
             child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            CHILDREN.add(child)
             _, ended, usage = os.wait4(child.pid, 0)
+            CHILDREN.discard(child)
         code = child.returncode = os.waitstatus_to_exitcode(ended)
         if code in NO_RESULT:
             return None
@@ -271,7 +275,10 @@ def main() -> int:
                 write_tables(given.results, page)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            for child in list(CHILDREN):  # each saves a checkpoint and leaves
+                child.send_signal(signal.SIGINT)
+            say("interrupted; the same command goes on")
+            return 130
     return 1 if failed else 0
 
 
