@@ -26,7 +26,9 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -45,6 +47,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package ha
 
 NO_RESULT = (4, 130, 143, -signal.SIGINT, -signal.SIGTERM)  # the folder is in use, interrupted
 
+COMPOSING = Lock()  # Hydra composes one at a time
 CHILDREN: set[subprocess.Popen[bytes]] = set()  # that train now
 
 # Commands beside those of the lectures, by section. {NAME} is an archive in the folder of --data.
@@ -109,6 +112,12 @@ def _has_data(words: str, data: Path | None) -> bool:
     return FASHION.exists()
 
 
+@cache
+def composed(job: Job) -> Config:
+    with COMPOSING:
+        return compose(job.overrides)
+
+
 def fingerprint(config: Config) -> str:
     """Of a configuration and the source files of its model, data, regularizers, method or claim: another one may give
     another result. The loop, checkpoints and schedules are left out, or all would be out of date after every change."""
@@ -128,7 +137,7 @@ def left(job: Job, results: Path) -> bool:
     if not path.is_file():
         return True
     record = json.loads(path.read_text(encoding="utf-8"))
-    return record["status"] != "finished" or record["fingerprint"] != fingerprint(compose(job.overrides))
+    return record["status"] != "finished" or record["fingerprint"] != fingerprint(composed(job))
 
 
 def newest(job: Job, runs: Path) -> Path | None:
@@ -137,7 +146,7 @@ def newest(job: Job, runs: Path) -> Path | None:
     if not folders:
         return None
     try:
-        same = fingerprint(Config.load(folders[-1] / "config.yaml")) == fingerprint(compose(job.overrides))
+        same = fingerprint(Config.load(folders[-1] / "config.yaml")) == fingerprint(composed(job))
     except UserError:  # of an older dlx
         return None
     return folders[-1] if same else None
@@ -190,7 +199,7 @@ def _record(job: Job, folder: Path | None, code: int, runs: Path) -> dict[str, A
         "command": job.command,
         "seed": job.seed,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "fingerprint": fingerprint(compose(job.overrides)),
+        "fingerprint": fingerprint(composed(job)),
         "status": "failed",
     }
     if folder is None:
