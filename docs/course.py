@@ -209,6 +209,8 @@ def _record(job: Job, folder: Path | None, code: int, runs: Path) -> dict[str, A
     found |= {"status": status.get("status", "failed"), "versions": environment.get("versions")}
     if status.get("reason"):
         found["reason"] = status["reason"]
+    if members := [_json(path).get("seconds") for path in folder.glob("runs/**/summary.json")]:
+        found["seconds"] = round(sum(seconds for seconds in members if seconds), 1)
     if "held" in summary:
         counts = {"members": len(summary["members"]), "failed": len(summary["reasons"])}
         return {**found, "held": summary["held"], "verdict": summary["verdict"], **counts}
