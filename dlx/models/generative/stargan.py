@@ -21,8 +21,10 @@ from dlx.runs.media import grid
 from dlx.tasks.adversarial import LOSSES, gradient_penalty, in_sign_range, outputs_log
 from dlx.tasks.spec import AttributedImages, Attributes, Image, Label, LabeledImages
 from dlx.tasks.system import Answer, Objective, System
+from dlx.tasks.truth import truth
 
 if TYPE_CHECKING:
+    from dlx.tasks.answer import Report
     from dlx.tasks.system import Batch, Statistics
 
 SHOWN = 8  # images of a picture
@@ -235,6 +237,10 @@ class StarGAN(System):
         """
         return {name: float(statistics[name] / statistics["count"]) for name in self.metric_names}
 
+    @property
+    def analyses(self) -> Mapping[str, Callable[..., Report]]:
+        return {**super().analyses, **({"truth": truth} if isinstance(self.domain, Label) else {})}
+
     # What a person asks for.
 
     def in_all_domains(self, x_BCHW: Tensor, own_BK: Tensor) -> Tensor:
@@ -266,6 +272,14 @@ class StarGAN(System):
         if domain is None:
             return {"image": self.in_all_domains(x, self.recognized(x))[0]}
         return {"image": self.generator(x, self.domains({self.domain_name: domain}))}
+
+    def sample_from(self, batch: Batch) -> Batch:
+        """Each image in another domain of chance; of classes with the `label` that it was to have."""
+        x, own_BK = batch["image"], self.domains(batch)
+        ways = len(self.names) * max(1, len(self.names) - 1)
+        wanted_BK = self.other_domain(own_BK, torch.randint(ways, (len(x),), device=x.device))
+        label = {"label": wanted_BK.argmax(1)} if isinstance(self.domain, Label) else {}
+        return {"image": self.generator(x, wanted_BK), "source": x, **label}
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Rows of an image and it in all domains."""
