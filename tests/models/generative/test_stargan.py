@@ -85,6 +85,22 @@ def test_losses_are_those_of_the_paper(spec):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("spec", [labeled(), attributed()])
+def test_the_identity_is_the_error_of_images_that_keep_their_domain(spec, monkeypatch):
+    system, data = StarGAN(spec=spec, **SMALL, identity=5.0), batch(spec)
+    plain = StarGAN(spec=spec, **SMALL)
+    plain.load_state_dict(system.state_dict())
+    own, x, turn = system.domains(data), data["image"], system.objectives()[1]
+    for order in ([0, 4, 2, 1, 3, 5], [1, 2, 0, 4, 5, 3]):  # of the second none of the classes is kept
+        monkeypatch.setattr(torch, "randperm", lambda count, device=None, order=order: torch.tensor(order))
+        kept = [n for n in range(6) if torch.equal(own[order[n]], own[n])]
+        off = (system.generator(x, own) - x).abs().flatten(1).mean(1)[kept]
+        expected = plain.training_loss(data, turn)[0] + 5 * (off.mean() if kept else 0)
+        loss, logs = system.training_loss(data, turn)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+        assert logs["identity"].item() == pytest.approx(off.mean().item() if kept else 0, rel=1e-4)
+
+
 def domain_loss(spec, logits, domain):
     """By hand: of attributes the sum over them divided by the number of samples."""
     if isinstance(spec, LabeledImages):
@@ -158,7 +174,7 @@ def test_samples_of_images_say_what_they_are_of():
 def test_bad_settings_name_the_argument():
     for bad in (
         {"halvings": 5}, {"spec": labeled(classes=1)}, {"discriminator_halvings": 5},
-        {"penalty": -1.0}, {"critic_steps": 0},
+        {"penalty": -1.0}, {"critic_steps": 0}, {"identity": -1.0},
         {"exclusive": ("a",)}, {"spec": attributed(), "exclusive": ("Bald",)},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"^{list(bad)[-1]}"):
@@ -199,7 +215,7 @@ def test_the_papers_recipe_composes_and_takes_a_step(dlx_call, here):
         lines.append(f"{number}.jpg " + " ".join(rng.choice(["1", "-1"], 6)))
     Path("celeba/list_attr_celeba.txt").write_text("\n".join(lines))
     config = compose(["experiment=stargan_celeba", "data.path=celeba"])
-    assert config["model"]["critic_steps"] == 5
+    assert (config["model"]["critic_steps"], config["model"]["identity"]) == (5, 0.0)
     small = [f"model.{name}={value}" for name, value in SMALL.items() if name != "critic_steps"]
     call = dlx_call(
         "train", "experiment=stargan_celeba", "data.path=celeba", "data.size=16", *small, "data.batch_size=2",
