@@ -66,7 +66,7 @@ SMALLER = {
     "captioned_folder": ["model.generator_width=4", "model.discriminator_width=4", "data.size=16"],
     "captioned_shapes": ["data.samples=60"],
     "puzzle_gan": ["model.width=4", "data.samples=60"],
-    "recipe/puzzle_gan": ["data.samples=60"],
+    "recipe/puzzle_gan": ["data.samples=60"], "recipe/stargan": ["data.samples=60"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

@@ -11,7 +11,7 @@ import torch
 from dlx.config import checks
 from dlx.data.dataset import Dataset, TensorSource
 from dlx.data.shapes import KINDS
-from dlx.data.two_domains import LIGHTS, draw_scenes, lit
+from dlx.data.two_domains import LIGHTS, draw_scenes, in_light, lit
 from dlx.tasks.spec import Image, Label, LabeledImages
 
 
@@ -41,6 +41,10 @@ class ManyDomains(Dataset):
         image = Image(channels=3, height=self.side, width=self.side, mean=(0.4,) * 3, std=(0.2,) * 3)
         classes = tuple(LIGHTS) if self.label == "light" else KINDS[: self.kinds]
         return LabeledImages(image=image, label=Label(classes=classes))
+
+    def translated(self, image_NCSS: torch.Tensor, before: str, after: str) -> torch.Tensor:
+        """What images in 0..1 of one light are in another, by the lights' names, float32 [N, 3, S, S]."""
+        return in_light(image_NCSS, after, before)
 
     def splits(self) -> dict[str, TensorSource]:
         held = self.samples // 10

@@ -239,6 +239,13 @@ class System(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no sample")
 
+    def sample_from(self, batch: Batch) -> Batch:
+        """Samples that are made of a batch of held-out data, one for each row, by the spec's names: of its texts, or of
+        its images, which are changed. What they were given goes along: `label`, the class that each was to be of; the
+        text; or `source`, the image that it was made of. `dlx eval --analysis judge` reads them (dlx/tasks/judge.py).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no sample_from")
+
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Pictures by name that a person would look at (dlx/runs/media.py), always under the same random numbers.
 

@@ -26,3 +26,11 @@ def test_bad_settings_name_the_argument():
     for bad in ({"samples": 5}, {"side": 8}, {"kinds": 0}, {"label": "x"}):
         with pytest.raises(ValueError, match=f"^{next(iter(bad))}"):
             ManyDomains(**bad)
+
+
+def test_what_an_image_is_in_another_light_is_known():
+    data = ManyDomains(samples=20, side=16)
+    image = data.splits()["test"].tensors["image"].float() / 255
+    there = data.translated(image, "day", "night")
+    torch.testing.assert_close(data.translated(there, "night", "day"), image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(data.translated(image, "dusk", "dusk"), image, atol=1e-5, rtol=0)

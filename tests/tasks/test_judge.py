@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dlx.models.generative.infogan import InfoGAN
-from dlx.tasks.judge import entropy, frechet, halved, purity, sampled
+from dlx.tasks.judge import NONE, agreement, entropy, first_named, frechet, halved, purity, sampled
 from dlx.tasks.spec import Points, Reals
 
 
@@ -53,6 +53,15 @@ def test_entropy_and_purity_by_hand():
     found, count_CK = purity(code, read)
     assert found == pytest.approx((2 + 1 + 1) / 6)
     assert count_CK.tolist() == [[1, 0, 2], [1, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
+def test_a_text_asks_for_the_class_that_it_names_first():
+    text = "a small red circle left of a blue square"
+    assert first_named(text, ("blue", "green", "red")) == 2
+    assert first_named(text, ("square", "circle")) == 1
+    assert first_named(text, ("red", "red circle", "blue square")) == 1
+    assert first_named(text, ("circ", "yellow")) == NONE
+    assert agreement(torch.tensor([1, 2, 0, 1]), torch.tensor([1, 0, NONE, NONE])) == 0.5
 
 
 def test_of_an_iterator_the_last_batch_is_judged():
@@ -110,3 +119,45 @@ def test_through_the_command_line(runs, dlx_call):
         call = dlx_call("eval", *words)
         assert call.code == 2, (words, call.out)
         assert text in call.err
+
+
+SHAPES = ("data=captioned_shapes", "data.samples=60", "data.side=16")
+MAKERS = {
+    "text2image": (*SHAPES, "model.generator_width=4", "model.discriminator_width=4", "model.text_dim=8"),
+    "dalle": (*SHAPES, "model.dim=16", "model.heads=2", "model.depth=1", "model.code_width=8", "model.codes=8"),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_what_texts_ask_for_is_compared_with_what_is_read(maker, dlx_call, no_pictures):
+    for words in ((f"model={maker}", *MAKERS[maker], "name=makes"), ("model=cnn", *SHAPES, "name=reads")):
+        call = dlx_call("train", *words, *STEPS)
+        assert call.code == 0, call.err
+    call = dlx_call("eval", "makes", "--analysis", "judge", "run=reads", "samples=30", "--json")
+    assert call.code == 0, call.err
+    found = json.loads(call.out)
+    assert {"judge/accuracy", "judge/accuracy_of_real"} <= set(found["metrics"])
+    assert "judge/kept" not in found["metrics"]
+    again = dlx_call("eval", "makes", "--analysis", "judge", "run=reads", "samples=30", "--json")
+    assert json.loads(again.out)["metrics"] == found["metrics"]
+
+
+def test_of_translated_images_either_the_class_is_asked_for_or_it_is_kept(dlx_call, no_pictures):
+    data = ("data=many_domains", "data.samples=20", "data.side=16")
+    small = ("model.width=4", "model.blocks=1", "model.discriminator_width=4")
+    for words in (
+        ("model=stargan", *data, *small, "name=makes"),
+        ("model=cnn", *data, "name=light"),
+        ("model=cnn", *data, "data.label=kind", "name=kind"),
+    ):
+        call = dlx_call("train", *words, *STEPS)
+        assert call.code == 0, call.err
+    for name, metric, other in (("light", "accuracy", "kept"), ("kind", "kept", "accuracy")):
+        call = dlx_call("eval", "makes", "--analysis", "judge", f"run={name}", "samples=20", "--json")
+        assert call.code == 0, call.err
+        metrics = json.loads(call.out)["metrics"]
+        assert 0 <= metrics[f"judge/{metric}"] <= 1
+        assert f"judge/{other}" not in metrics
+    call = dlx_call("eval", "makes", "--analysis", "truth", "--json")
+    assert call.code == 0, call.err
+    assert set(json.loads(call.out)["metrics"]) == {"truth/error", "truth/identity", "truth/unchanged"}

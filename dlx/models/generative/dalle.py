@@ -257,6 +257,10 @@ class DALLE(System):
             ids_Bn = self.ids(text_1L).expand(count, -1)
         return self.paint(ids_Bn, temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache)
 
+    def sample_from(self, batch: Batch) -> Batch:
+        """An image of each caption."""
+        return self.paint(self.ids(self.caption.padded(batch["caption"])))
+
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Captions with their images and those that are made of them; images and what their codes give."""
         image, caption_BL = batch["image"][:PROMPTS], batch["caption"][:PROMPTS]

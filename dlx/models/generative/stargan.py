@@ -21,8 +21,10 @@ from dlx.runs.media import grid
 from dlx.tasks.adversarial import LOSSES, gradient_penalty, in_sign_range, outputs_log
 from dlx.tasks.spec import AttributedImages, Attributes, Image, Label, LabeledImages
 from dlx.tasks.system import Answer, Objective, System
+from dlx.tasks.truth import truth
 
 if TYPE_CHECKING:
+    from dlx.tasks.answer import Report
     from dlx.tasks.system import Batch, Statistics
 
 SHOWN = 8  # images of a picture
@@ -89,6 +91,9 @@ class StarGAN(System):
     the side before them. discriminator_width, discriminator_halvings: of the discriminator; each halving doubles the
     channels. critic_steps: its turns for one of the generator. penalty, classification, reconstruction: weights of the
     gradient penalty, of the domains' cross-entropy and of the L1 to the image after a translation there and back.
+    identity: weight of the L1 to the image of those that are asked for the domain that they are of; the paper has none.
+    It is CycleGAN's (arXiv:1703.10593, section 5.2): without it a generator may exchange colours everywhere, since
+    that is undone on the way back.
     exclusive: attributes of which one holds at most, as colours of hair: where one is asked for, the others go.
 
     Images are in [-1, 1], and errors are mean absolute differences (L1) in it.
@@ -112,6 +117,7 @@ class StarGAN(System):
         penalty: float = 10.0,
         classification: float = 1.0,
         reconstruction: float = 10.0,
+        identity: float = 0.0,
         exclusive: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -119,7 +125,8 @@ class StarGAN(System):
             1, width=width, blocks=blocks, halvings=halvings, discriminator_width=discriminator_width,
             discriminator_halvings=discriminator_halvings, critic_steps=critic_steps,
         )  # fmt: skip
-        checks.at_least(0, penalty=penalty, classification=classification, reconstruction=reconstruction)
+        checks.at_least(0, penalty=penalty, classification=classification)
+        checks.at_least(0, reconstruction=reconstruction, identity=identity)
         self.spec = in_sign_range(spec)
         image = self.spec.image
         for name, times in {"halvings": halvings, "discriminator_halvings": discriminator_halvings}.items():
@@ -135,7 +142,7 @@ class StarGAN(System):
             raise ValueError(f"exclusive must name attributes of the data, got {', '.join(unknown)}")
         self.names, self.exclusive = names, [names.index(name) for name in exclusive]
         self.critic_steps, self.penalty = critic_steps, penalty
-        self.classification, self.reconstruction = classification, reconstruction
+        self.classification, self.reconstruction, self.identity = classification, reconstruction, identity
         self.generator = Generator(image.channels, len(names), width, blocks, halvings)
         self.discriminator = Discriminator(image.shape, len(names), discriminator_width, discriminator_halvings)
 
@@ -209,7 +216,12 @@ class StarGAN(System):
         on_fake, logits_BK = self.discriminator(fake)
         right, back = self.domain_loss(logits_BK, wanted_BK), F.l1_loss(self.generator(fake, own_BK), x)
         loss = LOSSES["wasserstein"].generator(on_fake) + self.classification * right + self.reconstruction * back
-        return loss, {"domain": right.detach(), "reconstruction": back.detach()}
+        logs = {"domain": right.detach(), "reconstruction": back.detach()}
+        if self.identity:  # of those that chance asked for their own domain: it costs no further pass
+            same_B = (wanted_BK == own_BK).all(1)
+            off = ((fake - x).abs().flatten(1).mean(1) * same_B).sum() / same_B.sum().clamp_min(1)
+            loss, logs["identity"] = loss + self.identity * off, off.detach()
+        return loss, logs
 
     # Evaluation.
 
@@ -234,6 +246,10 @@ class StarGAN(System):
         attributes right). reconstruction: L1 after a translation there and back; identity: to the image's own domain.
         """
         return {name: float(statistics[name] / statistics["count"]) for name in self.metric_names}
+
+    @property
+    def analyses(self) -> Mapping[str, Callable[..., Report]]:
+        return {**super().analyses, **({"truth": truth} if isinstance(self.domain, Label) else {})}
 
     # What a person asks for.
 
@@ -266,6 +282,14 @@ class StarGAN(System):
         if domain is None:
             return {"image": self.in_all_domains(x, self.recognized(x))[0]}
         return {"image": self.generator(x, self.domains({self.domain_name: domain}))}
+
+    def sample_from(self, batch: Batch) -> Batch:
+        """Each image in another domain of chance; of classes with the `label` that it was to have."""
+        x, own_BK = batch["image"], self.domains(batch)
+        ways = len(self.names) * max(1, len(self.names) - 1)
+        wanted_BK = self.other_domain(own_BK, torch.randint(ways, (len(x),), device=x.device))
+        label = {"label": wanted_BK.argmax(1)} if isinstance(self.domain, Label) else {}
+        return {"image": self.generator(x, wanted_BK), "source": x, **label}
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """Rows of an image and it in all domains."""

@@ -263,6 +263,12 @@ class Text2Image(Adversarial):
         text_BE = start_1E.lerp(self.read_prompt("path", path), share_B1)
         return {"image": self.generator(self.draw_latent(1).expand(count, -1), text_BE)}
 
+    def sample_from(self, batch: Batch) -> Batch:
+        """An image of each caption."""
+        caption_BL = self.caption.padded(batch["caption"])
+        image = self.generator(self.draw_latent(len(caption_BL)), self.text(caption_BL))
+        return {"image": image, "caption": caption_BL}
+
     def read_prompt(self, name: str, tokens: Any) -> Tensor:
         """Its embedding, [1, E]. Raises UserError for words that no caption of the data has."""
         (text,) = self.caption.draw(tokens)
