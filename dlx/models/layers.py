@@ -51,10 +51,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         places = [dim for dim in range(x.dim()) if dim != 1]
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        x32 = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         # The variance about the common mean: E x^2 - mean^2 would cancel.
-        mean_C = gather_with_grad(x32.mean(places).unsqueeze(0)).mean(0)
-        centred = x32 - mean_C.view(shape)
+        mean_C = gather_with_grad(wide.mean(places).unsqueeze(0)).mean(0)
+        centred = wide - mean_C.view(shape)
         var_C = gather_with_grad(centred.square().mean(places).unsqueeze(0)).mean(0)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():

@@ -168,6 +168,6 @@ def _hue_map(turn_B: Tensor, like: Tensor) -> Tensor:
     """Maps of red, green and blue, [B, 3, 3], that turn I and Q of YIQ by an angle and keep Y, the grey value."""
     to_yiq_33 = like.new_tensor([GREY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
     zero_B, one_B, cos_B, sin_B = torch.zeros_like(turn_B), torch.ones_like(turn_B), turn_B.cos(), turn_B.sin()
-    rows = [(one_B, zero_B, zero_B), (zero_B, cos_B, -sin_B), (zero_B, sin_B, cos_B)]
+    rows = [(one_B, zero_B, zero_B), (zero_B, cos_B, sin_B), (zero_B, -sin_B, cos_B)]  # red to yellow
     turned_B33 = torch.stack([torch.stack(row, 1) for row in rows], 1)
     return torch.linalg.inv(to_yiq_33) @ turned_B33 @ to_yiq_33

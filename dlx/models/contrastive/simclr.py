@@ -7,7 +7,8 @@ Shapes: B batch of this process, N of all processes, F features h, P of a projec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -36,16 +37,24 @@ def nt_xent(one_BP: Tensor, two_BP: Tensor, temperature: float) -> tuple[Tensor,
     the other 2N - 1 views, of all processes, of cos / temperature, at the view of the same image; the mean of those.
     ln(2N - 1) where all are equally near.
     """
-    one_BP, two_BP = (F.normalize(z.float(), dim=1) for z in (one_BP, two_BP))
+    # In float32 at least, also under autocast: a small temperature makes much of small differences of cosines.
+    dtype = torch.promote_types(one_BP.dtype, torch.float32)
+    one_BP, two_BP = (F.normalize(z.to(dtype), dim=1) for z in (one_BP, two_BP))
     all_NP = torch.cat([gather_with_grad(one_BP), gather_with_grad(two_BP)])
     B, N = len(one_BP), len(all_NP) // 2
     first = distributed.get_rank() * B if N > B else 0
     place_B = first + torch.arange(B, device=one_BP.device)
     own_B, partner_B = torch.cat([place_B, place_B + N]), torch.cat([place_B + N, place_B])
-    score_BN = torch.cat([one_BP, two_BP]) @ all_NP.T / temperature
+    with full_precision(one_BP):
+        score_BN = torch.cat([one_BP, two_BP]) @ all_NP.T / temperature
     score_BN = score_BN.scatter(1, own_B.unsqueeze(1), float("-inf"))
     nearest_B = score_BN.detach().argmax(1) == partner_B
     return F.cross_entropy(score_BN, partner_B), nearest_B.float().mean()
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Inside, autocast is off (it knows no meta device)."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def make_projection(kind: Projection, features: int, dim: int) -> nn.Module:
