@@ -7,6 +7,7 @@ evenly of all classes; the network is trained from its start on as many images, 
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
@@ -18,7 +19,7 @@ from dlx.tasks.spec import Label
 from dlx.training.trained import open_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -42,14 +43,13 @@ class ContrastiveFeatures(Claim):
         self.labels, self.bar, self.steps, self.seeds = tuple(labels), bar, steps, seeds
 
     def variants(self, base: Config) -> Variants:
-        classes, part = classes_of(base), base["model"]["encoder"]
-        network = [f"model={part['name']}", *(f"model.{k}={v}" for k, v in part.items() if k not in ("name", "_target_"))]
-        views = base["model"]["augmentation"]
-        changes = [f"reg.simclr_views.{k}={v}" for k, v in views.items() if k not in ("name", "_target_")]
+        classes, model = classes_of(base), base["model"]
+        network = [f"model={model['encoder']['name']}", *settings("model", model["encoder"])]
+        views = ["reg=[simclr_views]", *settings("reg.simclr_views", model["augmentation"])]
         found = {"simclr": [], "random": ["optim.lr=0.0", "trainer.epochs=1"]}  # its batch norms see the data
         for count in self.labels:
             found[f"alone-{count}"] = [
-                *network, "reg=[simclr_views]", *changes, f"data.subset={with_validation(count * classes)}",
+                *network, *views, f"data.subset={with_validation(count * classes)}",
                 f"data.batch_size={min(64, count * classes)}", f"trainer.max_steps={self.steps}",
                 f"trainer.validate_every={self.steps}",  # the last weights: so few images choose none
             ]  # fmt: skip
@@ -71,7 +71,8 @@ class ContrastiveFeatures(Claim):
         axes = figure.subplots()
         for name, label in NAMES.items():
             pairs = [mean_and_error(measured[name][str(count)]) for count in self.labels]
-            axes.errorbar(self.labels, *zip(*pairs, strict=True), marker="o", capsize=3, label=label)
+            means, errors = zip(*pairs, strict=True)
+            axes.errorbar(self.labels, means, errors, marker="o", capsize=3, label=label)
         axes.axhline(measured["guess"], color="0.5", linestyle="--", linewidth=1, label="guessing")
         axes.set(xscale="log", xlabel="labels of each class", ylabel="test accuracy", xticks=self.labels)
         axes.set_xticklabels(map(str, self.labels))
@@ -84,6 +85,11 @@ class ContrastiveFeatures(Claim):
         held = at["simclr"][0] > max(at["random"][0], at["alone"][0])
         each = ", ".join(f"{label} {plus_minus(at[name], 3)}" for name, label in NAMES.items())
         return Verdict(held, f"at {self.bar} labels of each class: {each}")
+
+
+def settings(prefix: str, part: Mapping[str, Any]) -> list[str]:
+    """Overrides that give another block the keys of a part."""
+    return [f"{prefix}.{key}={json.dumps(value)}" for key, value in part.items() if key not in ("name", "_target_")]
 
 
 def classes_of(base: Config) -> int:

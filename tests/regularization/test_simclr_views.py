@@ -192,6 +192,6 @@ def test_values_out_of_range_name_their_argument(bad, name):
 
 def test_images_of_four_channels_have_no_known_colors():
     spec = Image(channels=4, height=8, width=8, mean=(0.0,) * 4, std=(1.0,) * 4)
-    with pytest.raises(ValueError, match="^color and grey must be 0 for images of 4 channels"):
+    with pytest.raises(ValueError, match=r"^color and grey must be 0 for images of 4 channels"):
         SimCLRViews().check(Reads(spec))
     SimCLRViews(**OFF).check(Reads(spec))

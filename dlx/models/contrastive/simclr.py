@@ -1,4 +1,4 @@
-"""SimCLR (Chen, Kornblith, Norouzi, Hinton 2020, arXiv:2002.05709): features without labels, from two views of an image.
+"""SimCLR (Chen, Kornblith, Norouzi, Hinton 2020, arXiv:2002.05709): features without labels, from views of images.
 
 Each image of a batch is augmented twice. An encoder f gives features h = f(view), a projection head g gives z = g(h),
 and the loss asks which of all the other views is of the same image. h is kept, g is thrown away.
@@ -99,7 +99,8 @@ class SimCLR(System):
         checks.one_of(get_args(Projection), projection=projection)
         checks.above(0, temperature=temperature)
         augmentation.check_image(spec.image)
-        self.spec, self.temperature, self.neighbours = spec, temperature, neighbours
+        self.spec, self.input = spec, spec.image
+        self.temperature, self.neighbours = temperature, neighbours
         self.encoder, self.augmentation = encoder, augmentation
         with torch.no_grad():
             self.num_features = self.encoder.eval().embed({"image": spec.image.example(1)}).shape[1]  # type: ignore[attr-defined]
@@ -137,12 +138,12 @@ class SimCLR(System):
     def view_rows(self, name: str, batch: Batch) -> Tensor:
         """z of one view of each image, normalized [B, P]: the same for the same name and index."""
         u_BD = uniform_rows(name, batch["index"], self.augmentation.draws)
-        return F.normalize(self.project(self.augmentation.view(batch["image"], self.spec.image, u_BD)).float(), dim=1)
+        return F.normalize(self.project(self.augmentation.view(batch["image"], self.input, u_BD)).float(), dim=1)
 
     def before_evaluation(self, train: Any, dist: Any) -> None:
         """Keeps of training images: h and labels, z of views of some, and the pixels of some."""
         parts: dict[str, list[Tensor]] = {"h": [], "z": [], "label": [], "pixels": []}
-        seen, pictured = 0, PICTURED // self.spec.image.example(1).numel()
+        seen, pictured = 0, PICTURED // self.input.example(1).numel()
         for batch in train.eval_batches():
             if self.classes:
                 parts["label"].append(batch["label"])
@@ -150,7 +151,7 @@ class SimCLR(System):
             if seen < NEGATIVES:
                 parts["z"].append(self.view_rows("negative", batch)[: NEGATIVES - seen])
             if seen < pictured:
-                parts["pixels"].append(self.spec.image.draw(batch["image"][: pictured - seen]))
+                parts["pixels"].append(self.input.draw(batch["image"][: pictured - seen]))
             seen += len(batch["index"])
         self._bank = {name: torch.cat(found) for name, found in parts.items() if found}
 
@@ -185,7 +186,7 @@ class SimCLR(System):
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """`views`: images and two views of each. `neighbours`: held-out images and the nearest training images."""
-        image, draw = batch["image"][:ROWS], self.spec.image.draw
+        image, draw = batch["image"][:ROWS], self.input.draw
         views = [self.augmentation.on_batch({"image": image}, self)["image"] for _ in self.views]
         rows = torch.stack([image, *views], 1).flatten(0, 1)
         caption = "left: images; right of each: two views, which the loss draws together"
@@ -197,9 +198,7 @@ class SimCLR(System):
         near_BK = (h_BF @ self._bank["h"][: len(pixels)].T).topk(min(SHOWN, len(pixels))).indices.cpu()
         lines = [torch.cat([own[None], pixels[near]]) for own, near in zip(draw(image), near_BK, strict=True)]
         caption = "left: held-out images; right: the nearest training images"
-        found["neighbours"] = with_legend(
-            _in_color(grid(torch.cat(lines), columns=len(lines[0]))), caption, (), ()
-        )
+        found["neighbours"] = with_legend(_in_color(grid(torch.cat(lines), columns=len(lines[0]))), caption, (), ())
         return found
 
 

@@ -1,4 +1,4 @@
-"""SimCLR: the loss against a plain loop and in closed form, over processes, without labels, its figures, its features."""
+"""SimCLR: the loss against a plain loop and in closed form, over processes, without labels; figures and features."""
 
 import json
 import math
@@ -126,7 +126,9 @@ def test_the_papers_network_has_its_parameters():
     """ResNet-50 without its classifier, 2048 to 2048 with a batch norm, and 2048 to 128."""
     image = Image(channels=3, height=224, width=224, mean=(0.5,) * 3, std=(0.25,) * 3)
     with torch.device("meta"):
-        system = SimCLR(spec=Images(image=image), encoder=ResNet(spec=Images(image=image), depth=50), augmentation=SimCLRViews())
+        system = SimCLR(
+            spec=Images(image=image), encoder=ResNet(spec=Images(image=image), depth=50), augmentation=SimCLRViews()
+        )
     head = 2048 * 2048 + 2 * 2048 + 2048 * 128
     assert sum(p.numel() for p in system.encoder.parameters()) == 23_508_032
     assert sum(p.numel() for p in system.projection.parameters()) == head
@@ -255,7 +257,8 @@ def test_pictures_show_views_and_neighbours():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"temperature": 0.0}, {"dim": 0}, {"neighbours": 0}, {"projection": "deep"}],
+    "bad",
+    [{"temperature": 0.0}, {"dim": 0}, {"neighbours": 0}, {"projection": "deep"}],
 )
 def test_bad_settings_name_the_argument(bad):
     with pytest.raises(ValueError, match=f"^{next(iter(bad))} must be"):
