@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
@@ -27,7 +28,7 @@ Projection = Literal["nonlinear", "linear", "none"]
 NEGATIVES = 1024  # training images whose views an evaluated pair is told from
 SHARPNESS = 0.07  # of a neighbour's vote, exp(cos / 0.07) (Wu et al. 2018, arXiv:1805.01978)
 PICTURED = 1 << 24  # numbers of the images that are kept for the picture of neighbours
-SHOWN, ROWS = 5, 8  # neighbours and rows in it
+SHOWN, ROWS, WIDTH = 5, 6, 640  # neighbours or views of an image, and images in a picture; its pixels
 
 
 def nt_xent(one_BP: Tensor, two_BP: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -185,23 +186,24 @@ class SimCLR(System):
     # What a person looks at.
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
-        """`views`: images and two views of each. `neighbours`: held-out images and the nearest training images."""
+        """`views`: images and views of each. `neighbours`: held-out images and the nearest training images."""
         image, draw = batch["image"][:ROWS], self.input.draw
-        views = [self.augmentation.on_batch({"image": image}, self)["image"] for _ in self.views]
-        rows = torch.stack([image, *views], 1).flatten(0, 1)
-        caption = "left: images; right of each: two views, which the loss draws together"
-        found = {"views": with_legend(_in_color(grid(draw(rows), columns=6)), caption, (), ())}
-        if "pixels" not in self._bank:
-            return found
-        pixels = self._bank["pixels"]
-        h_BF = F.normalize(self.embed({"image": image}).float(), dim=1)
-        near_BK = (h_BF @ self._bank["h"][: len(pixels)].T).topk(min(SHOWN, len(pixels))).indices.cpu()
-        lines = [torch.cat([own[None], pixels[near]]) for own, near in zip(draw(image), near_BK, strict=True)]
-        caption = "left: held-out images; right: the nearest training images"
-        found["neighbours"] = with_legend(_in_color(grid(torch.cat(lines), columns=len(lines[0]))), caption, (), ())
+        views = torch.stack([self.augmentation.on_batch({"image": image}, self)["image"] for _ in range(SHOWN)], 1)
+        found = {"views": beside(draw(image), draw(views.flatten(0, 1)), "images, and views of each")}
+        if "pixels" in self._bank:
+            pixels = self._bank["pixels"]
+            h_BF = F.normalize(self.embed({"image": image}).float(), dim=1)
+            near_BK = (h_BF @ self._bank["h"][: len(pixels)].T).topk(min(SHOWN, len(pixels))).indices.cpu()
+            caption = "held-out images, and the training images nearest to each"
+            found["neighbours"] = beside(draw(image), pixels[near_BK.flatten()], caption)
         return found
 
 
-def _in_color(pixels: Any) -> Any:
-    """Pixels of three channels."""
-    return pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels
+def beside(left: Tensor, right: Tensor, caption: str) -> Any:
+    """Pictures one below the other, and a row of others beside each, below a caption; small ones are enlarged."""
+    first, rest = grid(left, columns=1), grid(right, columns=len(right) // len(left))
+    gap = np.full((len(first), max(2, first.shape[1] // 8), first.shape[2]), 255, np.uint8)
+    pixels = np.concatenate([first, gap, rest], 1)
+    factor = max(1, WIDTH // pixels.shape[1])
+    pixels = pixels.repeat(factor, 0).repeat(factor, 1)
+    return with_legend(pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels, caption, (), ())

@@ -353,3 +353,22 @@ def test_two_processes_have_the_gradient_of_one(here):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("same") == 2
+
+
+@pytest.mark.slow
+def test_ten_labels_a_class_are_worth_more_with_its_features(dlx_call):
+    """The bar of the claim, at the size of its page: the mean of three seeds, against both others."""
+    call = dlx_call("train", "experiment=contrastive_features", "experiment.labels=[1,10]", "--json")
+    assert call.code == 0, call.err
+    measured = json.loads(call.out)["metrics"]
+    mean = {name: sum(measured[name]["10"]) / 3 for name in ("simclr", "random", "alone")}
+    print(mean, measured["knn"])  # noqa: T201
+    assert mean["simclr"] > max(mean["random"], mean["alone"]) + 0.2
+    assert min(measured["knn"]) > 0.9
+
+
+@pytest.mark.slow
+def test_the_default_learns_the_kinds_without_labels(dlx_call):
+    call = dlx_call("train", "model=simclr", "--json")
+    assert call.code == 0, call.err
+    assert json.loads(call.out)["metrics"]["test/knn_accuracy"] > 0.9
