@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
@@ -292,6 +293,24 @@ def test_features_are_probed_and_fine_tuned(dlx_call):
     call = dlx_call("train", *fine, "data.batch_size=16", "trainer.max_steps=2", "trainer.init_from=views:encoder")
     assert call.code == 0, call.err
     assert re.search(r"init_from +\d+ tensors of views:encoder; anew: fc.weight, fc.bias", call.err), call.err
+
+
+def test_images_without_labels_are_learned_from_and_the_loss_is_measured(dlx_call, here):
+    (here / "photos").mkdir()
+    pixels = torch.randint(256, (40, 16, 16, 3), dtype=torch.uint8)
+    for number, photo in enumerate(pixels.numpy()):
+        PIL.Image.fromarray(photo).save(here / "photos" / f"{number}.png")
+        (here / "photos" / f"{number}.txt").write_text("a photo")
+    words = [word for word in TINY if word not in ("data.samples=120", "data.side=16", "data.batch_size=16")]
+    data = ("data=captioned_folder", "data.path=photos", "data.size=16", "data.batch_size=8")
+    call = dlx_call("train", *words, *data, "name=plain", "--json")
+    assert call.code == 0, call.err
+    metrics = json.loads(call.out)["metrics"]
+    assert {"test/loss", "test/pair_accuracy"} <= set(metrics)
+    assert "test/knn_accuracy" not in metrics
+    call = dlx_call("eval", "plain", "--analysis", "probe")
+    assert call.code == 2
+    assert "needs class labels" in call.err
 
 
 def test_a_batch_is_not_split_and_whole_batches_alone_are_compared(dlx_call):
