@@ -55,20 +55,22 @@ class SimCLRAblation(Claim):
     def variants(self, base: Config) -> Variants:
         every = [f"trainer.epochs={self.epochs}", f"trainer.validate_every={self.epochs}epochs"]
         found = {name.replace(" ", "_"): [*words, *every] for name, words in WITHOUT.items()}
-        found |= {f"temperature_{value:g}": [f"model.temperature={value:g}", *every] for value in self.temperatures}
-        return found | {f"batch_{size}": [f"data.batch_size={size}", *every] for size in self.batches}
+        temperature, size = base["model"]["temperature"], base["dataset"]["batch_size"]  # those of `all`
+        found |= {
+            f"temperature_{t:g}": [f"model.temperature={t:g}", *every] for t in self.temperatures if t != temperature
+        }
+        return found | {f"batch_{b}": [f"data.batch_size={b}", *every] for b in self.batches if b != size}
 
     def measure(self, base: Config, runs: Runs) -> Measured:
         samples = self.labels * classes_of(base)
-
-        def probed(name: str) -> list[float]:
-            opened = [open_all(run, trust=base.trust) for run in runs[name]]
-            return [probe(run, samples=samples).metrics["probe_test/accuracy"] for run in opened]
-
+        accuracy = {}
+        for name, own in runs.items():
+            opened = [open_all(run, trust=base.trust) for run in own]
+            accuracy[name] = [probe(run, samples=samples).metrics["probe_test/accuracy"] for run in opened]
         return {
-            "augmentation": {name: probed(name.replace(" ", "_")) for name in WITHOUT},
-            "temperature": {f"{value:g}": probed(f"temperature_{value:g}") for value in self.temperatures},
-            "batch": {str(size): probed(f"batch_{size}") for size in self.batches},
+            "augmentation": {name: accuracy[name.replace(" ", "_")] for name in WITHOUT},
+            "temperature": {f"{t:g}": accuracy.get(f"temperature_{t:g}", accuracy["all"]) for t in self.temperatures},
+            "batch": {str(b): accuracy.get(f"batch_{b}", accuracy["all"]) for b in self.batches},
             "guess": 1 / classes_of(base),
         }
 

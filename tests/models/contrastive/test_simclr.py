@@ -313,16 +313,28 @@ def test_images_without_labels_are_learned_from_and_the_loss_is_measured(dlx_cal
     assert "needs class labels" in call.err
 
 
-def test_a_batch_is_not_split_and_whole_batches_alone_are_compared(dlx_call):
-    call = dlx_call("train", *TINY, "trainer.accumulate=2")
-    assert call.code == 2
-    assert "trainer.accumulate: must be 1: SimCLR compares the samples of a whole batch" in call.err
-    call = dlx_call("train", *TINY, "reg=[augmentation]")
-    assert call.code == 2
-    assert "the model's augmentation says how views are made" in call.err
-    call = dlx_call("train", *TINY, "model.temperature=0")
-    assert call.code == 2
-    assert "model.temperature: must be above 0" in call.err
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["trainer.accumulate=2"], "trainer.accumulate: must be 1: SimCLR compares the samples of a whole batch"),
+        (["data.batch_size=1"], "dataset.batch_size: must be at least 2: SimCLR compares the samples of a batch"),
+        (["reg=[augmentation]"], "the model's augmentation says how views are made"),
+        (["model.temperature=0"], "model.temperature: must be above 0"),
+        (["model.augmentation.crop=[0.5,2]"], "model.augmentation.crop: must be a range within (0, 1]"),
+        (["model.augmentation.name=augmentation"], "Augmentation is not a subclass of SimCLRViews"),
+        (["data=digits", "model.encoder.norm=btch"], "model.encoder.norm: must be one of"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_line(words, text, dlx_call):
+    keys = {word.partition("=")[0] for word in words}
+    given = [
+        word
+        for word in TINY
+        if word.partition("=")[0] not in keys and ("data=digits" not in words or "data." not in word)
+    ]
+    call = dlx_call("train", *given, *words)
+    assert call.code == 2, call.err
+    assert text in call.err
     assert not Path("outputs").exists()
 
 
