@@ -35,8 +35,8 @@ def nt_xent(one_BP: Tensor, two_BP: Tensor, temperature: float) -> tuple[Tensor,
     """The normalized temperature-scaled cross-entropy (equation 1), in nats, and how often the pair is the nearest.
 
     one, two: z of both views of the images, on this process. For each of the 2B views here: -ln of the softmax over
-    the other 2N - 1 views, of all processes, of cos / temperature, at the view of the same image; the mean of those.
-    ln(2N - 1) where all are equally near.
+    the other 2N - 1 views, of all processes, of cos / temperature, at the view of the same image; the mean of those
+    (the paper's own code adds the means of both views: twice as much). ln(2N - 1) where all are equally near.
     """
     # In float32 at least, also under autocast: a small temperature makes much of small differences of cosines.
     dtype = torch.promote_types(one_BP.dtype, torch.float32)
@@ -104,8 +104,8 @@ class SimCLR(System):
         self.temperature, self.neighbours = temperature, neighbours
         self.encoder, self.augmentation = encoder, augmentation
         with torch.no_grad():
-            self.num_features = self.encoder.eval().embed({"image": spec.image.example(1)}).shape[1]  # type: ignore[attr-defined]
-        self.projection = make_projection(projection, self.num_features, dim)
+            features = self.encoder.eval().embed({"image": spec.image.example(1)}).shape[1]  # type: ignore[attr-defined]
+        self.projection = make_projection(projection, features, dim)
         synchronize_norms(self)  # the views of one image would else tell their process from the others
         self.classes = len(spec.label.classes) if isinstance(spec, LabeledImages) else 0
         self._bank: Batch = {}
