@@ -1,8 +1,8 @@
 """What features without labels are worth: probes on SimCLR's features and on random ones, and the network trained on
 the labels alone, over the labels used (Chen et al. 2020, arXiv:2002.05709, table 7).
 
-All three read the same test images. A probe is a linear classifier on frozen features of some of the training images,
-evenly of all classes; the network is trained from its start on as many images, with the same augmentation.
+All read the same test images. A probe is a linear classifier on frozen features of some of the training images, evenly
+of all classes; the network is trained from its start on as many images, as they are and with SimCLR's augmentation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-NAMES = {"simclr": "probe, SimCLR's features", "random": "probe, random features", "alone": "trained on the labels"}
+NAMES = {
+    "simclr": "probe, SimCLR's features",
+    "random": "probe, random features",
+    "alone": "trained on the labels",
+    "views": "trained on the labels, with SimCLR's views",
+}
 
 
 class ContrastiveFeatures(Claim):
@@ -46,13 +51,14 @@ class ContrastiveFeatures(Claim):
         classes, model = classes_of(base), base["model"]
         network = [f"model={model['encoder']['name']}", *settings("model", model["encoder"])]
         views = ["reg=[simclr_views]", *settings("reg.simclr_views", model["augmentation"])]
-        found = {"simclr": [], "random": ["optim.lr=0.0", "trainer.epochs=1"]}  # its batch norms see the data
+        found: Variants = {"simclr": [], "random": ["optim.lr=0.0", "trainer.epochs=1"]}  # its batch norms see the data
         for count in self.labels:
-            found[f"alone-{count}"] = [
-                *network, *views, f"data.subset={with_validation(count * classes)}",
-                f"data.batch_size={min(64, count * classes)}", f"trainer.max_steps={self.steps}",
+            subset, size = with_validation(count * classes), min(64, count * classes)
+            training = [
+                *network, f"data.subset={subset}", f"data.batch_size={size}", f"trainer.max_steps={self.steps}",
                 f"trainer.validate_every={self.steps}",  # the last weights: so few images choose none
             ]  # fmt: skip
+            found |= {f"alone-{count}": training, f"views-{count}": [*training, *views]}
         return found
 
     def measure(self, base: Config, runs: Runs) -> Measured:
@@ -64,7 +70,8 @@ class ContrastiveFeatures(Claim):
                 str(count): [probe(run, samples=count * classes).metrics["probe_test/accuracy"] for run in opened]
                 for count in self.labels
             }
-        found["alone"] = {str(count): finals(runs[f"alone-{count}"], "test/accuracy") for count in self.labels}
+        for name in ("alone", "views"):
+            found[name] = {str(count): finals(runs[f"{name}-{count}"], "test/accuracy") for count in self.labels}
         return found
 
     def draw(self, measured: Measured, figure: Figure) -> None:
@@ -81,6 +88,7 @@ class ContrastiveFeatures(Claim):
         axes.legend(fontsize=9)
 
     def verdict(self, measured: Measured) -> Verdict:
+        """It holds where the probe on SimCLR's features is above that on random ones and the network on the labels."""
         at: dict[str, Any] = {name: mean_and_error(measured[name][str(self.bar)]) for name in NAMES}
         held = at["simclr"][0] > max(at["random"][0], at["alone"][0])
         each = ", ".join(f"{label} {plus_minus(at[name], 3)}" for name, label in NAMES.items())

@@ -12,9 +12,8 @@ from dlx.config import compose
     [(0.6, 0.3, 0.4, True), (0.6, 0.7, 0.4, False), (0.6, 0.3, 0.65, False)],
 )
 def test_the_probe_on_simclrs_features_is_above_both(simclr, random, alone, held):
-    found = {
-        name: {"10": [x - 0.01, x + 0.01]} for name, x in (("simclr", simclr), ("random", random), ("alone", alone))
-    }
+    reached = {"simclr": simclr, "random": random, "alone": alone, "views": 0.62}
+    found = {name: {"10": [x - 0.01, x + 0.01]} for name, x in reached.items()}
     verdict = ContrastiveFeatures(labels=(1, 10)).verdict({**found, "guess": 0.2})
     assert verdict.held is held
     assert "at 10 labels of each class" in verdict.line
@@ -26,14 +25,15 @@ def test_a_subset_leaves_as_many_to_train_on(count):
     assert size - -(-size // 10) == count
 
 
-def test_the_network_trained_alone_is_the_encoder_with_the_same_views():
+def test_the_network_trained_alone_is_the_encoder_without_and_with_the_same_views():
     base = compose(["experiment=contrastive_features"])
     assert classes_of(base) == 5
     members = ContrastiveFeatures(labels=(1, 10), seeds=1)._members(base, 1)
     alone, encoder = members["alone-10-0"], base["model"]["encoder"]
     assert alone["model"] == {key: value for key, value in encoder.items() if key != "name"}
     views = {key: value for key, value in base["model"]["augmentation"].items() if key != "name"}
-    assert alone["regularization"]["simclr_views"] == views
+    assert not alone["regularization"]
+    assert members["views-10-0"]["regularization"]["simclr_views"] == views
     assert alone["dataset"]["subset"] == 56
     assert members["random-0"]["optimizer"]["lr"] == 0
     assert settings("model", {"name": "vgg", "depth": None, "batch_norm": True}) == [

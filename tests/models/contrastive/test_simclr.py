@@ -394,7 +394,7 @@ def test_ten_labels_a_class_are_worth_more_with_its_features(dlx_call):
     measured = json.loads(call.out)["metrics"]
     mean = {name: sum(measured[name]["10"]) / 3 for name in ("simclr", "random", "alone")}
     print(mean, measured["knn"])  # noqa: T201
-    assert mean["simclr"] > max(mean["random"], mean["alone"]) + 0.2
+    assert mean["simclr"] > max(mean["random"], mean["alone"]) + 0.1
     assert min(measured["knn"]) > 0.9
 
 
