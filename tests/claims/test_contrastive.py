@@ -51,9 +51,15 @@ def ablated(**changed):
 
 
 @pytest.mark.parametrize(
-    ("changed", "held"), [({"no_crop": 0.5, "no_color": 0.4}, True), ({"no_crop": 0.7, "no_color": 0.4}, False)]
+    ("changed", "held"),
+    [
+        ({"no_color": 0.4, "crop_alone": 0.3}, True),
+        ({"no_color": 0.7, "crop_alone": 0.3}, False),
+        ({"no_color": 0.4, "crop_alone": 0.7}, False),
+        ({"no_color": 0.4, "crop_alone": 0.3, "no_crop": 0.7}, True),
+    ],
 )
-def test_neither_crops_nor_color_can_be_left_out(changed, held):
+def test_color_cannot_be_left_out(changed, held):
     verdict = SimCLRAblation(temperatures=(0.1, 0.5), batches=(32, 64)).verdict(ablated(**changed))
     assert verdict.held is held
     assert "temperature 0.5, batch 32" in verdict.line
