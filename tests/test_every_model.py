@@ -79,7 +79,7 @@ def test_every_model_has_a_bar_that_make_quality_measures(alone):
     """Those of other models than classifiers of images are slow tests of their own folders."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
     targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
-    folders = ("sequence", "generative", "segmentation", "detection")
+    folders = ("sequence", "generative", "segmentation", "detection", "contrastive", "reinforcement")
     apart = {name for name, target in targets.items() if target.split(".")[2] in folders}
     assert set(options("model")) - apart == set(BARS) | without
     models = Path(__file__).parent / "models"

@@ -67,6 +67,7 @@ SMALLER = {
     "captioned_shapes": ["data.samples=60"],
     "puzzle_gan": ["model.width=4", "data.samples=60"],
     "recipe/puzzle_gan": ["data.samples=60"], "recipe/stargan": ["data.samples=60"],
+    "simclr": ["data.samples=60", "data.side=16"],
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

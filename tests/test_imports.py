@@ -55,4 +55,4 @@ def test_no_packages_import_each_other():
 def test_configurations_name_the_models_and_nothing_else_imports_them():
     assert [name for name in PACKAGES if name != "models" and "models" in imported(name)] == []
     # A system also makes pictures and texts (dlx/runs/media.py), and draws by sample (dlx/random.py).
-    assert set(imported("models")) <= {"models", "tasks", "runs", "random", "config"}
+    assert set(imported("models")) <= {"models", "tasks", "runs", "random", "config", "regularization"}

@@ -190,7 +190,18 @@ def _compose_choices(chosen: dict[str, Any], conf_dirs: Sequence[Path | str]) ->
     for name, group in GROUPS.items():
         if group.many:
             choices[name] = list(chosen.get(name, picked(recipe, name)))
+    if recipe:
+        _replace_parts(values, read_yaml(recipe) or {})
     return {str(key): value for key, value in values.items()}, choices
+
+
+def _replace_parts(values: dict[Any, Any], recipe: dict[str, Any]) -> None:
+    """A part that a recipe names is as the recipe has it: the keys of the model's own are of another option."""
+    for group, block in recipe.items():
+        for key, part in block.items() if group in GROUPS and isinstance(block, dict) else ():
+            merged = (values.get(group) or {}).get(key)
+            if isinstance(part, dict) and "name" in part and isinstance(merged, dict):
+                values[group][key] = {name: value for name, value in merged.items() if name in part}
 
 
 def _onto(

@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from dlx.config import checks
+from dlx.tasks.gather import gather_with_grad
 from dlx.tasks.spec import Image
 
 Norm = Literal["none", "batch", "layer", "group"]
@@ -33,6 +34,46 @@ def make_norm(kind: str, channels: int, *, dim: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     return nn.GroupNorm(1 if kind == "layer" else math.gcd(GROUPS, channels), channels)
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """A batch norm of [B, C] or [B, C, H, W] over the samples of all processes, with gradient; torch's own needs a GPU.
+
+    All processes have batches of one size. Alone, and in evaluation, it is nn.BatchNorm2d.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:  # one class for vectors and maps
+        if input.dim() not in (2, 4):
+            raise ValueError(f"expected [B, C] or [B, C, H, W], got {list(input.shape)}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not distributed.is_available() or not distributed.is_initialized():
+            return super().forward(x)
+        places = [dim for dim in range(x.dim()) if dim != 1]
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        # The variance about the common mean: E x^2 - mean^2 would cancel.
+        mean_C = gather_with_grad(wide.mean(places).unsqueeze(0)).mean(0)
+        centred = wide - mean_C.view(shape)
+        var_C = gather_with_grad(centred.square().mean(places).unsqueeze(0)).mean(0)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                count = x.numel() // x.shape[1] * distributed.get_world_size()
+                share = self.momentum if self.momentum is not None else 0.1
+                self.num_batches_tracked.add_(1)
+                self.running_mean.lerp_(mean_C, share)
+                self.running_var.lerp_(var_C * (count / max(1, count - 1)), share)
+        normed = centred * (var_C + self.eps).rsqrt().view(shape)
+        if self.affine:
+            normed = normed * self.weight.view(shape) + self.bias.view(shape)
+        return normed.to(x.dtype)
+
+
+def synchronize_norms(module: nn.Module) -> None:
+    """Makes its batch norms those of all processes, with the weights and names that they have."""
+    for part in module.modules():
+        if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            part.__class__ = SyncBatchNorm
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -203,6 +203,10 @@ def check_contract(system: System, trainer: Trainer, settings: SplitSettings) ->
         problems.append(
             Problem("trainer.accumulate", f"must be 1: {name} compares the samples of a whole batch with each other")
         )
+    if system.whole_batch and settings.batch_size == 1:
+        problems.append(
+            Problem("dataset.batch_size", f"must be at least 2: {name} compares the samples of a batch with each other")
+        )
     if trainer.compile and not system.compiles:
         problems.append(Problem("trainer.compile", f"must be false: torch.compile cannot follow the loss of {name}"))
     if settings.weights is not None and (len(first) > 1 or "weight" not in system.takes):

@@ -44,6 +44,14 @@ SMALL = {
         "trainer.max_steps=2", "trainer.validate_every=2", "data.samples=20", "data.side=64", "data.batch_size=8",
         "experiment.images=2",
     ],
+    "contrastive_features": [
+        "data.samples=100", "data.side=16", "data.batch_size=16", "trainer.max_steps=4", "experiment.labels=[1,3]",
+        "experiment.bar=3", "experiment.steps=2", "experiment.seeds=1",
+    ],
+    "simclr_ablation": [
+        "data.samples=100", "data.side=16", "data.batch_size=16", "experiment.temperatures=[0.1,1.0]",
+        "experiment.batches=[16,32]", "experiment.labels=3", "experiment.epochs=1", "experiment.seeds=1",
+    ],
     "deconvolution": ["experiment.kernels=[2,3]", "experiment.strides=[1,2]", "experiment.side=9"],
     "bottleneck": ["experiment.channels=16", "experiment.squeezed=4", "experiment.side=4"],
     "convolution": ["experiment.digits=[3]", "experiment.scale=1"],

@@ -41,6 +41,16 @@ def test_every_option_composes_and_is_complete(group, name, alone):
     assert {"batch_size", "split_seed"} <= config["dataset"].keys()
 
 
+def test_a_part_that_a_recipe_names_keeps_no_keys_of_the_models_own():
+    """conf/model/simclr.yaml has an encoder with a width, which the recipe's has not."""
+    own = read_yaml(conf_path() / "model" / "simclr.yaml")["model"]["encoder"]
+    encoder = compose(["experiment=simclr_cifar10"])["model"]["encoder"]
+    assert own["name"] != encoder["name"] == "resnet"
+    assert "width" in own
+    assert "width" not in encoder
+    assert encoder["depth"] == 18
+
+
 @pytest.mark.parametrize("path", sorted(conf_path().rglob("*.yaml")), ids=lambda p: str(p.relative_to(conf_path())))
 def test_every_file_says_what_it_is(path):
     lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]

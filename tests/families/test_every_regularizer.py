@@ -35,6 +35,7 @@ CHANGES_BATCHES = {
     "input_noise": {"segmenter", "rcnn", "vae", "wgan", "cycle", "growing", "codes", "painter"},
     "label_smoothing": {"sentence"},
     "mixup": set(),
+    "simclr_views": {"vae", "wgan", "cycle", "growing", "codes"},
 }  # which systems take it
 ONLY_SETTINGS = ("dropout", "batch_norm", "stochastic_depth", "ema", "gradient_clip", "weight_decay")
 EVERYWHERE = ("l1", "l2", "weight_noise", "early_stopping")

@@ -1,10 +1,21 @@
 """Layers that models share."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from dlx.models.layers import drop_path, init_kaiming, map_at, map_channels, maps_at, require_size
+from dlx.models.layers import (
+    SyncBatchNorm,
+    drop_path,
+    init_kaiming,
+    map_at,
+    map_channels,
+    maps_at,
+    require_size,
+    synchronize_norms,
+)
 from dlx.models.vision.resnet import ResNet
 from dlx.models.vision.vgg import VGG
 from dlx.tasks.spec import Image, Images
@@ -72,3 +83,21 @@ def test_a_side_that_no_stride_divides_has_maps(side):
         found = maps_at(network, torch.zeros(1, 3, side, side), (8, 16))
         assert [each.shape[-1] for each in found] == [-(-side // 16) * 2, -(-side // 16)]
         assert [each.shape[1] for each in found] == [map_channels(network, 3)[stride] for stride in (8, 16)]
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 3, 5)])
+def test_a_norm_of_all_processes_is_a_batch_norm_where_there_is_one(shape):
+    """That of several is in contrastive/test_simclr.py."""
+    own = nn.Sequential(nn.BatchNorm1d(4) if len(shape) == 2 else nn.BatchNorm2d(4))
+    nn.init.normal_(own[0].weight)
+    other = copy.deepcopy(own)
+    synchronize_norms(other)
+    assert type(other[0]) is SyncBatchNorm
+    x = torch.randn(shape)
+    for _ in range(2):
+        assert torch.equal(own(x), other(x))
+    assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(), other.state_dict().values(), strict=True))
+    assert list(own.state_dict()) == list(other.state_dict())
+    assert torch.equal(own.eval()(x), other.eval()(x))
+    with pytest.raises(ValueError, match=r"expected \[B, C\] or \[B, C, H, W\]"):
+        other.train()(torch.randn(2, 4, 3))

@@ -127,6 +127,16 @@ def sgdp(w, gradients, *, lr, weight_decay, momentum, nesterov):
     return w
 
 
+def lars(w, gradients, *, lr, momentum, weight_decay, trust):
+    """Algorithm 1 of the paper; vectors and scalars keep the global rate."""
+    v = torch.zeros_like(w)
+    for g in gradients:
+        local = trust * w.norm() / (g.norm() + weight_decay * w.norm()) if w.dim() > 1 else 1.0
+        v = momentum * v + lr * local * (g + weight_decay * w)
+        w = w - v
+    return w
+
+
 RULES = {
     "sgd": sgd,
     "momentum": momentum,
@@ -139,6 +149,7 @@ RULES = {
     "radam": radam,
     "adamp": adamp,
     "sgdp": sgdp,
+    "lars": lars,
 }
 
 

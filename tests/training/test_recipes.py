@@ -8,10 +8,14 @@ from dlx.config.groups import GROUPS, options
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("resnet_cifar10", []), ("cifar10_fast", ["data.batch_size=64", "trainer.compile=false", "model.depth=20"])],
+    [
+        ("resnet_cifar10", []),
+        ("cifar10_fast", ["data.batch_size=64", "trainer.compile=false", "model.depth=20"]),
+        ("simclr_cifar10", ["data.batch_size=16", "model.encoder.depth=20"]),
+    ],
 )
 def test_a_recipe_on_cifar10_steps_once(name, words, dlx_call, here):
-    """Of the fast one a narrow network, small batches and no compiler: what a CPU takes in a second."""
+    """Some with a narrow network, small batches and no compiler: what a CPU takes in a second."""
     rng = np.random.default_rng(0)
     root = here / "data" / "cifar10" / "arrays"
     root.mkdir(parents=True)

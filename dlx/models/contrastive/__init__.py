@@ -1,0 +1,1 @@
+"""Systems that learn features by telling apart images, not classes."""
