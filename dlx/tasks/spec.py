@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from dlx.tasks.environment import Environment
     from dlx.tasks.system import Batch
 
 
@@ -54,6 +55,9 @@ class Entry:
 
     is_made: ClassVar[bool] = False
     """Whether it is made from the entry `of`, so that nobody gives it."""
+
+    frame_seconds: ClassVar[float] = 0.25
+    """How long a frame of a film of it is shown."""
 
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
@@ -486,10 +490,21 @@ class RealSequence(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Episode(Entry):
-    """int64 [B]: the seed that an episode of an environment begins with; what an evaluation of a policy reads."""
+    """int64 [B]: the seed that an episode of an environment begins with; what an evaluation of a policy reads.
+
+    A subclass knows the environment (`begin`), so that a trained agent acts without its dataset.
+    """
 
     shape: ClassVar[tuple[int, ...]] = ()
     dtype: ClassVar[torch.dtype] = torch.int64
+
+    def begin(self, seed_N: Tensor) -> Environment:
+        """N environments on the seeds' device, each at the start of its episode."""
+        raise NotImplementedError(f"{type(self).__name__} defines no begin")
+
+    def draw(self, value: Tensor) -> Tensor | list[str]:
+        """Pictures of environments, uint8 [B, H, W, 3], as they are; seeds as texts."""
+        return value if value.dim() == 4 else super().draw(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -779,6 +794,19 @@ class Episodes(Spec):
     action: Label
     reward: Reals
     next_observation: Reals
+    terminated: Reals
+    episode: Episode
+    targets = ("action", "reward", "next_observation", "terminated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEpisodes(Spec):
+    """The same of an environment that shows images; the last few are the channels of one."""
+
+    observation: Image
+    action: Label
+    reward: Reals
+    next_observation: Image
     terminated: Reals
     episode: Episode
     targets = ("action", "reward", "next_observation", "terminated")
