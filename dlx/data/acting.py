@@ -106,8 +106,12 @@ class Acting(Dataset):
     def _begin(self, device: torch.device) -> Environment:
         self.running_N = torch.zeros(self.environments, device=device)
         self.last_N = torch.full_like(self.running_N, math.nan)
+        return self.begin(self._seeds(device))
+
+    def begin(self, seed_N: Tensor) -> Environment:
+        """The environments to learn from, each at the start of its episode."""
         episode: Any = self.spec.entries["episode"]
-        begun: Environment = episode.begin(self._seeds(device))
+        begun: Environment = episode.begin(seed_N)
         return begun
 
     def _seeds(self, device: torch.device) -> Tensor:

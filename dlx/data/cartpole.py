@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ GRAVITY, CART, POLE, HALF_LENGTH, FORCE, SECONDS = 9.8, 1.0, 0.1, 0.5, 10.0, 0.0
 TOTAL = CART + POLE
 FARTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360  # of an episode that goes on
 LIMIT = 500  # steps
-WIDTH, HEIGHT, FINER = 150, 100, 3  # of a picture, in pixels; drawn larger and scaled down, so that edges are smooth
+WIDTH, HEIGHT, FINER = 180, 112, 3  # of a picture, in pixels; drawn larger and scaled down, so that edges are smooth
 NAMES = ("position", "velocity", "angle", "angular_velocity")
 
 
@@ -109,7 +109,9 @@ def picture(state: list[float]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class CartPoleEpisode(Episode):
-    frame_seconds: ClassVar[float] = SECONDS
+    @property
+    def step_seconds(self) -> float:
+        return SECONDS
 
     def begin(self, seed_N: Tensor) -> CartPoles:
         return CartPoles(seed_N)

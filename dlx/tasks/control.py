@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 20  # steps between two looks at whether all episodes are over: each waits for the device
 FRAMES = 250  # of an animation, at most
-LEAST_FRAME = 0.04  # seconds: faster ones are not shown by all programs
 
 
 @dataclass
@@ -102,7 +101,7 @@ class Control(System):
         """Episodes side by side, as pictures; `reward`, the return of each, comes with the last one."""
         environment = self.spec.episode.begin(torch.randint(1 << 31, (count,), device=self.device))
         total_N = torch.zeros(count, device=self.device)
-        every = self._frame_every
+        every = self.spec.episode.steps_per_frame
         yield {"episode": environment.draw()}
         for step, (_, reward_N) in enumerate(self.play(environment), 1):
             total_N = total_N + reward_N
@@ -110,13 +109,9 @@ class Control(System):
                 yield {"episode": environment.draw()}
         yield {"episode": environment.draw(), "reward": total_N.unsqueeze(1)}
 
-    @property
-    def _frame_every(self) -> int:
-        return max(1, round(LEAST_FRAME / self.spec.episode.frame_seconds))
-
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """The first episode of the batch as an animation; what the agent expected in it, and what came."""
-        environment, every = self.spec.episode.begin(batch["episode"][:1]), self._frame_every
+        environment, every = self.spec.episode.begin(batch["episode"][:1]), self.spec.episode.steps_per_frame
         frames, values, rewards = [environment.draw()[0]], [], []
         for step, (value_N, reward_N) in enumerate(self.play(environment), 1):
             values.append(value_N[0])
@@ -129,5 +124,5 @@ class Control(System):
             came.append(float(rest))
         steps = list(range(len(came)))
         lines = {"expected: max Q": (steps, torch.stack(values).tolist()), "came": (steps, came[::-1])}
-        film = Animation(torch.stack(frames), every * self.spec.episode.frame_seconds)
+        film = Animation(torch.stack(frames), self.spec.episode.frame_seconds)
         return {"episode": film, "values": Curve(lines, "step", "discounted return from here")}

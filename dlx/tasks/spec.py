@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dlx.tasks.system import Batch
 
 
+LEAST_FRAME = 0.06  # seconds, of films of episodes
+
 MASK = "[MASK]"
 """What stands for the mask in a text that a person types."""
 
@@ -56,8 +58,6 @@ class Entry:
     is_made: ClassVar[bool] = False
     """Whether it is made from the entry `of`, so that nobody gives it."""
 
-    frame_seconds: ClassVar[float] = 0.25
-    """How long a frame of a film of it is shown."""
 
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
@@ -69,6 +69,11 @@ class Entry:
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         raise NotImplementedError(f"{type(self).__name__} defines no shape")
+
+    @property
+    def frame_seconds(self) -> float:
+        """How long a frame of a film of it is shown."""
+        return 0.25
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         """A batch of the right dtype, shape and range, normalized."""
@@ -497,6 +502,20 @@ class Episode(Entry):
 
     shape: ClassVar[tuple[int, ...]] = ()
     dtype: ClassVar[torch.dtype] = torch.int64
+
+    @property
+    def step_seconds(self) -> float:
+        """How long a step takes, to be shown."""
+        return 0.1
+
+    @property
+    def steps_per_frame(self) -> int:
+        """Of a film: frames that follow faster are not shown so by all programs."""
+        return max(1, round(LEAST_FRAME / self.step_seconds))
+
+    @property
+    def frame_seconds(self) -> float:
+        return self.steps_per_frame * self.step_seconds
 
     def begin(self, seed_N: Tensor) -> Environment:
         """N environments on the seeds' device, each at the start of its episode."""
