@@ -77,6 +77,10 @@ SMALLER = {
     "captioned_shapes": ["data.samples=60"],
     "puzzle_gan": ["model.width=4", "data.samples=60"],
     "recipe/puzzle_gan": ["data.samples=60"],
+    **dict.fromkeys(
+        ("dqn", "cartpole", "chain", "gymnasium"),
+        ["model.hidden=[8]", "data.warmup=20", "data.episodes=2", "data.val_episodes=2"],
+    ),
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -153,8 +157,8 @@ def data(here, monkeypatch):
 def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at, request):
     if (group, name) in ELSEWHERE:
         pytest.skip(ELSEWHERE[group, name])
-    if name == "timm":
-        pytest.importorskip("timm")
+    if name in ("timm", "gymnasium"):
+        pytest.importorskip(name)
     if group not in ("model", "dataset"):  # others have no pictures of their own
         request.getfixturevalue("no_pictures")
     words = [*alone(group, name), *SMALLER.get(name, ()), *STEPS]
@@ -186,7 +190,7 @@ def test_every_model_has_a_bar_that_make_quality_measures(alone):
     """Those of other models than classifiers of images are slow tests of their own folders."""
     without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
     targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
-    folders = ("sequence", "generative", "segmentation", "detection")
+    folders = ("sequence", "generative", "segmentation", "detection", "reinforcement")
     apart = {name for name, target in targets.items() if target.split(".")[2] in folders}
     assert set(options("model")) - apart == set(BARS) | without
     models = Path(__file__).parent / "models"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -81,6 +82,11 @@ class Acting(Dataset):
         counts = {"val": (VAL, self.val_episodes), "test": (TEST, self.episodes)}
         seeds = {name: TensorSource(episode=first + torch.arange(count)) for name, (first, count) in counts.items()}
         return {"train": Replay(self.size, self.samples, self.spec), **seeds}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the environment is, which an evaluation cannot change: the agent brings the one that it learned in."""
+        episode: Any = self.spec.entries["episode"]
+        return {field.name: getattr(episode, field.name) for field in fields(episode)}
 
     @property
     def epsilon(self) -> float:
