@@ -17,7 +17,8 @@ from torch import Tensor
 
 from dlx.config import checks
 from dlx.data.dataset import Dataset, TensorSource
-from dlx.data.replay import Replay
+from dlx.data.replay import FrameReplay, Replay
+from dlx.tasks.spec import ImageEpisodes
 
 if TYPE_CHECKING:
     from dlx.tasks.environment import Environment
@@ -35,8 +36,8 @@ class Acting(Dataset):
     each so many updates that it comes out.
 
     epsilon_start, epsilon_end: how often an action is random, at first and in the long run; between them it falls
-    exponentially, by a factor e in epsilon_steps transitions, or linearly over so many. clip_reward: rewards are learned
-    from as -1, 0 or 1.
+    exponentially, by a factor e in epsilon_steps transitions, or linearly over so many. clip_reward: what is learned
+    from are rewards of -1, 0 and 1.
 
     episodes, val_episodes: of a test and of a validation, always the same ones. samples: transitions that are drawn in
     an epoch.
@@ -81,7 +82,8 @@ class Acting(Dataset):
     def splits(self) -> dict[str, Any]:
         counts = {"val": (VAL, self.val_episodes), "test": (TEST, self.episodes)}
         seeds = {name: TensorSource(episode=first + torch.arange(count)) for name, (first, count) in counts.items()}
-        return {"train": Replay(self.size, self.samples, self.spec), **seeds}
+        kind = FrameReplay if isinstance(self.spec, ImageEpisodes) else Replay
+        return {"train": kind(self.size, self.samples, self.spec), **seeds}
 
     def fingerprint(self) -> dict[str, Any]:
         """What the environment is, which an evaluation cannot change: the agent brings the one that it learned in."""

@@ -30,7 +30,7 @@ NAMES = ("position", "velocity", "angle", "angular_velocity")
 def move(state_N4: Tensor, action_N: Tensor) -> Tensor:
     """The state after one step of 0.02 s; action 0 pushes left, 1 right. An explicit Euler step: positions move by the
     velocities before it."""
-    x_N, v_N, angle_N, turn_N = state_N4.unbind(-1)
+    _, v_N, angle_N, turn_N = state_N4.unbind(-1)
     force_N = FORCE * (2 * action_N - 1)
     sin_N, cos_N = angle_N.sin(), angle_N.cos()
     push_N = (force_N + POLE * HALF_LENGTH * turn_N.square() * sin_N) / TOTAL

@@ -67,9 +67,8 @@ class GymnasiumEpisode(Episode):
         try:
             known = gymnasium.spec(self.id)
             limit = self.limit or (None if known.max_episode_steps else LIMIT)
-            made = gymnasium.make(
-                self.id, max_episode_steps=limit, render_mode=_render_mode(known), **json.loads(self.options)
-            )
+            drawn = {"render_mode": "rgb_array"} if _draws(known) else {}
+            made = gymnasium.make(self.id, max_episode_steps=limit, **drawn, **json.loads(self.options))
         except (gymnasium.error.Error, ImportError) as error:
             raise UserError(f"dataset.id: {self.id}: {first_line(error)}") from None
         except (TypeError, ValueError) as error:
@@ -77,13 +76,13 @@ class GymnasiumEpisode(Episode):
         return made
 
 
-def _render_mode(known: Any) -> str | None:
-    """`rgb_array` where an environment of this kind can draw itself."""
+def _draws(known: Any) -> bool:
+    """Whether environments of this kind can draw themselves."""
     from gymnasium.envs.registration import load_env_creator
 
     entry = known.entry_point
     kind = entry if callable(entry) else load_env_creator(entry)
-    return "rgb_array" if "rgb_array" in getattr(kind, "metadata", {}).get("render_modes", ()) else None
+    return "rgb_array" in getattr(kind, "metadata", {}).get("render_modes", ())
 
 
 class _Game:
@@ -265,7 +264,9 @@ class Gymnasium(Acting):
         if not isinstance(acts, gymnasium.spaces.Discrete):
             raise UserError(f"dataset.id: {episode.id}: its actions are {acts}, and only discrete ones are learned")
         if not isinstance(seen, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
-            raise UserError(f"dataset.id: {episode.id}: it shows {type(seen).__name__}, and only numbers are learned from")
+            raise UserError(
+                f"dataset.id: {episode.id}: it shows {type(seen).__name__}, and only numbers are learned from"
+            )
         discrete = int(seen.n) if isinstance(seen, gymnasium.spaces.Discrete) else 0
         shows_pictures = not discrete and seen.dtype == np.uint8 and len(seen.shape) in (2, 3)
         if shows_pictures and episode.size is None:

@@ -51,11 +51,25 @@ class Replay:
         if not self.filled:
             entries = {name: self.spec.entries[name] for name in HELD}
             return {name: torch.zeros(len(index), *e.shape, dtype=e.dtype) for name, e in entries.items()}
-        device = self.tensors["action"].device
-        # Two draws of 23 bits: one would leave out rows of a memory of millions.
-        high_B, low_B = uniform_rows("replay", index.to(device) + draw % (1 << 40), 2).mul(_DRAWS).long().unbind(1)
-        row_B = (high_B * _DRAWS + low_B) % self.filled
+        return self._at(self._rows(index.to(self.tensors["action"].device), draw))
+
+    @property
+    def skipped(self) -> int:
+        """How many of the oldest of a full memory are not drawn."""
+        return 0
+
+    def _at(self, row_B: Tensor) -> Batch:
         return {name: tensor[row_B] for name, tensor in self.tensors.items()}
+
+    def _rows(self, index: Tensor, draw: int) -> Tensor:
+        """Rows, uniformly from what is filled."""
+        # Two draws of 23 bits: one would leave out rows of a memory of millions.
+        high_B, low_B = uniform_rows("replay", index + draw % (1 << 40), 2).mul(_DRAWS).long().unbind(1)
+        number_B = high_B * _DRAWS + low_B
+        if self.filled < self.size:
+            return number_B % self.filled
+        skipped = self.skipped
+        return (self.next + skipped + number_B % (self.size - skipped)) % self.size
 
     def state(self) -> dict[str, Any]:
         return {"filled": self.filled, "next": self.next, "tensors": self.tensors}
@@ -66,3 +80,44 @@ class Replay:
         if sizes - {self.size}:
             raise ValueError(f"replay: it held {sizes.pop()} transitions, not {self.size}")
         self.filled, self.next, self.tensors = state["filled"], state["next"], dict(state["tensors"])
+
+
+class FrameReplay(Replay):
+    """The same of images whose channels are the last C frames of an environment, the newest last, and the first one
+    repeated at an episode's start. Two frames of a transition are kept, of the 2 C that it has; a batch is the same.
+
+    Shapes: N environments, B batch, C frames, H height, W width. Transitions of one environment are N rows apart.
+    """
+
+    def add(self, **rows: Tensor) -> None:
+        seen_NCHW, after_NCHW = rows.pop("observation"), rows.pop("next_observation")
+        newest_NHW = seen_NCHW[:, -1]
+        self.stack, self.apart = seen_NCHW.shape[1], len(seen_NCHW)
+        # How many frames back an observation reaches: none where all are alike, as at a start.
+        alike_N = (seen_NCHW == newest_NHW.unsqueeze(1)).flatten(1).all(1)
+        last_N = torch.arange(self.next - self.apart, self.next, device=alike_N.device) % self.size
+        before_N = self.tensors["reach"][last_N] if self.filled else torch.zeros_like(rows["action"])
+        reach_N = torch.where(alike_N, 0, (before_N + 1).clamp_max(self.stack - 1))
+        super().add(frame=newest_NHW, after=after_NCHW[:, -1], reach=reach_N, **rows)
+
+    @property
+    def skipped(self) -> int:
+        """Those whose frames before are overwritten."""
+        return self.apart * (self.stack - 1)
+
+    def _at(self, row_B: Tensor) -> Batch:
+        batch = super()._at(row_B)
+        back_C = torch.arange(self.stack - 1, -1, -1, device=row_B.device)
+        back_BC = torch.minimum(back_C, batch.pop("reach").unsqueeze(1))
+        seen_BCHW = self.tensors["frame"][(row_B.unsqueeze(1) - self.apart * back_BC) % self.size]
+        batch["observation"] = seen_BCHW
+        batch["next_observation"] = torch.cat([seen_BCHW[:, 1:], batch.pop("after").unsqueeze(1)], 1)
+        del batch["frame"]
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "stack": getattr(self, "stack", 1), "apart": getattr(self, "apart", 1)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.stack, self.apart = state["stack"], state["apart"]

@@ -58,7 +58,6 @@ class Entry:
     is_made: ClassVar[bool] = False
     """Whether it is made from the entry `of`, so that nobody gives it."""
 
-
     def __post_init__(self) -> None:
         """Lists are kept as tuples: an entry is hashed, and equals itself after spec.json."""
         for one in fields(self):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dlx.data.cartpole import CartPole
-from dlx.data.replay import Replay
+from dlx.data.replay import FrameReplay, Replay
 
 
 def rows(*numbers):
@@ -72,3 +72,47 @@ def test_its_state_is_all_of_it():
     assert held(other) == held(memory) == [1, 2, 3, 8, 9]
     with pytest.raises(ValueError, match="it held 5 transitions, not 6"):
         Replay(6, 10, CartPole.spec).load_state(memory.state())
+
+
+class Screens:
+    """Stacks of frames of N environments, with the whole of each transition."""
+
+    def __init__(self, count, stack):
+        self.rng = torch.Generator().manual_seed(0)
+        self.seen = self.frame(count).unsqueeze(1).repeat(1, stack, 1, 1)
+
+    def frame(self, count):
+        return torch.randint(256, (count, 2, 2), generator=self.rng, dtype=torch.uint8)
+
+    def step(self, number):
+        count, stack = self.seen.shape[:2]
+        after = torch.cat([self.seen[:, 1:], self.frame(count).unsqueeze(1)], 1)
+        row = {
+            "observation": self.seen, "action": number * count + torch.arange(count), "next_observation": after,
+            "reward": torch.zeros(count, 1), "terminated": torch.zeros(count, 1),
+        }  # fmt: skip
+        ended = torch.rand(count, generator=self.rng) < 0.2
+        fresh = self.frame(count).unsqueeze(1).repeat(1, stack, 1, 1)
+        self.seen = torch.where(ended.view(-1, 1, 1, 1), fresh, after)
+        return row
+
+
+@pytest.mark.parametrize(("count", "size", "steps"), [(1, 40, 30), (1, 40, 130), (3, 41, 60), (3, 200, 50)])
+def test_a_memory_of_frames_gives_the_same_transitions(count, size, steps):
+    """Also across starts of episodes, and around the end of the ring."""
+    screens, frames = Screens(count, 4), FrameReplay(size, 10, None)
+    added = {}
+    for number in range(steps):
+        row = screens.step(number)
+        frames.add(**row)
+        for n in range(count):
+            added[int(row["action"][n])] = {name: value[n] for name, value in row.items()}
+    drawn = frames.take(torch.arange(3000), 4)
+    assert frames.tensors["frame"].shape == (size, 2, 2)
+    assert set(drawn) == set(row)
+    for position, action in enumerate(drawn["action"].tolist()):
+        for name, value in drawn.items():
+            assert torch.equal(value[position], added[action][name]), (name, action)
+    there = set(range(max(0, steps * count - size), steps * count))
+    oldest = sorted(there)[: 3 * count] if len(there) == size else []
+    assert set(drawn["action"].tolist()) == there - set(oldest)

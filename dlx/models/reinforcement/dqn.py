@@ -99,7 +99,7 @@ class DQN(Control):
         checks.between("(0, 1]", tau=tau)
         checks.one_of(("huber", "mse"), loss=loss)
         self.spec, self.discount, self.sync_every, self.tau = spec, discount, sync_every, tau
-        self.double, self.loss = double, F.smooth_l1_loss if loss == "huber" else F.mse_loss
+        self.is_double, self.loss = double, F.smooth_l1_loss if loss == "huber" else F.mse_loss
         shape, actions = spec.observation.shape, len(spec.action.classes)
         self.network = QNetwork(shape, actions, hidden, convolutions, dueling=dueling)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
@@ -113,7 +113,7 @@ class DQN(Control):
         """What Q(s, a) is fitted to, [B, 1], without gradient. An episode that a time limit cut off would have gone on,
         so that only `terminated` ends it (Pardo et al. 2018, arXiv:1712.00378)."""
         after_BA = self.target(batch["next_observation"])
-        if self.double:
+        if self.is_double:
             best_B1 = self.network(batch["next_observation"]).argmax(1, keepdim=True)
             after_B1 = after_BA.gather(1, best_B1)
         else:
