@@ -77,10 +77,10 @@ SMALLER = {
     "captioned_shapes": ["data.samples=60"],
     "puzzle_gan": ["model.width=4", "data.samples=60"],
     "recipe/puzzle_gan": ["data.samples=60"],
-    **dict.fromkeys(
-        ("dqn", "cartpole", "chain", "gymnasium"),
-        ["model.hidden=[8]", "data.warmup=20", "data.episodes=2", "data.val_episodes=2"],
-    ),
+    **{
+        name: ["model.hidden=[8]", "data.warmup=20", "data.episodes=2", "data.val_episodes=2"]
+        for name in ("dqn", "cartpole", "chain", "gymnasium")
+    },
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]

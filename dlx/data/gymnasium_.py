@@ -6,6 +6,7 @@ Each acts in this process, one after another; what they show goes to the agent's
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ class GymnasiumEpisode(Episode):
         try:
             known = gymnasium.spec(self.id)
             limit = self.limit or (None if known.max_episode_steps else LIMIT)
-            drawn = {"render_mode": "rgb_array"} if _draws(known) else {}
+            drawn: dict[str, Any] = {"render_mode": "rgb_array"} if _draws(known) else {}
             made = gymnasium.make(self.id, max_episode_steps=limit, **drawn, **json.loads(self.options))
         except (gymnasium.error.Error, ImportError) as error:
             raise UserError(f"dataset.id: {self.id}: {first_line(error)}") from None
@@ -261,6 +262,7 @@ class Gymnasium(Acting):
         import gymnasium
 
         seen, acts = made.observation_space, made.action_space
+        shape = tuple(seen.shape or ())
         if not isinstance(acts, gymnasium.spaces.Discrete):
             raise UserError(f"dataset.id: {episode.id}: its actions are {acts}, and only discrete ones are learned")
         if not isinstance(seen, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
@@ -268,9 +270,9 @@ class Gymnasium(Acting):
                 f"dataset.id: {episode.id}: it shows {type(seen).__name__}, and only numbers are learned from"
             )
         discrete = int(seen.n) if isinstance(seen, gymnasium.spaces.Discrete) else 0
-        shows_pictures = not discrete and seen.dtype == np.uint8 and len(seen.shape) in (2, 3)
+        shows_pictures = not discrete and seen.dtype == np.uint8 and len(shape) in (2, 3)
         if shows_pictures and episode.size is None:
-            raise UserError(f"dataset.size: must be set, such as 84: {episode.id} shows pictures {list(seen.shape)}")
+            raise UserError(f"dataset.size: must be set, such as 84: {episode.id} shows pictures {list(shape)}")
         if not shows_pictures and episode.size is not None:
             raise UserError(f"dataset.size: must not be set, got {episode.size}: {episode.id} shows no pictures")
         fps = float(made.metadata.get("render_fps") or FPS)
@@ -283,7 +285,7 @@ class Gymnasium(Acting):
         made.close()
         shown: Entry
         if episode.size is None:
-            shown = Reals(size=(discrete or int(np.prod(seen.shape))) * episode.stack)
+            shown = Reals(size=(discrete or math.prod(shape)) * episode.stack)
             return Episodes(observation=shown, next_observation=shown, **common)
         shown = Image(
             channels=episode.stack, height=episode.size, width=episode.size, mean=(0.0,) * episode.stack,
@@ -292,4 +294,7 @@ class Gymnasium(Acting):
         return ImageEpisodes(observation=shown, next_observation=shown, **common)
 
     def begin(self, seed_N: Tensor) -> Environment:
-        return replace(self.spec.episode, life_loss=self.life_loss).begin(seed_N)  # type: ignore[type-var, return-value]
+        """As an evaluation's, but that a lost life may end an episode."""
+        episode: Any = self.spec.episode
+        begun: Environment = replace(episode, life_loss=self.life_loss).begin(seed_N)
+        return begun

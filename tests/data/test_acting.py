@@ -131,7 +131,7 @@ def test_bad_settings_name_the_argument(key):
 
 
 def test_more_environments_than_the_memory_holds():
-    with pytest.raises(ValueError, match="^replay must be at least 8, got 5"):
+    with pytest.raises(ValueError, match=r"^replay must be at least 8, got 5"):
         CartPole(environments=8, replay=5)
 
 

@@ -58,7 +58,7 @@ class Lamp(gymnasium.Env):
 class Silent(gymnasium.Env):
     """Draws what no seed sets, and has no time limit."""
 
-    observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float64)
+    observation_space = gymnasium.spaces.Box(0, 1000, (2,), np.float64)
     action_space = gymnasium.spaces.Discrete(2)
     drawn = 0
 

@@ -93,7 +93,7 @@ def test_no_gradient_flows_through_the_target(double):
 
 
 def test_only_an_end_stops_the_future_and_no_time_limit():
-    """A transition that a time limit cut off is one like any other; `tests/data/test_acting.py` has how it is stored."""
+    """A transition that a time limit cut off is one like any other (tests/data/test_acting.py: how it is stored)."""
     system = DQN(spec=Chain(states=2).spec, hidden=(), discount=0.9)
     after = system.target(TWO["next_observation"]).amax(1)
     for terminated, factor in ((0.0, 0.9), (1.0, 0.0)):
