@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dlx.random import uniform_rows
+from dlx.random import derive
 
 if TYPE_CHECKING:
     from dlx.tasks.spec import Spec
     from dlx.tasks.system import Batch
 
 HELD = ("observation", "action", "reward", "next_observation", "terminated")
-_DRAWS = 1 << 23  # different values of a float of `uniform_rows`
 
 
 class Replay:
@@ -51,7 +50,7 @@ class Replay:
         if not self.filled:
             entries = {name: self.spec.entries[name] for name in HELD}
             return {name: torch.zeros(len(index), *e.shape, dtype=e.dtype) for name, e in entries.items()}
-        return self._at(self._rows(index.to(self.tensors["action"].device), draw))
+        return self._at(self._rows(index, draw))
 
     @property
     def skipped(self) -> int:
@@ -62,14 +61,15 @@ class Replay:
         return {name: tensor[row_B] for name, tensor in self.tensors.items()}
 
     def _rows(self, index: Tensor, draw: int) -> Tensor:
-        """Rows, uniformly from what is filled."""
-        # Two draws of 23 bits: one would leave out rows of a memory of millions.
-        high_B, low_B = uniform_rows("replay", index + draw % (1 << 40), 2).mul(_DRAWS).long().unbind(1)
-        number_B = high_B * _DRAWS + low_B
+        """Rows, uniformly from what is filled, for positions that are on the CPU."""
+        device = self.tensors["action"].device
+        # A batch is drawn by its first position, which no other of the epoch has: one draw for all of its rows.
+        rng = torch.Generator(device).manual_seed(derive(draw, "replay", int(index[0])))
         if self.filled < self.size:
-            return number_B % self.filled
-        skipped = self.skipped
-        return (self.next + skipped + number_B % (self.size - skipped)) % self.size
+            return torch.randint(self.filled, (len(index),), device=device, generator=rng)
+        count = self.size - self.skipped
+        row_B = torch.randint(count, (len(index),), device=device, generator=rng)
+        return (self.next + self.skipped + row_B) % self.size
 
     def state(self) -> dict[str, Any]:
         return {"filled": self.filled, "next": self.next, "tensors": self.tensors}
