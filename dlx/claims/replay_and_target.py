@@ -1,4 +1,4 @@
-"""What DQN adds to Q-learning with a network (Mnih et al. 2015, Nature 518, table 3): trainings without each of the two.
+"""What DQN adds to Q-learning with a network (Mnih et al. 2015, Nature 518): trainings without each of the two.
 
 Without replay each update learns from the latest transition alone. Without a target network the values that are fitted
 to are the network's own, which move with each update.

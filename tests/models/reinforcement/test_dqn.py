@@ -217,8 +217,9 @@ def test_every_command(dlx_call, here):
     (here / "states.csv").write_text("position,velocity,angle,angular_velocity\n0,0,0.1,0\n0,0,-0.1,0\n")
     call = dlx_call("predict", "d", "states.csv", "--json")
     assert call.code == 0, call.err
-    answers = json.loads(call.out)["predictions"]
-    assert all(answer["action"] in ("left", "right") for answer in answers)
+    (answer,) = json.loads(call.out)["predictions"]
+    for action, values in zip(answer["action"], answer["values"], strict=True):
+        assert action == max(values, key=values.get)
     assert {path.suffix for path in (run / "media").glob("episode-*")} == {".gif"}
     assert list((run / "media").glob("values-*.curve.json"))
 
