@@ -30,7 +30,7 @@ class ReplayAndTarget(Claim):
     claim = "Q-learning with a network needs a replay memory and a target network"
     size = (12, 4.2)
 
-    def __init__(self, *, steps: int = 15_000, seeds: int = 3) -> None:
+    def __init__(self, *, steps: int = 10_000, seeds: int = 3) -> None:
         at_least(1, steps=steps, seeds=seeds)
         self.steps, self.seeds = steps, seeds
 
