@@ -7,12 +7,14 @@ to are the network's own, which move with each update.
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlx.claims.claim import Claim, Measured, Runs, Variants, Verdict
-from dlx.claims.common import curve, finals, legend_beside, mean_and_error, plus_minus
+from dlx.claims.common import finals, legend_beside, mean_and_error, plus_minus
 from dlx.config import Config
 from dlx.config.checks import at_least
+from dlx.runs.folder import RunFolder
+from dlx.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +45,7 @@ class ReplayAndTarget(Claim):
         curves. most: what no state can be worth more than, where rewards are at most 1."""
         found: Measured = {"most": 1 / (1 - base["model"]["discount"]) if base["model"]["discount"] < 1 else None}
         for name, own in runs.items():
-            curves = {metric: [curve(run, f"val/{metric}") for run in own] for metric in ("return", "value")}
+            curves = {metric: [by_step(run, f"val/{metric}") for run in own] for metric in ("return", "value")}
             found[name] = {
                 "test": finals(own, "test/return"),
                 "mean": [statistics.fmean(values) for _, values in curves["return"]],
@@ -52,21 +54,25 @@ class ReplayAndTarget(Claim):
         return found
 
     def draw(self, measured: Measured, figure: Figure) -> None:
+        from matplotlib.ticker import SymmetricalLogLocator
+
         returned, expected = figure.subplots(1, 2)
         for axes, metric in ((returned, "return"), (expected, "value")):
             for number, (name, title) in enumerate(NAMES.items()):
                 for seed, (x, y) in enumerate(measured[name][metric]):
                     label = title if seed == 0 else None
                     axes.plot(x, y, LINES[number], color=f"C{number}", alpha=0.75, linewidth=1.3, label=label)
-            axes.set_xlabel("thousand updates")
+            axes.set_xlabel("updates")
         returned.set(ylabel="return of greedy episodes", title="what it reaches")
         expected.set(ylabel="mean of max Q", title="what it expects at the start")
         if measured["most"] is not None:
-            label = f"1 / (1 - discount) = {measured['most']:.4g}"
+            label = f"most: 1 / (1 - discount) = {measured['most']:.4g}"
             expected.axhline(measured["most"], color="0.5", linewidth=1, label=label)
-        highest: Any = max(max(y) for found in (measured[name]["value"] for name in NAMES) for _, y in found)
-        if measured["most"] is not None and highest > 10 * measured["most"]:
-            expected.set_yscale("symlog", linthresh=measured["most"])
+        values: list[float] = [v for name in NAMES for _, y in measured[name]["value"] for v in y]
+        if measured["most"] is not None and max(values) > 10 * measured["most"]:
+            expected.set_yscale("symlog", linthresh=measured["most"])  # linear up to there
+            expected.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=measured["most"]))
+            expected.set_ylim(bottom=min(0.0, 1.1 * min(values)))
         legend_beside(expected)
 
     def verdict(self, measured: Measured) -> Verdict:
@@ -81,3 +87,9 @@ class ReplayAndTarget(Claim):
             for name, title in NAMES.items()
         )
         return Verdict(all(lower), each)
+
+
+def by_step(run: RunFolder, name: str) -> tuple[list[int], list[float]]:
+    """A metric over updates: steps and values."""
+    rows = [row for row in read_metrics(run.metrics_path) if name in row]
+    return [row["step"] for row in rows], [row[name] for row in rows]

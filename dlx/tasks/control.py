@@ -56,10 +56,11 @@ class Control(System):
     def metric_names(self) -> tuple[str, ...]:
         return ("return", "value", "discounted")
 
-    def play(self, environment: Environment) -> Iterator[tuple[Tensor, Tensor]]:
-        """Acts until all episodes are over: the values of the best actions before each step, and the rewards, [N]."""
+    def play(self, environment: Environment, look_every: int = LOOK_EVERY) -> Iterator[tuple[Tensor, Tensor]]:
+        """Acts until all episodes are over: the values of the best actions before each step, and the rewards, [N]. What
+        comes after an episode's end, until that is looked at, has no reward."""
         step = 0
-        while step % LOOK_EVERY or not bool(environment.over.all()):
+        while step % look_every or not bool(environment.over.all()):
             value_N, action_N = self(self.spec.observation.normalize(environment.observation)).max(1)
             reward_N, *_ = environment.step(action_N)
             yield value_N, reward_N
@@ -113,7 +114,7 @@ class Control(System):
         """The first episode of the batch as an animation; what the agent expected in it, and what came."""
         environment, every = self.spec.episode.begin(batch["episode"][:1]), self.spec.episode.steps_per_frame
         frames, values, rewards = [environment.draw()[0]], [], []
-        for step, (value_N, reward_N) in enumerate(self.play(environment), 1):
+        for step, (value_N, reward_N) in enumerate(self.play(environment, look_every=1), 1):
             values.append(value_N[0])
             rewards.append(reward_N[0])
             if step % every == 0 and step <= every * FRAMES:
