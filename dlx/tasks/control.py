@@ -5,7 +5,7 @@ Shapes: N environments, A actions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dlx.runs.media import Animation, Curve
-from dlx.tasks.answer import Answer
+from dlx.tasks.answer import Answer, Report
 from dlx.tasks.system import Batch, Statistics, System
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class Control(System):
         return {name: float(statistics[name] / statistics["count"]) for name in self.metric_names}
 
     # What a person asks for.
+
+    @property
+    def analyses(self) -> Mapping[str, Callable[..., Report]]:
+        """Its samples are films, which no judge of images reads."""
+        return {name: analysis for name, analysis in super().analyses.items() if name != "judge"}
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """The values of the actions, [B, A]."""
