@@ -6,7 +6,6 @@ Shapes: N environments, A actions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -22,15 +21,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 20  # steps between two looks at whether all episodes are over: each waits for the device
 FRAMES = 250  # of an animation, at most
-
-
-@dataclass
-class Played:
-    """Sums over each of N episodes. value: of the first state, as the agent expected it; discounted: what it was."""
-
-    returned: Tensor
-    discounted: Tensor
-    value: Tensor
 
 
 class Control(System):
@@ -68,15 +58,16 @@ class Control(System):
 
     def evaluate(self, batch: Batch) -> Statistics:
         """Greedy episodes from the batch's seeds."""
-        zero = torch.zeros(len(batch["episode"]), device=self.device)
-        played, factor = Played(zero, zero, zero), 1.0
+        returned_N = discounted_N = torch.zeros(len(batch["episode"]), device=self.device)
+        first_N, factor = returned_N, 1.0
         for step, (value_N, reward_N) in enumerate(self.play(self.spec.episode.begin(batch["episode"]))):
-            played.value = played.value if step else value_N
-            played.returned = played.returned + reward_N
-            played.discounted = played.discounted + factor * reward_N
+            first_N = first_N if step else value_N
+            returned_N = returned_N + reward_N
+            discounted_N = discounted_N + factor * reward_N
             factor *= self.discount
-        sums = {"return": played.returned, "value": played.value, "discounted": played.discounted}
-        return {**{name: sum_N.double().sum() for name, sum_N in sums.items()}, "count": torch.ones_like(zero).sum()}
+        sums = {"return": returned_N, "value": first_N, "discounted": discounted_N}
+        count = torch.ones_like(returned_N).sum()
+        return {**{name: sum_N.double().sum() for name, sum_N in sums.items()}, "count": count}
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
         """return: mean sum of an episode's rewards. value: mean of what the agent expects of first states, discounted.
