@@ -6,6 +6,7 @@ to are the network's own, which move with each update.
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ class ReplayAndTarget(Claim):
     def measure(self, base: Config, runs: Runs) -> Measured:
         """By variant and seed: the test's return of the best checkpoint, the mean return over all validations, and both
         curves. most: what no state can be worth more than, where rewards are at most 1."""
-        found: Measured = {"most": 1 / (1 - base["model"]["discount"]) if base["model"]["discount"] < 1 else None}
+        discount = base["model"]["discount"]
+        found: Measured = {"most": round(1 / (1 - discount), 6) if discount < 1 else None}
         for name, own in runs.items():
             curves = {metric: [by_step(run, f"val/{metric}") for run in own] for metric in ("return", "value")}
             found[name] = {
@@ -54,8 +56,6 @@ class ReplayAndTarget(Claim):
         return found
 
     def draw(self, measured: Measured, figure: Figure) -> None:
-        from matplotlib.ticker import SymmetricalLogLocator
-
         returned, expected = figure.subplots(1, 2)
         for axes, metric in ((returned, "return"), (expected, "value")):
             for number, (name, title) in enumerate(NAMES.items()):
@@ -71,8 +71,9 @@ class ReplayAndTarget(Claim):
         values: list[float] = [v for name in NAMES for _, y in measured[name]["value"] for v in y]
         if measured["most"] is not None and max(values) > 10 * measured["most"]:
             expected.set_yscale("symlog", linthresh=measured["most"])  # linear up to there
-            expected.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=measured["most"]))
             expected.set_ylim(bottom=min(0.0, 1.1 * min(values)))
+            powers = range(1 + int(math.log10(max(values) / measured["most"])))
+            expected.set_yticks([0.0, *(measured["most"] * 10**power for power in powers)])
         legend_beside(expected)
 
     def verdict(self, measured: Measured) -> Verdict:

@@ -1,5 +1,7 @@
 """The verdict of the claim about DQN's two parts, of made-up numbers."""
 
+import json
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -33,3 +35,13 @@ def test_values_far_above_what_can_be_are_drawn_on_a_scale_that_shows_both():
     ReplayAndTarget().draw(measured(both=(90, 95), no_replay=(10, 12), no_target=(9000, 1), neither=(1, 1)), figure)
     assert figure.axes[1].get_yscale() == "symlog"
     assert len(figure.axes[0].get_lines()) == 2 * len(NAMES)
+
+
+@pytest.mark.slow
+def test_it_holds(dlx_call):
+    """replay_and_target: 12 trainings of 22 s of a core."""
+    call = dlx_call("train", "experiment=replay_and_target", "--json")
+    assert call.code == 0, call.err
+    told = json.loads(call.out)
+    assert told["held"]
+    assert min(curve[1][-1] for curve in told["metrics"]["no-target"]["value"]) > 10_000  # of 100 that can come
