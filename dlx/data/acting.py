@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dlx.config import checks
+from dlx.config.errors import UserError
 from dlx.data.dataset import Dataset, TensorSource
 from dlx.data.replay import FrameReplay, Replay
 from dlx.tasks.spec import ImageEpisodes
@@ -82,8 +83,15 @@ class Acting(Dataset):
     def splits(self) -> dict[str, Any]:
         counts = {"val": (VAL, self.val_episodes), "test": (TEST, self.episodes)}
         seeds = {name: TensorSource(episode=first + torch.arange(count)) for name, (first, count) in counts.items()}
-        kind = FrameReplay if isinstance(self.spec, ImageEpisodes) else Replay
-        return {"train": kind(self.size, self.samples, self.spec), **seeds}
+        return {"train": self._memory(), **seeds}
+
+    def _memory(self) -> Replay:
+        if not isinstance(self.spec, ImageEpisodes):
+            return Replay(self.size, self.samples, self.spec)
+        least = self.environments * self.spec.observation.channels
+        if self.size < least:
+            raise UserError(f"dataset.replay: must be at least {least}, a stack of frames of each, got {self.size}")
+        return FrameReplay(self.size, self.samples, self.spec)
 
     def fingerprint(self) -> dict[str, Any]:
         """What the environment is, which an evaluation cannot change: the agent brings the one that it learned in."""

@@ -188,6 +188,11 @@ def test_a_lost_life_ends_an_episode_in_training_alone():
     assert playing.each[0].made.unwrapped.steps == 45
 
 
+def test_a_memory_holds_at_least_a_stack_of_each():
+    with pytest.raises(UserError, match="dataset.replay: must be at least 12, a stack of frames of each, got 9"):
+        lamp(stack=4, environments=3, replay=9).splits()
+
+
 @pytest.mark.parametrize("data", [{}, {"id": "FrozenLake-v1"}, {"id": "Lamp-v0", "size": 4, "stack": 3,
                                                                 "life_loss": True, "noops": 4}])  # fmt: skip
 def test_an_episode_comes_back_to_the_bit(data):
