@@ -24,7 +24,8 @@ TOTAL = CART + POLE
 SHARE = POLE * HALF_LENGTH / TOTAL  # m l / M
 FARTHEST, STEEPEST = 2.4, 12 * 2 * math.pi / 360  # of an episode that goes on
 LIMIT = 500  # steps
-WIDTH, HEIGHT, FINER = 180, 112, 3  # of a picture, in pixels; drawn larger and scaled down, so that edges are smooth
+WIDTH, HEIGHT = 150, 100  # of a picture, in pixels; twice that where it is the only one
+FINER = 3  # pictures are drawn larger and scaled down, so that edges are smooth
 NAMES = ("position", "velocity", "angle", "angular_velocity")
 
 
@@ -76,7 +77,8 @@ class CartPoles(Environment):
         self.over = torch.zeros_like(self.over)
 
     def draw(self) -> Tensor:
-        return torch.stack([picture(state) for state in self.observation.tolist()])
+        scale = 2 if len(self.observation) == 1 else 1
+        return torch.stack([picture(state, scale) for state in self.observation.tolist()])
 
     def state(self) -> dict[str, Any]:
         return {"observation": self.observation, "steps": self.steps_N, "over": self.over}
@@ -85,28 +87,30 @@ class CartPoles(Environment):
         self.observation, self.steps_N, self.over = state["observation"], state["steps"], state["over"]
 
 
-def picture(state: list[float]) -> Tensor:
-    """A cart with its pole on a track, uint8 [H, W, 3]; the track ends where an episode does."""
+def picture(state: list[float], size: int = 1) -> Tensor:
+    """A cart with its pole on a track, uint8 [H, W, 3]; the track ends where an episode does. size: in times 150 x 100
+    pixels."""
     import numpy as np
     from PIL import Image, ImageDraw
 
     x, _, angle, _ = state
-    scale = FINER * WIDTH / (2.2 * FARTHEST)
-    image = Image.new("RGB", (FINER * WIDTH, FINER * HEIGHT), (250, 250, 248))
+    pixel = FINER * size
+    scale = pixel * WIDTH / (2.2 * FARTHEST)
+    image = Image.new("RGB", (pixel * WIDTH, pixel * HEIGHT), (250, 250, 248))
     draw = ImageDraw.Draw(image)
-    ground, middle = FINER * HEIGHT * 0.8, FINER * WIDTH / 2
+    ground, middle = pixel * HEIGHT * 0.8, pixel * WIDTH / 2
     left, right = (middle + side * FARTHEST * scale for side in (-1, 1))
-    draw.line((left, ground, right, ground), fill=(150, 150, 150), width=FINER)
+    draw.line((left, ground, right, ground), fill=(150, 150, 150), width=pixel)
     for end in (left, right):
-        draw.line((end, ground - 4 * FINER, end, ground + 4 * FINER), fill=(150, 150, 150), width=FINER)
-    center, top = middle + x * scale, ground - 12 * FINER
-    draw.rectangle((center - 14 * FINER, top, center + 14 * FINER, ground - 2 * FINER), fill=(45, 55, 72))
+        draw.line((end, ground - 4 * pixel, end, ground + 4 * pixel), fill=(150, 150, 150), width=pixel)
+    center, top = middle + x * scale, ground - 12 * pixel
+    draw.rectangle((center - 14 * pixel, top, center + 14 * pixel, ground - 2 * pixel), fill=(45, 55, 72))
     reach = 2 * HALF_LENGTH * scale * 1.6  # longer than it is, to be seen
     tip = (center + reach * math.sin(angle), top - reach * math.cos(angle))
     color = (230, 57, 70) if abs(angle) > STEEPEST or abs(x) > FARTHEST else (233, 150, 40)
-    draw.line((center, top, *tip), fill=color, width=5 * FINER)
-    draw.ellipse((center - 3 * FINER, top - 3 * FINER, center + 3 * FINER, top + 3 * FINER), fill=(120, 160, 200))
-    small = image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    draw.line((center, top, *tip), fill=color, width=5 * pixel)
+    draw.ellipse((center - 3 * pixel, top - 3 * pixel, center + 3 * pixel, top + 3 * pixel), fill=(120, 160, 200))
+    small = image.resize((size * WIDTH, size * HEIGHT), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(small))
 
 

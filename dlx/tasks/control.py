@@ -120,6 +120,6 @@ class Control(System):
             rest = reward + self.discount * rest
             came.append(float(rest))
         steps = list(range(len(came)))
-        lines = {"expected: max Q": (steps, torch.stack(values).tolist()), "came": (steps, came[::-1])}
+        lines = {"expected (max Q)": (steps, torch.stack(values).tolist()), "what came": (steps, came[::-1])}
         film = Animation(torch.stack(frames), self.spec.episode.frame_seconds)
         return {"episode": film, "values": Curve(lines, "step", "discounted return from here")}

@@ -104,8 +104,8 @@ def test_a_picture_shows_where_the_cart_is_and_how_the_pole_leans():
     assert left[:, 1].mean() < right[:, 1].mean() - 60
     assert orange([0, 0, 0.2, 0])[:, 1].mean() > orange([0, 0, -0.2, 0])[:, 1].mean() + 5  # it leans to the right
     assert picture([0, 0, 0, 0]).dtype == torch.uint8
-    drawn = CartPoles(torch.arange(3)).draw()
-    assert drawn.shape == (3, *picture([0, 0, 0, 0]).shape)
+    assert CartPoles(torch.arange(3)).draw().shape == (3, 100, 150, 3)
+    assert CartPoles(torch.arange(1)).draw().shape == (1, 200, 300, 3)
 
 
 def test_its_settings_are_those_of_an_environment():

@@ -189,7 +189,7 @@ def test_a_lost_life_ends_an_episode_in_training_alone():
 
 
 def test_a_memory_holds_at_least_a_stack_of_each():
-    with pytest.raises(UserError, match="dataset.replay: must be at least 12, a stack of frames of each, got 9"):
+    with pytest.raises(UserError, match=r"dataset.replay: must be at least 12, a stack of frames of each, got 9"):
         lamp(stack=4, environments=3, replay=9).splits()
 
 
