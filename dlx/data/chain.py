@@ -66,7 +66,7 @@ class Chains(Environment):
 @dataclass(frozen=True, kw_only=True)
 class ChainEpisode(Episode):
     states: int = 10
-    lure: float = 0.05
+    lure: float = 0.005
     limit: int = 100
 
     def begin(self, seed_N: Tensor) -> Chains:
@@ -78,7 +78,7 @@ class Chain(Acting):
 
     spec: Episodes
 
-    def __init__(self, *, states: int = 10, lure: float = 0.05, limit: int = 100, **acting: Any) -> None:
+    def __init__(self, *, states: int = 10, lure: float = 0.005, limit: int = 100, **acting: Any) -> None:
         super().__init__(**acting)
         checks.at_least(2, states=states)
         checks.at_least(1, limit=limit)
