@@ -145,9 +145,9 @@ def test_on_a_chain_q_becomes_that_of_value_iteration(words, dlx_call):
     """Q is a table; all states and actions are seen, so it must be Q*, within 2 %."""
     given = [f"model.{key}={value}" for key, value in {"tau": 0.05, **words}.items()]
     call = dlx_call(
-        "train", "model=dqn", "data=chain", "data.states=6", "data.lure=0.05", "data.limit=20", "model.hidden=[]", "model.discount=0.9",
-        *given, "data.epsilon_end=0.5", "optim=adam", "optim.lr=0.02", "scheduler=linear", "trainer.max_steps=1500",
-        "trainer.validate_every=1500", "--json",
+        "train", "model=dqn", "data=chain", "data.states=6", "data.lure=0.05", "data.limit=20", "model.hidden=[]",
+        "model.discount=0.9", *given, "data.epsilon_end=0.5", "optim=adam", "optim.lr=0.02", "scheduler=linear",
+        "trainer.max_steps=1500", "trainer.validate_every=1500", "--json",
     )  # fmt: skip
     assert call.code == 0, call.err
     told = json.loads(call.out)
