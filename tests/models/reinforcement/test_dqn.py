@@ -247,7 +247,7 @@ def test_a_wrong_request_is_one_line_before_anything_is_written(word, message, d
 
 @pytest.mark.slow
 def test_cartpole_is_solved_within_50000_transitions_at_four_of_five_seeds(dlx_call):
-    """dqn: the default; 130 s of a core for each seed."""
+    """dqn: the default; 110 s of a core for each seed."""
     found = []
     for seed in range(5):
         call = dlx_call("train", "model=dqn", f"seed={seed}", "--json")
