@@ -30,6 +30,7 @@ bench: .venv/.bench ## time dlx beside a bare loop and other trainers, many runs
 	$(BIN)/python tests/benchmarks/densities.py
 	$(BIN)/python tests/benchmarks/detection.py
 	$(BIN)/python tests/benchmarks/adversarial.py
+	$(BIN)/python tests/benchmarks/acting.py
 	$(BIN)/python tests/benchmarks/dashboard.py --page
 
 course: .venv/.test ## train every system and claim of the course: hours, but what is there is not trained again

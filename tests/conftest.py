@@ -151,6 +151,10 @@ def only_run(here):
     return find
 
 
+def _subclasses(kind):
+    return {below for one in kind.__subclasses__() for below in (one, *_subclasses(one))}
+
+
 @pytest.fixture
 def sigterm_at(monkeypatch):
     """with sigterm_at(9): the ninth step inside, counted over all trainings, gets SIGTERM."""
@@ -159,12 +163,18 @@ def sigterm_at(monkeypatch):
     def at(number: int):
         steps = itertools.count(1)
 
-        def after_step(system, step):
-            if next(steps) == number:
-                os.kill(os.getpid(), signal.SIGTERM)
+        def counted(own):
+            def after_step(system, step):
+                own(system, step)
+                if next(steps) == number:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            return after_step
 
         with monkeypatch.context() as patch:
-            patch.setattr(System, "after_step", after_step)
+            for kind in (System, *_subclasses(System)):  # some do something there
+                if own := vars(kind).get("after_step"):
+                    patch.setattr(kind, "after_step", counted(own))
             yield
 
     return at
@@ -218,6 +228,7 @@ MODEL_OF = {
     "text2image": ("captioned_folder",),
     "cyclegan": ("two_domains", "two_folders"),
     "stargan": ("celeba",),
+    "dqn": ("cartpole", "chain", "gymnasium"),
 }  # fmt: skip
 """A model that reads a dataset, where the default one does not."""
 

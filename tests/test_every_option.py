@@ -68,6 +68,10 @@ SMALLER = {
     "puzzle_gan": ["model.width=4", "data.samples=60"],
     "recipe/puzzle_gan": ["data.samples=60"], "recipe/stargan": ["data.samples=60"],
     "simclr": ["data.samples=60", "data.side=16"],
+    **{
+        name: ["model.hidden=[8]", "data.warmup=20", "data.episodes=2", "data.val_episodes=2"]
+        for name in ("dqn", "cartpole", "chain", "gymnasium")
+    },
 }  # fmt: skip
 LINES = [f"line {n} of a text, to be read: {n * n}" for n in range(100)]
 PAIRS = [(line, line[::-1]) for line in LINES]
@@ -142,6 +146,8 @@ def data(here, monkeypatch):
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at, request):
+    if name == "gymnasium":
+        pytest.importorskip(name)
     if group != "dataset":  # others have no pictures of their own
         request.getfixturevalue("no_pictures")
     words = [*alone(group, name), *SMALLER.get(name, ()), *STEPS]

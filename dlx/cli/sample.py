@@ -141,5 +141,5 @@ def drawn(system: System, made: Any, json: bool) -> tuple[dict[str, Any], dict[s
     media: dict[str, Any] = {name: found[-1] for name, found in frames.items()}
     for name, found in frames.items():
         if len(found) > 1 and len({frame.shape for frame in found}) == 1:
-            media[f"{name}-film"] = Animation(np.stack(found))
+            media[f"{name}-film"] = Animation(np.stack(found), system.spec.entries[name].frame_seconds)
     return media, texts

@@ -23,7 +23,10 @@ LISTED = 3  # names that a message lists
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """`counts` of the sources, and the dataset's own fingerprint: `path`, and `samples` by name."""
+    """`counts` of the sources, and the dataset's own fingerprint: `path`, and `samples` by name. Of an environment as
+    many episodes are played as are asked for."""
+    if dataset.acts:
+        return dataset.fingerprint()
     return {"counts": {name: len(source) for name, source in dataset.sources.items()}, **dataset.fingerprint()}
 
 

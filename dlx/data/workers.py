@@ -108,6 +108,7 @@ class Workers:
         look: Callable[[], None] | None = None,
     ) -> None:
         self.source, self.timeout, self.look = source, timeout, look
+        self.are_here, self.pinned = workers == 0, pinned
         self.positions = _Positions()
         self.loader: DataLoader[Any] = DataLoader(
             _WholeBatches(source),
@@ -124,13 +125,22 @@ class Workers:
     def take(self, batches: tuple[Tensor, ...], draw: int) -> Iterator[Batch]:
         """The samples of each batch (int64 [B] positions in the source). Raises DataError."""
         self.positions.batches, self.positions.draw = batches, draw
-        coming = iter(self.loader)
+        coming = self._here(batches, draw) if self.are_here else iter(self.loader)
         for index in batches:
             raw = self._next(coming, index)
             if isinstance(raw, _Failure):
                 error = DataError(raw.message if raw.from_source else f"dataset: {raw.message}")
                 error.add_note(raw.trace)
                 raise error
+            yield raw
+
+    def _here(self, batches: tuple[Tensor, ...], draw: int) -> Iterator[Any]:
+        """The batches without a worker. What a source has on the device already (a replay memory) cannot be pinned."""
+        whole = _WholeBatches(self.source)
+        for index in batches:
+            raw = whole[index.numpy(), draw]
+            if self.pinned and isinstance(raw, dict):
+                raw = {name: t.pin_memory() if t.device.type == "cpu" else t for name, t in raw.items()}
             yield raw
 
     def _next(self, coming: Iterator[Any], index: Tensor) -> Batch | _Failure:

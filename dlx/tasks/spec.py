@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from dlx.tasks.environment import Environment
     from dlx.tasks.system import Batch
 
+
+LEAST_FRAME = 0.06  # seconds, of films of episodes
 
 MASK = "[MASK]"
 """What stands for the mask in a text that a person types."""
@@ -65,6 +68,11 @@ class Entry:
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         raise NotImplementedError(f"{type(self).__name__} defines no shape")
+
+    @property
+    def frame_seconds(self) -> float:
+        """How long a frame of a film of it is shown."""
+        return 0.25
 
     def example(self, count: int, device: torch.device | str | None = None) -> Tensor:
         """A batch of the right dtype, shape and range, normalized."""
@@ -490,10 +498,35 @@ class RealSequence(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Episode(Entry):
-    """int64 [B]: the seed that an episode of an environment begins with; what an evaluation of a policy reads."""
+    """int64 [B]: the seed that an episode of an environment begins with; what an evaluation of a policy reads.
+
+    A subclass knows the environment (`begin`), so that a trained agent acts without its dataset.
+    """
 
     shape: ClassVar[tuple[int, ...]] = ()
     dtype: ClassVar[torch.dtype] = torch.int64
+
+    @property
+    def step_seconds(self) -> float:
+        """How long a step takes, to be shown."""
+        return 0.1
+
+    @property
+    def steps_per_frame(self) -> int:
+        """Of a film: frames that follow faster are not shown so by all programs."""
+        return max(1, round(LEAST_FRAME / self.step_seconds))
+
+    @property
+    def frame_seconds(self) -> float:
+        return self.steps_per_frame * self.step_seconds
+
+    def begin(self, seed_N: Tensor) -> Environment:
+        """N environments on the seeds' device, each at the start of its episode."""
+        raise NotImplementedError(f"{type(self).__name__} defines no begin")
+
+    def draw(self, value: Tensor) -> Tensor | list[str]:
+        """Pictures of environments, uint8 [B, H, W, 3], as they are; seeds as texts."""
+        return value if value.dim() == 4 else super().draw(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -783,6 +816,19 @@ class Episodes(Spec):
     action: Label
     reward: Reals
     next_observation: Reals
+    terminated: Reals
+    episode: Episode
+    targets = ("action", "reward", "next_observation", "terminated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEpisodes(Spec):
+    """The same of an environment that shows images; the last few are the channels of one."""
+
+    observation: Image
+    action: Label
+    reward: Reals
+    next_observation: Image
     terminated: Reals
     episode: Episode
     targets = ("action", "reward", "next_observation", "terminated")

@@ -111,6 +111,10 @@ SMALL = {
     ],
     "one_generator": ["experiment.width=4", "experiment.steps=3", "experiment.side=16", "experiment.samples=20"],
     "growing": ["trainer.max_steps=4", "model.width=16", "model.latent_dim=4", "experiment.seeds=1"],
+    "replay_and_target": [
+        "data.warmup=20", "data.episodes=2", "data.val_episodes=2", "model.hidden=[8]", "trainer.validate_every=2",
+        "experiment.steps=4", "experiment.seeds=1",
+    ],
     "bootstrap": ["trainer.max_steps=2", "data.subset=60", "experiment.replicates=2", "experiment.sets=2"],
 }  # fmt: skip
 

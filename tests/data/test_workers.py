@@ -10,7 +10,7 @@ from dlx.config.errors import UserError
 from dlx.data.dataset import TensorSource
 from dlx.data.loader import make_loader, not_finite
 from dlx.data.splits import Split, SplitSettings
-from dlx.data.workers import DataError
+from dlx.data.workers import DataError, Workers
 from dlx.random import generator
 from dlx.tasks.spec import Label, LabeledReals, Reals
 
@@ -112,3 +112,18 @@ def test_samples_that_are_not_finite_are_found(bad):
     assert [text for text in found if text] == ["features of samples 13"]
     order = torch.randperm(SAMPLES, generator=generator(0, "order", 0))
     assert found.index("features of samples 13") == order.tolist().index(13) // 4
+
+
+def test_what_is_on_the_device_already_is_not_pinned():
+    """As a replay memory on a GPU is; `meta` stands in for it."""
+
+    class OnDevice:
+        def __len__(self):
+            return 4
+
+        def take(self, index, draw=0):
+            return {"x": torch.empty(len(index), device="meta")}
+
+    (batch,) = Workers(OnDevice(), 0, seed=0, pinned=True).take((torch.arange(3),), 0)
+    assert batch["x"].device.type == "meta"
+    assert batch["x"].shape == (3,)

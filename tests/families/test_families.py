@@ -68,7 +68,7 @@ FAMILIES = {
         ("loss",), first=("codes", "model.codes_from=codes"), sample=("--prompt", "a cross")
     ),
     "contrastive": Family(("knn_accuracy",), accumulate="compares the samples", batched="views"),
-    "walk": Family(("return",), kfold="is an environment", batched="a dataset that acts"),
+    "walk": Family(("return",), sample=(), kfold="is an environment", batched="a dataset that acts"),
 }  # fmt: skip
 STEPS = ("trainer.max_steps=12", "trainer.log_every=4", "trainer.validate_every=4", "trainer.threads=1")
 

@@ -67,7 +67,7 @@ WITHOUT = {
 def test_every_shipped_model_is_here(alone):
     """Those of other kinds than classifiers are in the files of their folders, whether they read images or not."""
     targets = [compose(alone("model", name))["model"]["_target_"].rsplit(".", 2) for name in options("model")]
-    folders = ("sequence", "generative", "segmentation", "detection", "contrastive")
+    folders = ("sequence", "generative", "segmentation", "detection", "contrastive", "reinforcement")
     apart = {name for package, _, name in targets if package.removeprefix("dlx.models.") in folders}
     tested = {getattr(make, "func", make).__name__ for make in MODELS.values()}
     assert {name for _, _, name in targets} - apart == (tested - apart) | set(WITHOUT)

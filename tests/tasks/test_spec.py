@@ -489,8 +489,22 @@ def test_every_kind_draws_its_example(name):
     assert isinstance(drawn, torch.Tensor) or all(isinstance(text, str) for text in drawn)
 
 
-def test_an_episode_draws_its_example():
+def test_an_episode_draws_seeds_as_numbers_and_pictures_as_they_are():
     assert Episode().draw(Episode().example(3)) == ["0", "0", "0"]
+    pixels = torch.zeros(2, 4, 6, 3, dtype=torch.uint8)
+    assert Episode().draw(pixels) is pixels
+
+
+def test_films_of_episodes_have_frames_that_can_be_shown():
+    """A step may be faster than a frame."""
+
+    class Fast(Episode):
+        step_seconds = 0.02
+
+    assert (Fast().steps_per_frame, Fast().frame_seconds) == (3, pytest.approx(0.06))
+    assert (Episode().steps_per_frame, Episode().frame_seconds) == (1, 0.1)
+    with pytest.raises(NotImplementedError, match="Episode defines no begin"):
+        Episode().begin(torch.zeros(1))
 
 
 @pytest.mark.parametrize("name", ["size", "boxes", "mask", "proposals", "episode"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -54,13 +54,21 @@ class Memory:
         return {name: tensor[row] for name, tensor in self.tensors.items()}
 
 
+class WalkEpisode(Episode):
+    """A film of it takes half a second for each step."""
+
+    @property
+    def frame_seconds(self) -> float:
+        return 0.5
+
+
 class Walk(Dataset):
     """samples: transitions that are an epoch."""
 
     acts = True
     spec: Episodes = Episodes(
         observation=Reals(size=PLACES), action=Label(classes=("left", "right")), reward=Reals(),
-        next_observation=Reals(size=PLACES), terminated=Reals(), episode=Episode(),
+        next_observation=Reals(size=PLACES), terminated=Reals(), episode=WalkEpisode(),
     )  # fmt: skip
 
     def __init__(self, *, samples: int = 64) -> None:
@@ -142,3 +150,10 @@ class QLearning(System):
 
     def metrics(self, statistics: Statistics) -> dict[str, float]:
         return {"return": float(statistics["return"] / statistics["count"])}
+
+    def sample(self, count: int) -> Iterator[Batch]:
+        """A film of greedy episodes: pixels of where each is."""
+        place = torch.zeros(count, dtype=torch.int64)
+        for _ in range(LIMIT):
+            yield {"episode": (255 * observe(place)).byte().view(count, 1, PLACES, 1).repeat(1, 1, 1, 3)}
+            place, *_ = move(place, self.values(observe(place)).argmax(-1))
