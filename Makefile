@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test quality lint bench pictures
+.PHONY: help train test quality lint bench course pictures
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ bench: .venv/.bench ## time dlx beside a bare loop and other trainers, many runs
 	$(BIN)/python tests/benchmarks/detection.py
 	$(BIN)/python tests/benchmarks/adversarial.py
 	$(BIN)/python tests/benchmarks/dashboard.py --page
+
+course: .venv/.test ## train every system and claim of the course: hours, but what is there is not trained again
+	$(BIN)/python docs/course.py $(ARGS)
 
 pictures: .venv/.test ## make the pictures of the README
 	$(BIN)/python docs/pictures.py

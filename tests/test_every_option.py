@@ -1,19 +1,17 @@
 """Every option in conf/ is found and tried: a dry run, some steps, a kill, a resume to the same bits.
 
-A new option needs no line here. Where one cannot be tried so, the table says why.
+A new option needs no line here. Models are in test_every_model.py.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from run_ends import assert_same_end
-from test_quality import BARS
 
 from dlx.config import compose
 from dlx.config.build import find_class
@@ -22,15 +20,6 @@ from dlx.config.signature import read
 from dlx.data.dataset import Dataset, TensorSource
 
 STEPS = ("trainer.max_steps=4", "trainer.log_every=1", "trainer.validate_every=2", "data.batch_size=8")
-ELSEWHERE = {
-    ("model", "ensemble"): "is made of other runs: models/test_ensemble.py",
-    ("model", "markov"): "is fitted in closed form, without steps: models/sequence/test_markov.py",
-    ("model", "autoregressive"): "is fitted in closed form, without steps: models/sequence/test_autoregressive.py",
-    ("model", "independent_pixels"): "is counted, without steps: models/generative/test_independent_pixels.py",
-    ("model", "markov_pixels"): "is counted, without steps: models/generative/test_markov_pixels.py",
-    ("model", "stump"): "is fitted in closed form, without steps: models/test_stump.py",
-    ("model", "polynomial"): "is fitted in closed form, without steps: models/test_polynomial.py",
-}
 SMALLER = {
     "densenet": ["model.depth=16"], "alexnet": ["model.width=0.125"], "vgg": ["model.width=0.25"],
     "googlenet": ["model.width=0.25"], "vit": ["model.depth=2"], "torchvision": ["model.arch=shufflenet_v2_x0_5"],
@@ -43,6 +32,7 @@ SMALLER = {
     "latent_autoregressive": ["model.state=8"],
     "gpt": ["model.dim=16", "model.depth=1", "data.size=40000"],
     "bert": ["model.dim=16", "model.depth=1", "data.size=40000"], "bert_classifier": ["data.lines=40"],
+    "seq2seq": ["model.hidden=8", "model.embed_dim=8"],
     "transformer": ["model.dim=16", "model.depth=1", "data.samples=200"],
     "nade": ["model.hidden=8"], "rnade": ["model.hidden=8", "data.samples=200"], "toy_density": ["data.samples=200"],
     "pixel_cnn": ["model.hidden=8", "model.depth=1"], "pixel_rnn": ["model.hidden=8", "model.depth=1"],
@@ -87,7 +77,7 @@ PUBLISHED = {
     "Multi30k": ("read", {"train": PAIRS[:80], "val": PAIRS[80:90], "test": PAIRS[90:]}),
 }
 """What stands in for texts that are downloaded: the method that reads them, and its output."""
-GROUPS = ("model", "dataset", "optimizer", "scheduler", "regularization")
+GROUPS = ("dataset", "optimizer", "scheduler", "regularization")
 OPTIONS = [(group, name) for group in GROUPS for name in options(group) if "/" not in name]
 
 
@@ -152,11 +142,7 @@ def data(here, monkeypatch):
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx_call, sigterm_at, request):
-    if (group, name) in ELSEWHERE:
-        pytest.skip(ELSEWHERE[group, name])
-    if name == "timm":
-        pytest.importorskip("timm")
-    if group not in ("model", "dataset"):  # others have no pictures of their own
+    if group != "dataset":  # others have no pictures of their own
         request.getfixturevalue("no_pictures")
     words = [*alone(group, name), *SMALLER.get(name, ()), *STEPS]
     if "model=mlp" in words:
@@ -168,7 +154,7 @@ def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx
         assert call.code == code, call.err
         return Path(json.loads(call.out.splitlines()[-1])["run"])
 
-    if group in ("model", "dataset"):
+    if group == "dataset":
         planned = dlx_call("train", *words, "--dry-run")
         assert planned.code == 0, planned.err
         assert not Path("outputs").exists()
@@ -179,22 +165,7 @@ def test_it_trains_and_is_resumed_to_the_same_bits(group, name, data, alone, dlx
 
 
 def test_each_exception_is_an_option():
-    assert set(ELSEWHERE) <= set(OPTIONS)
     assert set(SMALLER) <= {*options("model"), *options("dataset")}
-
-
-def test_every_model_has_a_bar_that_make_quality_measures(alone):
-    """Those of other models than classifiers of images are slow tests of their own folders."""
-    without = {"torchvision", "timm", "ensemble", "stump", "polynomial"}  # many, made of others, or weak by design
-    targets = {name: compose(alone("model", name))["model"]["_target_"] for name in options("model")}
-    folders = ("sequence", "generative", "segmentation", "detection", "contrastive")
-    apart = {name for name, target in targets.items() if target.split(".")[2] in folders}
-    assert set(options("model")) - apart == set(BARS) | without
-    models = Path(__file__).parent / "models"
-    texts = [path.read_text() for folder in folders for path in (models / folder).glob("test_*.py")]
-    slow = "\n".join(text for text in texts if "mark.slow" in text)
-    closed_form = {name for group, name in ELSEWHERE if group == "model"}
-    assert [name for name in apart - closed_form if not re.search(rf"(model=|\"){name}\b", slow)] == []
 
 
 def test_every_method_has_a_file_of_tests():

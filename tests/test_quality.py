@@ -51,7 +51,7 @@ def test_a_claim_that_held(name, dlx_call):
 
 def test_what_regularizers_do_to_the_gap(dlx_call):
     """Not all of them make it smaller on 200 digits; these did by more than two standard errors, paired over 10 seeds.
-    The others are in docs/results.md."""
+    The others are in docs/findings.md."""
     measured = experiment(dlx_call, "regularization")["metrics"]
     for name in ("augmentation", "input_noise", "label_smoothing", "mixup"):
         mean, error = measured[name]["gap_change"]
@@ -59,7 +59,7 @@ def test_what_regularizers_do_to_the_gap(dlx_call):
 
 
 def test_batch_sizes_are_compared_at_one_training_loss(dlx_call, fashion_mnist):
-    """With a tuned lr for each size neither half of the claim held (docs/results.md); what must hold is the control."""
+    """With a tuned lr for each size no half of the claim held (docs/findings.md). What must hold is the control."""
     measured = experiment(dlx_call, "batch_size")["metrics"]
     losses = [statistics.mean(found["loss"]) for found in measured.values()]
     assert max(losses) < 1.4 * min(losses)
@@ -106,7 +106,7 @@ FASHION = {
 
 @pytest.mark.parametrize("model", FASHION)
 def test_image_classifiers_on_fashion_mnist(model, dlx_call, fashion_mnist):
-    """One seed each, in 7 to 36 minutes; docs/results.md has three of some. VGG's spread is 0.0015."""
+    """One seed each, in 7 to 36 minutes; docs/findings.md has three of some. VGG's spread is 0.0015."""
     bar, words = FASHION[model]
     found = accuracies(dlx_call, f"model={model}", "data=fashion_mnist", *words, seeds=1)
     assert found[0] >= bar
@@ -123,7 +123,7 @@ DENSITIES = {
 
 @pytest.mark.parametrize("model", DENSITIES)
 def test_densities_on_binarized_fashion_mnist(model, dlx_call, fashion_mnist):
-    """Nats an image, one seed each (docs/results.md); a uniform guess has 543.4."""
+    """Nats an image, one seed each (docs/findings.md); a uniform guess has 543.4."""
     bar, words = DENSITIES[model]
     call = dlx_call("train", f"model={model}", "data=binary_fashion_mnist", *words, "--json")
     assert call.code == 0, call.err

@@ -5,6 +5,7 @@ FCN-32s enlarges the coarsest map's scores by 32; 16s adds those of the map at s
 
 from __future__ import annotations
 
+import textwrap
 from itertools import pairwise
 from typing import Any
 
@@ -71,7 +72,7 @@ class Skips(Claim):
                 axes.errorbar(number, mean, error, marker="o", capsize=4, color="tab:blue")
                 axes.annotate(f"{mean:.3f}", (number, mean), xytext=(8, 0), textcoords="offset points", va="center")
             axes.set_xticks(range(len(names)), names)
-            axes.set(title=title, xlim=(-0.4, len(names) - 0.3))
+            axes.set(title=textwrap.fill(title, 24), xlim=(-0.4, len(names) - 0.3))
             axes.margins(y=0.15)
 
     def verdict(self, measured: Measured) -> Verdict:

@@ -10,6 +10,7 @@ import typer
 
 from dlx.cli.options import ConfDirs, Json
 from dlx.cli.output import print_json, say
+from dlx.config.course import history, lectures
 from dlx.config.errors import UserError
 from dlx.config.groups import GROUPS, group_name, option_file, option_names, options
 from dlx.config.yaml import read_text
@@ -25,11 +26,20 @@ def list_options(
     group: Annotated[
         str | None, typer.Argument(help="model, dataset, optimizer, ...", autocompletion=complete_group)
     ] = None,
+    as_history: Annotated[
+        bool, typer.Option("--history", help="With `model`: the systems that the course looks back on, by year.")
+    ] = False,
+    as_lectures: Annotated[
+        bool, typer.Option("--lectures", help="Each lecture's systems and claims, with their commands.")
+    ] = False,
     conf_dir: ConfDirs = None,
     json: Json = False,
 ) -> None:
     """List the groups, or the options of one of them; the recipes of papers and models come last."""
     folders = conf_dir or ()
+    if as_history or as_lectures:
+        _show_course(group, as_history, as_lectures, json)
+        return
     if group is None:
         names = {name: option_names(name, folders) for name in GROUPS}
         if json:
@@ -46,6 +56,33 @@ def list_options(
     _show("claim" if group == "experiment" else "option", {n: text for n, text in texts.items() if n not in recipes})
     if recipes:
         _show("\nrecipe", {name: texts[name] for name in recipes})
+
+
+def _show_course(group: str | None, as_history: bool, as_lectures: bool, json: bool) -> None:
+    if as_history and as_lectures:
+        raise UserError("--history and --lectures are two lists; give one of them")
+    if as_history:
+        if group_name(group or "model") != "model":
+            raise UserError(f"--history lists models; {group} has none (dlx list model --history)")
+        events = history()
+        if json:
+            print_json([{"year": e.year, "name": e.name, "command": e.shows.command} for e in events])
+            return
+        names = {event: f"{event.year}  {event.name}" for event in events}
+        width = max(map(len, names.values()))
+        _show("year  system", {f"{name:<{width}}  {event.shows.command}": "" for event, name in names.items()})
+        return
+    if group:
+        raise UserError(f"--lectures lists all of the course; leave {group} out")
+    if json:
+        print_json(
+            [{"lecture": each.title, "commands": [shown.command for shown in each.shows]} for each in lectures()]
+        )
+        return
+    width = max(len(shown.command) for each in lectures() for shown in each.shows)
+    for number, each in enumerate(lectures(), 1):
+        texts = {f"{shown.command:<{width}}": shown.text for shown in each.shows}
+        _show(f"{chr(10) if number > 1 else ''}{number}. {each.title}", texts)
 
 
 def _recipes(group: str, names: Sequence[str], folders: Sequence[Path]) -> list[str]:

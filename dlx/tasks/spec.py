@@ -483,6 +483,10 @@ class RealSequence(Entry):
     def shape(self) -> tuple[int, ...]:
         return (self.length, self.size)
 
+    def read(self, source: Path | str) -> Tensor:
+        """A series, [1, T, F]: the rows of a .csv or .npy file are its steps; a .csv may begin with a line of names."""
+        return torch.from_numpy(read_rows(Path(source), self.size, self.names)).float().unsqueeze(0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Episode(Entry):

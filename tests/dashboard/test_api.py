@@ -313,10 +313,11 @@ def test_importance_finds_the_key_that_matters(tmp_path):
     assert first["key"] == "optimizer.lr"
     assert first["importance"] > 0.9
     assert -1 <= first["correlation"] < -0.99
-    assert {item["key"]: item["correlation"] is None for item in rest} == {"seed": False, "model": True}
+    assert {item["key"]: item["correlation"] is None for item in rest} == {"model": True}  # no seed
     assert sum(item["importance"] for item in found["items"]) == pytest.approx(1)
-    assert importance(entries[:7], "val/loss") == {"n": 7, "items": []}
-    assert importance(entries, "nothing") == {"n": 0, "items": []}
+    assert all(0 <= item["std"] < 0.1 for item in found["items"])
+    assert importance(entries[:15], "val/loss") == {"n": 15, "fewest": 16, "items": []}
+    assert importance(entries, "nothing") == {"n": 0, "fewest": 16, "items": []}
 
 
 def test_filter_speaks_the_language_of_the_terminal(client):

@@ -690,6 +690,18 @@ def test_trash_and_undo(visit, outputs):
     assert len(list(outputs.glob("sweep/*/runs/003-*"))) == 1
 
 
+def test_what_the_filter_hides_is_not_deleted(visit, outputs, members):
+    page = visit({**TABLE, "sel": members[:4], "q": "003-"})
+    page.get_by_text("4 selected, 3 hidden").wait_for()
+    page.locator("#bar").get_by_role("button", name="Delete 1").click()
+    page.get_by_text("to the trash").wait_for()
+    page.get_by_text("3 selected, 3 hidden").wait_for()
+    assert page.locator("#bar").get_by_role("button", name="Delete").is_disabled()
+    assert [len(list(outputs.glob(f"sweep/*/runs/00{number}-*"))) for number in range(4)] == [1, 1, 1, 0]
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Restored").wait_for()
+
+
 def test_a_sweep_is_deleted_by_its_row(copied, visit, members):
     plan = copied("sweeping", members[0].partition("/runs/")[0])
     page = visit(TABLE)

@@ -144,12 +144,13 @@ async function drawBars(box, list, keys, metric) {
   fill(
     box,
     items.length === 0
-      ? h("p", { class: "muted" }, "At least 8 runs with this figure are needed to say what matters.")
+      ? h("p", { class: "muted" }, `At least ${importance.fewest} runs with this figure are needed to say what matters.`)
       : [
           h(
             "p",
             { class: "muted" },
-            "How much worse a random forest guesses without the setting; ρ is Spearman's rank correlation.",
+            "How much worse a random forest guesses without the setting, ± its spread over forests; ρ is Spearman's rank " +
+              "correlation. Seeds and folds are left out.",
           ),
           h(
             "div",
@@ -170,7 +171,7 @@ async function drawBars(box, list, keys, metric) {
                   { class: "track" },
                   h("i", { style: { width: `${Math.max(1, (100 * item.importance) / most)}%` } }),
                 ),
-                h("span", { class: "number" }, item.importance.toFixed(2)),
+                h("span", { class: "number" }, `${item.importance.toFixed(2)} ± ${item.std.toFixed(2)}`),
                 h(
                   "span",
                   { class: "number muted" },

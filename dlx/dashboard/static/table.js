@@ -24,6 +24,12 @@ export const currentRows = () => rows;
 export const currentColumns = () => columns;
 export const shownRunIds = () => [...new Set(rows.flatMap((row) => row.ids))];
 
+// Of the selected runs those that the filter leaves: what it hides is not deleted.
+export function shownSelected() {
+  const shown = new Set(shownRunIds());
+  return selected().filter((id) => shown.has(id));
+}
+
 const height = () => (matchMedia("(pointer: coarse)").matches ? 44 : 32);
 
 export function setFound(ids) {
@@ -219,7 +225,7 @@ const KEYS = {
     toggleSelected(row.ids);
   },
   Enter: (at, row) => row.run && update({ run: row.id, tab: "run" }),
-  Delete: () => selected().length > 0 && trash(selected()),
+  Delete: () => shownSelected().length > 0 && trash(shownSelected()),
   Escape: () => setSelected([]),
 };
 

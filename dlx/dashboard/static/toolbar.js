@@ -7,7 +7,7 @@ import { csv, number, valuesOf } from "./format.js";
 import { selected, setSelected, trash } from "./selection.js";
 import { info, known, monitorOf, runs } from "./store.js";
 import { state, update } from "./state.js";
-import { currentColumns, redraw, setFound, shownRunIds } from "./table.js";
+import { currentColumns, redraw, setFound, shownRunIds, shownSelected } from "./table.js";
 import { checklist, menu } from "./widgets.js";
 
 const count = h("span", { class: "total-runs", role: "status" });
@@ -36,6 +36,8 @@ export function drawBar() {
   count.textContent =
     shown === known().count ? `${all} ${shown === 1 ? "run" : "runs"}` : `${number(shown)} of ${all} runs`;
   const ids = selected();
+  const gone = shownSelected();
+  const hidden = ids.length - gone.length;
   const group = state().group.length;
   const button = $("bar").querySelector(".menu .tool");
   button.lastElementChild.textContent = group > 0 ? `Group · ${group}` : "Group";
@@ -43,13 +45,19 @@ export function drawBar() {
   fill(
     picked,
     ids.length > 0 && [
-      h("b", {}, `${ids.length} selected`),
+      h("b", {}, hidden > 0 ? `${ids.length} selected, ${hidden} hidden` : `${ids.length} selected`),
       h("button", { type: "button", class: "link", onclick: () => setSelected([]) }, "Clear"),
       h(
         "button",
-        { type: "button", class: "link danger", title: "Move to the trash (Delete)", onclick: () => trash(ids) },
+        {
+          type: "button",
+          class: "link danger",
+          title: hidden > 0 ? "Move what is shown to the trash (Delete)" : "Move to the trash (Delete)",
+          disabled: gone.length === 0,
+          onclick: () => trash(gone),
+        },
         icon("trash"),
-        "Delete",
+        hidden > 0 ? `Delete ${gone.length}` : "Delete",
       ),
     ],
   );

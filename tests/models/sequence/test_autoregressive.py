@@ -1,5 +1,7 @@
 """AR-n: known coefficients, the closed form against numpy and gradients, what a window sees, errors steps ahead."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -187,3 +189,14 @@ def test_wrong_arguments_are_said(kind, arguments, message, specs):
         Autoregressive(spec=specs[kind], **arguments)
     with pytest.raises(ValueError, match="state must be at least 1, got 0"):
         LatentAutoregressive(spec=specs[kind], state=0)
+
+
+def test_predict_tells_the_value_after_a_series_in_a_file(dlx_call, here):
+    trained = dlx_call("train", "model=autoregressive", "data.size=2000", "model.window=2", "--json")
+    run = json.loads(trained.out)["run"]
+    (here / "series.csv").write_text("value\n0\n0\n1\n2\n")
+    (answer,) = json.loads(dlx_call("predict", run, "series.csv", "--json").out)["predictions"]
+    assert answer["next"][0] == pytest.approx(0.75 * 2 - 0.5 * 1, abs=0.15)
+    (here / "none.csv").write_text("")
+    refused = dlx_call("predict", run, "none.csv")
+    assert (refused.code, refused.err) == (2, "error: none.csv: holds no rows\n")

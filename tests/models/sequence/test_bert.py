@@ -298,7 +298,7 @@ def test_a_hidden_letter_keeps_the_entropy_given_its_neighbours(learned):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="not reached: 0.158 fine-tuned, 0.211 from scratch (docs/results.md)")
+@pytest.mark.xfail(strict=True, reason="not reached: 0.158 fine-tuned, 0.211 from scratch (docs/findings.md)")
 def test_what_was_pretrained_needs_fewer_labels(dlx_call):
     """100 lines of known modules: fine-tuned from hidden tokens of all lines, and from scratch; mean of three seeds."""
 
