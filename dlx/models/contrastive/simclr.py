@@ -7,6 +7,7 @@ Shapes: B batch of this process, N of all processes, F features h, P of a projec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
@@ -22,7 +23,7 @@ from dlx.regularization.simclr_views import SimCLRViews
 from dlx.runs.media import grid, with_legend
 from dlx.tasks.gather import gather_with_grad
 from dlx.tasks.spec import Images, LabeledImages
-from dlx.tasks.system import Batch, Objective, Statistics, System, Trunk
+from dlx.tasks.system import Answer, Batch, Objective, Statistics, System, Trunk
 
 Projection = Literal["nonlinear", "linear", "none"]
 NEGATIVES = 1024  # training images whose views an evaluated pair is told from
@@ -183,7 +184,15 @@ class SimCLR(System):
         names = {"knn_accuracy": "right", "loss": "loss", "pair_accuracy": "nearest"}
         return {name: float(statistics[key]) / count for name, key in names.items() if key in statistics}
 
-    # What a person looks at.
+    # What a person asks for, and looks at.
+
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
+        """`features`: h of images, [B, F]."""
+        return {"features": self.embed(batch)}
+
+    def answer(self, batch: Batch, predicted: Mapping[str, Tensor]) -> list[Answer]:
+        rows = predicted["features"].float().cpu()
+        return [Answer(f"{len(row)} features of length {row.norm():.4g}", {"features": row.tolist()}) for row in rows]
 
     def showcase(self, batch: Batch) -> dict[str, Any]:
         """`views`: images and views of each. `neighbours`: held-out images and the nearest training images."""

@@ -151,6 +151,14 @@ def test_features_are_those_before_the_head():
     assert system.embed(batch).shape == (16, 64)
 
 
+def test_an_answer_is_the_features():
+    system, batch = make().eval(), batch_of(2)
+    answers = system.answer(batch, system.predict(batch))
+    assert [len(answer.json["features"]) for answer in answers] == [64, 64]
+    assert answers[0].json["features"] == system.embed(batch)[0].tolist()
+    assert answers[0].line.startswith("64 features of length")
+
+
 def test_it_learns_pairs_and_labels_play_no_part():
     """One batch by heart; the same with other labels, and without."""
     ends = []
