@@ -101,10 +101,13 @@ def _figures(records: Sequence[Record]) -> str:
     for key in (others or keys)[:MOST]:
         values = [record["metrics"][key] for record in records if key in record["metrics"]]
         error = statistics.stdev(values) if len(values) > 1 else records[0]["metrics"].get(f"{key}_std")
-        found.append(
-            f"{key.removeprefix('test/')} {statistics.mean(values):.4g}" + (f" ± {error:.2g}" if error else "")
-        )
+        mean = f"{key.removeprefix('test/')} {_digits(statistics.mean(values))}"
+        found.append(f"{mean} ± {_digits(error)}" if error else mean)
     return ", ".join(found)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
 def _by_command(records: Sequence[Record]) -> dict[str, list[Record]]:
