@@ -37,9 +37,8 @@ from tables import write_tables
 from dlx.cli.output import say
 from dlx.config import Config, compose
 from dlx.config.course import lectures
-from dlx.config.errors import UserError
 from dlx.config.keys import flatten
-from dlx.runs.files import write_atomic
+from dlx.runs.files import find_object, write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, RUNS = ROOT / "docs" / "results", ROOT / "outputs" / "course"
@@ -86,6 +85,11 @@ class Job:
     @property
     def command(self) -> str:
         return "dlx train " + re.sub(r"[{}]", "", self.words)
+
+    @property
+    def call(self) -> str:
+        """The command with its seed."""
+        return self.command + ("" if self.seed is None else f" seed={self.seed}")
 
     @property
     def overrides(self) -> list[str]:
@@ -141,15 +145,10 @@ def left(job: Job, results: Path) -> bool:
 
 
 def newest(job: Job, runs: Path) -> Path | None:
-    """The newest run folder of a job, if it is of what the job would run now."""
-    folders = sorted(path.parent for path in (runs / job.name).glob("*/config.yaml"))
-    if not folders:
-        return None
-    try:
-        same = fingerprint(Config.load(folders[-1] / "config.yaml")) == fingerprint(composed(job))
-    except UserError:  # of an older dlx
-        return None
-    return folders[-1] if same else None
+    """The newest run folder of a job. Folders lie below the fingerprint that they were started with: what was trained
+    with other source files is not found."""
+    folders = sorted(path.parent for path in (runs / job.name / fingerprint(composed(job))).glob("*/config.yaml"))
+    return folders[-1] if folders else None
 
 
 def run(job: Job, results: Path, runs: Path) -> dict[str, Any] | None:
@@ -166,11 +165,11 @@ def run(job: Job, results: Path, runs: Path) -> dict[str, Any] | None:
 
 def _run(job: Job, results: Path, runs: Path) -> dict[str, Any] | None:
     folder = newest(job, runs)
-    status = _json(folder / "status.json").get("status") if folder else None
+    status = find_object(folder / "status.json").get("status") if folder else None
     started, cpu_seconds, code = time.time(), None, 0
     if status != "finished":
         resumes = folder is not None and status in ("running", "interrupted")
-        own = [f"name={job.name}", f"output_root={runs}"]
+        own = [f"name={fingerprint(composed(job))}", f"output_root={runs / job.name}"]
         words = ["resume", str(folder)] if resumes else ["train", *job.overrides, *own]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (runs / "logs" / f"{job.name}.txt").open("w") as log:
@@ -205,11 +204,13 @@ def _record(job: Job, folder: Path | None, code: int, runs: Path) -> dict[str, A
     if folder is None:
         lines = (runs / "logs" / f"{job.name}.txt").read_text(encoding="utf-8").splitlines()
         return {**found, "reason": next((line for line in reversed(lines) if line.strip()), f"exit code {code}")}
-    summary, status, environment = (_json(folder / f"{name}.json") for name in ("summary", "status", "environment"))
+    summary, status, environment = (
+        find_object(folder / f"{name}.json") for name in ("summary", "status", "environment")
+    )
     found |= {"status": status.get("status", "failed"), "versions": environment.get("versions")}
     if status.get("reason"):
         found["reason"] = status["reason"]
-    if members := [_json(path).get("seconds") for path in folder.glob("runs/**/summary.json")]:
+    if members := [find_object(path).get("seconds") for path in folder.glob("runs/**/summary.json")]:
         found["seconds"] = round(sum(seconds for seconds in members if seconds), 1)
     if "held" in summary:
         counts = {"members": len(summary["members"]), "failed": len(summary["reasons"])}
@@ -233,10 +234,6 @@ def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     return {}
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def line(job: Job, record: Mapping[str, Any]) -> str:
     """What is said of a result when it comes."""
     if record["status"] != "finished":
@@ -245,8 +242,7 @@ def line(job: Job, record: Mapping[str, Any]) -> str:
         what = f"{'held' if record['held'] else 'did not hold'}: {record['verdict']}"
     else:
         what = "  ".join(f"{key} {value:.4g}" for key, value in list(record["metrics"].items())[:4])
-    seed = "" if job.seed is None else f" seed={job.seed}"
-    return f"{job.command}{seed}  {record['cpu_seconds'] or record['seconds']:.0f} s  {what}"
+    return f"{job.call}  {record['cpu_seconds'] or record['seconds']:.0f} s  {what}"
 
 
 def main() -> int:
@@ -268,7 +264,7 @@ def main() -> int:
     todo = [job for job in chosen if left(job, given.results)]
     say(f"{len(todo)} of {len(chosen)} results are missing or out of date")
     if given.dry_run:
-        say("\n".join(f"{job.command}{'' if job.seed is None else f' seed={job.seed}'}" for job in todo))
+        say("\n".join(job.call for job in todo))
         return 0
     failed = 0
     columns = (TextColumn("course"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

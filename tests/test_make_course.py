@@ -57,10 +57,10 @@ def test_what_changed_is_out_of_date_and_what_a_run_folder_holds_is_not_trained_
     record = read(course, path.stem)
     path.write_text(json.dumps({**record, "fingerprint": "of another configuration"}))
     assert "dlx train model=independent_pixels seed=0" in course("--dry-run")
-    folders = set(course.runs.glob("*/*"))
+    folders = set(course.runs.glob("*/*/*"))
     assert "1 of 2 results" in course()
     again = read(course, path.stem)
-    assert set(course.runs.glob("*/*")) == folders
+    assert set(course.runs.glob("*/*/*")) == folders
     assert again["fingerprint"] == record["fingerprint"]
     assert again["metrics"] == record["metrics"]
 
@@ -84,3 +84,13 @@ def test_what_another_call_trains_is_left_to_it(course):
         assert read(course, path.stem)["status"] == "failed"
     course()
     assert read(course, path.stem)["held"]
+
+
+def test_what_other_source_files_trained_is_trained_again(course):
+    path = course.results / "model-independent_pixels-1.json"
+    (folder,) = (course.runs / path.stem).glob("*")
+    assert folder.name == read(course, path.stem)["fingerprint"]
+    folder.rename(folder.with_name("0123456789abcdef"))
+    path.write_text(json.dumps({**read(course, path.stem), "fingerprint": "0123456789abcdef"}))
+    course("--seeds", "2")
+    assert len(list((course.runs / path.stem).glob("*/*/config.yaml"))) == 2
